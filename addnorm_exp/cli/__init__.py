@@ -1,0 +1,162 @@
+"""The front door's hall: finds the command, runs it, and turns what a person can mend into one line and an exit code.
+
+A command is a module here with `HELP: str` (one line) and `run(argv: list[str]) -> int`. Help is read from the module's
+source without running it, so that `main.py --help` waits for no library.
+
+Exit codes: 0 fine, 2 a mistake that the person can mend, 130 interrupted, 141 the reader of our output went away; a
+command's own where it returns one.
+"""
+
+import ast
+import contextlib
+import difflib
+import errno
+import importlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from addnorm_exp.errors import UserError
+
+_ORDER = ("train", "sweep", "table", "plot")  # as one uses them; commands not named here follow by name
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EROFS: "write elsewhere",
+    errno.EACCES: "change its permissions, or write elsewhere",
+    errno.EPERM: "change its permissions, or write elsewhere",
+    errno.ENOTDIR: "a part of this path is a file; write elsewhere",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs `main.py ARGV…` and returns the exit code."""
+    code = _guarded(argv)
+    try:
+        sys.stdout.flush()  # here, and not as the interpreter ends, where a failure prints a traceback
+    except BrokenPipeError:
+        _drop_stdout()
+        return code or 141
+    except OSError as error:
+        _drop_stdout()
+        return code or _fail(disk_trouble(error) or f"cannot write the output: {error.strerror}")
+    return code
+
+
+def _guarded(argv: list[str]) -> int:
+    try:
+        return _dispatch(argv)
+    except SystemExit as stop:  # a command's --help
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else _fail(str(stop.code))
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        _drop_stdout()
+        return 141
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "addnorm_exp", "configs", "sweeps"):
+            raise
+        return _fail(f"the package '{error.name}' is not installed: run `pip install uv && uv run main.py …`")
+    except Exception as error:
+        line = disk_trouble(error)
+        if line is None:
+            raise
+        return _fail(line)
+
+
+def commands() -> dict[str, str]:
+    """Each command with its line of help, in the order of the listing."""
+    found = {}
+    for file in Path(__file__).parent.glob("*.py"):
+        line = _help_line(file)
+        if line is not None:
+            found[file.stem] = line
+    order = {name: place for place, name in enumerate(_ORDER)}
+    return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
+
+
+def load_command(name: str) -> ModuleType:
+    """The command's module, with the libraries that it needs."""
+    return importlib.import_module(f"addnorm_exp.cli.{name}")
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """One line for an error of the disk that a person can mend (full, read-only, not permitted), else None.
+
+    Also where a library raised its own exception from one, or put a full disk into words.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _REMEDIES:
+            path = cause.filename2 or cause.filename
+            place = f"{path}" if path is not None else "writing a file or the output"
+            return f"{place}: {os.strerror(cause.errno).lower()}; {_REMEDIES[cause.errno]}"
+        cause = cause.__cause__
+    words = os.strerror(errno.ENOSPC)
+    if words.lower() in str(error).lower():
+        return f"{words.lower()}; {_REMEDIES[errno.ENOSPC]} ({str(error)[:200]})"
+    return None
+
+
+def _dispatch(argv: list[str]) -> int:
+    known = commands()
+    if not argv or argv[0] in ("--help", "-h", "-help", "help"):
+        if len(argv) > 1 and argv[1] in known:
+            return load_command(argv[1]).run(["--help"])
+        print(_overview(known), end="")
+        return 0
+    name, *rest = argv
+    if name in known:
+        return load_command(name).run(rest)
+    if name.startswith("-"):
+        later = [word for word in rest if word in known]
+        hint = f"main.py {later[0]} {name} …" if later else f"commands: {', '.join(known)}"
+        raise UserError(f"{name}: the command comes first; {hint}")
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"commands: {', '.join(known)}"
+    raise UserError(f"unknown command {name!r}; {hint}")
+
+
+def _overview(known: dict[str, str]) -> str:
+    wide = max(map(len, known), default=0)
+    rows = "".join(f"  {name:<{wide}}  {line}\n" for name, line in known.items())
+    return (
+        "addnorm_exp: what the residual connection and the normalisation do to a Transformer\n\n"
+        "usage: main.py COMMAND …      (main.py COMMAND --help tells more)\n\n"
+        f"commands:\n{rows}\n"
+        "example:\n"
+        "  main.py train --config=configs/lm.py:pre_ln --config.optim.lr=3e-3 --workdir=runs/try\n"
+    )
+
+
+def _help_line(file: Path) -> str | None:
+    for node in ast.parse(file.read_bytes()).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        named = any(isinstance(target, ast.Name) and target.id == "HELP" for target in targets)
+        if named and isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            return str(ast.literal_eval(node.value))
+    return None
+
+
+def _fail(line: str) -> int:
+    _say(f"error: {line}")
+    return 2
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered cannot be written; without this the interpreter tries again as it ends, and complains."""
+    with contextlib.suppress(OSError, ValueError):  # no real file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

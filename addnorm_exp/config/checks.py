@@ -1,0 +1,221 @@
+"""What values may stand in a config: choices and ranges key by key, and the combinations that cannot be right."""
+
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from addnorm_exp.config.keys import flatten
+from addnorm_exp.config.schema import Config
+from addnorm_exp.errors import UserError, nearest
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "task": ("lm",),
+    "model.positions": ("learned", "rotary"),
+    "model.activation": ("gelu", "swiglu", "relu"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "init.law": ("xavier", "normal"),
+    "norm.kind": ("layer", "rms", "none"),
+    "norm.eps_place": ("inside", "outside"),
+    "norm.affine": ("full", "gain", "none"),
+    "norm.gain": ("plain", "unit_offset"),
+    "optim.schedule": ("cosine", "inverse_sqrt", "constant", "wsd"),
+    "execution.scan_layers": ("auto", "on", "off"),
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval; `above` and `below` exclude their end, `least` and `most` include it."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def holds(self, value: float) -> bool:
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        ends = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        return " and ".join(f"{words} {end}" for words, end in ends.items() if end is not None)
+
+
+_SEED = Range(least=0, most=2**32 - 1)  # a uint32 inside the compiled program
+_COUNT = Range(least=1, most=2**31 - 1)  # an int32 there
+_COUNT_OR_OFF = Range(least=0, most=2**31 - 1)
+_POSITIVE = Range(above=0)
+
+# Every number of the schema has its range (a test sees to it).
+RANGES: Mapping[str, Range] = {
+    "seed": _SEED,
+    "steps": _COUNT,
+    "batch_size": _COUNT,
+    "seq_len": _COUNT,
+    "model.depth": _COUNT,
+    "model.width": _COUNT,
+    "model.num_heads": _COUNT,
+    "model.mlp_ratio": _POSITIVE,
+    "model.dropout": Range(least=0, below=1),
+    "init.std": _POSITIVE,
+    "init.gain": _POSITIVE,
+    "norm.eps": Range(least=0),
+    "optim.lr": _POSITIVE,
+    "optim.warmup": _COUNT_OR_OFF,
+    "optim.final_lr": Range(least=0, most=1),
+    "optim.decay": Range(above=0, most=1),
+    "optim.beta1": Range(least=0, below=1),
+    "optim.beta2": Range(least=0, below=1),
+    "optim.eps": _POSITIVE,
+    "optim.weight_decay": Range(least=0),
+    "optim.clip": Range(least=0),
+    "optim.accumulate": _COUNT,
+    "data.seed": _SEED,
+    "eval.every": _COUNT,
+    "eval.sequences": _COUNT,
+    "divergence.bound": Range(above=1),  # a fresh model stands near ln(vocabulary) already
+    "execution.chunk_steps": _COUNT,
+    "execution.checkpoint_every": _COUNT_OR_OFF,
+    "execution.keep_checkpoints": _COUNT,
+    "execution.layers_every": _COUNT,
+    "execution.attention_every": _COUNT_OR_OFF,
+}
+
+
+def check(config: Config, where: str = "config") -> None:
+    """Raises a `UserError` for the first thing in `config` that cannot be right; `where` opens the message."""
+    flat = flatten(config)
+    for key, value in flat.items():
+        if value is None:
+            continue
+        if key in CHOICES and value not in CHOICES[key]:
+            raise UserError(f"{where}: {key}={value!r}: {nearest(str(value), CHOICES[key])}")
+        if key in RANGES:
+            assert isinstance(value, int | float)
+            _check_range(key, value, where)
+    for combination in COMBINATIONS:
+        problem = combination(config)
+        if problem:
+            raise UserError(f"{where}: {problem}")
+    try:
+        check_scheme(config)
+    except ValueError as error:  # what `residual/` refuses: its rooms know no UserError
+        raise UserError(f"{where}: {error}") from error
+
+
+def _check_range(key: str, value: int | float, where: str) -> None:
+    if not RANGES[key].holds(value):
+        raise UserError(f"{where}: {key}={value!r}: must be {RANGES[key]}")
+    if isinstance(value, int):
+        return
+    try:  # the run computes in float32, where 1e-60 is 0 and 0.9999999999 is 1 ("<": standard sizes, which do overflow)
+        (single,) = struct.unpack("<f", struct.pack("<f", value))
+    except OverflowError:
+        raise UserError(f"{where}: {key}={value!r}: too large for float32, in which the run computes") from None
+    if not RANGES[key].holds(single):
+        raise UserError(
+            f"{where}: {key}={value!r}: must be {RANGES[key]}, and it is {single:g} in float32, in which the run computes"
+        )
+
+
+def _heads(config: Config) -> str | None:
+    width, heads = config.model.width, config.model.num_heads
+    if width % heads == 0:
+        return None
+    return f"model.num_heads={heads} does not divide model.width={width}; nearest that does: {_divisor(heads, width)}"
+
+
+def _rotary(config: Config) -> str | None:
+    size = config.model.width // config.model.num_heads
+    if config.model.positions != "rotary" or size % 2 == 0:
+        return None
+    return (
+        f"model.positions='rotary' needs heads of even size, and model.width={config.model.width} over "
+        f"model.num_heads={config.model.num_heads} gives {size}"
+    )
+
+
+def _hidden(config: Config) -> str | None:
+    if config.model.mlp_ratio * config.model.width >= 1:
+        return None
+    return f"model.mlp_ratio={config.model.mlp_ratio} of model.width={config.model.width} leaves no hidden unit"
+
+
+def _accumulate(config: Config) -> str | None:
+    batch, parts = config.batch_size, config.optim.accumulate
+    if batch % parts == 0:
+        return None
+    return f"optim.accumulate={parts} does not divide batch_size={batch}; nearest that does: {_divisor(parts, batch)}"
+
+
+def _warmup(config: Config) -> str | None:
+    if config.optim.warmup <= config.steps:
+        return None
+    return f"optim.warmup={config.optim.warmup} is longer than the run: steps={config.steps}"
+
+
+def _wsd(config: Config) -> str | None:
+    optim, steps = config.optim, config.steps
+    if optim.schedule != "wsd" or optim.warmup + optim.decay * steps <= steps:
+        return None
+    return (
+        f"optim.schedule='wsd': optim.warmup={optim.warmup} and the final decay overlap: optim.decay={optim.decay} "
+        f"of steps={steps}"
+    )
+
+
+def _norm(config: Config) -> str | None:
+    norm = config.norm
+    if norm.kind == "none":
+        for name in ("eps", "eps_place", "affine", "gain"):
+            if getattr(norm, name) is not None:
+                return f"norm.{name}={getattr(norm, name)!r} means nothing where norm.kind='none': leave it away"
+    if norm.affine == "none" and norm.gain is not None:
+        return f"norm.gain={norm.gain!r} means nothing where norm.affine='none': leave one of them away"
+    return None
+
+
+def _data(config: Config) -> str | None:
+    from addnorm_exp.data import corpus  # here for the same reason as in check_scheme
+
+    name, names = config.data.name, (*corpus.names(), "file")
+    if name not in names:
+        return f"data.name={name!r}: no such data set; {nearest(name, names)}"
+    if name == "file" and config.data.path is None:
+        return "data.name='file' needs the file: set data.path, e.g. --config.data.path=FILE"
+    return None
+
+
+COMBINATIONS: tuple[Callable[[Config], str | None], ...] = (
+    _heads,
+    _rotary,
+    _hidden,
+    _accumulate,
+    _warmup,
+    _wsd,
+    _norm,
+    _data,
+)
+
+
+def check_scheme(config: Config) -> None:
+    """What only the catalogue knows: that the scheme exists, and goes with this norm and these initial values.
+
+    The import is here because the catalogue needs JAX, and a mistyped number should be told without waiting for it.
+    """
+    from addnorm_exp.residual import catalogue
+
+    names = catalogue.names()
+    if config.scheme not in names:
+        raise ValueError(f"scheme={config.scheme!r}: no such scheme; {nearest(config.scheme, names)}")
+
+
+def _divisor(wanted: int, number: int) -> int:
+    """The divisor of `number` nearest to `wanted`."""
+    pairs = ((small, number // small) for small in range(1, math.isqrt(number) + 1) if number % small == 0)
+    return min((divisor for pair in pairs for divisor in pair), key=lambda divisor: abs(divisor - wanted))

@@ -1,0 +1,153 @@
+"""The door: a ConfigDict, or dotted overrides, become a `Config` here and only here; inside, a config is trusted.
+
+ml_collections lets through what no experiment should: an int field takes True, any field takes None, and assigning a dict
+to a subtree drops the keys that it lacks. Every such mistake ends here in one line with key, value and remedy.
+"""
+
+import dataclasses
+import math
+import numbers
+import typing
+from collections.abc import Collection, Mapping
+
+from ml_collections import ConfigDict
+
+from addnorm_exp.config import checks
+from addnorm_exp.config.keys import Leaf, flatten, groups, leaves, unknown
+from addnorm_exp.config.schema import Config, DataConfig
+from addnorm_exp.errors import UserError
+
+_TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
+
+
+def read(config: ConfigDict, where: str = "config", given: Collection[str] = ()) -> Config:
+    """The `Config` that a ConfigDict stands for, checked in full.
+
+    `where` names the source in messages; `given` are the keys that the person set by hand on top of it.
+    """
+    return _build(values(config, where), where, given)
+
+
+def values(config: ConfigDict, where: str = "config") -> dict[str, object]:
+    """The flat values of a ConfigDict with each type checked; whether they fit together is for `read`."""
+    found = {}
+    for key, value in _walk(config, "", where).items():
+        found[key] = convert(leaves()[key], value, f"{where}: {key}")
+    for key in leaves():
+        if key not in found:
+            group = key.rpartition(".")[0]
+            lost = f"'{group}' was replaced as a whole; set its keys one at a time" if group else "start from Config()"
+            raise UserError(f"{where}: {key} is missing: {lost}, e.g. config.{key} = …")
+    return found
+
+
+def override(config: Config, overrides: Mapping[str, object], where: str = "config") -> Config:
+    """A copy of `config` with flat dotted keys replaced, checked like everything that comes through the door.
+
+    `where` names the source of the overrides in messages, e.g. "sweeps/quickstart.py".
+    """
+    flat = flatten(config)
+    for key, value in overrides.items():
+        if not isinstance(key, str) or key not in flat:
+            raise unknown(str(key), f"{where}: {key}")
+        flat[key] = convert(leaves()[key], value, f"{where}: {key}")
+    return _build(flat, where, overrides.keys())
+
+
+def convert(leaf: Leaf, value: object, label: str) -> object:
+    """`value` as the leaf's type. Text is read as a person types it; `label` opens the message where that fails."""
+    if isinstance(value, str) and leaf.optional and value.lower() == "none":
+        # 'none' is a choice of some keys (norm.kind: no norm at all), where None is "as the scheme says": never guess.
+        if "none" not in checks.CHOICES.get(leaf.key, ()):
+            return None
+        if value != "none":
+            raise UserError(
+                f"{label}={value}: write 'none' for none at all, or leave the key away for the scheme's own"
+            )
+    if value is None and leaf.optional:
+        return None
+    if leaf.sequence:
+        return _sequence(leaf, value, label)
+    return _scalar(leaf, value, label)
+
+
+def _scalar(leaf: Leaf, value: object, label: str) -> object:
+    wrong = UserError(f"{label}={shown(value)}: expected {leaf.expected}")
+    if leaf.type is str:
+        if not isinstance(value, str):
+            raise wrong
+        if not value.strip():
+            raise UserError(f"{label} is empty: expected {leaf.expected}")
+        return value
+    if leaf.type is bool:
+        if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
+            return value.lower() in _TRUE
+        if not isinstance(value, bool):
+            raise wrong
+        return value
+    if isinstance(value, bool):
+        raise wrong
+    try:
+        if leaf.type is int:
+            if not isinstance(value, (str, numbers.Integral)):
+                raise wrong
+            return int(value)
+        if not isinstance(value, (str, numbers.Real)):
+            raise wrong
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise wrong from None
+    if not math.isfinite(number):
+        raise UserError(f"{label}={shown(value)}: expected a finite number")
+    return number + 0.0  # -0.0 is 0.0: one value, one identity
+
+
+def _sequence(leaf: Leaf, value: object, label: str) -> tuple:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.strip().strip("()[]").split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{label}={shown(value)}: expected {leaf.expected}")
+    return tuple(_scalar(leaf, part, label) for part in value)
+
+
+def shown(value: object) -> str:
+    """A value in a message: its repr, on one line and not longer than one can read."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _walk(tree: Mapping, prefix: str, where: str) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name in tree:
+        key, value = f"{prefix}{name}", tree[name]
+        if key in leaves():
+            found[key] = value
+        elif key not in groups():
+            raise unknown(key, f"{where}: {key}")
+        elif not isinstance(value, Mapping | ConfigDict):
+            raise unknown(key, f"{where}: {key}={shown(value)}")
+        else:
+            found |= _walk(value, f"{key}.", where)
+    return found
+
+
+def _build(flat: dict[str, object], where: str, given: Collection[str]) -> Config:
+    if flat["data.path"] is not None:
+        named = flat["data.name"]
+        if named != "file" and ("data.name" in given or named != DataConfig().name):
+            raise UserError(
+                f"{where}: data.name={shown(named)} and data.path={shown(flat['data.path'])}: give one of them"
+            )
+        flat = {**flat, "data.name": "file"}
+    config = _nest(Config, "", flat)
+    checks.check(config, where)
+    return config
+
+
+def _nest(schema: type, prefix: str, flat: Mapping[str, object]) -> typing.Any:
+    hints = typing.get_type_hints(schema)
+    parts = {}
+    for item in dataclasses.fields(schema):
+        key = f"{prefix}{item.name}"
+        parts[item.name] = flat[key] if key in flat else _nest(hints[item.name], f"{key}.", flat)
+    return schema(**parts)

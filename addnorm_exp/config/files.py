@@ -1,0 +1,84 @@
+"""Python files that people write (`configs/*.py`, `sweeps/*.py`): run here, their mistakes told in one line."""
+
+import difflib
+import os
+import re
+import sys
+import traceback
+import types
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from addnorm_exp.config.keys import leaves, nearest_key
+from addnorm_exp.errors import UserError
+
+
+def load(spec: str) -> ConfigDict:
+    """The ConfigDict of `FILE` or `FILE:ARG`: what `get_config()` or `get_config(ARG)` of that file returns."""
+    path, _, argument = spec.partition(":")
+    module = run_file(path, "config file")
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise UserError(f"{path}: no get_config() there, which a config file must define")
+    try:
+        config = get_config(argument) if argument else get_config()
+    except (Exception, SystemExit) as error:
+        raise explain(error, path, f"get_config({argument!r})" if argument else "get_config()") from error
+    if not isinstance(config, ConfigDict):
+        kind = type(config).__name__
+        raise UserError(f"{path}: get_config() returned {kind}, not a ConfigDict; end it with `return config`")
+    return config
+
+
+def run_file(path: str, kind: str) -> types.ModuleType:
+    """The module that a person's file makes when run. `kind` names it in messages ("config file", "sweep file")."""
+    file = Path(path).expanduser()
+    try:
+        source = file.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such {kind}{_neighbour(file)}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this {kind}: {error.strerror}") from None
+    module = types.ModuleType(f"addnorm_exp_user_{file.stem}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses in the file look themselves up there
+    try:
+        # Not through an importer: it leaves a bytecode cache beside the file and may trust it after an edit.
+        exec(compile(source, str(file), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise explain(error, path, "running it") from error
+    return module
+
+
+def explain(error: BaseException, path: str, action: str) -> UserError:
+    """What went wrong in a person's file, in one line: the file, the line in it, and the exception."""
+    if isinstance(error, UserError):
+        text = str(error)
+        return UserError(text if text.startswith(path) else f"{path}: {text}")
+    line = _line(error, str(Path(path).expanduser()))
+    place = f"{path}:{line}" if line else path
+    unknown_key = re.match(r"""["']*Key "([^"]*)" does not exist""", str(error))
+    if unknown_key:  # ml_collections prints the whole tree here
+        name = unknown_key.group(1)
+        return UserError(f"{place}: config has no key '{name}' there; {nearest_key(name, leaves())}")
+    lines = [text.strip() for text in traceback.format_exception_only(error) if text.strip()]
+    told = " ".join(lines[-1].split())
+    return UserError(f"{place}: {action} failed: {told if len(told) <= 300 else told[:299] + '…'}")
+
+
+def _line(error: BaseException, file: str) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno
+    frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return frames[-1] if frames else None
+
+
+def _neighbour(file: Path) -> str:
+    """A hint at a file that does exist: the nearest name in the same folder, or in the folder that was likely meant."""
+    try:
+        names = {entry.name: str(file.parent / entry.name) for entry in os.scandir(file.parent)}
+    except OSError:
+        return f" (there is no folder {file.parent})"
+    near = difflib.get_close_matches(file.name, [name for name in names if name.endswith(".py")], n=1)
+    return f"; did you mean '{names[near[0]]}'?" if near else ""

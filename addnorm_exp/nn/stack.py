@@ -1,0 +1,140 @@
+"""A stack of blocks around the residual contract: unrolled, or scanned over segments of structurally equal blocks."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.nn.attention import Attention
+from addnorm_exp.nn.feed_forward import FeedForward
+from addnorm_exp.residual import BlockConnections, Context, Memo, Scheme, Site, State
+from addnorm_exp.residual import init as laws
+from addnorm_exp.residual.init import Init
+
+# Below this depth the unrolled stack is the faster on CPU and its compilation still short (benchmarks/NOTES.md).
+UNROLL_BELOW = 16
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is fixed about a Transformer besides its scheme. Widths in units, `law` one of `residual.init.LAWS`."""
+
+    depth: int
+    width: int
+    num_heads: int
+    hidden: int
+    activation: str = "gelu"
+    rotary: bool = False
+    bias: bool = True
+    law: str = "xavier"
+    depth_scaled: bool = False
+    attention: str = "einsum"
+    scan_layers: str = "auto"
+
+
+class Block(nnx.Module):
+    """The sublayers of one block, and the connections that the scheme puts around them."""
+
+    def __init__(self, scheme: Scheme, site: Site, arch: Architecture, *, causal: bool, rngs: nnx.Rngs):
+        self.attention = Attention(
+            arch.width,
+            arch.num_heads,
+            _inits(scheme, site.at("attention"), arch),
+            causal=causal,
+            rotary=arch.rotary,
+            bias=arch.bias,
+            implementation=arch.attention,
+            rngs=rngs,
+        )
+        self.feed_forward = FeedForward(
+            arch.width,
+            arch.hidden,
+            arch.activation,
+            _inits(scheme, site.at("feed_forward"), arch),
+            bias=arch.bias,
+            rngs=rngs,
+        )
+        self.connections = BlockConnections(scheme.plan(site), site, arch.width, rngs=rngs)
+
+    def __call__(self, state: State, memo: Memo, context: Context, probes: jax.Array | None):
+        """→ state, memo, statistics: quantity → float32 (sites of the block,)."""
+        bodies = {"attention": self.attention, "feed_forward": self.feed_forward}
+        state, memo, stats = self.connections(state, memo, context, bodies, probes)
+        return state, memo, {name: jnp.stack(values) for name, values in stats.items()}
+
+
+def _inits(scheme: Scheme, site: Site, arch: Architecture):
+    def inits(role: str, fan_in: int, fan_out: int) -> Init:
+        multiplier = scheme.init(site, role)
+        if arch.depth_scaled and role in ("out", "down"):  # Radford 2019, 2.3
+            multiplier /= math.sqrt(len(site.sublayers) * site.depth)
+        return laws.linear(arch.law, fan_in, fan_out, multiplier)
+
+    return inits
+
+
+class Stack(nnx.Module):
+    """open → blocks → close."""
+
+    def __init__(self, scheme: Scheme, sites: Sequence[Site], arch: Architecture, *, causal: bool, rngs: nnx.Rngs):
+        self.blocks = nnx.List([Block(scheme, site, arch, causal=causal, rngs=rngs) for site in sites])
+        self.ends = scheme.connect_ends(arch.width, rngs=rngs)
+        self.scan = arch.scan_layers == "on" or (arch.scan_layers == "auto" and len(sites) >= UNROLL_BELOW)
+        self.labels = tuple(scheme.labels(site) for site in sites)
+
+    def __call__(self, x: jax.Array, context: Context, probes: jax.Array | None = None):
+        """x (tokens, width) → y (tokens, width), statistics: quantity → float32 (sites,).
+
+        `probes`: zeros of shape (sites,), needed where `context.diagnostics` (residual/taps.py).
+        """
+        state, memo = self.ends.open(x, context), {}
+        rows, start, site = [], 0, 0
+        for length in self._segments():
+            segment = list(self.blocks)[start : start + length]
+            count = sum(len(labels) for labels in self.labels[start : start + length])
+            part = None if probes is None else probes[site : site + count]
+            if length > 1:
+                state, memo, stats = _scan(segment, state, memo, context, part, start)
+            else:
+                state, memo, stats = segment[0](state, memo, context.fold(start), part)
+            rows.append(stats)
+            start, site = start + length, site + count
+        gathered = {name: jnp.concatenate([row[name] for row in rows if name in row]) for name in _union(rows)}
+        return self.ends.close(state, context), gathered
+
+    def _segments(self) -> list[int]:
+        """Lengths of the runs of blocks that one scan can do: equal in structure, static numbers included."""
+        if not self.scan:
+            return [1] * len(self.blocks)
+        shapes = [_structure(block) for block in self.blocks]
+        return [len(list(group)) for _, group in groupby(shapes)]
+
+
+def _structure(block: Block):
+    graph, state = nnx.split(block)
+    return graph, tuple((path, leaf.shape) for path, leaf in nnx.to_flat_state(state))
+
+
+def _union(rows):
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _scan(blocks: list[Block], state: State, memo: Memo, context: Context, probes: jax.Array | None, start: int):
+    """The same as calling the blocks in turn, compiled once. Parameters stay separate outside, so that a checkpoint does not know
+    whether layers were scanned."""
+    graph, _ = nnx.split(blocks[0])
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.split(block)[1] for block in blocks))
+    rows = None if probes is None else probes.reshape(len(blocks), -1)
+
+    def step(carry, inputs):
+        parameters, probe, number = inputs
+        state, memo, stats = nnx.merge(graph, parameters)(*carry, context.fold(number), probe)
+        return (state, memo), stats
+
+    numbers = jnp.arange(start, start + len(blocks))
+    (state, memo), stats = jax.lax.scan(step, (state, memo), (stacked, rows, numbers))
+    return state, memo, {name: values.reshape(-1) for name, values in stats.items()}

@@ -1,0 +1,133 @@
+"""Which runs are seeds of one another, and which phase is reported.
+
+A group is a set of runs that differ in their seed alone. The study names the axes that tell groups apart; an axis that it does not
+name but that differs all the same (loose runs with several learning rates in one folder) is added, for otherwise different
+experiments would pass for seeds of one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from addnorm_exp.report.load import Study
+from addnorm_exp.report.record import Run
+from addnorm_exp.report.select import Candidate, Pairs, Winner, score, winners
+
+ABSENT = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone, by rising seed. `key` holds the axes with their values."""
+
+    key: Pairs
+    runs: tuple[Run, ...]
+
+    def __getitem__(self, axis: str) -> Any:
+        return dict(self.key)[axis]
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs if run.finished)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the table and the pictures show: groups of one phase, in the order of the plan."""
+
+    phase: str
+    groups: tuple[Group, ...]
+    axes: tuple[str, ...]  # of every group's key
+    winners: dict[Pairs, Winner]  # of the tuning phase, by group key
+    waiting: bool = False  # the report phase is there, but none of its runs has finished
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The axes that differ between groups; the scheme first, and always."""
+        rest = [a for a in self.axes if a != "scheme" and len({repr(g[a]) for g in self.groups}) > 1]
+        return ("scheme", *rest) if "scheme" in self.axes else tuple(rest)
+
+    def label(self, group: Group) -> str:
+        """A short name, unique within the report: the scheme, and other axes where they differ."""
+        return label(group, self.varying)
+
+
+def label(group: Group, axes: Iterable[str]) -> str:
+    return ", ".join(str(group[a]) if a == "scheme" else f"{a} = {show(group[a])}" for a in axes)
+
+
+def show(value: Any) -> str:
+    """A config value as people write it."""
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def value_of(run: Run, axis: str) -> Any:
+    return run.scheme if axis == "scheme" else run.flat.get(axis, ABSENT)
+
+
+def key_of(run: Run, axes: Iterable[str]) -> Pairs:
+    return tuple((axis, value_of(run, axis)) for axis in axes)
+
+
+def axes_of(study: Study, runs: Sequence[Run], free: Iterable[str] = ()) -> tuple[str, ...]:
+    """The study's group axes and those that differ within its groups besides the seed and the keys in `free`."""
+    axes = [axis for axis in study.group if axis not in (*free, "seed")]
+    while True:
+        by_key: dict[Pairs, list[Run]] = {}
+        for run in runs:
+            by_key.setdefault(key_of(run, axes), []).append(run)
+        more = {key for found in by_key.values() for key in _differing(found)} - {"seed", *free, *axes}
+        if not any(len({r.seed for r in found}) < len(found) for found in by_key.values()):
+            more.discard("data.seed")  # drawn with the seed, it is part of the replication
+        if not more:
+            return tuple(axes)
+        axes += sorted(more)
+
+
+def _differing(runs: Sequence[Run]) -> set[str]:
+    keys = {key for run in runs if run.status != "missing" for key in run.flat} - {"scheme"}
+    present = [run for run in runs if run.status != "missing"]
+    return {key for key in keys if len({repr(run.flat.get(key)) for run in present}) > 1}
+
+
+def groups_of(runs: Iterable[Run], axes: Iterable[str]) -> tuple[Group, ...]:
+    axes = tuple(axes)
+    found: dict[Pairs, list[Run]] = {}
+    for run in runs:
+        found.setdefault(key_of(run, axes), []).append(run)
+    return tuple(Group(key, tuple(sorted(members, key=lambda run: run.seed))) for key, members in found.items())
+
+
+def candidates(study: Study, axes: Iterable[str] | None = None) -> list[Candidate]:
+    """The tuning runs of a study as `select.winners` wants them."""
+    runs = study.phases.get("tune", ())
+    axes = tuple(axes) if axes is not None else axes_of(study, runs, study.tuned)
+    return [
+        Candidate(key_of(run, axes), key_of(run, study.tuned), run.seed, score(run.summary), run.status) for run in runs
+    ]
+
+
+def reported(study: Study) -> Reported:
+    """The report phase; before any of its runs has finished, the plain runs, or else each group's winner of tuning."""
+    tune, report = study.phases.get("tune", ()), study.phases.get("report", ())
+    axes = axes_of(study, tune, study.tuned)
+    best = winners(candidates(study, axes))
+    if any(run.finished for run in report) or (report and not tune):
+        wide = tuple(dict.fromkeys((*axes, *axes_of(study, report, study.tuned))))
+        shown = groups_of(report, wide)
+        chosen = {g.key: best[key] for g in shown if (key := tuple(p for p in g.key if p[0] in axes)) in best}
+        return Reported("report", shown, wide, chosen)
+    plain = [run for phase, runs in study.phases.items() if phase not in ("tune", "report") for run in runs]
+    if plain or not tune:
+        axes = axes_of(study, plain)
+        return Reported("run", groups_of(plain, axes), axes, {}, bool(report))
+    groups = []
+    for group in groups_of(tune, axes):
+        winner = best.get(group.key)
+        kept = [run for run in group.runs if winner and key_of(run, study.tuned) == winner.tuned]
+        groups.append(Group(group.key, tuple(kept)))
+    return Reported("tune", tuple(groups), axes, best, bool(report))

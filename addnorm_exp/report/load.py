@@ -1,0 +1,158 @@
+"""From a folder that a person names to the studies in it.
+
+A folder is a study (it holds study.json, or run folders), a root of several studies, or a single run. Runs that must not stand in one
+table (other semantics, other data) are refused here, before anyone computes with them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.errors import UserError
+from addnorm_exp.report.record import Run, flatten, read_json, read_run
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs that make one table. `phases` are in the order of the plan: tune and report, or run."""
+
+    name: str
+    path: Path
+    phases: Mapping[str, tuple[Run, ...]]
+    tuned: tuple[str, ...] = ()
+    baseline: str | None = None
+    group: tuple[str, ...] = ("scheme",)
+    strangers: int = 0  # run folders in the study's folder that its plan does not know
+    mixed_semantics: tuple[int, ...] = field(default=())
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple({run.id: run for runs in self.phases.values() for run in runs}.values())
+
+
+def study_folders(directory: Path | str) -> list[Path]:
+    """The folders under `directory` that are studies by themselves: itself, or its children where it is a root of several."""
+    directory = Path(directory)
+    if not directory.exists():
+        raise UserError(f"{directory}: no such folder; give a study's folder, e.g. runs/quickstart")
+    if not directory.is_dir():
+        raise UserError(f"{directory}: is a file; give a study's folder, e.g. runs/quickstart")
+    if (directory / "study.json").is_file() or (directory / "config.json").is_file():
+        return [directory]
+    children = _children(directory)
+    studies = [d for d in children if (d / "study.json").is_file() or any(_run_folders(d))]
+    if any((d / "config.json").is_file() for d in children):
+        return [directory, *studies]  # runs with a --workdir here, perhaps beside studies
+    if not studies:
+        raise UserError(f"{directory}: no runs here; give a study's folder, e.g. runs/quickstart, or a run's --workdir")
+    return studies
+
+
+def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
+    """The study in `folder` (or the single run in it, as a study of one).
+
+    Raises:
+        UserError: no runs; unreadable JSON; runs of different semantics (unless `mix_semantics`) or of different data.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").is_file():
+        run = read_run(folder)
+        return Study(folder.resolve().name, folder, {"run": (run,)})
+    study = _planned(folder) if (folder / "study.json").is_file() else _unplanned(folder)
+    if not study.runs:
+        raise UserError(f"{folder}: no runs here; run the study first (main.py sweep)")
+    present = [run for run in study.runs if run.status != "missing"]
+    semantics = _one(folder, present, lambda run: run.semantics)
+    if len(semantics) > 1 and not mix_semantics:
+        raise UserError(
+            f"{folder}: runs of different semantics are mixed here ({_named(semantics)}), so their numbers do not compare;"
+            " run the study again with this version, or pass --mix_semantics"
+        )
+    data = _one(folder, present, lambda run: str(run.data.get("sha256")))
+    if len(data) > 1:
+        raise UserError(
+            f"{folder}: runs on different data are mixed here (sha256 {_named({k[:12]: v for k, v in data.items()})}), so"
+            " their numbers do not compare; keep each data set in a folder of its own"
+        )
+    if len(semantics) > 1:
+        return Study(**{**study.__dict__, "mixed_semantics": tuple(sorted(semantics))})
+    return study
+
+
+def load(directory: Path | str, *, mix_semantics: bool = False) -> list[Study]:
+    """Every study under `directory`; see `study_folders` and `load_study` for what is refused."""
+    return [load_study(folder, mix_semantics=mix_semantics) for folder in study_folders(directory)]
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    return [d for d in _children(folder) if (d / "config.json").is_file()]
+
+
+def _one(folder: Path, runs: list[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
+    found: dict[Any, list[Run]] = {}
+    for run in runs:
+        found.setdefault(key(run), []).append(run)
+    return found
+
+
+def _named(found: Mapping[Any, list[Run]]) -> str:
+    return ", ".join(f"{k}: {len(runs)} run{'s' * (len(runs) > 1)}, e.g. {runs[0].id}" for k, runs in sorted(found.items()))
+
+
+def _unplanned(folder: Path) -> Study:
+    runs = sorted((read_run(d) for d in _run_folders(folder)), key=lambda run: (run.scheme, run.seed, run.id))
+    repeated = [name for name, n in Counter(run.id for run in runs).items() if n > 1]
+    if repeated:
+        raise UserError(f"{folder}: run {repeated[0]} is here twice; delete one of the two copies")
+    return Study(folder.resolve().name, folder, {"run": tuple(runs)})
+
+
+def _planned(folder: Path) -> Study:
+    path = folder / "study.json"
+    plan = read_json(path)
+    try:
+        phases = {
+            phase: [(str(entry["id"]), flatten(entry.get("overrides") or {})) for entry in entries]
+            for phase, entries in plan["phases"].items()
+        }
+        tuned, group = tuple(plan.get("tuned") or ()), tuple(plan.get("group") or ("scheme",))
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: is not a study's plan; delete it and run the study again") from None
+    present = {run.id: run for run in (read_run(d) for d in _run_folders(folder))}
+    planned = {name for entries in phases.values() for name, _ in entries}
+    shared = _shared([run for run in present.values() if run.id in planned])
+    read: dict[str, tuple[Run, ...]] = {}
+    for phase, entries in phases.items():
+        read[phase] = tuple(
+            present.get(name) or _missing(folder / name, name, shared | overrides)
+            for name, overrides in dict(entries).items()
+        )
+    return Study(
+        name=str(plan.get("name") or folder.resolve().name),
+        path=folder,
+        phases=read,
+        tuned=tuned,
+        baseline=plan.get("baseline"),
+        group=tuple(key for key in group if key not in (*tuned, "seed")),
+        strangers=len(set(present) - planned),
+    )
+
+
+def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
+    """A run of the plan that has no folder yet; what its overrides do not say is taken from the runs that are there."""
+    if folder.is_dir() and any(folder.iterdir()):
+        return Run(name, folder, str(flat.get("scheme")), flat, "failed", "no config.json")
+    return Run(name, folder, str(flat.get("scheme")), flat, "missing", "not run yet")
+
+
+def _shared(runs: list[Run]) -> dict[str, Any]:
+    if not runs:
+        return {}
+    first = runs[0].flat
+    return {key: value for key, value in first.items() if all(run.flat.get(key) == value for run in runs)}

@@ -1,0 +1,128 @@
+"""What must be said under a table: how many seeds, which phase, what is missing, what was not controlled."""
+
+from collections.abc import Iterable, Sequence
+
+from addnorm_exp.report.groups import Group, Reported, show
+from addnorm_exp.report.load import Study
+from addnorm_exp.report.record import Run
+from addnorm_exp.report.statistics import ENOUGH
+
+EDGE = "†"
+PHASES = {
+    "report": "report phase (winners of tuning, re-run on fresh seeds)",
+    "run": "all runs of the study (no tuning)",
+    "tune": "tuning phase, each group's winner: its seeds chose it, so its numbers are optimistic",
+}
+LISTED = 12  # failed or unfinished runs that are named one by one
+
+
+def setting(runs: Sequence[Run]) -> str:
+    """Data, length and size, where all runs share them."""
+    parts = []
+    names = {str(run.data.get("name")) for run in runs if run.data}
+    if len(names) == 1:
+        (name,) = names
+        parts.append(f"data {name} (sha256 {str(runs[0].data.get('sha256'))[:12]})")
+    facts = {key: {run.flat.get(key) for run in runs} for key in ("steps", "batch_size", "seq_len")}
+    one = {key: next(iter(values)) for key, values in facts.items() if len(values) == 1}
+    if len(one) == 3 and None not in one.values():
+        parts.append(f"{one['steps']:,} steps of {one['batch_size']} × {one['seq_len']} tokens")
+    for key, word in (("model.depth", "blocks"), ("model.width", "wide")):
+        values = {run.flat.get(key) for run in runs}
+        if len(values) == 1 and None not in values:
+            parts.append(f"{values.pop()} {word}")
+    return ", ".join(parts)
+
+
+def phase_notes(study: Study, shown: Reported) -> list[str]:
+    text = PHASES[shown.phase]
+    if shown.waiting:
+        text += "; no run of the report phase has finished yet"
+    lines = [f"Runs: {text}."]
+    if study.mixed_semantics:
+        versions = ", ".join(str(v) for v in study.mixed_semantics)
+        lines.append(f"Runs of different semantics ({versions}) are mixed on request: their numbers do not compare.")
+    return lines
+
+
+def seed_notes(groups: Sequence[Group]) -> list[str]:
+    seeds = {tuple(run.seed for run in group.finished) for group in groups}
+    if len(seeds) == 1:
+        (found,) = seeds
+        text = f"Seeds: {', '.join(map(str, found)) or 'none finished'} (n = {len(found)})"
+    else:
+        counts = sorted({len(found) for found in seeds})
+        text = f"Seeds: n = {counts[0]} to {counts[-1]}, by row" if len(counts) > 1 else f"Seeds differ by row (n = {counts[0]})"
+    if min(len(found) for found in seeds) >= ENOUGH:
+        return [f"{text}; mean ± half-width of the 95 % t interval."]
+    return [f"{text}; below n = {ENOUGH} every seed is printed, in rising order, and no ranking is claimed."]
+
+
+def tuning_notes(study: Study, shown: Reported) -> list[str]:
+    """Edges of the grid, incomplete candidates, and report runs that are no longer those of the winner."""
+    lines = []
+    tune = study.phases.get("tune", ())
+    grid = {}
+    for key in study.tuned:
+        values = {run.flat.get(key) for run in tune}
+        grid[key] = ", ".join(show(v) for v in sorted(values, key=lambda v: (str(type(v)), v))) if tune else ""
+    for key in study.tuned:
+        names = [shown.label(g) for g in shown.groups if g.key in shown.winners and key in shown.winners[g.key].edge]
+        if names:
+            lines.append(
+                f"{EDGE} {key} at the edge of its grid ({grid[key]}) for {', '.join(names)}: a wider grid may do better."
+            )
+    for group in shown.groups:
+        winner = shown.winners.get(group.key)
+        if winner is None:
+            if tune:
+                lines.append(f"{shown.label(group)}: no tuning run has a score, so nothing was chosen.")
+            continue
+        chosen = ", ".join(f"{k} = {show(v)}" for k, v in winner.tuned)
+        if winner.incomplete:
+            lines.append(f"{shown.label(group)}: every candidate lacks a tuning run; {chosen} is the best of what is there.")
+        elif winner.left_out:
+            left = "; ".join(", ".join(f"{k} = {show(v)}" for k, v in tuned) for tuned in winner.left_out)
+            lines.append(f"{shown.label(group)}: not eligible, for want of a tuning run: {left}.")
+        if winner.diverged == winner.n:
+            lines.append(f"{shown.label(group)}: every tuning run of {chosen} diverged.")
+        used = {tuple((k, run.flat.get(k)) for k in study.tuned) for run in group.runs}
+        if shown.phase == "report" and used != {winner.tuned}:
+            lines.append(f"{shown.label(group)}: the tuning runs now favour {chosen}; run the study again to report it.")
+    return lines
+
+
+def run_notes(study: Study) -> list[str]:
+    """Diverged, failed and unfinished runs of every phase, with their reasons."""
+    lines = []
+    for phase, runs in study.phases.items():
+        where = f" in {phase}" if len(study.phases) > 1 else ""
+        bad = [run for run in runs if run.status not in ("done", "missing")]
+        for kind in ("diverged", "failed", *sorted({run.status for run in bad} - {"diverged", "failed"})):
+            found = [run for run in bad if run.status == kind]
+            if not found:
+                continue
+            word = "unfinished" if kind == "running" else kind
+            named = "; ".join(_named(run, study) for run in found[:LISTED])
+            more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
+            lines.append(f"{len(found)} of {len(runs)} runs {word}{where}: {named}{more}.")
+        missing = sum(run.status == "missing" for run in runs)
+        if missing:
+            lines.append(f"{missing} of {len(runs)} runs not run yet{where}.")
+    if study.strangers:
+        lines.append(f"{study.strangers} run folders here are not in the study's plan; left out.")
+    return lines
+
+
+def _named(run: Run, study: Study) -> str:
+    facts = [run.scheme]
+    facts += [f"{key} {show(run.flat[key])}" for key in (*study.group, *study.tuned) if key in run.flat and key != "scheme"]
+    reason = (run.reason or "no reason recorded").replace("\n", " ").removeprefix("unfinished, ").rstrip(".")
+    return f"{' '.join(facts)} seed {run.seed} ({reason[:160]})"
+
+
+def device_notes(runs: Iterable[Run]) -> list[str]:
+    kinds = {f"{d.get('count', 1)} × {d.get('kind')}" for run in runs if isinstance(d := run.summary.get("device"), dict)}
+    if len(kinds) > 1:
+        return [f"ms/step was measured on different devices ({', '.join(sorted(kinds))}) and does not compare."]
+    return [f"Device: {kinds.pop()}."] if kinds else []

@@ -1,0 +1,86 @@
+"""What the seeds of one group say about one number, in words that n allows.
+
+Five seeds or more: mean and 95 % interval. Fewer: every seed. One diverged run or more: how many, and the median with the diverged
+ones counted as worst; never a mean of the survivors.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from addnorm_exp.report.record import Run
+from addnorm_exp.report.statistics import ENOUGH, Interval, interval, median_with_worst
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One number of a group's finished runs: `values` by seed of those that have it, and the seeds that diverged."""
+
+    values: dict[int, float]
+    diverged: tuple[int, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return len(self.values) + len(self.diverged)
+
+    @property
+    def median(self) -> float | None:
+        """With diverged runs as worst; inf where it is one of those itself."""
+        return median_with_worst(list(self.values.values()), len(self.diverged)) if self.n else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """None where n is below five or a run diverged."""
+        return interval(list(self.values.values())) if self.n >= ENOUGH and not self.diverged else None
+
+    def text(self) -> str:
+        """In full, as the headline metric is printed."""
+        if not self.n:
+            return NOTHING
+        if self.diverged:
+            return f"{len(self.diverged)}/{self.n} diverged, median {self.brief()}"
+        found = self.interval
+        if found:
+            return with_half(found.mean, found.half)
+        return ", ".join(f"{value:.3f}" for _, value in sorted(self.values.items()))
+
+    def brief(self) -> str:
+        """As a side column is printed: mean with half-width from five seeds, else the median."""
+        found = self.interval
+        if found:
+            return with_half(found.mean, found.half)
+        if self.median is None:
+            return NOTHING
+        return "diverged" if math.isinf(self.median) else f"{self.median:.3f}"
+
+    def columns(self, name: str) -> dict[str, Any]:
+        """As named numbers, for CSV: seeds in rising order, joined by spaces."""
+        found = self.interval
+        median = self.median
+        return {
+            name: found.mean if found else None,
+            f"{name}_low": found.low if found else None,
+            f"{name}_high": found.high if found else None,
+            f"{name}_median": median,
+            f"{name}_seeds": " ".join(f"{value:.6g}" for _, value in sorted(self.values.items())),
+        }
+
+
+def outcome(runs: Iterable[Run], read: Callable[[Run], float | None]) -> Outcome:
+    """`read` over the finished runs; a diverged run counts as diverged whatever it wrote."""
+    runs = list(runs)
+    values = {run.seed: value for run in runs if run.status == "done" and (value := read(run)) is not None}
+    return Outcome(values, tuple(run.seed for run in runs if run.status == "diverged"))
+
+
+def decimals(half: float) -> int:
+    """Digits after the point that show two figures of an interval's half-width, between 2 and 6."""
+    return 4 if half <= 0 or not math.isfinite(half) else min(6, max(2, 1 - math.floor(math.log10(half))))
+
+
+def with_half(centre: float, half: float) -> str:
+    places = decimals(half)
+    return f"{centre:.{places}f} ± {half:.{places}f}"

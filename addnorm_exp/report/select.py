@@ -1,0 +1,99 @@
+"""The protocol of tuning: which value of the tuned keys wins, group by group. Pure functions on plain data.
+
+Winner = the best mean of the final validation loss over the tuning seeds, a diverged run scoring as the uniform prediction. A
+candidate with a failed, unfinished or absent run is incomplete and not eligible, unless no candidate of its group is complete. A
+winner on the edge of its grid is flagged: a better value may lie beyond.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One tuning run. `score` is its final validation loss (lower is better), None where it has none; see `score`."""
+
+    group: Pairs  # the axes that tell groups apart, with their values
+    tuned: Pairs  # the tuned keys, with their values
+    seed: int
+    score: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The chosen values of the tuned keys of one group."""
+
+    tuned: Pairs
+    mean: float  # of the score over the seeds
+    n: int  # seeds in the mean
+    edge: tuple[str, ...]  # numeric tuned keys whose winning value is the least or the greatest of the grid
+    incomplete: bool  # no candidate of the group was complete: the best of what is there
+    diverged: int = 0  # of the n
+    left_out: tuple[Pairs, ...] = ()  # incomplete candidates, not eligible
+
+
+def score(summary: Mapping[str, Any]) -> float | None:
+    """The score of a run by its summary: final validation loss; diverged: that of the uniform prediction; otherwise None."""
+    status = summary.get("status")
+    if status == "diverged":
+        value = (summary.get("uniform") or {}).get("loss")
+    elif status == "done":
+        value = ((summary.get("val") or {}).get("final") or {}).get("loss")
+    else:
+        value = None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def winners(candidates: Iterable[Candidate]) -> dict[Pairs, Winner]:
+    """The winner of every group, in order of appearance. A group in which no run has a score is left out.
+
+    Equal means (every candidate diverged, say) go to the candidate with fewer diverged runs, then to the one named first.
+    """
+    groups: dict[Pairs, dict[Pairs, list[Candidate]]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.group, {}).setdefault(candidate.tuned, []).append(candidate)
+    found: dict[Pairs, Winner] = {}
+    for group, by_tuned in groups.items():
+        winner = _winner(by_tuned)
+        if winner is not None:
+            found[group] = winner
+    return found
+
+
+def _winner(by_tuned: Mapping[Pairs, list[Candidate]]) -> Winner | None:
+    seeds = {run.seed for runs in by_tuned.values() for run in runs}
+    left_out = []
+    ranked = []
+    for order, (tuned, runs) in enumerate(by_tuned.items()):
+        scores = [run.score for run in runs if run.score is not None]
+        complete = len(scores) == len(runs) and {run.seed for run in runs} == seeds
+        if not complete:
+            left_out.append(tuned)
+        if scores:
+            diverged = sum(run.status == "diverged" for run in runs if run.score is not None)
+            ranked.append((not complete, math.fsum(scores) / len(scores), diverged, order, tuned, len(scores)))
+    if not ranked:
+        return None
+    incomplete, mean, diverged, _, tuned, n = min(ranked, key=lambda entry: entry[:4])
+    return Winner(
+        tuned, mean, n, _edges(tuned, by_tuned), incomplete, diverged, tuple(t for t in left_out if t != tuned)
+    )
+
+
+def _edges(tuned: Pairs, by_tuned: Iterable[Pairs]) -> tuple[str, ...]:
+    grids = [dict(candidate) for candidate in by_tuned]
+    edges = []
+    for key, value in tuned:
+        grid = {candidate[key] for candidate in grids if key in candidate and _numeric(candidate[key])}
+        if _numeric(value) and len(grid) >= 2 and value in (min(grid), max(grid)):
+            edges.append(key)
+    return tuple(edges)
+
+
+def _numeric(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

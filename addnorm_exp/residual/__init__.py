@@ -1,0 +1,19 @@
+"""The residual connection and the normalisation of Transformers, as a library. Imports nothing else of addnorm_exp.
+
+The contract is in `contract.py`, the record that most schemes are in `rule.py`, the schemes in `catalogue/`. To use a scheme in a
+model of one's own: make `BlockConnections(scheme.plan(site), site, width, rngs=rngs)` for each block and
+`scheme.connect_ends(width, rngs=rngs)` for the model, hand the sublayers in by name, and open and close the stream around them.
+"""
+
+from addnorm_exp.residual import catalogue, init, norms
+from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats
+from addnorm_exp.residual.norms import Norm, NormSpec
+from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
+from addnorm_exp.residual.rule import Learned, Rule
+from addnorm_exp.residual.scheme import NormEnds, Scheme, SchemeError, sites
+from addnorm_exp.residual.taps import tap
+
+__all__ = [
+    "At", "BlockConnections", "Body", "Chain", "Connection", "Context", "Depths", "Learned", "Memo", "Norm", "NormEnds", "NormSpec",
+    "Rule", "Scheme", "SchemeError", "Site", "State", "Stats", "Sum", "catalogue", "init", "norms", "rms", "sites", "tap",
+]  # fmt: skip

@@ -1,0 +1,132 @@
+"""Initial values: laws as data, drawn by a key that depends on the parameter's path alone.
+
+A tensor's key is `fold_in(seed, hash(path))`. Tensors that two schemes have in common are therefore bit-identical at equal seed, and a
+comparison of schemes over shared seeds is a paired one. The generator is threefry, pinned, so the values do not depend on the
+default of a JAX version.
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+LAWS = ("xavier", "normal")
+GROUPS = ("matrix", "embedding", "gain", "bias", "coefficient")
+HYPERS = {"gain": 1.0, "std": 0.02}
+
+
+@dataclass(frozen=True)
+class Init:
+    """The law of one tensor: `scale × (product of the named hypers) × draw`.
+
+    draw: `normal` has unit variance, `uniform` lies in [-1, 1], `constant` is 1. The hypers are traced numbers (`init.gain`,
+    `init.std` of the config), so that a sweep over them needs one compiled program.
+    """
+
+    draw: str
+    scale: float
+    hypers: tuple[str, ...] = ()
+
+    @classmethod
+    def constant(cls, value: float) -> "Init":
+        return cls("constant", value)
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], hypers: Mapping[str, jax.Array | float] = HYPERS) -> jax.Array:
+        return _scale(self, _draw(self.draw, key, shape), hypers)
+
+
+def _draw(draw: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    if draw == "constant":
+        return jnp.ones(shape, jnp.float32)
+    if draw == "normal":
+        return jax.random.normal(key, shape, jnp.float32)
+    return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
+
+
+def _scale(init: Init, values: jax.Array, hypers: Mapping[str, jax.Array | float]) -> jax.Array:
+    return values * math.prod((hypers[name] for name in init.hypers), start=jnp.float32(init.scale))
+
+
+def linear(law: str, fan_in: int, fan_out: int, multiplier: float = 1.0) -> Init:
+    """A weight matrix inside a block, times `init.gain`.
+
+    xavier: U(±√(6 / (fan_in + fan_out))) (Glorot & Bengio 2010, eq. 16; the law of Vaswani 2017's code and of DeepNorm).
+    normal: N(0, `init.std`²) (GPT-2).
+    """
+    if law == "xavier":
+        return Init("uniform", multiplier * math.sqrt(6.0 / (fan_in + fan_out)), ("gain",))
+    return Init("normal", multiplier, ("gain", "std"))
+
+
+def embedding(law: str, width: int) -> Init:
+    """Token and position embeddings, and a head tied to them.
+
+    xavier: N(0, 1/width), multiplied by √width where it enters the stream (Vaswani 2017, 3.4). normal: N(0, `init.std`²).
+    """
+    return Init("normal", 1.0 / math.sqrt(width)) if law == "xavier" else Init("normal", 1.0, ("std",))
+
+
+def embedding_multiplier(law: str, width: int) -> float:
+    return math.sqrt(width) if law == "xavier" else 1.0
+
+
+def head(law: str, width: int, vocab: int) -> Init:
+    """An output head of its own; `init.gain`, which is about the blocks, does not touch it."""
+    return Init("uniform", math.sqrt(6.0 / (width + vocab))) if law == "xavier" else Init("normal", 1.0, ("std",))
+
+
+def parameter(shape: tuple[int, ...], init: Init, group: str, rngs: nnx.Rngs) -> nnx.Param:
+    """A parameter that knows its law and its group (one of GROUPS; weight decay and learning-rate factors go by group)."""
+    return nnx.Param(init(rngs.params(), shape), init=init, group=group)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of a parameter without its values."""
+
+    shape: tuple[int, ...]
+    init: Init
+    group: str
+    size: int = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "size", math.prod(self.shape))
+
+
+def specs(abstract: nnx.Module) -> dict[str, Spec]:
+    """Path → Spec of every parameter of a module, real or from `nnx.eval_shape`; paths look like `blocks/0/attention/out/kernel`."""
+    flat = nnx.to_flat_state(nnx.state(abstract, nnx.Param))
+    return {
+        "/".join(map(str, path)): Spec(tuple(variable.shape), variable.init, variable.group) for path, variable in flat
+    }
+
+
+def initial_values(
+    table: Mapping[str, Spec], seed: jax.Array | int, hypers: Mapping[str, jax.Array | float] = HYPERS
+) -> dict[str, jax.Array]:
+    """Path → float32 values, each drawn from the key of its own path. `seed` and `hypers` may be traced.
+
+    Tensors of one shape and draw are drawn together by `vmap`, which leaves the bits as they are and keeps compilation short.
+    """
+    root = jax.random.key(seed, impl="threefry2x32")
+    together: dict[tuple, list[str]] = defaultdict(list)
+    for path, spec in table.items():
+        together[spec.init.draw, spec.shape].append(path)
+    values = {}
+    for (draw, shape), paths in together.items():
+        hashes = jnp.array([path_hash(path) for path in paths], jnp.uint32)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(root, hashes)
+        drawn = jax.vmap(lambda key, draw=draw, shape=shape: _draw(draw, key, shape))(keys)
+        for path, value in zip(paths, drawn, strict=True):
+            values[path] = _scale(table[path].init, value, hypers)
+    return values
+
+
+def path_hash(path: str) -> int:
+    """Four bytes of SHA-256: the same on every machine and Python, unlike `hash`."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big")

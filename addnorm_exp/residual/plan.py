@@ -1,0 +1,140 @@
+"""From a scheme's plan of a block to modules that carry it out.
+
+A plan is a tuple of `At`s, run in order. `At(body, rule)` puts one connection around a body, and a body is
+the name of a sublayer, a `Sum` of sublayers that read the same input (the parallel block), or a `Chain` of further `At`s (a block
+inside a connection). Sublayers themselves are not owned here but handed in by name, so that their parameters have the same paths, and
+hence the same initial values, under every scheme.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual.contract import Body, Connection, Context, Memo, Site, State, Stats
+from addnorm_exp.residual.dropout import dropout
+from addnorm_exp.residual.taps import tap
+
+
+class ConnectionRecord(Protocol):
+    """Data that makes a connection: a `Rule`, or a frozen dataclass of one's own."""
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection: ...
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Sublayers that see the same h and whose outputs are added: `F_a(h) + F_f(h)`."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A body made of connections: the inner stream starts at h, and what it has become is b."""
+
+    parts: "tuple[At, ...]"
+
+
+@dataclass(frozen=True)
+class At:
+    body: str | Sum | Chain
+    rule: ConnectionRecord
+
+    @property
+    def label(self) -> str:
+        """The site's name inside its block: `attention`, `attention+feed_forward`, `block`."""
+        if isinstance(self.body, str):
+            return self.body
+        return "+".join(self.body.names) if isinstance(self.body, Sum) else "block"
+
+    def walk(self) -> "Iterator[At]":
+        """This site and those inside it, outer before inner: the order of taps, labels and statistics."""
+        yield self
+        if isinstance(self.body, Chain):
+            for part in self.body.parts:
+                yield from part.walk()
+
+
+class Node(nnx.Module):
+    """One connection with its body."""
+
+    def __init__(self, at: At, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]):
+        here = site.at(at.label)
+        self.connection = at.rule.connect(here, width, rngs, shared)
+        names = (at.body,) if isinstance(at.body, str) else at.body.names if isinstance(at.body, Sum) else ()
+        self.sublayers = tuple((name, site.sublayers.index(name)) for name in names)
+        parts = at.body.parts if isinstance(at.body, Chain) else ()
+        self.inside = nnx.Dict({part.label: Node(part, site, width, rngs, shared) for part in parts})
+        self.order = tuple(part.label for part in parts)
+
+    def __call__(
+        self, state: State, memo: Memo, context: Context, bodies: Mapping[str, Body], probes: Iterator[jax.Array]
+    ) -> tuple[State, Memo, Stats]:
+        # A scheme of one stream is tapped at the stream, which the skip sees too; one of several at what its body reads.
+        single = isinstance(state, jax.Array)
+        if context.diagnostics and single:
+            state = tap(state, next(probes))
+        h, kept = self.connection.read(state, context)
+        if context.diagnostics and not single:
+            h = tap(h, next(probes))
+        stats: Stats = {}
+        if self.order:
+            branch = h
+            for label in self.order:
+                branch, memo, inner = self.inside[label](branch, memo, context, bodies, probes)
+                stats = merge(stats, inner)
+        else:
+            branch = None
+            for name, number in self.sublayers:
+                left, memo, inner = bodies[name](h, memo, context.fold(number))
+                # Here and nowhere else, so that place and count of dropout are the same under every scheme.
+                left = dropout(left, context.fold(number))
+                branch = left if branch is None else branch + left
+                stats = merge(stats, inner)
+        if context.diagnostics:
+            stats = merge(_site_statistics(state if single else h, branch), stats)
+        return self.connection.write(state, branch, kept, context), memo, stats
+
+
+class BlockConnections(nnx.Module):
+    """All connections of one block, run around the bodies that are handed in by sublayer name."""
+
+    def __init__(self, plan: tuple[At, ...], site: Site, width: int, *, rngs: nnx.Rngs):
+        """`plan` is what `Scheme.plan(site)` gives; `site.kind` is `block`."""
+        shared: dict[str, nnx.Param] = {}
+        self.nodes = nnx.Dict({at.label: Node(at, site, width, rngs, shared) for at in plan})
+        self.order = tuple(at.label for at in plan)
+
+    def __call__(
+        self,
+        state: State,
+        memo: Memo,
+        context: Context,
+        bodies: Mapping[str, Body],
+        probes: jax.Array | None = None,
+    ) -> tuple[State, Memo, Stats]:
+        """`probes`: float32 (sites in the block,), needed where `context.diagnostics`; see taps.py."""
+        waiting = iter(probes) if probes is not None else iter(())
+        stats: Stats = {}
+        for label in self.order:
+            state, memo, more = self.nodes[label](state, memo, context, bodies, waiting)
+            stats = merge(stats, more)
+        return state, memo, stats
+
+
+def merge(first: Stats, second: Stats) -> Stats:
+    return {key: first.get(key, []) + second.get(key, []) for key in {**first, **second}}
+
+
+def _site_statistics(stream: jax.Array, branch: jax.Array) -> Stats:
+    stream_rms, branch_rms = rms(stream), rms(branch)
+    return {"stream_rms": [stream_rms], "branch_ratio": [branch_rms / stream_rms]}
+
+
+def rms(x: jax.Array) -> jax.Array:
+    """√(mean(x²)) over all axes, in float32."""
+    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))

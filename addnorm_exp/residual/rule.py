@@ -1,0 +1,91 @@
+"""Rule: the record that most schemes are. Four places for a norm, a coefficient on the skip and one on the branch."""
+
+from dataclasses import dataclass
+
+import jax
+from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.init import Init, parameter
+from addnorm_exp.residual.norms import NormSpec
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A learned coefficient: one scalar, or a vector of the stream's width. It is never decayed.
+
+    Sites of one block that name the same `shared` use one parameter (ReZero has one a block).
+    """
+
+    init: float
+    shape: str = "scalar"  # scalar | vector
+    shared: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`s = N_stream(x)`, `h = pre_scale · N_pre(s)`, `b = N_branch(F(h))`, `x ← N_post(skip · s + scale · b)`.
+
+    Each norm may be absent. `stream` differs from `pre` in that the skip sees it too (HybridNorm's feed-forward).
+    """
+
+    stream: NormSpec | None = None
+    pre: NormSpec | None = None
+    branch: NormSpec | None = None
+    post: NormSpec | None = None
+    pre_scale: float = 1.0
+    skip: float | Learned = 1.0
+    scale: float | Learned = 1.0
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "RuleConnection":
+        del site  # a rule is what is left when the site has been looked at
+        return RuleConnection(self, width, rngs, shared)
+
+    @property
+    def norms(self) -> dict[str, NormSpec]:
+        """Place → norm, of the norms that do something."""
+        places = {"stream": self.stream, "pre": self.pre, "branch": self.branch, "post": self.post}
+        return {place: spec for place, spec in places.items() if spec is not None and spec.kind != "none"}
+
+
+class RuleConnection(Connection):
+    """The verbs of a Rule; the state is the stream itself, one array."""
+
+    def __init__(self, rule: Rule, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]):
+        self.pre_scale = rule.pre_scale
+        self.stream = norms.make(rule.stream, width, rngs)
+        self.pre = norms.make(rule.pre, width, rngs)
+        self.branch = norms.make(rule.branch, width, rngs)
+        self.post = norms.make(rule.post, width, rngs)
+        self.skip = _coefficient(rule.skip, width, rngs, shared)
+        self.scale = _coefficient(rule.scale, width, rngs, shared)
+
+    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
+        del context
+        stream = norms.apply(self.stream, state)
+        return _times(self.pre_scale, norms.apply(self.pre, stream)), stream
+
+    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
+        del state, context  # `kept` is the stream, after its norm where it has one
+        branch = _times(self.scale, norms.apply(self.branch, branch))
+        if self.skip == 0.0:
+            return norms.apply(self.post, branch)
+        return norms.apply(self.post, _times(self.skip, kept) + branch)
+
+
+def _coefficient(value: float | Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> float | nnx.Param:
+    if not isinstance(value, Learned):
+        return float(value)
+    if value.shared and value.shared in shared:
+        return shared[value.shared]
+    made = parameter((width,) if value.shape == "vector" else (), Init.constant(value.init), "coefficient", rngs)
+    if value.shared:
+        shared[value.shared] = made
+    return made
+
+
+def _times(coefficient: float | nnx.Param, x: jax.Array) -> jax.Array:
+    if isinstance(coefficient, nnx.Variable):
+        return coefficient[...].astype(x.dtype) * x
+    return x if coefficient == 1.0 else coefficient * x
