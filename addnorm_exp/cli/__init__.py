@@ -60,9 +60,10 @@ def _guarded(argv: list[str]) -> int:
         _drop_stdout()
         return 141
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("", "addnorm_exp", "configs", "sweeps"):
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "addnorm_exp", "configs", "sweeps"):
             raise
-        return _fail(f"the package '{error.name}' is not installed: run `pip install uv && uv run main.py …`")
+        return _fail(f"the package '{package}' is missing or too old: run `pip install uv && uv run main.py …`")
     except Exception as error:
         line = disk_trouble(error)
         if line is None:

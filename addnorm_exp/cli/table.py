@@ -18,9 +18,13 @@ def parser() -> Arguments:
     found = Arguments("table", "Print the ablation table of a study, a folder of studies, or a single run.")
     found.add_argument("directory", metavar="DIR", help="e.g. runs/quickstart")
     found.add_argument("--format", default="md", choices=FORMATS, help="md (default), latex (booktabs) or csv")
-    found.add_argument("--rows", metavar="AXIS", help="a config key down the side, e.g. scheme (with --cols: one number a cell)")
+    found.add_argument(
+        "--rows", metavar="AXIS", help="a config key down the side, e.g. scheme (with --cols: one number a cell)"
+    )
     found.add_argument("--cols", metavar="AXIS", help="a config key across the top, e.g. init.law")
-    found.add_argument("--baseline", metavar="NAME", help="the row to compare with; default: the study's, else the first")
+    found.add_argument(
+        "--baseline", metavar="NAME", help="the row to compare with; default: the study's, else the first"
+    )
     found.add_argument("--out", metavar="FILE", help="write there instead of printing")
     found.add_argument("--mix_semantics", action="store_true", help="allow runs of different semantics in one table")
     return found
@@ -38,7 +42,9 @@ def run(argv: list[str]) -> int:
             if args.cols or (args.rows and args.rows != "scheme"):
                 rows, cols = args.rows or "scheme", args.cols or "scheme"
                 if args.baseline:
-                    raise UserError("--baseline: a table with --rows or --cols shows no differences; leave one of them out")
+                    raise UserError(
+                        "--baseline: a table with --rows or --cols shows no differences; leave one of them out"
+                    )
                 tables += pivot(study, rows, cols)
             else:
                 tables.append(build(study, baseline=args.baseline))
@@ -65,5 +71,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--out={path}: cannot be written ({error.strerror}); give a file in a folder that exists") from None
+        raise UserError(
+            f"--out={path}: cannot be written ({error.strerror}); give a file in a folder that exists"
+        ) from None
     print(f"wrote {path}", file=sys.stderr)

@@ -21,6 +21,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "norm.gain": ("plain", "unit_offset"),
     "optim.schedule": ("cosine", "inverse_sqrt", "constant", "wsd"),
     "execution.scan_layers": ("auto", "on", "off"),
+    "execution.attention": ("einsum", "xla", "cudnn"),
 }
 
 
@@ -208,11 +209,9 @@ def check_scheme(config: Config) -> None:
 
     The import is here because the catalogue needs JAX, and a mistyped number should be told without waiting for it.
     """
-    from addnorm_exp.residual import catalogue
+    from addnorm_exp.config import scheme
 
-    names = catalogue.names()
-    if config.scheme not in names:
-        raise ValueError(f"scheme={config.scheme!r}: no such scheme; {nearest(config.scheme, names)}")
+    scheme.resolve(config)
 
 
 def _divisor(wanted: int, number: int) -> int:

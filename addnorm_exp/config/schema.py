@@ -16,7 +16,7 @@ class ModelConfig:
 
     depth: int = 4  # blocks
     width: int = 128  # of the residual stream
-    num_heads: int = 4
+    num_heads: int = 4  # divides width
     mlp_ratio: float = 4.0  # hidden units of the feed-forward sublayer over width
     dropout: float = 0.0  # on every sublayer's output and on the embedding
     positions: str = "learned"  # learned | rotary
@@ -41,7 +41,7 @@ class NormConfig:
     """Axes of the norm; what is not set is the scheme's published choice."""
 
     kind: str | None = None  # layer | rms | none
-    eps: float | None = None
+    eps: float | None = None  # ε
     eps_place: str | None = None  # inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))
     affine: str | None = None  # full (gain and bias) | gain | none
     gain: str | None = None  # plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)
@@ -52,13 +52,13 @@ class OptimConfig:
     """AdamW and the learning-rate schedule."""
 
     lr: float = 1e-3  # peak
-    schedule: str = "cosine"  # cosine | inverse_sqrt | constant | wsd
+    schedule: str = "cosine"  # cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd
     warmup: int = 0  # steps of linear warmup
     final_lr: float = 0.1  # lr at the end over lr at the peak (cosine, wsd)
     decay: float = 0.2  # wsd: the share of the run that the final linear decay takes
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
+    beta1: float = 0.9  # decay of the mean of gradients
+    beta2: float = 0.95  # decay of the mean of their squares
+    eps: float = 1e-8  # added to the root of the latter
     weight_decay: float = 0.1  # on matrices and embeddings; decoupled, times the learning rate
     clip: float = 1.0  # global gradient norm; 0 is off
     accumulate: int = 1  # micro-batches a step; divides batch_size
@@ -66,7 +66,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    name: str = "enwik8"  # enwik8 | file (implied by data.path)
+    name: str = "enwik8"  # enwik8 | shakespeare | file (implied by data.path)
     path: str | None = None  # train on the bytes of this file, split 90/5/5
     seed: int | None = None  # order of batches; not set: `seed`
 
@@ -88,6 +88,7 @@ class ExecutionConfig:
 
     chunk_steps: int = 20  # optimiser steps in one dispatch
     scan_layers: str = "auto"  # auto | on | off
+    attention: str = "einsum"  # einsum | xla | cudnn (the last two by jax.nn.dot_product_attention)
     checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
     keep_checkpoints: int = 2  # newest; the best by validation loss is kept besides
     diagnostics: bool = True  # per-layer statistics
@@ -99,10 +100,10 @@ class ExecutionConfig:
 class Config:
     scheme: str = "pre_ln"  # a name of the catalogue (addnorm_exp/residual/catalogue)
     seed: int = 0  # initial values, dropout and (unless data.seed is set) batches
-    steps: int = 1000
+    steps: int = 1000  # optimiser updates
     batch_size: int = 16  # sequences
     seq_len: int = 128  # tokens
-    task: str = "lm"
+    task: str = "lm"  # lm: predict the next byte
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     norm: NormConfig = field(default_factory=NormConfig)

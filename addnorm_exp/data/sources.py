@@ -10,6 +10,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -163,6 +164,8 @@ class PackageArchive:
             raise Unavailable(f"{error.strerror or error}") from error
 
     def _pip_download(self, folder: Path, progress: Progress) -> None:
+        if shutil.disk_usage(folder).free < 3 * self.size:  # the archive, unpacked for its metadata, and saved
+            raise Unavailable(f"too little room in the temporary folder {folder.parent}; set TMPDIR to another")
         requirements, log = folder / "requirements.txt", folder / "log"
         requirements.write_text(f"{self.package}=={self.version} --hash=sha256:{self.sha256}\n")
         # -P: no module of the current folder may pass for pip. The pip of an isolated build reads only the environment.

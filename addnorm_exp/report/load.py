@@ -102,7 +102,9 @@ def _one(folder: Path, runs: list[Run], key: Callable[[Run], Any]) -> dict[Any, 
 
 
 def _named(found: Mapping[Any, list[Run]]) -> str:
-    return ", ".join(f"{k}: {len(runs)} run{'s' * (len(runs) > 1)}, e.g. {runs[0].id}" for k, runs in sorted(found.items()))
+    return ", ".join(
+        f"{k}: {len(runs)} run{'s' * (len(runs) > 1)}, e.g. {runs[0].id}" for k, runs in sorted(found.items())
+    )
 
 
 def _unplanned(folder: Path) -> Study:

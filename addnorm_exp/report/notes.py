@@ -52,7 +52,11 @@ def seed_notes(groups: Sequence[Group]) -> list[str]:
         text = f"Seeds: {', '.join(map(str, found)) or 'none finished'} (n = {len(found)})"
     else:
         counts = sorted({len(found) for found in seeds})
-        text = f"Seeds: n = {counts[0]} to {counts[-1]}, by row" if len(counts) > 1 else f"Seeds differ by row (n = {counts[0]})"
+        text = (
+            f"Seeds: n = {counts[0]} to {counts[-1]}, by row"
+            if len(counts) > 1
+            else f"Seeds differ by row (n = {counts[0]})"
+        )
     if min(len(found) for found in seeds) >= ENOUGH:
         return [f"{text}; mean ± half-width of the 95 % t interval."]
     return [f"{text}; below n = {ENOUGH} every seed is printed, in rising order, and no ranking is claimed."]
@@ -80,7 +84,9 @@ def tuning_notes(study: Study, shown: Reported) -> list[str]:
             continue
         chosen = ", ".join(f"{k} = {show(v)}" for k, v in winner.tuned)
         if winner.incomplete:
-            lines.append(f"{shown.label(group)}: every candidate lacks a tuning run; {chosen} is the best of what is there.")
+            lines.append(
+                f"{shown.label(group)}: every candidate lacks a tuning run; {chosen} is the best of what is there."
+            )
         elif winner.left_out:
             left = "; ".join(", ".join(f"{k} = {show(v)}" for k, v in tuned) for tuned in winner.left_out)
             lines.append(f"{shown.label(group)}: not eligible, for want of a tuning run: {left}.")
@@ -88,7 +94,9 @@ def tuning_notes(study: Study, shown: Reported) -> list[str]:
             lines.append(f"{shown.label(group)}: every tuning run of {chosen} diverged.")
         used = {tuple((k, run.flat.get(k)) for k in study.tuned) for run in group.runs}
         if shown.phase == "report" and used != {winner.tuned}:
-            lines.append(f"{shown.label(group)}: the tuning runs now favour {chosen}; run the study again to report it.")
+            lines.append(
+                f"{shown.label(group)}: the tuning runs now favour {chosen}; run the study again to report it."
+            )
     return lines
 
 
@@ -103,9 +111,9 @@ def run_notes(study: Study) -> list[str]:
             if not found:
                 continue
             word = "unfinished" if kind == "running" else kind
-            named = "; ".join(_named(run, study) for run in found[:LISTED])
-            more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
-            lines.append(f"{len(found)} of {len(runs)} runs {word}{where}: {named}{more}.")
+            named = list(dict.fromkeys(_named(run, study, reason=phase != "tune" or kind == "failed") for run in found))
+            more = f"; and {len(named) - LISTED} more" if len(named) > LISTED else ""
+            lines.append(f"{len(found)} of {len(runs)} runs {word}{where}: {'; '.join(named[:LISTED])}{more}.")
         missing = sum(run.status == "missing" for run in runs)
         if missing:
             lines.append(f"{missing} of {len(runs)} runs not run yet{where}.")
@@ -114,15 +122,20 @@ def run_notes(study: Study) -> list[str]:
     return lines
 
 
-def _named(run: Run, study: Study) -> str:
+def _named(run: Run, study: Study, *, reason: bool) -> str:
+    """Which run, by the axes of its study; with its seed and reason, or (in tuning, where divergence is a result) without."""
     facts = [run.scheme]
-    facts += [f"{key} {show(run.flat[key])}" for key in (*study.group, *study.tuned) if key in run.flat and key != "scheme"]
-    reason = (run.reason or "no reason recorded").replace("\n", " ").removeprefix("unfinished, ").rstrip(".")
-    return f"{' '.join(facts)} seed {run.seed} ({reason[:160]})"
+    facts += [f"{k} {show(run.flat[k])}" for k in (*study.group, *study.tuned) if k in run.flat and k != "scheme"]
+    if not reason:
+        return " ".join(facts)
+    why = (run.reason or "no reason recorded").replace("\n", " ").removeprefix("unfinished, ").rstrip(".")
+    return f"{' '.join(facts)} seed {run.seed} ({why[:160]})"
 
 
 def device_notes(runs: Iterable[Run]) -> list[str]:
-    kinds = {f"{d.get('count', 1)} × {d.get('kind')}" for run in runs if isinstance(d := run.summary.get("device"), dict)}
+    kinds = {
+        f"{d.get('count', 1)} × {d.get('kind')}" for run in runs if isinstance(d := run.summary.get("device"), dict)
+    }
     if len(kinds) > 1:
         return [f"ms/step was measured on different devices ({', '.join(sorted(kinds))}) and does not compare."]
     return [f"Device: {kinds.pop()}."] if kinds else []

@@ -40,12 +40,15 @@ class Outcome:
         """In full, as the headline metric is printed."""
         if not self.n:
             return NOTHING
-        if self.diverged:
-            return f"{len(self.diverged)}/{self.n} diverged, median {self.brief()}"
         found = self.interval
         if found:
             return with_half(found.mean, found.half)
-        return ", ".join(f"{value:.3f}" for _, value in sorted(self.values.items()))
+        lost = f"{len(self.diverged)}/{self.n} diverged, median {self.brief()}"
+        if self.n >= ENOUGH:
+            return lost
+        texts = {seed: f"{value:.3f}" for seed, value in self.values.items()} | dict.fromkeys(self.diverged, "div.")
+        seeds = ", ".join(texts[seed] for seed in sorted(texts))
+        return f"{seeds} ({lost})" if self.diverged else seeds
 
     def brief(self) -> str:
         """As a side column is printed: mean with half-width from five seeds, else the median."""

@@ -88,7 +88,8 @@ def read_run(folder: Path) -> Run:
     if not isinstance(science, dict):
         raise UserError(f"{folder / 'config.json'}: has no 'science' part; delete the folder and run the study again")
     summary: dict[str, Any] = {}
-    status, reason = "failed", "no summary"
+    status = "failed"
+    reason: str | None = "no summary"
     try:
         read = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         if isinstance(read, dict) and isinstance(read.get("status"), str):
@@ -138,7 +139,9 @@ def read_metrics(run: Run, split: str) -> dict[str, np.ndarray]:
         except (ValueError, KeyError, TypeError):
             if not any(rest.strip() for rest in lines[number:]):
                 break  # the last line of a killed run
-            raise UserError(f"{path}:{number}: is not a metrics line; delete the run's folder and run it again") from None
+            raise UserError(
+                f"{path}:{number}: is not a metrics line; delete the run's folder and run it again"
+            ) from None
         if row.get("split") == split:
             rows[step] = row
     if not rows:

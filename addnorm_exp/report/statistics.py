@@ -39,11 +39,9 @@ def _fraction(a: float, b: float, x: float) -> float:
     tiny = 1e-300
     value, c, d = 1.0, 1.0, 0.0
     for i in range(1, 10_000):
-        m = i // 2
-        if i % 2:
-            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        else:
-            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        m, odd = divmod(i, 2)
+        over = -(a + m) * (a + b + m) if odd else m * (b - m)
+        term = over * x / ((a + i - 1) * (a + i))
         d = 1.0 / ((1.0 + term * d) or tiny)
         c = (1.0 + term / c) or tiny
         value *= c * d
@@ -57,7 +55,7 @@ def t_tail(t: float, df: float) -> float:
     if math.isinf(t):
         return 0.0
     square = t * t
-    if square <= df:  # near the centre, take the complement, so that no digits are lost to 1 - x
+    if square <= 1.0:  # near the centre df / (df + square) rounds to 1: take the complement
         return 0.5 - 0.5 * beta_regularised(0.5, 0.5 * df, square / (df + square))
     return 0.5 * beta_regularised(0.5 * df, 0.5, df / (df + square))
 
@@ -133,10 +131,8 @@ def paired(values: Mapping[int, float], baseline: Mapping[int, float], level: fl
     if len(differences) < 2:
         return None
     spread, found = sd(differences), interval(differences, level)
-    if spread == 0.0:
-        p = 1.0 if found.mean == 0.0 else 0.0
-    else:
-        p = 2.0 * t_tail(abs(found.mean) / (spread / math.sqrt(found.n)), found.n - 1)
+    t = abs(found.mean) / (spread / math.sqrt(found.n)) if spread else math.inf * bool(found.mean)
+    p = 2.0 * t_tail(0.0 if math.isnan(t) else t, found.n - 1)
     return Paired(found.mean, found.low, found.high, found.n, spread, p)
 
 

@@ -55,7 +55,9 @@ def baselines(shown: Reported, name: str | None, *, strict: bool) -> tuple[list[
             twins = [tuple((a, value if a == axis else v) for a, v in group.key) for group in groups]
             return [index.get(twin) for twin in twins], name
     if name is not None and strict:
-        raise UserError(f"--baseline={name}: no such row; {nearest(name, {*labels, *(str(g[a]) for g in groups for a in shown.varying)})}")
+        raise UserError(
+            f"--baseline={name}: no such row; {nearest(name, {*labels, *(str(g[a]) for g in groups for a in shown.varying)})}"
+        )
     free = [axis for axis in shown.varying if len({repr(group[axis]) for group in groups}) > 1]
     if free and str(groups[0][free[0]]) != name:
         return baselines(shown, str(groups[0][free[0]]), strict=False)
@@ -90,19 +92,33 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
             record.update(found)
 
     add(f"{split}_{unit}", f"{split} {unit}", [o.text() for o in main], [o.columns(f"{split}_{unit}") for o in main])
-    add(
-        "difference",
-        f"Δ to {name}" if name else "Δ",
-        [_difference(i, against[i], main, compared[i]) for i in range(len(main))],
-        [_difference_numbers(i, against[i], main, compared[i], shown) for i in range(len(main))],
-    )
+    if len(main) > 1:
+        add(
+            "difference",
+            f"Δ to {name}" if name else "Δ",
+            [_difference(i, against[i], main, compared[i]) for i in range(len(main))],
+            [_difference_numbers(i, against[i], main, compared[i], shown) for i in range(len(main))],
+        )
     if any(p is not None for p in adjusted):
         texts = [NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}" for p in adjusted]
-        add("p", "p (Holm)", texts, [{"p": None if c is None or a is None else c.p, "p_holm": a} for c, a in zip(compared, adjusted, strict=True)])
+        add(
+            "p",
+            "p (Holm)",
+            texts,
+            [
+                {"p": None if c is None or a is None else c.p, "p_holm": a}
+                for c, a in zip(compared, adjusted, strict=True)
+            ],
+        )
     for which in ("final", "best"):
         if (split, which) != ("val", "final"):
             found = [measure(group, "val", which, unit) for group in shown.groups]
-            add(f"val_{which}_{unit}", f"val {unit} {which}", [o.brief() for o in found], [o.columns(f"val_{which}_{unit}") for o in found])
+            add(
+                f"val_{which}_{unit}",
+                f"val {unit} {which}",
+                [o.brief() for o in found],
+                [o.columns(f"val_{which}_{unit}") for o in found],
+            )
     for key in study.tuned:
         add(key, key.removeprefix("optim."), *_tuned(shown, key))
     add("parameters", "parameters", *_cost(shown, "parameters", lambda v: f"{v:,.0f}"))
@@ -183,7 +199,9 @@ def _cost(
     shown: Reported, key: str, form: Callable[[float], str], name: str | None = None, factor: float = 1.0
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """The median over a group's runs that have the number (diverged ones too: the program was the same)."""
-    found = [Outcome({i: v for i, r in enumerate(g.runs) if (v := r.number(key)) is not None}).median for g in shown.groups]
+    found = [
+        Outcome({i: v for i, r in enumerate(g.runs) if (v := r.number(key)) is not None}).median for g in shown.groups
+    ]
     texts = [NOTHING if value is None else form(value) for value in found]
     return texts, [{name or key: None if value is None else factor * value} for value in found]
 
@@ -201,10 +219,14 @@ def _confounds(study: Study, shown: Reported) -> list[tuple[str, list[str]]]:
     for group in shown.groups:
         for run in group.runs:
             keys |= dict.fromkeys(run.summary.get("confounds") or ())
-    found = [(key, [_values(group, lambda run, k=key: (run.summary.get("confounds") or {}).get(k, ...)) for group in shown.groups]) for key in keys]
+    found = [(key, [_values(group, _confound(key)) for group in shown.groups]) for key in keys]
     if "optim.lr" not in (*study.tuned, *shown.varying):
         found.append(("lr", [_values(group, lambda run: run.flat.get("optim.lr", ...)) for group in shown.groups]))
     return found
+
+
+def _confound(key: str) -> Callable[[Run], Any]:
+    return lambda run: (run.summary.get("confounds") or {}).get(key, ...)
 
 
 def _values(group: Group, read: Callable[[Run], Any]) -> str:
@@ -226,13 +248,20 @@ def _notes(
     lines = [f"Same for all: {', '.join(same)}."] if same else []
     lines += notes.phase_notes(study, shown)
     lines += notes.seed_notes(shown.groups) if shown.groups else []
-    lines.append("The metric is that of the final weights" + ("." if split == "test" else "; no run was tested, so it is of the validation split."))
+    lines.append(
+        "The metric is that of the final weights"
+        + ("." if split == "test" else "; no run was tested, so it is of the validation split.")
+    )
     if any(o.diverged for o in main):
         lines.append("Where a run diverged: how many, and the median with those as worst; no mean, no difference.")
     if any(0 < o.n < ENOUGH for o in main) or any(o.diverged for o in main):
-        lines.append(f"Side columns without ± are medians over seeds.")
+        lines.append("Side columns without ± are medians over seeds.")
     if any(compared):
-        found = [f"{shown.label(g)} {minimum_detectable(c.sd, c.n):.2g}" for g, c in zip(shown.groups, compared, strict=True) if c]
+        found = [
+            f"{shown.label(g)} {minimum_detectable(c.sd, c.n):.2g}"
+            for g, c in zip(shown.groups, compared, strict=True)
+            if c
+        ]
         family = sum(p is not None for p in adjusted)
         lines.append(
             f"Δ: mean paired difference to {name} over shared seeds [95 % interval]; p two-sided, Holm-corrected over {family}."

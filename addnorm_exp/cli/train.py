@@ -1,0 +1,76 @@
+"""`main.py train`: one run."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.errors import UserError
+
+HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
+
+FLAGS = (Flag("workdir", Path, help="the run's folder; the same command goes on where an earlier one stopped"),)
+
+
+def run(argv: list[str]) -> int:
+    arguments = parse(argv, FLAGS, command="train", about=HELP, config="required")
+    folder = arguments["workdir"]
+    if folder is None:
+        raise UserError("train needs --workdir=DIR, the folder of the run")
+    config = arguments.config
+    assert config is not None
+
+    from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are told at once
+    from addnorm_exp.runs.folder import Busy, RunFolder
+    from addnorm_exp.train.loop import Stopped
+    from addnorm_exp.train.loop import run as train
+
+    stop = StopSignal()
+    try:
+        summary = train(config, corpus.load(config.data), RunFolder(folder), watch=_tell(config.steps), stop=stop)
+    except Busy:
+        raise UserError(f"{folder}: another process is training this run; wait for it, or choose another folder") from None
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 0
+    _conclude(summary, folder)
+    return 0 if summary["status"] == "done" else 1
+
+
+class StopSignal:
+    """True once SIGTERM or SIGINT has come; a second SIGINT interrupts at once."""
+
+    def __init__(self):
+        self.came = False
+        signal.signal(signal.SIGTERM, self._on)
+        signal.signal(signal.SIGINT, self._on)
+
+    def _on(self, number: int, frame: Any) -> None:
+        del frame
+        self.came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __call__(self) -> bool:
+        return self.came
+
+
+def _tell(steps: int):
+    def watch(event: Mapping[str, Any]) -> None:
+        if event["event"] == "start" and event["step"]:
+            print(f"resumed after step {event['step']}")
+        if event["event"] == "val":
+            print(f"step {event['step']:>{len(str(steps))}}/{steps}  val {event['bpb']:.4f} bits/byte", flush=True)
+
+    return watch
+
+
+def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
+    if summary["status"] == "diverged":
+        print(f"{summary['scheme']} diverged: {summary['reason']}  ({folder})")
+        return
+    print(
+        f"{summary['scheme']}: test {summary['test']['final']['bpb']:.4f} bits/byte after {summary['step']} steps, "
+        f"{1e3 * summary['step_time_s']:.1f} ms a step  ({folder})"
+    )

@@ -1,0 +1,75 @@
+"""Writes a study's pictures, PNG and SVG, to its `figures` folder; a picture for which the record lacks something says so in a line."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from addnorm_exp.errors import UserError
+from addnorm_exp.report import curves, gradients, sensitivity, style
+from addnorm_exp.report.groups import Reported, reported
+from addnorm_exp.report.load import Study, load_study, study_folders
+
+FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
+    "learning_curves": lambda study, shown: curves.draw(shown),
+    "lr_sensitivity": lambda study, shown: sensitivity.draw(study, shown),
+    "grad_norm_heatmap": lambda study, shown: gradients.heatmap(shown),
+    "grad_norm_by_depth": lambda study, shown: gradients.by_depth(shown),
+}
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def plot(
+    directory: Path | str,
+    out: Path | str | None = None,
+    *,
+    mix_semantics: bool = False,
+    say: Callable[[str], None] = _to_stderr,
+) -> list[Path]:
+    """Draw every study under `directory`; returns the files written, PNG and SVG of each picture.
+
+    They go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say` hears what could not be drawn.
+
+    Raises:
+        UserError: what `load_study` refuses (of several studies the others are still drawn); a folder that cannot be written.
+    """
+    folders = study_folders(directory)
+    written: list[Path] = []
+    problems: list[UserError] = []
+    for folder in folders:
+        try:
+            study = load_study(folder, mix_semantics=mix_semantics)
+        except UserError as error:
+            problems.append(error)
+            continue
+        target = folder / "figures" if out is None else Path(out) / study.name if len(folders) > 1 else Path(out)
+        written += draw(study, target, say)
+    if problems and len(problems) == len(folders):
+        raise problems[0]
+    for problem in problems:
+        say(f"error: {problem}")
+    return written
+
+
+def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) -> list[Path]:
+    """Draw one study's pictures into `target`, which is made if need be."""
+    shown = reported(study)
+    written: list[Path] = []
+    with style.paper():
+        for name, make in FIGURES.items():
+            figure = make(study, shown)
+            if isinstance(figure, str):
+                say(f"{study.name}: {name} not drawn: {figure}")
+                continue
+            try:
+                target.mkdir(parents=True, exist_ok=True)
+                written += style.save(figure, target, name)
+            except OSError as error:
+                raise UserError(
+                    f"{target}: cannot be written ({error.strerror}); choose a folder by --out=DIR"
+                ) from None
+    return written

@@ -1,0 +1,132 @@
+"""How pictures look: sizes and type for a paper's column, colours that colour-blind readers tell apart, files that repeat to the bit."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+COLUMN = 3.4  # inches, one column of a two-column paper
+PAGE = 6.9  # both columns
+DPI = 200
+
+# Okabe and Ito's palette without its yellow (too light on white), in an order that keeps neighbours apart; each colour goes with a
+# line style and a marker, so that nothing rests on colour alone.
+COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#000000", "#E69F00", "#56B4E9", "#7A5195")
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+
+GREY = "#666666"
+
+_RC: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture on every machine
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 6.8,
+    "ytick.labelsize": 6.8,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "svg.hashsalt": "addnorm_exp",
+    "svg.fonttype": "path",
+    "path.simplify": True,
+}
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """Our type and lines for what is drawn within; matplotlib's settings are as before afterwards."""
+    with matplotlib.rc_context(_RC):
+        yield
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colour, line and marker of one group, the same in every picture of a study."""
+
+    colour: str
+    line: Any
+    marker: str
+
+    def handle(self, label: str, *, marker: bool = False) -> Line2D:
+        """A line for the legend."""
+        return Line2D([], [], color=self.colour, linestyle=self.line, marker=self.marker if marker else "", label=label)
+
+
+def look(index: int) -> Look:
+    """The look of the index-th group, by the order of the plan."""
+    cycle = index // len(COLOURS)
+    return Look(COLOURS[index % len(COLOURS)], LINES[(index + cycle) % len(LINES)], MARKERS[index % len(MARKERS)])
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that belongs to no global state."""
+    found = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(found)
+    return found
+
+
+def legend(fig: Figure, handles: Sequence[Line2D]) -> None:
+    """One legend for all panels, above them, in as many lines as the width asks for; the figure grows by its height."""
+    room = max(1, int(fig.get_figwidth() / (0.55 + 0.062 * max(len(str(h.get_label())) for h in handles))))
+    lines = math.ceil(len(handles) / min(len(handles), room))
+    count = math.ceil(len(handles) / lines)  # even lines
+    fig.set_figheight(fig.get_figheight() + 0.15 * lines)
+    fig.legend(handles=handles, loc="outside upper center", ncols=count, columnspacing=1.4, borderaxespad=0.2)
+
+
+def cross(axes: Axes, x: float, y: float, colour: str) -> None:
+    """The mark of a diverged run; it is drawn whole even on the frame."""
+    axes.plot([x], [y], "x", color=colour, markersize=5, markeredgewidth=1.4, clip_on=False, zorder=5)
+
+
+def cross_handle() -> Line2D:
+    return Line2D([], [], color=GREY, marker="x", linestyle="", markersize=5, markeredgewidth=1.4, label="diverged")
+
+
+def save(fig: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `name`.png and `name`.svg; the same content gives the same bytes."""
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    fig.savefig(paths[0], dpi=DPI, metadata={"Software": None})
+    fig.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """The running mean over `window` values, centred, shorter at the ends; (n,) -> (n,). NaN where a value is."""
+    if window <= 1 or len(values) < 2:
+        return values
+    total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
+    count = np.concatenate([[0.0], np.cumsum(np.isfinite(values))])
+    low = np.maximum(np.arange(len(values)) - window // 2, 0)
+    high = np.minimum(np.arange(len(values)) + (window - 1) // 2 + 1, len(values))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (total[high] - total[low]) / (count[high] - count[low])
+    return np.where(np.isfinite(values), found, np.nan)

@@ -1,0 +1,59 @@
+"""What a number depends on besides its config: versions, device, source revision."""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("addnorm-exp", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            continue
+    return found
+
+
+@functools.cache
+def device() -> dict[str, Any]:
+    """Kind as JAX names it, with the processor's model on CPU, and how many."""
+    first = jax.local_devices()[0]
+    kind = first.device_kind
+    if first.platform == "cpu":
+        kind = f"cpu ({_processor()})"
+    return {"platform": first.platform, "kind": kind, "count": jax.local_device_count()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@functools.cache
+def revision() -> str | None:
+    """`<commit>` of the checkout that this package stands in, `<commit>+changes` where files differ; None outside of one."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        run = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
+        return run.stdout.strip()
+
+    try:
+        root = Path(git("rev-parse", "--show-toplevel"))
+        if here.parent.parent != root:  # installed into some other project's tree
+            return None
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

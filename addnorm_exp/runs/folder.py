@@ -1,0 +1,116 @@
+"""A run's folder: the record that tables and plots read, written so that a kill at any moment leaves it readable.
+
+    config.json      what the run is; written once
+    metrics.jsonl    scalars, one object a line, append-only; a torn last line is dropped on resume
+    layers/          per-layer arrays in chunks (layers.py)
+    summary.json     status and results; replaced whole
+    checkpoints/     train/checkpoint.py's own
+    lock             held by the process that trains the run
+
+One process at a time may write. The lock is the kernel's (`flock`): it is given back by a kill -9 too, needs no heartbeat to be
+trusted, and holds between machines on network file systems that support it. The heartbeat in summary.json is for people.
+"""
+
+import fcntl
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+class Busy(Exception):
+    """Another process is training this run."""
+
+
+class RunFolder:
+    def __init__(self, path: Path):
+        self.path = path
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Holds the folder for this process. Raises Busy where another holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "lock", "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy(str(self.path)) from None
+            yield
+
+    def config(self) -> dict[str, Any] | None:
+        return read_json(self.path / "config.json")
+
+    def summary(self) -> dict[str, Any] | None:
+        return read_json(self.path / "summary.json")
+
+    def write_config(self, record: Mapping[str, Any]) -> None:
+        write_json(self.path / "config.json", {"format": FORMAT, **record})
+
+    def write_summary(self, record: Mapping[str, Any]) -> None:
+        write_json(self.path / "summary.json", {"format": FORMAT, **record})
+
+    def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Adds metric lines; non-finite numbers become null, since JSON has none."""
+        text = "".join(json.dumps(_finite(line)) + "\n" for line in lines)
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(text)
+
+    def rewind(self, step: int) -> None:
+        """Forgets what was recorded after `step` updates, a torn line included: training goes on from there."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in _lines(path) if line["step"] <= step and line["split"] != "test"]
+            _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def fail(self, text: str) -> None:
+        """Keeps the traceback of a failed attempt."""
+        _replace(self.path / "failure.log", text)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return  # torn by a kill: nothing sound can follow
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, None where the file is missing or torn."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replaces a file at once: a reader sees the old text or the new, never half of one."""
+    _replace(path, json.dumps(_finite(value), indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,12 @@
+"""Tasks: what is predicted from what, and how well. One file a task, entered in the table below."""
+
+from addnorm_exp.config.schema import Config
+from addnorm_exp.tasks.lm import LanguageModelling
+from addnorm_exp.tasks.task import Task
+
+TASKS = {"lm": LanguageModelling}
+
+
+def make_task(config: Config) -> Task:
+    """The task that `config.task` names."""
+    return TASKS[config.task](config)

@@ -1,0 +1,144 @@
+"""Checkpoints: written whole or not at all, and verified before they are trusted.
+
+Orbax writes the arrays. It restores a file with a flipped bit without a word, so each checkpoint carries a manifest of SHA-256 sums,
+written last; a folder whose manifest is missing or does not fit is passed over in favour of the one before.
+
+    checkpoints/00001000/            state, for resume
+    checkpoints/best-00000600/       parameters of the best validation
+        arrays/  meta.json  manifest.json
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+BEST = "best-"
+
+
+class Checkpoints:
+    """The checkpoints of one run. `keep` newest states are kept, and one best."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder, keep
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each file on standard error
+
+    def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
+        """Saves the state after `step` updates, then removes what is beyond `keep`. `tree`: arrays; `meta`: JSON."""
+        self._write(f"{step:08d}", tree, meta)
+        for name in self._states()[: -self.keep]:
+            self._remove(name)
+
+    def save_best(self, step: int, tree: Any) -> None:
+        """Saves the best parameters so far. The former best stays until the next state that no longer needs it is safe."""
+        self._write(f"{BEST}{step:08d}", tree, {"step": step})
+
+    def remove_best_but(self, steps: set[int]) -> None:
+        for step in self.best_steps() - steps:
+            self._remove(f"{BEST}{step:08d}")
+
+    def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest state that is sound and its meta; `like` gives structure, types and sharding. None where there is none.
+
+        Unsound ones are removed, and named on standard error.
+        """
+        for name in reversed(self._states()):
+            fault = self._fault(name)
+            if fault is None:
+                return self._read(name, like)
+            logging.getLogger(__name__).warning("checkpoint %s: %s; falling back", self.folder / name, fault)
+            self._remove(name)
+        return None
+
+    def best(self, step: int, like: Any) -> Any | None:
+        """The best parameters, saved after `step` updates; None where they are missing or unsound."""
+        name = f"{BEST}{step:08d}"
+        return None if self._fault(name) else self._read(name, like)[0]
+
+    def best_steps(self) -> set[int]:
+        """Steps of the best parameters that are saved."""
+        return {int(name.removeprefix(BEST)) for name in self._names() if name.startswith(BEST)}
+
+    def needed_best(self) -> set[int]:
+        """Steps of the best parameters that a kept state refers to."""
+        metas = (json.loads((self.folder / name / "meta.json").read_text()) for name in self._states())
+        return {meta["best"]["step"] for meta in metas if meta.get("best")}
+
+    def _names(self) -> list[str]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+    def _states(self) -> list[str]:
+        return [name for name in self._names() if name.isdigit()]
+
+    def _write(self, name: str, tree: Any, meta: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".*"):  # of an attempt that was killed while writing
+            shutil.rmtree(left, ignore_errors=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
+        try:
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                checkpointer.save((made / "arrays").absolute(), tree)
+            (made / "meta.json").write_text(json.dumps(meta))
+            _write_synced(made / "manifest.json", json.dumps(_sums(made)))
+            self._remove(name)
+            made.rename(self.folder / name)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+
+    def _read(self, name: str, like: Any) -> tuple[Any, dict[str, Any]]:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.restore(
+                (self.folder / name / "arrays").absolute(),
+                args=ocp.args.PyTreeRestore(
+                    item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
+                ),
+            )
+        return tree, json.loads((self.folder / name / "meta.json").read_text())
+
+    def _fault(self, name: str) -> str | None:
+        """What is wrong with a checkpoint, None where it is sound."""
+        try:
+            manifest = json.loads((self.folder / name / "manifest.json").read_text())
+        except (OSError, ValueError):
+            return "its manifest is missing or torn"
+        found = _sums(self.folder / name)
+        for path in sorted({*manifest, *found}):
+            if path not in found:
+                return f"{path} is missing"
+            if manifest.get(path) != found[path]:
+                return f"{path} does not have the checksum that it was saved with"
+        return None
+
+    def _remove(self, name: str) -> None:
+        # First out of sight by one rename: a kill halfway through must not leave half a checkpoint under its name.
+        if (self.folder / name).exists():
+            gone = self.folder / f".removed-{name}-{os.getpid()}"
+            (self.folder / name).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / "manifest.json")
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def like(tree: Any) -> Any:
+    """Structure, shapes, types and sharding of a tree of arrays."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)

@@ -1,0 +1,24 @@
+"""What a process does once, before it computes."""
+
+import ctypes
+import functools
+import sys
+
+# mallopt(3): the threshold above which glibc gives an allocation pages of its own, and the one above which it returns memory.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+@functools.cache
+def keep_memory() -> bool:
+    """Tells glibc to keep freed memory. True where that was done.
+
+    Every dispatch on CPU allocates and frees large temporaries; by default glibc hands them back to the system each time, and the
+    page faults of getting them again were up to 40 % of a step (benchmarks/NOTES.md). Elsewhere this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, 2**30)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,0 +1,155 @@
+"""The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from addnorm_exp.config.schema import Config
+from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.errors import UserError
+from addnorm_exp.nn.functional import Parameters
+from addnorm_exp.residual import Context
+from addnorm_exp.tasks import make_task
+from addnorm_exp.train.hypers import Hypers, static
+from addnorm_exp.train.platform import keep_memory
+from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
+
+
+@dataclass(frozen=True)
+class Held:
+    """A corpus on the devices: the training tokens, and the fixed evaluation windows."""
+
+    train: jax.Array
+    val: jax.Array
+    test: jax.Array
+
+
+class Program:
+    """Compiled on first use, for one static config and one corpus size.
+
+    Data parallelism: a mesh with the axis `data` over all local devices; the state is replicated, each batch split over the devices,
+    and XLA adds the reductions. One device is the mesh of one.
+    """
+
+    def __init__(self, config: Config):
+        keep_memory()
+        self.config = config
+        self.task = make_task(config)
+        self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self._step = make_step(config, self.task, self._shard)
+        self._compiled: dict[Any, Any] = {}
+        self.compile_seconds = 0.0
+
+    def init(self, hypers: Hypers) -> TrainState:
+        """The state before step 0."""
+        # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme.
+        return jax.device_put(initial_state(self.task, hypers), self.replicated)
+
+    def hold(self, corpus: Corpus) -> Held:
+        """Puts a corpus and its fixed evaluation windows on the devices."""
+        if corpus.sha256 not in _TOKENS:
+            _TOKENS.clear()  # one corpus at a time: a large one may fill the device
+            _TOKENS[corpus.sha256] = jax.device_put(corpus.train, self.replicated)
+        windows = (self.task.windows(corpus.val, "validation"), self.task.windows(corpus.test, "test"))
+        return Held(_TOKENS[corpus.sha256], *(jax.device_put(part, self.replicated) for part in windows))
+
+    def train(self, state: TrainState, hypers: Hypers, held: Held, count: int) -> tuple[TrainState, Metrics]:
+        """`count` steps, at most `chunk_steps`; `state` is donated. See `step.make_chunk`."""
+        chunk = make_chunk(self._step, self.config.execution.chunk_steps)
+        arguments = (state, hypers, held.train, np.int32(count))
+        return self._call("train", chunk, arguments, donate=(0,))
+
+    def evaluate(self, parameters: Parameters, windows: jax.Array) -> float:
+        """Mean loss over all evaluation windows, no dropout."""
+        total = self._call("evaluate", self._evaluate, (parameters, windows))
+        return float(total) / windows.shape[0]
+
+    def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
+        """Largest logit and entropy of each attention sublayer, on the training batch of update `step`, no dropout."""
+        arguments = (parameters, hypers, held.train, np.int32(step))
+        return jax.device_get(self._call("attention", self._attention, arguments))
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Peak device memory: as the device counts it, else what the compiler planned for the training program."""
+        counted = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        if counted is not None:
+            return int(counted)
+        plans = [program.memory_analysis() for key, program in self._compiled.items() if key[0] == "train"]
+        return max((_planned(plan) for plan in plans if plan is not None), default=None)
+
+    def _call(self, name: str, function, arguments: tuple, donate: tuple[int, ...] = ()):
+        arguments = jax.device_put(arguments, self.replicated)
+        key = (name, tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments)))
+        if key not in self._compiled:
+            started = time.perf_counter()
+            # Compiled ahead, so that compile time is known and never counts as step time.
+            self._compiled[key] = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+            self.compile_seconds += time.perf_counter() - started
+        return self._compiled[key](*arguments)
+
+    def _shard(self, batch: Any) -> Any:
+        if self.mesh.size == 1:
+            return batch
+        split = NamedSharding(self.mesh, PartitionSpec("data"))
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
+
+    def _evaluate(self, parameters: Parameters, windows: jax.Array) -> jax.Array:
+        size = min(self.config.batch_size, windows.shape[0])
+        whole = windows.shape[0] // size
+        probes = jnp.zeros(len(self.task.labels))
+
+        def total(part: jax.Array) -> jax.Array:
+            loss, _ = self.task.loss(parameters, probes, self._shard(self.task.examples(part)), Context())
+            return loss * part.shape[0]
+
+        batches = windows[: whole * size].reshape(whole, size, *windows.shape[1:])
+        summed = jnp.sum(jax.lax.map(total, batches))
+        rest = windows[whole * size :]
+        return summed + total(rest) if rest.shape[0] else summed
+
+    def _attention(self, parameters: Parameters, hypers: Mapping[str, jax.Array], corpus: jax.Array, step: jax.Array):
+        batch = self.task.batch(corpus, hypers["data_seed"], step)
+        probes = jnp.zeros(len(self.task.labels))
+        context = Context(attention_statistics=True)
+        _, stats = self.task.loss(parameters, probes, self._shard(batch), context)
+        return {name: stats[name] for name in ("logit_max", "entropy")}
+
+
+def _planned(plan: Any) -> int:
+    return int(
+        plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
+    )
+
+
+def check_devices(config: Config) -> None:
+    """Raises UserError where a batch does not split over the local devices."""
+    devices = jax.local_device_count()
+    part = config.batch_size // config.optim.accumulate
+    if part % devices:
+        raise UserError(
+            f"batch_size={config.batch_size} in {config.optim.accumulate} micro-batch(es) does not split over {devices} devices; "
+            f"take a multiple of {devices * config.optim.accumulate}, or fewer devices"
+        )
+
+
+_PROGRAMS: dict[Config, Program] = {}
+_TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
+_KEPT = 8  # a sweep goes through its shapes one after another; more would only hold memory
+
+
+def program(config: Config) -> Program:
+    """The program of a config's shape, compiled at most once a process while it is in use."""
+    key = static(config)
+    if key not in _PROGRAMS:
+        if len(_PROGRAMS) >= _KEPT:
+            _PROGRAMS.pop(next(iter(_PROGRAMS)))
+        _PROGRAMS[key] = Program(key)
+    return _PROGRAMS[key]

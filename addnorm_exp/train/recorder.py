@@ -1,0 +1,122 @@
+"""Turns what the compiled program returns into the record on disk: metric lines, per-layer rows, the running summary."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from addnorm_exp.config.schema import Config
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.layers import LayersWriter
+from addnorm_exp.tasks.task import Task
+
+SCALARS = ("loss", "grad_norm", "lr")
+SITE_ROWS = ("stream_rms", "branch_ratio", "grad_stream")
+TENSOR_ROWS = ("grad_weight", "update_ratio", "weight_rms")
+HEARTBEAT = 5.0  # seconds between two summaries of a running run
+
+Watcher = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class Progress:
+    """What a run has to say of itself so far; saved with each checkpoint."""
+
+    train_loss: float | None = None
+    train_seconds: float = 0.0
+    chunk_ms: list[float] = field(default_factory=list)  # milliseconds a step, one figure a chunk
+    validation: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+
+    def step_seconds(self) -> float | None:
+        """Median over chunks; the first after a start is left out where there are others, for caches are cold in it."""
+        timed = self.chunk_ms[1:] or self.chunk_ms
+        return float(np.median(timed)) / 1e3 if timed else None
+
+
+class Recorder:
+    """Writes one run's record as it goes, and tells `watch` of each event."""
+
+    def __init__(self, folder: RunFolder, config: Config, task: Task, base: Mapping[str, Any], watch: Watcher):
+        self.folder, self.config, self.task, self.base, self.watch = folder, config, task, base, watch
+        self.progress = Progress()
+        self._beat = 0.0
+        self.layers: LayersWriter | None = None
+        if config.execution.diagnostics:
+            attention_sites = [label for label in task.labels if "attention" in label.split(".")[-1].split("+")]
+            index = {"sites": task.labels, "tensors": list(task.model.specs), "attention_sites": attention_sites}
+            self.layers = LayersWriter(folder.path / "layers", index)
+
+    def chunk(self, first: int, count: int, metrics: Mapping[str, jax.Array], seconds: float, alive: int) -> None:
+        """Records `count` rows of a chunk whose first is update `first`; `alive` of them were made, the next one diverged."""
+        rows = jax.device_get(metrics)
+        every = self.config.execution.layers_every
+        lines = []
+        for number in range(min(count, alive + 1)):
+            step = first + number
+            scalars = {name: float(rows[name][number]) for name in SCALARS}
+            lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
+            if self.layers and (step == 1 or step % every == 0):
+                self.layers.add(step, {name: rows[name][number] for name in (*SITE_ROWS, *TENSOR_ROWS)})
+        self.folder.append(lines)
+        self.progress.train_loss = lines[-1]["loss"]
+        self.progress.train_seconds += seconds
+        self.progress.chunk_ms.append(1e3 * seconds / count)
+        self.watch({"event": "train", **lines[-1]})
+        self.running(first - 1 + alive)
+
+    def attention(self, step: int, rows: Mapping[str, np.ndarray]) -> None:
+        if self.layers:
+            self.layers.add(step, rows, "attention-")
+
+    def validation(self, step: int, loss: float) -> bool:
+        """Records a validation; True where it is the best so far."""
+        line = {"step": step, **self.task.metrics(loss)}
+        self.folder.append([{"step": step, "split": "val", **self.task.metrics(loss)}])
+        self.progress.validation = line
+        self.watch({"event": "val", **line})
+        best = self.progress.best
+        if not math.isfinite(loss) or (best is not None and loss >= best["loss"]):
+            return False
+        self.progress.best = line
+        return True
+
+    def test(self, step: int, results: Mapping[str, float]) -> None:
+        lines = [
+            {"step": step, "split": "test", "weights": weights, **self.task.metrics(loss)}
+            for weights, loss in results.items()
+        ]
+        self.folder.append(lines)
+
+    def running(self, step: int) -> None:
+        now = time.time()
+        if now - self._beat > HEARTBEAT:
+            self._beat = now
+            self.summary("running", step)
+
+    def summary(self, status: str, step: int, **more: Any) -> dict[str, Any]:
+        """Replaces summary.json and returns it."""
+        progress = self.progress
+        tokens = step * self.config.batch_size * self.config.seq_len
+        record = {
+            **self.base,
+            "status": status,
+            "reason": None,
+            "step": step,
+            "heartbeat": time.time(),
+            "finished": None if status == "running" else time.time(),
+            "val": {"final": progress.validation if status in ("done", "running") else None, "best": progress.best},
+            "test": None,
+            "train_loss_final": progress.train_loss,
+            "diverged": None,
+            "tokens": tokens,
+            "train_time_s": progress.train_seconds,
+            "step_time_s": progress.step_seconds(),
+            **more,
+        }
+        self.folder.write_summary(record)
+        return record

@@ -1,0 +1,158 @@
+"""One optimiser step, and N of them in one dispatch: pure functions of (state, hypers, corpus)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from addnorm_exp.config.schema import Config
+from addnorm_exp.nn.functional import Parameters
+from addnorm_exp.residual import Context
+from addnorm_exp.tasks.task import Task
+from addnorm_exp.train.schedule import learning_rate
+
+CAUSES = ("", "non-finite loss", "non-finite gradient", "loss above the bound")
+DROPOUT_STREAM = 1  # folded into the run's key; initial values use paths, batches the data seed's own stream
+DECAYED = ("matrix", "embedding")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All there is to resume. `step` counts finished updates.
+
+    A run that diverged stands still: `cause` is then an index into CAUSES, and `value` the loss or the gradient norm that ended it.
+    """
+
+    parameters: Parameters
+    moments: optax.ScaleByAdamState
+    step: jax.Array
+    cause: jax.Array
+    value: jax.Array
+
+
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Mapping[str, jax.Array], jax.Array], tuple[TrainState, Metrics]]
+
+
+def initial_state(task: Task, hypers: Mapping[str, jax.Array]) -> TrainState:
+    parameters = task.model.init(hypers["seed"], hypers)
+    # Three arrays, not one: a donated state may not hold a buffer twice.
+    step, cause, value = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+    return TrainState(parameters, optax.scale_by_adam().init(parameters), step, cause, value)
+
+
+def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
+    """`step(state, hypers, corpus) → state, metrics`; `config` counts with its static part only.
+
+    Metrics: loss, grad_norm, lr, and with diagnostics per site (sites,) stream_rms, branch_ratio, grad_stream and per tensor
+    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zeros but every `layers_every` steps and in the first.
+    """
+    diagnostics, accumulate = config.execution.diagnostics, config.optim.accumulate
+    specs = task.model.specs
+
+    def gradients(state: TrainState, hypers, corpus):
+        key = jax.random.fold_in(jax.random.key(hypers["seed"], impl="threefry2x32"), DROPOUT_STREAM)
+        context = Context(
+            step=state.step,
+            key=jax.random.fold_in(key, state.step) if config.model.dropout else None,
+            dropout=hypers["dropout"],
+            train=bool(config.model.dropout),
+            diagnostics=diagnostics,
+        )
+        probes = jnp.zeros(len(task.labels), jnp.float32)
+        differentiate = jax.value_and_grad(task.loss, argnums=(0, 1), has_aux=True)
+        batch = task.batch(corpus, hypers["data_seed"], state.step)
+        if accumulate == 1:
+            (loss, stats), grads = differentiate(state.parameters, probes, shard(batch), context)
+            return loss, stats, grads
+        micro = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+
+        def add(total, inputs):
+            number, part = inputs
+            out = differentiate(state.parameters, probes, shard(part), context.fold(number))
+            return jax.tree.map(jnp.add, total, out), None
+
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype),
+            jax.eval_shape(differentiate, state.parameters, probes, jax.tree.map(lambda x: x[0], micro), context),
+        )
+        total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))
+        (loss, stats), (grads, taps) = jax.tree.map(lambda x: x / accumulate, total)
+        return loss, stats, (grads, taps / accumulate)  # squared norms: residual/taps.py
+
+    def step(state: TrainState, hypers, corpus) -> tuple[TrainState, Metrics]:
+        loss, stats, (grads, taps) = gradients(state, hypers, corpus)
+        squares = {path: jnp.sum(jnp.square(grad)) for path, grad in grads.items()}
+        grad_norm = jnp.sqrt(sum(squares.values()))
+        if config.optim.clip:
+            factor = jnp.minimum(1.0, hypers["clip"] / (grad_norm + 1e-6))
+            grads = {path: grad * factor for path, grad in grads.items()}
+        adam = optax.scale_by_adam(hypers["beta1"], hypers["beta2"], hypers["eps"])
+        updates, moments = adam.update(grads, state.moments)
+        lr = learning_rate(config.optim.schedule, state.step, hypers)
+        updates = {
+            path: -lr * (update + hypers["weight_decay"] * state.parameters[path])
+            if specs[path].group in DECAYED
+            else -lr * update
+            for path, update in updates.items()
+        }
+        finite = jnp.isfinite(grad_norm)
+        above = loss > hypers["bound"] * task.uniform_loss
+        cause = jnp.where(~jnp.isfinite(loss), 1, jnp.where(~finite, 2, jnp.where(above, 3, 0))).astype(jnp.int32)
+        parameters = {path: value + updates[path] for path, value in state.parameters.items()}
+        moved = TrainState(parameters, moments, state.step + 1, cause, state.value)
+        halted = replace(state, cause=cause, value=jnp.where(cause == 2, grad_norm, loss))
+        metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
+        if diagnostics:
+            row = (state.step == 0) | ((state.step + 1) % config.execution.layers_every == 0)
+            metrics |= stats
+            metrics["grad_stream"] = jnp.sqrt(taps)
+            metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
+            metrics |= jax.lax.cond(row, _weights, _no_weights, state.parameters, updates)
+        return jax.tree.map(lambda new, old: jnp.where(cause > 0, old, new), moved, halted), metrics
+
+    return step
+
+
+def _weights(parameters: Parameters, updates: Parameters) -> Metrics:
+    weight = jnp.stack([jnp.linalg.norm(value) for value in parameters.values()])
+    update = jnp.stack([jnp.linalg.norm(updates[path]) for path in parameters])
+    root = jnp.sqrt(jnp.array([value.size for value in parameters.values()], jnp.float32))
+    # A tensor that is still 0 (a bias, ReZero's a) has no ratio; NaN says so and leaves a gap in the record.
+    return {"update_ratio": jnp.where(weight > 0, update / weight, jnp.nan), "weight_rms": weight / root}
+
+
+def _no_weights(parameters: Parameters, updates: Parameters) -> Metrics:
+    del updates
+    return dict.fromkeys(("update_ratio", "weight_rms"), jnp.zeros(len(parameters)))
+
+
+def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
+    """`chunk(state, hypers, corpus, count) → state, metrics of every step, each with a leading axis of `length``.
+
+    Runs `count ≤ length` steps (traced: a remainder needs no program of its own), fewer where the run diverges. The rows that were
+    not run are zeros.
+    """
+
+    def chunk(state: TrainState, hypers, corpus, count):
+        shapes = jax.eval_shape(step, state, hypers, corpus)[1]
+        rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+
+        def go_on(carry):
+            number, state, _ = carry
+            return (number < count) & (state.cause == 0)
+
+        def once(carry):
+            number, state, rows = carry
+            state, metrics = step(state, hypers, corpus)
+            rows = jax.tree.map(lambda row, value: row.at[number].set(value), rows, metrics)
+            return number + 1, state, rows
+
+        _, state, rows = jax.lax.while_loop(go_on, once, (jnp.int32(0), state, rows))
+        return state, rows
+
+    return chunk

@@ -1,0 +1,248 @@
+"""The front door: whatever goes wrong that a person can mend is one line on stderr with exit code 2, and no traceback."""
+
+import ast
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from addnorm_exp import cli
+from addnorm_exp.config import Flag, parse
+from addnorm_exp.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+FULL = Path("/dev/full")  # every write to it fails as on a full disk
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Puts `run` behind the command `train`, whatever that is in the house."""
+
+    def install(run):
+        monkeypatch.setattr(cli, "commands", lambda: {"train": "Trains.", "table": "Prints."})
+        monkeypatch.setattr(cli, "load_command", lambda name: SimpleNamespace(HELP="", run=run))
+
+    return install
+
+
+def failing(error):
+    def run(argv):
+        raise error
+
+    return run
+
+
+def one_line(capsys):
+    """The single line on stderr, with nothing on stdout."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+    return err.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["trian"], "error: unknown command 'trian'; did you mean 'train'?"),
+        (["xyz"], "error: unknown command 'xyz'; commands: train, table"),
+        ([""], "error: unknown command ''; commands: train, table"),
+        (["--workdir=x", "train"], "error: --workdir=x: the command comes first; main.py train --workdir=x …"),
+        (["--verbose"], "error: --verbose: the command comes first; commands: train, table"),
+        (["a\nb"], r"error: unknown command 'a\nb'; commands: train, table"),
+    ],
+)
+def test_an_unknown_command(argv, line, command, capsys):
+    command(lambda argv: 0)
+    assert cli.main(argv) == 2
+    assert one_line(capsys) == line
+
+
+def os_error(number, *names):
+    return OSError(number, os.strerror(number), *names)
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("what, where, remedy"), 2, "error: what, where, remedy"),
+        (UserError("two\nlines"), 2, "error: two lines"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            os_error(errno.ENOSPC, "runs/a/metrics.jsonl"),
+            2,
+            "error: runs/a/metrics.jsonl: no space left on device; free",
+        ),
+        (
+            os_error(errno.EACCES, "runs"),
+            2,
+            "error: runs: permission denied; change its permissions, or write elsewhere",
+        ),
+        (os_error(errno.EROFS, "runs"), 2, "error: runs: read-only file system; write elsewhere"),
+        (
+            os_error(errno.EROFS, "runs/.tmp", None, "runs/a"),
+            2,
+            "error: runs/a: read-only file system; write elsewhere",
+        ),
+        (os_error(errno.ENOTDIR, "f/x"), 2, "error: f/x: not a directory; a part of this path is a file"),
+        (os_error(errno.ENOSPC), 2, "error: writing a file or the output: no space left on device; free some space"),
+        (
+            caused(RuntimeError("save failed"), os_error(errno.ENOSPC, "ckpt")),
+            2,
+            "error: ckpt: no space left on device",
+        ),
+        (
+            ValueError("RESOURCE_EXHAUSTED: [No space left on device]\nmore"),
+            2,
+            "error: no space left on device; free some",
+        ),
+        (
+            ModuleNotFoundError("No module named 'flax.nnx'", name="flax.nnx"),
+            2,
+            "error: the package 'flax' is missing or too old",
+        ),
+        (SystemExit("said so"), 2, "error: said so"),
+    ],
+    ids=lambda part: repr(part)[:50],
+)
+def test_what_a_person_can_mend_is_one_line(error, code, line, command, capsys):
+    command(failing(error))
+    assert cli.main(["train"]) == code
+    assert one_line(capsys).startswith(line)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError(),
+        KeyError("x"),
+        FileNotFoundError(errno.ENOENT, "gone", "x"),
+        ModuleNotFoundError("no", name="addnorm_exp.gone"),
+    ],
+)
+def test_a_bug_keeps_its_traceback(error, command):
+    command(failing(error))
+    with pytest.raises(type(error)):
+        cli.main(["train"])
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (None, 0), (1, 1)])
+def test_exit_codes_pass_through(code, expected, command):
+    command(failing(SystemExit(code)))
+    assert cli.main(["train"]) == expected
+    command(lambda argv: expected)
+    assert cli.main(["train"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (
+            ["--config=configs/lm.py", "--config.optim.lrr=1"],
+            "error: --config.optim.lrr: no such key; did you mean 'optim.lr'?",
+        ),
+        (["--config=configs/lm.py:pre_nl"], "error: config: scheme='pre_nl': no such scheme; did you mean 'pre_ln'?"),
+        (["--config=configs/no.py"], "error: configs/no.py: no such config file"),
+        (
+            ["--config=configs/lm.py", "--config.optim.lr=nan"],
+            "error: --config.optim.lr='nan': expected a finite number",
+        ),
+        (["--config=configs/lm.py", "--config.model.num_heads=5"], "error: config: model.num_heads=5 does not divide"),
+        (
+            ["--config=configs/lm.py", "--config.optim.warmup=9999"],
+            "error: config: optim.warmup=9999 is longer than the run",
+        ),
+        (["--config=configs/lm.py", "--wrkdir=x"], "error: --wrkdir: no such flag; did you mean '--workdir'?"),
+    ],
+)
+def test_mistakes_in_flags_reach_the_person(argv, line, command, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    reached = []
+    command(lambda rest: reached.append(parse(rest, [Flag("workdir")], command="train", config="required")))
+    assert cli.main(["train", *argv]) == 2
+    assert one_line(capsys).startswith(line)
+    assert not reached
+
+
+def test_the_listing_is_what_exists_and_each_command_is_one():
+    listed = cli.commands()
+    written = {file.stem for file in Path(cli.__file__).parent.glob("*.py") if "\nHELP" in file.read_text()}
+    assert set(listed) == written
+    for name, line in listed.items():
+        assert line
+        assert len(line.splitlines()) == 1
+        defined = {node.name for node in ast.parse((Path(cli.__file__).parent / f"{name}.py").read_text()).body
+                   if isinstance(node, ast.FunctionDef)}  # fmt: skip
+        assert "run" in defined, f"cli/{name}.py has HELP and no run()"
+
+
+def test_help_for_one_command_goes_to_it(command):
+    seen = []
+    command(lambda argv: seen.append(argv) or 0)
+    assert cli.main(["help", "train"]) == cli.main(["train", "--help"]) == 0
+    assert seen == [["--help"], ["--help"]]
+
+
+def run(*words, stdout=subprocess.PIPE, unbuffered=False):
+    # Buffered, output fails as it is flushed at the end; unbuffered, in the middle of the command.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment |= {"PYTHONUNBUFFERED": "1"} if unbuffered else {}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_help_waits_for_no_library():
+    told = run("-X", "importtime", "main.py", "--help")
+    assert told.returncode == 0
+    assert "usage: main.py COMMAND" in told.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.stderr.splitlines()}
+    assert "addnorm_exp" in imported
+    assert not imported & {"jax", "flax", "numpy", "ml_collections", "matplotlib", "pandas"}
+
+
+def test_no_command_is_the_help_too():
+    assert run("main.py").stdout == run("main.py", "--help").stdout
+
+
+def test_an_unknown_command_in_a_real_process():
+    told = run("main.py", "tabel")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("error: unknown command 'tabel'; ")
+    assert len(told.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_full_disk_under_the_output(unbuffered):
+    with FULL.open("w") as full:
+        told = run("main.py", stdout=full, unbuffered=unbuffered)
+    assert told.returncode == 2
+    assert len(told.stderr.splitlines()) == 1
+    assert "no space left on device" in told.stderr
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_reader_that_went_away(unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        told = run("main.py", stdout=writer, unbuffered=unbuffered)
+    finally:
+        os.close(writer)
+    assert (told.returncode, told.stderr) == (141, "")

@@ -1,0 +1,198 @@
+"""The pictures: they are there, hold what they should, repeat to the bit, and a poor record costs a line, not a failure."""
+
+import json
+import math
+import shutil
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import image
+from test_report_study import SITES, curve, layer_arrays, summary_of, write_plan, write_run, write_study
+
+from addnorm_exp.cli import plot as command
+from addnorm_exp.errors import UserError
+from addnorm_exp.report import curves, gradients, sensitivity, style
+from addnorm_exp.report.figures import FIGURES, plot
+from addnorm_exp.report.groups import reported
+from addnorm_exp.report.load import load_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    schemes = {"post_ln": 2.62, "pre_ln": 2.45, "no_norm": 2.75}
+    return write_study(folder, seeds=2, tuning_seeds=1, schemes=schemes, diverged=(("no_norm", 101),))
+
+
+@pytest.fixture(scope="module")
+def drawn(study):
+    before = dict(matplotlib.rcParams)
+    paths = plot(study)
+    assert dict(matplotlib.rcParams) == before, "matplotlib's global settings are left as they were"
+    return paths
+
+
+def test_every_picture_is_written_and_not_blank(study, drawn):
+    assert [p.relative_to(study).as_posix() for p in drawn] == [
+        f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")
+    ]
+    for path in drawn[::2]:
+        pixels = image.imread(path)[..., :3]
+        assert pixels.shape[1] >= 600, "200 dpi over a column of 3.4 inches"
+        assert len(np.unique((pixels * 255).astype(np.uint8).reshape(-1, 3), axis=0)) > 50
+        assert 0.02 < (pixels < 0.9).any(axis=2).mean() < 0.95
+
+
+def test_pictures_repeat_to_the_bit(study, drawn, tmp_path):
+    again = plot(study, tmp_path / "again")
+    for one, two in zip(drawn, again, strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.name
+    assert b"dc:date" not in drawn[1].read_bytes()
+
+
+def test_a_record_without_arrays_or_tuning_costs_a_line_each(tmp_path):
+    rng = np.random.default_rng(0)
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), metrics=curve(rng, 2.4))
+    said = []
+    paths = plot(tmp_path / "a", say=said.append)
+    assert [p.name for p in paths] == ["learning_curves.png", "learning_curves.svg"]
+    assert [line.split(" not drawn: ")[0] for line in said] == [
+        "a: lr_sensitivity",
+        "a: grad_norm_heatmap",
+        "a: grad_norm_by_depth",
+    ]
+    assert all("\n" not in line for line in said)
+
+
+def test_nothing_to_draw_is_not_success(tmp_path, capsys):
+    write_run(tmp_path / "a", "pre_ln", 0, None)
+    assert command.run([str(tmp_path / "a")]) == 2
+    assert capsys.readouterr().err.count("not drawn") == 4
+    with pytest.raises(UserError, match="unknown flag --ot"):
+        command.run([str(tmp_path / "a"), "--ot=x"])
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        plot(study, tmp_path / "file" / "x")
+
+
+def _of_seeds(folder, values: list[float], lost: int | None = None):
+    """A study of one scheme whose validation curves are constant at `values`; run `lost` stops at step 100."""
+    plan = []
+    for seed, value in enumerate(values):
+        last = 100 if seed == lost else 300
+        rows = [{"step": s, "split": "val", "loss": value, "bpb": value} for s in range(0, last + 1, 100)]
+        summary = summary_of("pre_ln", value, "diverged" if seed == lost else "done", last)
+        plan.append(write_run(folder / str(seed), "pre_ln", seed, summary, metrics=rows))
+    write_plan(folder, {"run": plan}, tuned=[])
+    with style.paper():
+        return curves.draw(reported(load_study(folder))).axes[0]
+
+
+def test_five_seeds_have_a_band_of_the_95_per_cent_interval(tmp_path):
+    axes = _of_seeds(tmp_path / "s", [2.0, 2.1, 2.2, 2.3, 2.4])
+    (line,) = axes.lines
+    assert line.get_ydata() == pytest.approx([2.2] * 4)
+    (band,) = axes.collections
+    ys = band.get_paths()[0].vertices[:, 1]
+    half = 2.7764451 * math.sqrt(0.025) / math.sqrt(5)
+    assert (ys.min(), ys.max()) == pytest.approx((2.2 - half, 2.2 + half), rel=1e-6)
+
+
+def test_fewer_seeds_are_lines_of_their_own(tmp_path):
+    axes = _of_seeds(tmp_path / "s", [2.0, 2.1, 2.5])
+    assert not axes.collections
+    assert [float(line.get_ydata()[-1]) for line in axes.lines] == pytest.approx([2.0, 2.1, 2.5, 2.2])
+    assert axes.lines[-1].get_linewidth() > 2 * axes.lines[0].get_linewidth()
+
+
+def test_the_thick_line_is_never_a_mean_of_survivors(tmp_path):
+    axes = _of_seeds(tmp_path / "s", [2.0, 2.1, 2.2, 2.3, 2.9], lost=0)
+    thick = max((line for line in axes.lines if len(line.get_xdata()) > 1), key=lambda line: line.get_linewidth())
+    assert thick.get_ydata() == pytest.approx([2.2, 2.2, 2.3, 2.3])  # median; after step 100 run 0 counts as worst
+    (mark,) = [line for line in axes.lines if line.get_marker() == "x"]
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (100, 2.0)
+
+
+def test_diverged_tuning_runs_stand_at_the_uniform_line(study):
+    loaded = load_study(study)
+    with style.paper():
+        figure = sensitivity.draw(loaded, reported(loaded))
+    marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
+    assert len(marks) == sum(run.status == "diverged" for run in loaded.phases["tune"])
+    assert {float(mark.get_ydata()[0]) for mark in marks} == {8.0}
+
+
+def test_the_heatmap_shares_one_scale_and_shows_the_lowest_seed(study):
+    with style.paper():
+        figure = gradients.heatmap(reported(load_study(study)))
+    meshes = [axes.collections[0] for axes in figure.axes if axes.collections and axes.get_title()]
+    assert len(meshes) == 3
+    assert len({(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes}) == 1
+    rows = np.load(study / "r-post_ln-100" / "layers" / "00000490.npz")["grad_stream"]
+    assert np.asarray(meshes[0].get_array())[:, 0] == pytest.approx(rows[0].astype(np.float64), rel=1e-5)
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert labels[:2] == ["0 attn", "0 ff"]
+    assert len(labels) == len(SITES)
+
+
+def test_depth_reads_the_first_row_and_the_feed_forward_output(tmp_path):
+    arrays = layer_arrays(np.random.default_rng(3), "pre_ln")
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), layers=arrays)
+    with style.paper():
+        figure = gradients.by_depth(reported(load_study(tmp_path / "a")))
+    stream, _, weight, end = [axes.lines[-1].get_ydata() for axes in figure.axes[:4]]
+    assert stream == pytest.approx(arrays["grad_stream"][0], rel=1e-6)
+    assert weight == pytest.approx(arrays["grad_weight"][0, 3::4], rel=1e-6)
+    expected = np.exp(np.log(arrays["grad_weight"][-10:, 3::4].astype(np.float64)).mean(axis=0))
+    assert end == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_last_matrix_stands_in_where_names_differ():
+    names = ["embed/kernel", "enc/blocks/0/a/kernel", "enc/blocks/0/mlp/wo/kernel", "enc/blocks/0/norm/gain"]
+    names += ["dec/blocks/0/feed_forward/down/kernel", "dec/blocks/0/z/kernel", "dec/blocks/10/q/kernel"]
+    assert gradients.last_matrices(names) == ([4, 6, 2], ["dec 0", "dec 10", "enc 0"])
+    assert gradients.last_matrices(["head/kernel"]) == ([], [])
+    assert gradients.site_names(["encoder.0.attention", "decoder.1.cross_attention"]) == ["enc 0 attn", "dec 1 cross"]
+
+
+def test_gradients_that_are_not_finite_leave_gaps(tmp_path):
+    arrays = layer_arrays(np.random.default_rng(3), "pre_ln", 200)
+    arrays["grad_stream"][5:, 2] = np.nan
+    arrays["grad_stream"][3, 4] = 0.0
+    arrays["grad_weight"][:] = np.inf
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4, "diverged", 200), layers=arrays)
+    assert len(plot(tmp_path / "a", say=lambda line: None)) == 4
+
+
+def test_several_studies_each_get_their_own_folder(study, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(study, root / "one", ignore=shutil.ignore_patterns("figures", "layers", "metrics.jsonl"))
+    write_run(root / "two" / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), metrics=curve(np.random.default_rng(0), 2.4))
+    (root / "bad" / "x").mkdir(parents=True)
+    (root / "bad" / "x" / "config.json").write_text("{")
+    said = []
+    paths = plot(root, tmp_path / "out", say=said.append)
+    assert {p.parent.relative_to(tmp_path / "out").as_posix() for p in paths} == {"quick", "two"}
+    assert any(line.startswith("error: ") and "not readable JSON" in line for line in said)
+
+
+def test_running_means():
+    values = np.asarray([1.0, 2.0, 3.0, np.nan, 5.0])
+    assert style.smooth(values, 3) == pytest.approx([1.5, 2.0, 2.5, math.nan, 5.0], nan_ok=True)
+    assert style.smooth(values, 1) is values
+
+
+def test_looks_differ_in_more_than_colour():
+    looks = [style.look(i) for i in range(16)]
+    assert len({(look.colour, str(look.line)) for look in looks}) == 16
+    assert len({look.marker for look in looks[:8]}) == 8
+
+
+def test_the_builders_plan_is_what_the_record_says(study):
+    plan = json.loads((study / "study.json").read_text())
+    assert plan["format"] == 1
+    assert set(plan["phases"]) == {"tune", "report"}

@@ -1,0 +1,270 @@
+"""The table on disk-made studies: what it says, what it must not say, and its three formats."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from test_report_study import summary_of, write_plan, write_run, write_study
+
+from addnorm_exp.cli import table as command
+from addnorm_exp.errors import UserError
+from addnorm_exp.report.grid import Column, Table
+from addnorm_exp.report.load import load_study
+from addnorm_exp.report.pivot import pivot
+from addnorm_exp.report.render import escape, markdown, render
+from addnorm_exp.report.table import build
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("runs") / "three", full=False)
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("runs") / "five", seeds=5, full=False, diverged=(("no_norm", 101),))
+
+
+def column(table: Table, key: str) -> dict[str, str]:
+    return dict(zip(table["scheme"], table[key], strict=True))
+
+
+def test_three_seeds_are_printed_one_by_one_and_not_ranked(three):
+    table = build(load_study(three))
+    assert table["scheme"] == ["post_ln", "pre_ln", "pre_rms", "no_norm"]
+    for text in table["test_bpb"]:
+        assert re.fullmatch(r"\d\.\d{3}(, \d\.\d{3}){2}", text)
+    assert column(table, "difference")["pre_ln"] == "baseline"
+    assert re.fullmatch(r"\+\d\.\d{3}(, \+\d\.\d{3}){2}", column(table, "difference")["post_ln"])
+    text = render([table])
+    assert "±" not in "".join("".join(row) for row in table.rows)
+    assert "no ranking is claimed" in text
+    assert "n = 3" in text
+    assert "p (Holm)" not in text
+
+
+def test_five_seeds_give_intervals_and_a_divergence_takes_them_away(five):
+    table = build(load_study(five))
+    assert "±" in column(table, "test_bpb")["pre_ln"]
+    assert re.fullmatch(r"\+0\.\d+ \[\+0\.\d+, \+0\.\d+\]", column(table, "difference")["post_ln"])
+    assert column(table, "test_bpb")["no_norm"].startswith("1/5 diverged, median 2.7")
+    assert column(table, "difference")["no_norm"] == "–"
+    assert column(table, "p")["post_ln"] == "<0.001"
+    notes = "\n".join(table.notes)
+    assert "Holm-corrected over 2" in notes
+    assert "Minimum detectable difference" in notes
+    assert "1 of 20 runs diverged in report: no_norm" in notes
+    assert "seed 101 (at step 370: loss is not finite)" in notes
+
+
+def test_constant_confounds_are_said_once_and_others_are_columns(three):
+    table = build(load_study(three))
+    assert column(table, "norm") == {"post_ln": "layer", "pre_ln": "layer", "pre_rms": "rms", "no_norm": "none"}
+    assert column(table, "final_norm")["pre_ln"] == "yes"
+    (same,) = [note for note in table.notes if note.startswith("Same for all")]
+    for fact in ("ε 1e-05", "init xavier", "warmup 50", "dtype float32", "evidence paper"):
+        assert fact in same
+    assert column(table, "parameters")["no_norm"] == "839,936"
+    assert column(table, "ms_per_step")["no_norm"] == "57.3"
+
+
+def test_an_edge_winner_is_marked(tmp_path):
+    plan = [
+        write_run(tmp_path / "s" / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 + rate), lr=rate)
+        for rate in (1e-3, 3e-3)
+    ]
+    report = [write_run(tmp_path / "s" / "r", "pre_ln", 5, summary_of("pre_ln", 2.0), lr=1e-3)]
+    write_plan(tmp_path / "s", {"tune": plan, "report": report})
+    table = build(load_study(tmp_path / "s"))
+    assert table["optim.lr"] == ["0.001†"]
+    assert any("edge of its grid (0.001, 0.003) for pre_ln" in note for note in table.notes)
+    assert "difference" not in [c.key for c in table.columns], "one row has nothing to differ from"
+
+
+def test_failed_unfinished_and_absent_runs_are_named(tmp_path):
+    folder = tmp_path / "s"
+    plan = [write_run(folder / f"a{s}", "pre_ln", s, summary_of("pre_ln", 2.0 + s)) for s in (0, 1)]
+    plan.append(write_run(folder / "f", "pre_ln", 2, summary_of("pre_ln", 2.0, "failed", reason="out of memory")))
+    plan.append(write_run(folder / "u", "pre_ln", 3, summary_of("pre_ln", 2.0, "running", 300)))
+    plan.append({"id": "m", "overrides": {"scheme": "pre_ln", "seed": 4}})
+    write_plan(folder, {"run": plan}, tuned=[])
+    table = build(load_study(folder))
+    notes = "\n".join(table.notes)
+    assert table["test_bpb"] == ["2.000, 3.000"]
+    assert "1 of 5 runs failed: pre_ln seed 2 (out of memory)" in notes
+    assert "1 of 5 runs unfinished: pre_ln seed 3 (at step 300 of 1000)" in notes
+    assert "1 of 5 runs not run yet" in notes
+    assert "lr 0.001" in notes, "an untuned learning rate is a confound too"
+
+
+def test_report_runs_that_are_no_longer_the_winners_are_named(tmp_path):
+    plan = [
+        write_run(tmp_path / "s" / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 - rate), lr=rate)
+        for rate in (1e-3, 3e-3)
+    ]
+    report = [write_run(tmp_path / "s" / "r", "pre_ln", 5, summary_of("pre_ln", 2.0), lr=1e-3)]
+    write_plan(tmp_path / "s", {"tune": plan, "report": report})
+    assert any("now favour optim.lr = 0.003" in note for note in build(load_study(tmp_path / "s")).notes)
+
+
+def test_the_baseline_can_be_chosen(three):
+    assert column(build(load_study(three), baseline="no_norm"), "difference")["no_norm"] == "baseline"
+    with pytest.raises(UserError, match="did you mean 'pre_ln'"):
+        build(load_study(three), baseline="preln")
+
+
+@pytest.fixture(scope="module")
+def laws(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "laws"
+    plan = [
+        write_run(
+            folder / f"{law}-{scheme}-{seed}",
+            scheme,
+            seed,
+            summary_of(scheme, level + i + 0.001 * seed),
+            **{"init.law": law},
+        )
+        for i, law in enumerate(("xavier", "normal"))
+        for scheme, level in {"post_ln": 2.5, "pre_ln": 2.25}.items()
+        for seed in (1, 2)
+    ]
+    write_plan(folder, {"run": plan}, tuned=[], group=["scheme", "init.law"])
+    return folder
+
+
+def test_with_two_axes_each_row_meets_the_baseline_of_its_own_law(laws):
+    table = build(load_study(laws))
+    assert table["init.law"] == ["xavier", "xavier", "normal", "normal"]
+    assert table["difference"] == ["+0.250, +0.250", "baseline", "+0.250, +0.250", "baseline"]
+    one = build(load_study(laws), baseline="pre_ln, init.law = xavier")
+    assert one["difference"][3] == "+1.000, +1.000"
+
+
+def test_a_pivot_over_two_axes(laws):
+    (table,) = pivot(load_study(laws), "scheme", "init.law")
+    assert [c.label for c in table.columns] == ["scheme", "init.law = xavier", "init.law = normal"]
+    assert table.rows[0] == ["post_ln", "2.501, 2.502", "3.501, 3.502"]
+    split = pivot(load_study(laws), "scheme", "model.depth")
+    assert ["init.law = normal" in t.title for t in split] == [False, True], "axes left over give a table each"
+    for axes in (("scheme", "init.lawn"), ("scheme", "scheme")):
+        with pytest.raises(UserError, match="--cols"):
+            pivot(load_study(laws), *axes)
+
+
+def test_a_pivot_over_the_tuned_key_shows_the_tuning_runs(three):
+    (table,) = pivot(load_study(three), "scheme", "optim.lr")
+    assert [c.label for c in table.columns][1:] == [
+        f"optim.lr = {r}" for r in ("0.0003", "0.001", "0.003", "0.01", "0.03")
+    ]
+    assert table.rows[0][5] == "div., div. (2/2 diverged, median diverged)"
+    assert any("tuning phase" in note for note in table.notes)
+
+
+def test_markdown_is_aligned_and_escapes_pipes():
+    table = Table("T", [Column("a", "a", right=False), Column("b", "Δ|x")], [["one", "1 | 2"], ["±", "–"]], ["n"])
+    lines = markdown(table).splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0] == "| a   |   Δ\\|x |"
+    assert rows[1] == "| --- | -----: |"
+    assert rows[2] == "| one | 1 \\| 2 |"
+
+
+def test_latex_escapes_what_latex_reads_as_commands(three):
+    assert escape("a_b & 50% #1 {x} $y$ ~z^2 \\n") == (
+        r"a\_b \& 50\% \#1 \{x\} \$y\$ \textasciitilde{}z\textasciicircum{}2 \textbackslash{}n"
+    )
+    assert escape("-0.5 [-0.1, +0.2] 1e-05 x-1 ± 2 Δ 3†") == (
+        r"$-$0.5 [$-$0.1, +0.2] 1e-05 x-1 $\pm$ 2 $\Delta$ 3\textsuperscript{\textdagger}"
+    )
+    text = render([build(load_study(three))], "latex")
+    assert text.isascii()
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)[1]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in body] == [len(columns) - 1] * 4
+    assert all(row.endswith(r"\\") for row in body)
+    assert text.count(r"\begin{") == text.count(r"\end{")
+    assert not re.search(r"(?<!\\)[_%#]", text.replace(r"% needs", "")), "an unescaped special character"
+
+
+def test_csv_holds_numbers_in_full(five):
+    rows = list(csv.DictReader(io.StringIO(render([build(load_study(five))], "csv"))))
+    by = {row["scheme"]: row for row in rows}
+    assert by["pre_ln"]["phase"] == "report"
+    assert 2.4 < float(by["pre_ln"]["test_bpb"]) < 2.5
+    assert len(by["pre_ln"]["test_bpb_seeds"].split()) == 5
+    assert by["no_norm"]["test_bpb"] == "", "no mean of survivors"
+    assert by["no_norm"]["diverged"] == "1"
+    assert float(by["post_ln"]["difference_low"]) > 0.1
+    assert by["pre_rms"]["norm"] == "rms"
+    assert by["pre_rms"]["eps"] == "1e-05", "confounds are columns in CSV, constant or not"
+    with pytest.raises(UserError, match="did you mean 'latex'"):
+        render([], "latx")
+
+
+def test_the_command_prints_and_writes(three, tmp_path, capsys):
+    assert command.run([str(three)]) == 0
+    assert capsys.readouterr().out.startswith("### three, data enwik8")
+    assert command.run([str(three), "--format=csv", "--out", str(tmp_path / "t.csv")]) == 0
+    assert (tmp_path / "t.csv").read_text().startswith("study,phase,scheme")
+    assert "note: Runs: report phase" in capsys.readouterr().err
+
+
+def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, capsys):
+    write_run(tmp_path / "good" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))
+    write_run(tmp_path / "bad" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))
+    write_run(tmp_path / "bad" / "b", "pre_ln", 1, summary_of("pre_ln", 2.0), sha="b" * 64)
+    assert command.run([str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "### good" in printed.out
+    assert "error: " in printed.err
+    assert "different data" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "DIR"),
+        (["{dir}", "more"], "'more' is one argument too many"),
+        (["{dir}", "--fromat=csv"], "unknown flag --fromat; did you mean '--format'"),
+        (["{dir}", "--format=pdf"], "invalid choice: 'pdf'"),
+        (["{dir}", "--cols=init.lawn"], "--cols=init.lawn"),
+        (["{dir}", "--cols=optim.lr", "--baseline=pre_ln"], "--baseline"),
+        (["{dir}", "--out=/nowhere/t.md"], "cannot be written"),
+        (["{dir}/nothing"], "no such folder"),
+    ],
+)
+def test_mistakes_are_one_line(three, argv, words):
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        command.run([word.format(dir=three) for word in argv])
+    assert "\n" not in str(caught.value)
+
+
+def test_help_is_help(capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.run(["--help"])
+    assert caught.value.code == 0
+    assert "main.py table" in capsys.readouterr().out
+
+
+def test_a_loss_without_bits_is_reported_as_loss(tmp_path):
+    summary = summary_of("pre_ln", 2.0)
+    for split in ("val", "test"):
+        for which in ("final", "best"):
+            summary[split][which].pop("bpb", None)
+    write_run(tmp_path / "s" / "a", "pre_ln", 0, summary)
+    assert build(load_study(tmp_path / "s"))["test_loss"] == ["1.386"]
+
+
+def test_the_report_room_never_imports_jax():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, json, addnorm_exp.report.figures, addnorm_exp.cli.table, addnorm_exp.cli.plot;"
+        "print(json.dumps([m for m in ('jax', 'scipy', 'matplotlib.pyplot') if m in sys.modules]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == []

@@ -1,0 +1,105 @@
+"""The report's statistics against scipy, and by simulation where a claim is about frequencies."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from addnorm_exp.report import statistics as ours
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 7.5, 30, 400])
+def test_students_distribution_is_scipys(df):
+    for t in (-60.0, -4.2, -1.0, -0.01, 0.0, 0.3, 1.0, 2.7, 12.0, 300.0):
+        assert ours.t_cdf(t, df) == pytest.approx(stats.t.cdf(t, df), rel=1e-9, abs=1e-12)
+        assert ours.t_tail(abs(t), df) == pytest.approx(stats.t.sf(abs(t), df), rel=1e-9, abs=1e-300)
+    for p in (1e-6, 0.01, 0.025, 0.2, 0.5, 0.8, 0.975, 0.9995):
+        assert ours.t_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-9, abs=1e-12)
+
+
+def test_the_incomplete_beta_function_is_scipys():
+    for a, b in [(0.5, 0.5), (0.5, 2.0), (3.0, 0.5), (10.0, 4.0), (200.0, 0.5)]:
+        for x in (0.0, 1e-8, 0.1, 0.5, 0.77, 0.999, 1.0):
+            assert ours.beta_regularised(a, b, x) == pytest.approx(special.betainc(a, b, x), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 5, 11])
+def test_intervals_and_paired_differences_are_scipys(n):
+    rng = np.random.default_rng(n)
+    base = rng.normal(2.4, 0.02, n)
+    values = base + rng.normal(0.01, 0.005, n)
+    found = ours.interval(values.tolist())
+    low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+    assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high), rel=1e-9)
+    assert ours.sd(values.tolist()) == pytest.approx(values.std(ddof=1), rel=1e-12)
+
+    seeds = range(10, 10 + n)
+    own = dict(zip(seeds, values, strict=True)) | {99: 50.0}  # a seed that the baseline lacks plays no part
+    other = dict(zip(seeds, base, strict=True)) | {98: -50.0}
+    result = stats.ttest_rel(values, base)
+    bounds = result.confidence_interval(0.95)
+    pair = ours.paired(own, other)
+    assert pair.n == n
+    assert pair.p == pytest.approx(result.pvalue, rel=1e-9)
+    assert (pair.mean, pair.low, pair.high) == pytest.approx(
+        ((values - base).mean(), bounds.low, bounds.high), rel=1e-9
+    )
+
+
+def test_degenerate_pairs():
+    assert ours.paired({1: 2.0}, {1: 1.0}) is None
+    assert ours.paired({1: 2.0, 2: 3.0}, {3: 1.0}) is None
+    assert ours.paired({1: 2.0, 2: 3.0}, {1: 2.0, 2: 3.0}).p == 1.0
+    assert ours.paired({1: 2.0, 2: 3.0}, {1: 1.0, 2: 2.0}).p == 0.0
+    with pytest.raises(ValueError, match="two values"):
+        ours.sd([1.0])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        ours.t_quantile(1.0, 3)
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.5: 4 × 0.01, 3 × 0.02, 2 × 0.03, 0.5, then made monotone.
+    assert ours.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert ours.holm([0.04, 0.03]) == pytest.approx([0.06, 0.06])
+    assert ours.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert ours.holm([]) == []
+
+
+def test_holm_controls_the_family():
+    rng = np.random.default_rng(0)
+    p = rng.random((4000, 5))
+    wrong = np.mean([min(ours.holm(row.tolist())) <= 0.05 for row in p])
+    assert wrong == pytest.approx(0.05, abs=0.011)  # three standard errors; uncorrected it would be 0.23
+
+
+def test_the_interval_covers_and_the_test_errs_as_promised():
+    rng = np.random.default_rng(1)
+    covered, rejected, trials = 0, 0, 1500
+    for row in rng.normal(0.3, 2.0, (trials, 5)):
+        found = ours.interval(row.tolist())
+        covered += found.low <= 0.3 <= found.high
+        pair = ours.paired(dict(enumerate(row)), dict.fromkeys(range(5), 0.3))
+        rejected += pair.p < 0.05
+    assert covered / trials == pytest.approx(0.95, abs=0.017)
+    assert covered + rejected == trials, "interval and test are the same statement"
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_the_minimum_detectable_difference_has_the_power_that_it_states(n):
+    delta = ours.minimum_detectable(1.0, n)
+    exact = stats.nct(n - 1, delta * math.sqrt(n))
+    critical = stats.t.ppf(0.975, n - 1)
+    assert exact.sf(critical) + exact.cdf(-critical) == pytest.approx(0.8, abs=0.04)
+    rng = np.random.default_rng(2)
+    sample = rng.normal(delta, 1.0, (20_000, n))
+    t = sample.mean(axis=1) / (sample.std(axis=1, ddof=1) / math.sqrt(n))
+    assert np.mean(np.abs(t) > critical) == pytest.approx(0.8, abs=0.045)
+
+
+def test_the_median_counts_diverged_runs_as_worst():
+    assert ours.median_with_worst([1.0, 2.0, 3.0], 0) == 2.0
+    assert ours.median_with_worst([1.0, 2.0], 1) == 2.0
+    assert ours.median_with_worst([1.0, 2.0, 3.0], 1) == 2.5
+    assert ours.median_with_worst([1.0, 2.0], 2) == math.inf
+    assert ours.median_with_worst([1.0], 2) == math.inf
