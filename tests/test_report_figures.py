@@ -40,7 +40,7 @@ def test_every_picture_is_written_and_not_blank(study, drawn):
     for path in drawn[::2]:
         pixels = image.imread(path)[..., :3]
         assert pixels.shape[1] >= 600, "200 dpi over a column of 3.4 inches"
-        assert len(np.unique((pixels * 255).astype(np.uint8).reshape(-1, 3), axis=0)) > 50
+        assert len(np.unique((pixels[::3, ::3] * 255).astype(np.uint8).reshape(-1, 3), axis=0)) > 50
         assert 0.02 < (pixels < 0.9).any(axis=2).mean() < 0.95
 
 

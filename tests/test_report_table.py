@@ -158,7 +158,7 @@ def test_a_pivot_over_the_tuned_key_shows_the_tuning_runs(three):
     assert [c.label for c in table.columns][1:] == [
         f"optim.lr = {r}" for r in ("0.0003", "0.001", "0.003", "0.01", "0.03")
     ]
-    assert table.rows[0][5] == "div., div. (2/2 diverged, median diverged)"
+    assert table.rows[0][5] == "2/2 diverged"
     assert any("tuning phase" in note for note in table.notes)
 
 
@@ -186,7 +186,9 @@ def test_latex_escapes_what_latex_reads_as_commands(three):
     assert [len(re.findall(r"(?<!\\)&", row)) for row in body] == [len(columns) - 1] * 4
     assert all(row.endswith(r"\\") for row in body)
     assert text.count(r"\begin{") == text.count(r"\end{")
-    assert not re.search(r"(?<!\\)[_%#]", text.replace(r"% needs", "")), "an unescaped special character"
+    assert not re.search(r"(?<!\\)[_%#]", text.replace("% needs", "").replace("{!}{%", "")), (
+        "an unescaped special character"
+    )
 
 
 def test_csv_holds_numbers_in_full(five):

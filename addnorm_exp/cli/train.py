@@ -31,25 +31,30 @@ def run(argv: list[str]) -> int:
     try:
         summary = train(config, corpus.load(config.data), RunFolder(folder), watch=_tell(config.steps), stop=stop)
     except Busy:
-        raise UserError(f"{folder}: another process is training this run; wait for it, or choose another folder") from None
+        raise UserError(
+            f"{folder}: another process is training this run; wait for it, or choose another folder"
+        ) from None
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
-        return 0
+        return stop.code
     _conclude(summary, folder)
     return 0 if summary["status"] == "done" else 1
 
 
 class StopSignal:
-    """True once SIGTERM or SIGINT has come; a second SIGINT interrupts at once."""
+    """True once SIGTERM or SIGINT has come; a second SIGINT interrupts at once.
+
+    `code` is the exit code to end with: 0 after SIGTERM, where all is saved as asked; 130 after SIGINT, as shells have it.
+    """
 
     def __init__(self):
-        self.came = False
+        self.came, self.code = False, 0
         signal.signal(signal.SIGTERM, self._on)
         signal.signal(signal.SIGINT, self._on)
 
     def _on(self, number: int, frame: Any) -> None:
         del frame
-        self.came = True
+        self.came, self.code = True, 130 if number == signal.SIGINT else 0
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __call__(self) -> bool:

@@ -52,6 +52,13 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
     return _split(dataset.name, cache.obtain(dataset), dataset.sha256)
 
 
+def checksum(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str:
+    """SHA-256 of the corpus that the config names, without fetching it. Raises UserError where its file cannot be used."""
+    if config.path is not None:
+        return hashlib.sha256(_read(config.path)).hexdigest()
+    return datasets[config.name].sha256
+
+
 def check_lengths(corpus: Corpus, seq_len: int) -> None:
     """Raises UserError unless every split holds a window: `seq_len` inputs and the target of the last one."""
     sizes = {"train": corpus.train.size, "validation": corpus.val.size, "test": corpus.test.size}

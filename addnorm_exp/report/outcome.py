@@ -44,6 +44,8 @@ class Outcome:
         if found:
             return with_half(found.mean, found.half)
         lost = f"{len(self.diverged)}/{self.n} diverged, median {self.brief()}"
+        if not self.values:
+            return f"{self.n}/{self.n} diverged"
         if self.n >= ENOUGH:
             return lost
         texts = {seed: f"{value:.3f}" for seed, value in self.values.items()} | dict.fromkeys(self.diverged, "div.")

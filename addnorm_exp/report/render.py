@@ -88,22 +88,23 @@ def escape(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A `table*` float for `\\usepackage{booktabs}`; the notes stand below the rows, in small type."""
+    """A `table*` float for `\\usepackage{booktabs,graphicx}`; the notes stand below the rows, in small type."""
     columns = "".join("r" if column.right else "l" for column in table.columns)
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
         r"\small",
         r"\setlength{\tabcolsep}{4pt}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # no wider than the page
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         " & ".join(escape(column.label) for column in table.columns) + r" \\",
         r"\midrule",
         *(" & ".join(escape(cell) for cell in row) + r" \\" for row in table.rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
     ]
     if table.notes:
         lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]

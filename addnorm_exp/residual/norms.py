@@ -79,6 +79,11 @@ class Norm(nnx.Module):
             if spec.kind == "layer":
                 y = y - jnp.mean(y, -1, keepdims=True)
             mean_square = jnp.mean(jnp.square(y), -1, keepdims=True)
+            if spec.kind == "layer":
+                # What the first mean's rounding left: 1e-3 of the spread at a mean of 1e4 spreads. In exact arithmetic it is 0, and its
+                # derivative too. Taken in the pass over y that the squares need anyway, so it is free (Chan 1983, eq. 1.7).
+                rest = jax.lax.stop_gradient(jnp.mean(y, -1, keepdims=True))
+                y, mean_square = y - rest, jnp.maximum(mean_square - jnp.square(rest), 0.0)
             if spec.eps_place == "inside":
                 y = y * jax.lax.rsqrt(mean_square + spec.eps)
             else:

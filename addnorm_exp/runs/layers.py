@@ -1,8 +1,8 @@
 """Per-layer arrays beside the scalars: compact chunks, one file for many steps, read back as one table.
 
-    layers/index.json             sites, tensors and attention sites: the meaning of the columns
-    layers/00000200.npz           rows since the last chunk, up to step 200
-    layers/attention-00000200.npz
+layers/index.json             sites, tensors and attention sites: the meaning of the columns
+layers/00000200.npz           rows since the last chunk, up to step 200
+layers/attention-00000200.npz
 """
 
 from collections.abc import Mapping, Sequence

@@ -74,7 +74,9 @@ class Checkpoints:
     def _names(self) -> list[str]:
         if not self.folder.is_dir():
             return []
-        return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(
+            entry.name for entry in self.folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        )
 
     def _states(self) -> list[str]:
         return [name for name in self._names() if name.isdigit()]
@@ -99,9 +101,7 @@ class Checkpoints:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.restore(
                 (self.folder / name / "arrays").absolute(),
-                args=ocp.args.PyTreeRestore(
-                    item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
-                ),
+                args=ocp.args.PyTreeRestore(item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)),
             )
         return tree, json.loads((self.folder / name / "meta.json").read_text())
 

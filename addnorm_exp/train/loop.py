@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from addnorm_exp.config import science
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.config.schema import Config
+from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus, check_lengths
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs import facts
@@ -108,7 +108,9 @@ def _enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None)
             f"(semantics {SEMANTICS}); choose another folder"
         )
     elif there.get("id") != identity:
-        raise UserError(f"{folder.path}: holds another run, {_difference(there, config, corpus)}; choose another folder")
+        raise UserError(
+            f"{folder.path}: holds another run, {_difference(there, config, corpus)}; choose another folder"
+        )
 
 
 def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str:
@@ -127,9 +129,7 @@ def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str
     return f"{there.get('id')} (the scheme's record has changed since)"
 
 
-def _train(
-    config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher, stop: Callable[[], bool]
-) -> Summary:
+def _train(config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher, stop: Callable[[], bool]) -> Summary:
     started = time.time()
     compiled = program(config)
     already = compiled.compile_seconds
@@ -186,7 +186,9 @@ def _train(
             save()
         if stops and not ended:
             recorder.summary("running", step)
-            raise Stopped(f"{folder.path}: stopped after {step} of {config.steps} steps; the same command goes on from there")
+            raise Stopped(
+                f"{folder.path}: stopped after {step} of {config.steps} steps; the same command goes on from there"
+            )
     more = {"compile_time_s": compiled.compile_seconds - already, "peak_memory_bytes": compiled.peak_bytes}
     if cause:
         if recorder.layers:

@@ -1,0 +1,79 @@
+"""`main.py sweep`: a whole study, from its file to its table and pictures."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.errors import UserError
+
+HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
+
+FLAGS = (
+    Flag("dry_run", bool, False, help="list the runs with parameters, FLOPs and an estimate of time; run nothing"),
+    Flag("runs", Path, Path("runs"), help="the folder of all studies; this one goes to RUNS/<name of the file>"),
+    Flag("filter", str, None, help="only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3"),
+    Flag("max_runs", int, None, help="make at most so many runs, then stop", least=1),
+)
+
+
+def run(argv: list[str]) -> int:
+    arguments = parse(argv, FLAGS, command="sweep", about=HELP, positionals=("FILE",))
+
+    from addnorm_exp.sweep.display import Display
+    from addnorm_exp.sweep.launch import Launcher
+    from addnorm_exp.sweep.phases import carry_out, dry_run
+    from addnorm_exp.sweep.selection import parse_filter
+    from addnorm_exp.sweep.study import read_study
+
+    study = read_study(arguments.positionals[0])
+    root: Any = arguments["runs"]
+    folder = root / study.name
+    chosen = parse_filter(arguments["filter"])  # type: ignore[arg-type]
+    if arguments["dry_run"]:
+        print(dry_run(study, folder, chosen), end="")
+        return 0
+    from addnorm_exp.cli.train import StopSignal
+
+    stop = StopSignal()
+    with Display() as display:
+        launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"])  # type: ignore[arg-type]
+        outcomes = carry_out(study, folder, launcher, chosen)
+    return _conclude(folder, outcomes, stop)
+
+
+def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
+    """Prints the table, draws the pictures, says what is missing. 0 where every run of the plan has an outcome."""
+    from addnorm_exp.report.figures import plot
+    from addnorm_exp.report.load import load_study
+    from addnorm_exp.report.render import render
+    from addnorm_exp.report.table import build
+
+    if stop():
+        print(f"stopped; the same command goes on from here ({folder})", file=sys.stderr)
+        return stop.code
+    if any(outcome.summaries for outcome in outcomes.values()):
+        sys.stdout.write(render([build(load_study(folder))], "md"))
+        pictures = plot(folder)
+        if pictures:
+            print(
+                f"pictures: {pictures[0].parent} ({', '.join(path.name for path in pictures if path.suffix == '.png')})"
+            )
+    code = 0
+    for phase, outcome in outcomes.items():
+        for planned in outcome.failed:
+            print(f"failed in {phase}: {planned.label}: see {folder / planned.id / 'failure.log'}", file=sys.stderr)
+            code = 1
+        if outcome.busy:
+            print(
+                f"{phase}: {len(outcome.busy)} runs are trained by another process; run this again later",
+                file=sys.stderr,
+            )
+            code = 1
+        if outcome.left:
+            print(f"{phase}: {len(outcome.left)} runs to go; the same command goes on", file=sys.stderr)
+    return code
+
+
+__all__ = ["FLAGS", "HELP", "UserError", "run"]

@@ -1,0 +1,55 @@
+"""The algebra of study files: lists of flat dotted overrides, and three ways to put them together.
+
+product(axis("scheme", ["pre_ln", "post_ln"]), axis("optim.lr", [1e-3, 3e-3]), axis("seed", range(3)))
+"""
+
+import builtins
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from addnorm_exp.errors import UserError
+
+Overrides = dict[str, Any]
+
+
+def axis(key: str, values: Iterable[Any]) -> list[Overrides]:
+    """One key, each of its values."""
+    return [{key: value} for value in values]
+
+
+def product(*parts: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> list[Overrides]:
+    """Every combination of one element of each part, the last part moving fastest. A single mapping counts as a part of one.
+
+    Raises UserError where two parts set one key: neither could be meant to win.
+    """
+    return [_merge(choice) for choice in itertools.product(*(_part(part) for part in parts))]
+
+
+def chain(*parts: Iterable[Mapping[str, Any]]) -> list[Overrides]:
+    """The parts one after another."""
+    return [dict(item) for part in parts for item in part]
+
+
+def zip(*parts: Iterable[Mapping[str, Any]]) -> list[Overrides]:
+    """The first elements of all parts merged, then the second ones, and so on. Raises UserError where lengths differ."""
+    lists = [list(part) for part in parts]
+    if len({len(part) for part in lists}) > 1:
+        raise UserError(
+            f"zip(): parts of {', '.join(str(len(part)) for part in lists)} elements; give all the same number"
+        )
+    return [_merge(choice) for choice in builtins.zip(*lists, strict=True)]
+
+
+def _part(part: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [part] if isinstance(part, Mapping) else list(part)
+
+
+def _merge(items: Iterable[Mapping[str, Any]]) -> Overrides:
+    merged: Overrides = {}
+    for item in items:
+        for key, value in item.items():
+            if key in merged:
+                raise UserError(f"product() or zip(): two parts set '{key}'; leave one of them out")
+            merged[key] = value
+    return merged

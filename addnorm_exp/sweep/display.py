@@ -1,0 +1,114 @@
+"""What the person sees while a study runs: a live panel on a terminal, one line a run elsewhere."""
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from addnorm_exp.sweep.study import Planned
+
+
+class Display(AbstractContextManager):
+    """Told of phases, runs and events of training; prints to standard error, so that standard output holds the table alone.
+
+    The time to go is the time that the finished runs of this phase took a run, times the runs to go: rough on purpose.
+    """
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self.bars = Progress(*columns, console=self.console, auto_refresh=False)
+        self.live = (
+            Live(self.bars, console=self.console, refresh_per_second=4, transient=True) if self._terminal else None
+        )
+        self.now: Planned | None = None
+        self.losses: dict[str, float] = {}
+
+    @property
+    def _terminal(self) -> bool:
+        return self.console.is_terminal
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.live:
+            self.live.__exit__(*error)
+
+    def phase(self, name: str, total: int, finished: int) -> None:
+        for bar in list(self.bars.task_ids):
+            self.bars.remove_task(bar)
+        self.name, self.total, self.done, self.made = name, total, finished, 0
+        self.started = time.monotonic()
+        self._runs = self.bars.add_task(name, total=total, completed=finished, note="")
+        self._steps = self.bars.add_task("", total=1, note="", visible=False)
+        if finished:
+            self.say(f"{name}: {finished} of {total} runs were finished before")
+
+    def say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True, highlight=False)
+
+    def begin(self, run: Planned) -> None:
+        self.now, self.losses = run, {}
+        self.bars.update(
+            self._steps,
+            description=f"  {run.label}",
+            total=run.config.steps,
+            completed=0,
+            note="compiling",
+            visible=True,
+        )
+        self._refresh()
+
+    def watch(self, event: Mapping[str, Any]) -> None:
+        """An event of training (train/recorder.py)."""
+        kind = event["event"]
+        if kind == "start" and event["step"]:
+            self.say(f"  {self.now.label if self.now else ''}: resumed after step {event['step']}")
+        if kind in ("train", "val"):
+            self.losses[kind] = event.get("bpb", event["loss"])
+            note = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
+            self.bars.update(self._steps, completed=event["step"], note=note)
+            self._refresh()
+
+    def end(self, run: Planned, summary: Mapping[str, Any], seconds: float) -> None:
+        self.done += 1
+        self.made += 1
+        left = (self.total - self.done) * (time.monotonic() - self.started) / self.made
+        self.bars.update(
+            self._runs, completed=self.done, note=f"{_clock(left)} to go" if self.done < self.total else ""
+        )
+        self.bars.update(self._steps, visible=False)
+        more = f", {_clock(left)} to go" if self.done < self.total else ""
+        self.say(f"{self.name} {self.done}/{self.total}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self.live:
+            self.live.update(Group(self.bars))
+
+
+def _result(summary: Mapping[str, Any]) -> str:
+    if summary.get("status") == "done":
+        final = summary["val"]["final"]
+        return f"val {final['bpb']:.4f} bits/byte" if "bpb" in final else f"val loss {final['loss']:.4f}"
+    return f"{summary.get('status', 'failed')}: {summary.get('reason') or ''}"
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,27 @@
+"""`--filter`: a part of a plan."""
+
+from addnorm_exp.config import Config, flatten, leaves, override
+from addnorm_exp.config.keys import unknown
+from addnorm_exp.errors import UserError
+from addnorm_exp.sweep.study import Planned
+
+Filter = dict[str, object]
+
+
+def parse_filter(text: str | None) -> Filter:
+    """`KEY=VALUE,KEY=VALUE` as typed values. Raises UserError for unknown keys and values that the key cannot have."""
+    chosen: Filter = {}
+    for part in (text or "").split(","):
+        if not part.strip():
+            continue
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise UserError(f"--filter={text}: '{part}' is no KEY=VALUE, e.g. scheme=pre_ln,optim.lr=3e-3")
+        if key not in leaves():
+            raise unknown(key, f"--filter: {key}")
+        chosen[key] = flatten(override(Config(), {key: value}, "--filter"))[key]
+    return chosen
+
+
+def choose(runs: tuple[Planned, ...], chosen: Filter) -> tuple[Planned, ...]:
+    return tuple(run for run in runs if all(flatten(run.config)[key] == value for key, value in chosen.items()))

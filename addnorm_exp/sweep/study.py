@@ -1,0 +1,180 @@
+"""A study file becomes a plan: checked configs with their ids, phase by phase, before anything runs.
+
+A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yields flat dotted overrides (combine.py). It may set
+
+    CONFIG = "configs/lm.py"     the config that the overrides apply to
+    BASE = {"steps": 300}        overrides common to all runs
+    TUNED = ("optim.lr",)        keys that tuning chooses, group by group
+    BASELINE = "post_ln"         the row that the table compares with
+
+`report(best)` gets one dict of overrides a group: the group's own keys and the winning values of the tuned ones, without a seed.
+"""
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.config import files, flatten, load, override, read
+from addnorm_exp.config.schema import Config, DataConfig
+from addnorm_exp.data.corpus import checksum
+from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.report.select import Candidate, Pairs, Winner, winners
+from addnorm_exp.report.select import score as score_of
+from addnorm_exp.sweep.combine import Overrides
+from addnorm_exp.train.loop import identify
+
+PHASES = ("tune", "report", "run")
+SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the plan. `overrides` are what the study file yielded for it."""
+
+    id: str
+    config: Config
+    overrides: Overrides
+
+    @property
+    def label(self) -> str:
+        rest = (f"{key}={value}" for key, value in self.overrides.items() if key != "scheme")
+        return " ".join((self.config.scheme, *rest))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file that has been read."""
+
+    path: Path
+    module: types.ModuleType
+    base: Config
+    tuned: tuple[str, ...]
+    baseline: str | None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def phased(self) -> bool:
+        return hasattr(self.module, "tune")
+
+    def tune(self) -> tuple[Planned, ...]:
+        plan = self._plan("tune", lambda: self.module.tune())
+        for key in self.tuned:
+            if not any(key in run.overrides for run in plan):
+                raise UserError(
+                    f"{self.path}: TUNED names {key}, which tune() never sets; yield it, or take it out of TUNED"
+                )
+        return plan
+
+    def report(self, best: list[Overrides], tuning: Iterable[Planned]) -> tuple[Planned, ...]:
+        """The runs of report(best). Raises UserError where one repeats a tuning run's seed in its group."""
+        plan = self._plan("report", lambda: self.module.report(best))
+        seen: dict[Pairs, set[int]] = {}
+        for run in tuning:
+            seen.setdefault(self.group(run), set()).add(run.config.seed)
+        for run in plan:
+            if run.config.seed in seen.get(self.group(run), ()):
+                raise UserError(
+                    f"{self.path}: report() yields seed {run.config.seed} of {run.config.scheme}, which tuning has used; "
+                    "a winner is chosen on its tuning seeds, so report it on others"
+                )
+        return plan
+
+    def sweep(self) -> tuple[Planned, ...]:
+        return self._plan("sweep", lambda: self.module.sweep())
+
+    def axes(self, runs: Iterable[Planned]) -> tuple[str, ...]:
+        """The keys that tell groups apart: what the runs set, without the tuned keys and the seed; the scheme first."""
+        keys = dict.fromkeys(("scheme", *(key for run in runs for key in run.overrides)))
+        return tuple(key for key in keys if key not in (*self.tuned, "seed"))
+
+    def group(self, run: Planned) -> Pairs:
+        flat = flatten(run.config)
+        return tuple(
+            (key, flat[key]) for key in sorted(flat) if key not in (*self.tuned, "seed") and key != "data.path"
+        )
+
+    def select(self, runs: Iterable[Planned], summaries: Mapping[str, Mapping[str, Any]]) -> list[Overrides]:
+        """The argument of report(): each group's overrides with its winner's tuned values (report/select.py).
+
+        A group without a single scored run is absent.
+        """
+        runs = tuple(runs)
+        candidates = [
+            Candidate(
+                self.group(run), self._tuned(run), run.config.seed, score_of(found), found.get("status", "missing")
+            )
+            for run in runs
+            for found in (summaries.get(run.id, {}),)
+        ]
+        chosen: dict[Pairs, Winner] = winners(candidates)
+        first = {self.group(run): run for run in reversed(runs)}
+        return [{**self._own(first[group]), **dict(winner.tuned)} for group, winner in chosen.items()]
+
+    def stand_in(self, runs: Iterable[Planned]) -> list[Overrides]:
+        """What report() would get if each group's first candidate won: enough to check and to count its runs."""
+        first = {self.group(run): run for run in reversed(tuple(runs))}
+        return [{**self._own(run), **dict(self._tuned(run))} for run in reversed(first.values())]
+
+    def _own(self, run: Planned) -> Overrides:
+        return {key: value for key, value in run.overrides.items() if key not in (*self.tuned, "seed")}
+
+    def _tuned(self, run: Planned) -> Pairs:
+        flat = flatten(run.config)
+        return tuple((key, flat[key]) for key in self.tuned)
+
+    def _plan(self, function: str, call) -> tuple[Planned, ...]:
+        try:
+            yielded = list(call())
+        except (Exception, SystemExit) as error:
+            raise files.explain(error, str(self.path), f"{function}()") from error
+        if not yielded:
+            raise UserError(f"{self.path}: {function}() yields no run; yield dicts of overrides")
+        plan: dict[str, Planned] = {}
+        sums: dict[DataConfig, str] = {}  # a file of the user's is read once, not once a run
+        for number, overrides in enumerate(yielded, 1):
+            where = f"{self.path}: run {number} of {function}()"
+            if not isinstance(overrides, Mapping):
+                raise UserError(
+                    f"{where} is {overrides!r:.80}; yield dicts of overrides, e.g. {{'optim.lr': 1e-3, 'seed': 0}}"
+                )
+            config = override(self.base, overrides, where)
+            if config.data not in sums:
+                sums[config.data] = checksum(config.data)
+            run = Planned(identify(config, sums[config.data]), config, dict(overrides))
+            if run.id in plan:
+                raise UserError(f"{where} is the same as an earlier one ({run.label}); yield each once")
+            plan[run.id] = run
+        return tuple(plan.values())
+
+
+def read_study(path: str) -> Study:
+    """The study in a file. Raises UserError for everything that is wrong with it."""
+    module = files.run_file(path, "sweep file")
+    functions = [name for name in ("tune", "report", "sweep") if callable(getattr(module, name, None))]
+    if functions not in (["tune", "report"], ["sweep"]):
+        has = " and ".join(f"{name}()" for name in functions) or "none of them"
+        raise UserError(f"{path}: defines {has}; a sweep file defines tune() and report(best), or sweep() alone")
+    for name in vars(module):
+        if name.isupper() and not name.startswith("_") and name not in SETTINGS and name.rstrip("S") in SETTINGS:
+            raise UserError(f"{path}: {name} has no meaning; {nearest(name, SETTINGS)}")
+    tuned = getattr(module, "TUNED", ("optim.lr",)) if "tune" in functions else ()
+    if isinstance(tuned, str) or not all(isinstance(key, str) for key in tuned):
+        raise UserError(f"{path}: TUNED is {tuned!r}; write a tuple of keys, e.g. TUNED = ('optim.lr',)")
+    config = read(load(_config_file(path, getattr(module, "CONFIG", "configs/lm.py"))), path)
+    common = getattr(module, "BASE", {})
+    if not isinstance(common, Mapping):
+        raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
+    base = override(config, common, f"{path}: BASE")
+    return Study(Path(path), module, base, tuple(tuned), getattr(module, "BASELINE", None))
+
+
+def _config_file(study: str, spec: str) -> str:
+    """A study's CONFIG as a path from here: as written, else from the project that the study's folder stands in."""
+    name, colon, argument = spec.partition(":")
+    beside = Path(study).resolve().parent.parent / name
+    return spec if Path(name).exists() or not beside.exists() else f"{beside}{colon}{argument}"

@@ -1,0 +1,168 @@
+"""Our training step as `main.py train` runs it, in several configs; a worker of benchmarks/step.py."""
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from worker import Answer, serve
+
+from addnorm_exp.config.schema import Config, EvalConfig, ExecutionConfig, ModelConfig, OptimConfig
+from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.nn.stack import UNROLL_BELOW
+from addnorm_exp.runs import facts
+from addnorm_exp.train.hypers import hypers
+from addnorm_exp.train.program import check_devices, program
+
+BASE = "ours"
+PEAK_SIZE = 2048  # of the square matrices whose product measures the peak: 17 GFLOP
+STATE: dict[str, Any] = {}  # corpus, config by row, [config, program, hypers, held, state, step] by prepared row
+
+
+def rows(base: Config) -> dict[str, Config]:
+    """Row → config; every row differs from the first in one thing."""
+
+    def execution(**changes: Any) -> Config:
+        return replace(base, execution=replace(base.execution, **changes))
+
+    unrolled = base.model.depth < UNROLL_BELOW
+    return {
+        BASE: base,
+        "diagnostics off": execution(diagnostics=False),
+        "1 step a dispatch": execution(chunk_steps=1),
+        "layers scanned" if unrolled else "layers unrolled": execution(scan_layers="on" if unrolled else "off"),
+        **{name: replace(base, scheme=name) for name in ("post_ln", "pre_rms", "no_norm")},
+    }
+
+
+def hello(shape: dict[str, int], corpus: str) -> Answer:
+    base = Config(
+        scheme="pre_ln",
+        steps=1_000_000,
+        batch_size=shape["batch"],
+        seq_len=shape["seq"],
+        model=ModelConfig(depth=shape["depth"], width=shape["width"], num_heads=shape["heads"]),
+        # Small, so that no scheme diverges: a run that did would stand still. The time of a step does not depend on it.
+        optim=OptimConfig(lr=1e-4, clip=1.0),
+        eval=EvalConfig(sequences=1),
+        execution=ExecutionConfig(scan_layers="auto"),
+    )
+    check_devices(base)
+    data = Path(corpus).read_bytes()
+    tokens = np.frombuffer(data, np.uint8)
+    spare = tokens[: 4 * (shape["seq"] + 1)]
+    STATE.update(corpus=Corpus("synthetic", hashlib.sha256(data).hexdigest(), tokens, spare, spare), rows=rows(base))
+    task = program(base).task
+    optim = base.optim
+    return {
+        "rows": list(STATE["rows"]),
+        "parameters": task.model.size,
+        "flops_per_token": task.flops_per_token,
+        "versions": facts.versions(),
+        "device": facts.device(),
+        "git": facts.revision(),
+        "execution": {"chunk_steps": base.execution.chunk_steps, "attention_every": base.execution.attention_every},
+        "optim": {**{key: value for key, value in vars(optim).items() if isinstance(value, float)}, "warmup": optim.warmup, "steps": base.steps},
+    }
+
+
+def prepare(row: str, quick: bool) -> Answer:
+    """Compiles a row and warms it up."""
+    config = STATE["rows"][row]
+    begun = time.perf_counter()
+    compiled, numbers = program(config), hypers(config)
+    STATE[row] = [config, compiled, numbers, compiled.hold(STATE["corpus"]), compiled.init(numbers), 0]
+    if config.execution.diagnostics:
+        compiled.attention(STATE[row][4].parameters, numbers, STATE[row][3], 0)
+    run(row, 3 if quick else 20)
+    return {"seconds": time.perf_counter() - begun}
+
+
+def run(row: str, steps: int) -> Answer:
+    """Seconds of that many steps with all that the training loop does on the device: chunks, the metrics read back, and attention
+    statistics where they are due. Writing the record is left out."""
+    config, compiled, numbers, held, state, step = STATE[row]
+    every = config.execution.attention_every if config.execution.diagnostics else 0
+    aim = step + steps
+    jax.block_until_ready(state)
+    begun = time.perf_counter()
+    while step < aim:
+        ends = (aim, *((step // period + 1) * period for period in (config.execution.chunk_steps, every) if period))
+        state, metrics = compiled.train(state, numbers, held, min(ends) - step)
+        jax.device_get((metrics, state.cause))
+        step = min(ends)
+        if every and step % every == 0:
+            compiled.attention(state.parameters, numbers, held, step)
+    seconds = time.perf_counter() - begun
+    if int(state.step) != aim:
+        raise FloatingPointError(f"{row} diverged in update {int(state.step) + 1}, so its time says nothing")
+    STATE[row][4:] = [state, step]
+    return {"seconds": seconds}
+
+
+def peak() -> Answer:
+    """FLOP/s of a large float32 matrix product, best of three."""
+    if "peak" not in STATE:
+        a, b = (jax.random.normal(jax.random.key(n), (PEAK_SIZE, PEAK_SIZE)) for n in range(2))
+        STATE["peak"] = (jax.jit(jnp.matmul), a, b)
+        jax.block_until_ready(STATE["peak"][0](a, b))
+    product, a, b = STATE["peak"]
+    best = float("inf")
+    for _ in range(3):
+        begun = time.perf_counter()
+        jax.block_until_ready(product(a, b))
+        best = min(best, time.perf_counter() - begun)
+    return {"flops": 2.0 * PEAK_SIZE**3 / best}
+
+
+def check(folder: str, steps: int) -> Answer:
+    """Writes into `folder` what the twin needs to repeat us: weights before and after `steps` updates, the batches, the first batch's logits,
+    and each step's loss and gradient norm. Decay and warmup are such that they show in so few steps."""
+    base = STATE["rows"][BASE]
+    config = replace(base, steps=2 * steps, optim=replace(base.optim, lr=1e-3, warmup=2, weight_decay=1.0))
+    compiled, numbers = program(config), hypers(config)
+    held, state = compiled.hold(STATE["corpus"]), compiled.init(numbers)
+    # Copies: the state is donated. Biases and gains move off 0 and 1, where one that is left out would not show.
+    noise = np.random.default_rng(0)
+    moved = {
+        path: value + 0.1 * noise.standard_normal(value.shape, np.float32) if value.ndim == 1 else value
+        for path, value in state.parameters.items()
+    }
+    state = replace(state, parameters=jax.device_put(moved, compiled.replicated))
+    batches = [jax.device_get(compiled.task.batch(held.train, numbers["data_seed"], n)) for n in range(steps)]
+    arrays = {f"start/{path}": np.array(value) for path, value in moved.items()}
+    arrays |= {"inputs": np.stack([x for x, _ in batches]), "targets": np.stack([y for _, y in batches])}
+    arrays["logits"] = np.array(_logits(compiled, moved, batches[0][0]))
+    state, metrics = compiled.train(state, numbers, held, steps)
+    arrays |= {f"end/{path}": np.array(value) for path, value in state.parameters.items()}
+    arrays |= {name: np.array(metrics[name])[:steps] for name in ("loss", "grad_norm")}
+    _write(Path(folder), arrays)
+    optim = {**{key: value for key, value in vars(config.optim).items() if isinstance(value, float)}, "warmup": 2, "steps": config.steps}
+    (Path(folder) / "optim.json").write_text(json.dumps(optim))
+    return {name: arrays[name].tolist() for name in ("loss", "grad_norm")}
+
+
+def _logits(compiled, parameters, inputs):
+    from addnorm_exp.residual import Context
+
+    model = compiled.task.model.bind(parameters)
+    probes = jnp.zeros(len(compiled.task.labels))
+    return model(jnp.asarray(inputs), Context(batch=inputs.shape[0]), probes)[0]
+
+
+def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    index, offset = {}, 0
+    with open(folder / "arrays.bin", "wb") as file:
+        for name, array in arrays.items():
+            index[name] = {"shape": array.shape, "dtype": str(array.dtype), "offset": offset}
+            offset += file.write(np.ascontiguousarray(array).tobytes())
+    (folder / "arrays.json").write_text(json.dumps(index))
+
+
+if __name__ == "__main__":
+    serve({"hello": hello, "prepare": prepare, "run": run, "peak": peak, "check": check})
