@@ -34,7 +34,9 @@ REFERENCES = {
 
 def reference(name: str):
     if name not in REFERENCES:
-        pytest.fail(f"scheme '{name}' of the catalogue has no reference: write one in tests/reference, enter it in bridge.py")
+        pytest.fail(
+            f"scheme '{name}' of the catalogue has no reference: write one in tests/reference, enter it in bridge.py"
+        )
     return REFERENCES[name]
 
 

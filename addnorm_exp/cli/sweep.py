@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.config.flags import Flag, parse
-from addnorm_exp.errors import UserError
 
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
 
@@ -28,9 +27,8 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.study import read_study
 
     study = read_study(arguments.positionals[0])
-    root: Any = arguments["runs"]
-    folder = root / study.name
-    chosen = parse_filter(arguments["filter"])  # type: ignore[arg-type]
+    folder = arguments["runs"] / study.name
+    chosen = parse_filter(arguments["filter"])
     if arguments["dry_run"]:
         print(dry_run(study, folder, chosen), end="")
         return 0
@@ -38,7 +36,7 @@ def run(argv: list[str]) -> int:
 
     stop = StopSignal()
     with Display() as display:
-        launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"])  # type: ignore[arg-type]
+        launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"])
         outcomes = carry_out(study, folder, launcher, chosen)
     return _conclude(folder, outcomes, stop)
 
@@ -74,6 +72,3 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
         if outcome.left:
             print(f"{phase}: {len(outcome.left)} runs to go; the same command goes on", file=sys.stderr)
     return code
-
-
-__all__ = ["FLAGS", "HELP", "UserError", "run"]

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
@@ -41,13 +41,13 @@ class Arguments:
     """What a person typed. `config` is checked and complete where `--config` was given; `overrides` are the typed
     `--config.KEY=VALUE` alone; `flags` hold every flag of the command, at its default where it was not typed."""
 
-    flags: dict[str, object]
+    flags: dict[str, Any]
     positionals: tuple[str, ...] = ()
     config: Config | None = None
     config_file: str | None = None
     overrides: dict[str, object] | None = None
 
-    def __getitem__(self, name: str) -> object:
+    def __getitem__(self, name: str) -> Any:
         return self.flags[name]
 
 

@@ -1,6 +1,7 @@
 """Multi-head self-attention (Vaswani 2017, 3.2) as a body of the residual contract."""
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from flax import nnx
 from addnorm_exp.nn.layers import Inits, Linear, fused
 from addnorm_exp.residual.contract import Context, Memo, Stats
 
-IMPLEMENTATIONS = ("einsum", "xla", "cudnn")
+Implementation = Literal["einsum", "xla", "cudnn"]
 
 
 class Attention(nnx.Module):
@@ -28,10 +29,11 @@ class Attention(nnx.Module):
         causal: bool,
         rotary: bool,
         bias: bool,
-        implementation: str,
+        implementation: Implementation,
         rngs: nnx.Rngs,
     ):
-        self.num_heads, self.causal, self.rotary, self.implementation = num_heads, causal, rotary, implementation
+        self.num_heads, self.causal, self.rotary = num_heads, causal, rotary
+        self.implementation: Implementation = implementation
         self.query = Linear(width, width, inits("query", width, width), bias=bias, rngs=rngs)
         self.key = Linear(width, width, inits("key", width, width), bias=bias, rngs=rngs)
         self.value = Linear(width, width, inits("value", width, width), bias=bias, rngs=rngs)

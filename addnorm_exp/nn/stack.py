@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from addnorm_exp.nn.attention import Attention
+from addnorm_exp.nn.attention import Attention, Implementation
 from addnorm_exp.nn.feed_forward import FeedForward
 from addnorm_exp.residual import BlockConnections, Context, Memo, Scheme, Site, State
 from addnorm_exp.residual import init as laws
@@ -32,7 +32,7 @@ class Architecture:
     bias: bool = True
     law: str = "xavier"
     depth_scaled: bool = False
-    attention: str = "einsum"
+    attention: Implementation = "einsum"
     scan_layers: str = "auto"
 
 
@@ -91,7 +91,8 @@ class Stack(nnx.Module):
 
         `probes`: zeros of shape (sites,), needed where `context.diagnostics` (residual/taps.py).
         """
-        state, memo = self.ends.open(x, context), {}
+        state: State = self.ends.open(x, context)
+        memo: Memo = {}
         rows, start, site = [], 0, 0
         for length in self._segments():
             segment = list(self.blocks)[start : start + length]
@@ -132,7 +133,8 @@ def _scan(blocks: list[Block], state: State, memo: Memo, context: Context, probe
 
     def step(carry, inputs):
         parameters, probe, number = inputs
-        state, memo, stats = nnx.merge(graph, parameters)(*carry, context.fold(number), probe)
+        block: Block = nnx.merge(graph, parameters)
+        state, memo, stats = block(*carry, context.fold(number), probe)
         return (state, memo), stats
 
     numbers = jnp.arange(start, start + len(blocks))

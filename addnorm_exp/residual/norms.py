@@ -5,6 +5,7 @@ loses all its digits when the mean is large against the spread, which is just wh
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ class NormSpec:
     ) -> "NormSpec":
         """This norm with some axes set by hand. A change of kind brings that kind's own published ε and affine along."""
         base = self if kind in (None, self.kind) else replace(PUBLISHED[kind], gain_init=self.gain_init)
-        given = {"eps": eps, "eps_place": eps_place, "affine": affine, "gain": gain}
+        given: dict[str, Any] = {"eps": eps, "eps_place": eps_place, "affine": affine, "gain": gain}
         return replace(base, **{key: value for key, value in given.items() if value is not None})
 
 
@@ -80,8 +81,8 @@ class Norm(nnx.Module):
                 y = y - jnp.mean(y, -1, keepdims=True)
             mean_square = jnp.mean(jnp.square(y), -1, keepdims=True)
             if spec.kind == "layer":
-                # What the first mean's rounding left: 1e-3 of the spread at a mean of 1e4 spreads. In exact arithmetic it is 0, and its
-                # derivative too. Taken in the pass over y that the squares need anyway, so it is free (Chan 1983, eq. 1.7).
+                # What rounding left of the mean: 1e-3 of the spread where the mean is 1e4 spreads. In exact arithmetic it is 0, and so is
+                # its derivative. Corrected two-pass (Chan, Golub & LeVeque 1983), in the pass over y that the squares need anyway.
                 rest = jax.lax.stop_gradient(jnp.mean(y, -1, keepdims=True))
                 y, mean_square = y - rest, jnp.maximum(mean_square - jnp.square(rest), 0.0)
             if spec.eps_place == "inside":

@@ -6,6 +6,8 @@ inside a connection). Sublayers themselves are not owned here but handed in by n
 hence the same initial values, under every scheme.
 """
 
+import functools
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -88,13 +90,13 @@ class Node(nnx.Module):
                 branch, memo, inner = self.inside[label](branch, memo, context, bodies, probes)
                 stats = merge(stats, inner)
         else:
-            branch = None
+            left = []
             for name, number in self.sublayers:
-                left, memo, inner = bodies[name](h, memo, context.fold(number))
+                b, memo, inner = bodies[name](h, memo, context.fold(number))
                 # Here and nowhere else, so that place and count of dropout are the same under every scheme.
-                left = dropout(left, context.fold(number))
-                branch = left if branch is None else branch + left
+                left.append(dropout(b, context.fold(number)))
                 stats = merge(stats, inner)
+            branch = functools.reduce(operator.add, left)
         if context.diagnostics:
             stats = merge(_site_statistics(state if single else h, branch), stats)
         return self.connection.write(state, branch, kept, context), memo, stats

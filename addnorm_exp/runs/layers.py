@@ -7,6 +7,7 @@ layers/attention-00000200.npz
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,8 @@ class LayersWriter:
         rows, self.rows[kind] = self.rows[kind], []
         if not rows:
             return
-        columns = {name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in rows[0][1]}
+        names = rows[0][1]
+        columns: dict[str, Any] = {name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in names}
         path = self.folder / f"{kind}{rows[-1][0]:08d}.npz"
         made = path.with_name(f".{path.name}")
         with open(made, "wb") as file:

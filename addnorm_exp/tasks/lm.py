@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 from addnorm_exp.config import scheme
 from addnorm_exp.config.schema import Config
 from addnorm_exp.data.batches import fixed_windows, training_batch
+from addnorm_exp.nn.attention import Implementation
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units
 from addnorm_exp.nn.stack import Architecture
@@ -71,6 +73,6 @@ def architecture(config: Config, scheme: Scheme) -> Architecture:
         bias=model.bias,
         law=config.init.law or scheme.law,
         depth_scaled=config.init.depth_scaled,
-        attention=config.execution.attention,
+        attention=cast(Implementation, config.execution.attention),  # checked at the door
         scan_layers=config.execution.scan_layers,
     )

@@ -1,6 +1,7 @@
 """Hypers: the numbers of a config that change neither shape nor structure. They are traced, so runs that differ in them share a program."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,12 +42,8 @@ def static(config: Config) -> Config:
 
     Where a number also switches something on (dropout, clipping), it stays 0 or becomes 1.
     """
-    optim = replace(
-        config.optim,
-        **dict.fromkeys(("lr", "final_lr", "decay", "beta1", "beta2", "eps", "weight_decay"), 0.0),
-        warmup=0,
-        clip=float(config.optim.clip > 0.0),
-    )
+    zeros: dict[str, Any] = dict.fromkeys(("lr", "final_lr", "decay", "beta1", "beta2", "eps", "weight_decay"), 0.0)
+    optim = replace(config.optim, **zeros, warmup=0, clip=float(config.optim.clip > 0.0))
     return replace(
         config,
         seed=0,

@@ -55,7 +55,7 @@ class Recorder:
         """Records `count` rows of a chunk whose first is update `first`; `alive` of them were made, the next one diverged."""
         rows = jax.device_get(metrics)
         every = self.config.execution.layers_every
-        lines = []
+        lines: list[dict[str, Any]] = []
         for number in range(min(count, alive + 1)):
             step = first + number
             scalars = {name: float(rows[name][number]) for name in SCALARS}

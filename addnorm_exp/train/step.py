@@ -35,10 +35,10 @@ class TrainState:
 
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, Mapping[str, jax.Array], jax.Array], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Mapping[str, Any], jax.Array], tuple[TrainState, Metrics]]
 
 
-def initial_state(task: Task, hypers: Mapping[str, jax.Array]) -> TrainState:
+def initial_state(task: Task, hypers: Mapping[str, Any]) -> TrainState:
     parameters = task.model.init(hypers["seed"], hypers)
     # Three arrays, not one: a donated state may not hold a buffer twice.
     step, cause, value = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
