@@ -132,9 +132,9 @@ def _scan(blocks: list[Block], state: State, memo: Memo, context: Context, probe
     rows = None if probes is None else probes.reshape(len(blocks), -1)
 
     def step(carry, inputs):
-        parameters, probe, number = inputs
+        (state, memo), (parameters, probe, number) = carry, inputs
         block: Block = nnx.merge(graph, parameters)
-        state, memo, stats = block(*carry, context.fold(number), probe)
+        state, memo, stats = block(state, memo, context.fold(number), probe)
         return (state, memo), stats
 
     numbers = jnp.arange(start, start + len(blocks))
