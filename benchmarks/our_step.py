@@ -15,6 +15,7 @@ from worker import Answer, serve
 from addnorm_exp.config.schema import Config, EvalConfig, ExecutionConfig, ModelConfig, OptimConfig
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.nn.stack import UNROLL_BELOW
+from addnorm_exp.residual import Context
 from addnorm_exp.runs import facts
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.program import check_devices, program
@@ -58,7 +59,6 @@ def hello(shape: dict[str, int], corpus: str) -> Answer:
     spare = tokens[: 4 * (shape["seq"] + 1)]
     STATE.update(corpus=Corpus("synthetic", hashlib.sha256(data).hexdigest(), tokens, spare, spare), rows=rows(base))
     task = program(base).task
-    optim = base.optim
     return {
         "rows": list(STATE["rows"]),
         "parameters": task.model.size,
@@ -67,7 +67,7 @@ def hello(shape: dict[str, int], corpus: str) -> Answer:
         "device": facts.device(),
         "git": facts.revision(),
         "execution": {"chunk_steps": base.execution.chunk_steps, "attention_every": base.execution.attention_every},
-        "optim": {**{key: value for key, value in vars(optim).items() if isinstance(value, float)}, "warmup": optim.warmup, "steps": base.steps},
+        "optim": _numbers(base),
     }
 
 
@@ -121,10 +121,10 @@ def peak() -> Answer:
 
 
 def check(folder: str, steps: int) -> Answer:
-    """Writes into `folder` what the twin needs to repeat us: weights before and after `steps` updates, the batches, the first batch's logits,
-    and each step's loss and gradient norm. Decay and warmup are such that they show in so few steps."""
+    """Writes into `folder` what the twin needs to repeat us: weights before and after `steps` updates, the batches, the first batch's
+    logits, and each step's loss and gradient norm. Decay, warmup and clipping are such that they show in so few steps."""
     base = STATE["rows"][BASE]
-    config = replace(base, steps=2 * steps, optim=replace(base.optim, lr=1e-3, warmup=2, weight_decay=1.0))
+    config = replace(base, steps=2 * steps, optim=replace(base.optim, lr=1e-3, warmup=2, weight_decay=1.0, clip=0.5))
     compiled, numbers = program(config), hypers(config)
     held, state = compiled.hold(STATE["corpus"]), compiled.init(numbers)
     # Copies: the state is donated. Biases and gains move off 0 and 1, where one that is left out would not show.
@@ -134,7 +134,8 @@ def check(folder: str, steps: int) -> Answer:
         for path, value in state.parameters.items()
     }
     state = replace(state, parameters=jax.device_put(moved, compiled.replicated))
-    batches = [jax.device_get(compiled.task.batch(held.train, numbers["data_seed"], n)) for n in range(steps)]
+    seed = jnp.asarray(numbers["data_seed"])
+    batches = [jax.device_get(compiled.task.batch(held.train, seed, jnp.int32(n))) for n in range(steps)]
     arrays = {f"start/{path}": np.array(value) for path, value in moved.items()}
     arrays |= {"inputs": np.stack([x for x, _ in batches]), "targets": np.stack([y for _, y in batches])}
     arrays["logits"] = np.array(_logits(compiled, moved, batches[0][0]))
@@ -142,14 +143,18 @@ def check(folder: str, steps: int) -> Answer:
     arrays |= {f"end/{path}": np.array(value) for path, value in state.parameters.items()}
     arrays |= {name: np.array(metrics[name])[:steps] for name in ("loss", "grad_norm")}
     _write(Path(folder), arrays)
-    optim = {**{key: value for key, value in vars(config.optim).items() if isinstance(value, float)}, "warmup": 2, "steps": config.steps}
-    (Path(folder) / "optim.json").write_text(json.dumps(optim))
+    (Path(folder) / "optim.json").write_text(json.dumps(_numbers(config)))
     return {name: arrays[name].tolist() for name in ("loss", "grad_norm")}
 
 
-def _logits(compiled, parameters, inputs):
-    from addnorm_exp.residual import Context
+def _numbers(config: Config) -> dict[str, float]:
+    """The optimiser's numbers, for the twin."""
+    return {key: value for key, value in vars(config.optim).items() if not isinstance(value, str)} | {
+        "steps": config.steps
+    }
 
+
+def _logits(compiled, parameters, inputs):
     model = compiled.task.model.bind(parameters)
     probes = jnp.zeros(len(compiled.task.labels))
     return model(jnp.asarray(inputs), Context(batch=inputs.shape[0]), probes)[0]

@@ -13,7 +13,8 @@ where diagnostics matter), metrics read back. Each row below it differs from it 
 without diagnostics and divergence check (benchmarks/torch_step.py): of two attentions and two or three forms of AdamW the fastest.
 Both processes use all cores and the same malloc settings, are compiled and warm before the first round, and wait while another computes.
 
-How. A round times every row once, `--steps` steps each, and the peak: a 2048 × 2048 float32 matrix product in JAX. Times are medians over rounds.
+How. A round times every row once, `--steps` steps each, and the peak: a 2048 × 2048 float32 matrix product in JAX. Times are medians
+over rounds, with the least and the greatest in brackets.
 Ratios and shares are taken round by round, so that a machine that slows down for a while moves both sides; the table gives their median
 and, in brackets, the least and the greatest. A ratio is a speed: 1.60 in the column "× eager" means 1.6 times as many tokens a second
 as PyTorch eager. FLOPs are those of the matrix products, attention counted whole; a busy machine shows in the brackets.
@@ -22,6 +23,7 @@ as PyTorch eager. FLOPs are those of the matrix products, attention counted whol
 import argparse
 import datetime
 import os
+import random
 import shlex
 import statistics
 import subprocess
@@ -31,15 +33,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from worker import Worker, WorkerError
+from worker import Worker, WorkerError, cores
 
 HERE = Path(__file__).resolve().parent
 OURS, EAGER, COMPILE = "ours", "PyTorch eager", "PyTorch compile"
 TORCH = {EAGER: "eager", COMPILE: "compile"}  # row → the worker's name for it
 CORPUS_BYTES = 8_000_000
 CHECK_STEPS = 5
-# Logits are O(1) and absolute; the others are relative. Weights: after five steps Adam has turned rounding into moves here and there.
-TOLERANCE = {"logits": 1e-4, "loss": 1e-4, "grad_norm": 1e-3, "weights": 1e-2}
+BUSY = 0.3  # load a core
+# Logits are O(1) and absolute; the others are relative.
+TOLERANCE = {"logits": 1e-4, "loss": 1e-4, "grad_norm": 1e-3, "weights": 1e-3}
 
 
 def main(words: Sequence[str]) -> int:
@@ -58,8 +61,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def compare(arguments: argparse.Namespace, shape: dict[str, int], folder: Path, workers: list[Worker]) -> int:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")  # before our own compilation
     corpus = folder / "corpus"
-    corpus.write_bytes(os.urandom(CORPUS_BYTES))
+    corpus.write_bytes(random.Random(0).randbytes(CORPUS_BYTES))
     root = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))
     ours = Worker([sys.executable, str(HERE / "our_step.py")], {"PYTHONPATH": root})
     workers.append(ours)
@@ -86,7 +90,6 @@ def compare(arguments: argparse.Namespace, shape: dict[str, int], folder: Path, 
     notes = prepare(rows, arguments.quick)
     times: dict[str, list[float]] = {row: [] for row in rows}
     peaks: list[float] = []
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     for number in range(arguments.rounds):
         say(f"round {number + 1} of {arguments.rounds}")
         for row, (worker, name) in rows.items():
@@ -119,23 +122,30 @@ def prepare(rows: dict[str, tuple[Worker, str]], quick: bool) -> list[str]:
     return notes
 
 
-def header(shape: dict[str, int], us: dict[str, Any], them: dict[str, Any] | None, arguments: argparse.Namespace, load: float) -> str:
-    versions = " · ".join(f"{name} {us['versions'][name]}" for name in ("python", "jax", "flax") if name in us["versions"])
-    torch = f" · PyTorch {them['version']} ({them['threads']} threads)" if them else ""
-    device = us["device"]
+def header(
+    shape: dict[str, int], us: dict[str, Any], them: dict[str, Any] | None, arguments: argparse.Namespace, load: float
+) -> str:
+    """The command, where and when it ran, and what a step is."""
+    found = [f"{name} {us['versions'][name]}" for name in ("python", "jax", "flax") if name in us["versions"]]
+    if them:
+        found.append(f"PyTorch {them['version']} ({them['threads']} threads)")
+    commit, _, changes = (us["git"] or "unknown").partition("+")
+    device, cores_, execution = us["device"], cores(), us["execution"]
     size = "{depth} layers, width {width}, {heads} heads, {batch} × {seq} tokens".format(**shape)
-    return "\n".join(
-        [
-            f"    {shlex.join(['python', 'benchmarks/step.py', *arguments.words])}",
-            "",
-            f"{datetime.datetime.now():%Y-%m-%d %H:%M} · {device['kind']} × {device['count']}, {os.cpu_count()} cores, load {load:.1f} before the rounds"
-            f" · {versions}{torch} · revision {(us['git'] or 'unknown')[:12]}{'+changes' if (us['git'] or '').endswith('+changes') else ''}",
-            f"{size}; {us['parameters']:,} parameters, {us['flops_per_token'] * shape['batch'] * shape['seq'] / 1e9:.2f} GFLOP a step; "
-            f"{arguments.rounds} rounds of {arguments.steps} steps; {us['execution']['chunk_steps']} steps a dispatch, diagnostics on, "
-            "unless the row says otherwise",
-            "",
-        ]
-    )
+    work = us["flops_per_token"] * shape["batch"] * shape["seq"] / 1e9
+    lines = [
+        f"    {shlex.join(['python', 'benchmarks/step.py', *arguments.words])}",
+        "",
+        f"- {datetime.datetime.now():%Y-%m-%d %H:%M}, {device['count']} × {device['kind']}, {cores_} cores, load {load:.1f} at the start",
+        f"- {', '.join(found)}; revision {commit[:12]}{' with changes' if changes else ''}",
+        f"- {size}; {us['parameters']:,} parameters, {work:.2f} GFLOP a step",
+        f"- {arguments.rounds} rounds of {arguments.steps} steps; ours: {execution['chunk_steps']} steps a dispatch, diagnostics on",
+    ]
+    if load > BUSY * cores_:
+        lines.append(
+            f"- THE MACHINE WAS BUSY before this began (load {load:.1f} on {cores_} cores): do not rely on these numbers"
+        )
+    return "\n".join([*lines, ""])
 
 
 def table(times: dict[str, list[float]], peaks: list[float], tokens: int, flops: float) -> str:
@@ -166,7 +176,9 @@ def findings(times: dict[str, list[float]], peaks: list[float]) -> list[str]:
     torch = [times[row] for row in TORCH if row in times]
     if torch:
         fastest = [min(one) for one in zip(*torch, strict=True)]
-        lines.append(f"- ours over the faster PyTorch of each round: {spread(speed(fastest, times[OURS]))} times the speed")
+        lines.append(
+            f"- ours over the faster PyTorch of each round: {spread(speed(fastest, times[OURS]))} times the speed"
+        )
     if "diagnostics off" in times:
         cost = [on / off - 1.0 for on, off in zip(times[OURS], times["diagnostics off"], strict=True)]
         lines.append(f"- diagnostics cost {spread(cost, '{:+.1%}')} of a step")
@@ -191,7 +203,12 @@ def check(ours: Worker, torch: Worker | None, folder: Path) -> int:
         print("--check compares with PyTorch, and there is none")
         return 2
     told = ours.ask("check", folder=str(folder), steps=CHECK_STEPS)
-    print("our loss " + " ".join(f"{x:.5f}" for x in told["loss"]) + ", gradient norm " + " ".join(f"{x:.4f}" for x in told["grad_norm"]))
+    print(
+        "our loss "
+        + " ".join(f"{x:.5f}" for x in told["loss"])
+        + ", gradient norm "
+        + " ".join(f"{x:.4f}" for x in told["grad_norm"])
+    )
     sound = True
     for way, differences in torch.ask("check", folder=str(folder))["ways"].items():
         far = [name for name, value in differences.items() if not value <= TOLERANCE[name]]  # NaN is far too
@@ -228,7 +245,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=positive, metavar="N", help="steps a row and round; default 100, quick 20")
     parser.add_argument("--rounds", type=positive, metavar="N", help="default 7, quick 3")
     parser.add_argument("--quick", action="store_true", help="fewer steps, rounds and ways to try in PyTorch")
-    parser.add_argument("--check", action="store_true", help="compare the PyTorch step with ours on copied weights; no timing")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the PyTorch step with ours on copied weights; no timing"
+    )
     parser.add_argument("--torch-python", metavar="PATH", help="the interpreter that has PyTorch; default: this one")
     arguments = parser.parse_args(words, argparse.Namespace(words=list(words)))
     if arguments.width % arguments.heads:

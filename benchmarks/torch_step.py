@@ -55,9 +55,7 @@ class Decoder(nn.Module):
         self.tokens, self.positions = nn.Embedding(256, width), nn.Parameter(torch.empty(length, width))
         nn.init.normal_(self.tokens.weight, std=width**-0.5)
         nn.init.normal_(self.positions, std=width**-0.5)
-        self.blocks = nn.ModuleList(
-            Block(width, shape["heads"], 4 * width, attention) for _ in range(shape["depth"])
-        )
+        self.blocks = nn.ModuleList(Block(width, shape["heads"], 4 * width, attention) for _ in range(shape["depth"]))
         self.norm, self.head = nn.LayerNorm(width, EPS), nn.Linear(width, 256, bias=False)
         self.register_buffer("mask", torch.full((length, length), -torch.inf).triu(1), persistent=False)
 
@@ -89,7 +87,7 @@ class Trainer:
             betas=(optim["beta1"], optim["beta2"]),
             eps=optim["eps"],
             weight_decay=optim["weight_decay"],
-            **({"fused": True} if optimiser == "fused" else {"foreach": True}),
+            **{} if optimiser == "compiled" else {optimiser: True},  # fused or foreach
             capturable=optimiser == "compiled" and DEVICE.type == "cuda",
         )
         self.update = torch.compile(self._update) if optimiser == "compiled" else self._update
@@ -174,28 +172,35 @@ def prepare(row: str, quick: bool) -> Answer:
     """Compiles and warms up every way of a row and keeps the fastest, by the best of a few short goes taken in turn."""
     compiled, shape = row == "compile", STATE["shape"]
     begun = time.perf_counter()
-    found, failed = {}, {}
-    for attention, optimiser in _ways(compiled)[: 2 if quick else None]:
+    found: dict[str, Trainer] = {}
+    failed: dict[str, Exception] = {}
+    ways = {
+        f"{attention} attention, {optimiser} AdamW": (attention, optimiser) for attention, optimiser in _ways(compiled)
+    }
+    for way, (attention, optimiser) in itertools.islice(ways.items(), 2 if quick else None):
         try:
             trainer = Trainer(shape, STATE["optim"], attention, optimiser, compiled)
             trainer.train(STATE["corpus"], shape, 3)
-            found[f"{attention} attention, {optimiser} AdamW"] = trainer
+            found[way] = trainer
         except FloatingPointError:
             raise
         except Exception as error:  # a way that this build of PyTorch lacks; the others stand
-            failed[f"{attention}/{optimiser}"] = error
+            failed[way] = error
     if not found:
         raise next(iter(failed.values()))
     goes, steps = (2, 3) if quick else (4, 10)
-    timed = {name: math.inf for name in found}
-    for _, (name, trainer) in itertools.product(range(goes), found.items()):
-        timed[name] = min(timed[name], trainer.train(STATE["corpus"], shape, steps) / steps)
+    timed = dict.fromkeys(found, math.inf)
+    for _, (way, trainer) in itertools.product(range(goes), found.items()):
+        timed[way] = min(timed[way], trainer.train(STATE["corpus"], shape, steps) / steps)
     best = min(timed, key=timed.__getitem__)
-    STATE[row] = found[best]
+    found.clear()
+    torch.compiler.reset()  # what was compiled for the other ways would be looked through at every call
+    STATE[row] = Trainer(shape, STATE["optim"], *ways[best], compiled)
+    STATE[row].train(STATE["corpus"], shape, steps)
     return {
         "way": best,
-        "tried_ms": {name: 1e3 * seconds for name, seconds in timed.items()},
-        "failed": {name: (str(error).strip().splitlines() or [""])[0] for name, error in failed.items()},
+        "tried_ms": {way: 1e3 * seconds for way, seconds in timed.items()},
+        "failed": {way: (str(error).strip().splitlines() or [""])[0] for way, error in failed.items()},
         "seconds": time.perf_counter() - begun,
     }
 

@@ -20,15 +20,15 @@ class WorkerError(Exception):
 class Worker:
     """The parent's end. `ask` blocks until the answer is there, so never do two workers compute at once."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str] = {}):
-        self._errors = tempfile.TemporaryFile("w+")
+    def __init__(self, command: list[str], environment: Mapping[str, str] | None = None):
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
         )
 
     def ask(self, request: str, **arguments: Any) -> Answer:

@@ -125,7 +125,7 @@ def test_a_command_may_do_without_a_config():
         ([LM, "--workdir="], "--workdir is empty: expected a path"),
         ([LM, "--max_runs=0"], "--max_runs=0: expected at least 1"),
         ([LM, "--max_runs=x"], "--max_runs='x': expected a whole number"),
-        ([LM, "--format=html"], "--format='html': valid: md, csv"),
+        ([LM, "--format=html"], "--format='html': valid names: csv, md"),
         ([LM, "extra"], "train: unexpected 'extra' (it takes flags only)"),
         ([LM, "optim.lr=3"], "train: unexpected 'optim.lr=3' (it takes flags only); did you mean '--optim.lr=3'?"),
         ([], "train needs --config=FILE, e.g. --config=configs/lm.py:pre_ln"),

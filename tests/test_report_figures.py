@@ -69,7 +69,7 @@ def test_nothing_to_draw_is_not_success(tmp_path, capsys):
     write_run(tmp_path / "a", "pre_ln", 0, None)
     assert command.run([str(tmp_path / "a")]) == 2
     assert capsys.readouterr().err.count("not drawn") == 4
-    with pytest.raises(UserError, match="unknown flag --ot"):
+    with pytest.raises(UserError, match="--ot: no such flag; did you mean '--out'"):
         command.run([str(tmp_path / "a"), "--ot=x"])
 
 
@@ -177,7 +177,7 @@ def test_several_studies_each_get_their_own_folder(study, tmp_path):
     said = []
     paths = plot(root, tmp_path / "out", say=said.append)
     assert {p.parent.relative_to(tmp_path / "out").as_posix() for p in paths} == {"quick", "two"}
-    assert any(line.startswith("error: ") and "not readable JSON" in line for line in said)
+    assert any(line.startswith("error: ") and "not a readable JSON object" in line for line in said)
 
 
 def test_running_means():

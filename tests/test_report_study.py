@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.load import load, load_study, study_folders
+from addnorm_exp.report.load import load_study, study_folders
 from addnorm_exp.report.record import read_layers, read_metrics, read_run
 
 LN2 = math.log(2)
@@ -196,8 +196,9 @@ def test_a_folder_without_a_plan_is_one_phase(tmp_path):
 def test_a_single_run_and_a_root_of_several(tmp_path):
     write_study(tmp_path / "one", seeds=1, tuning_seeds=1, full=False)
     write_run(tmp_path / "two" / "x", "pre_ln", 0, summary_of("pre_ln", 2.0))
-    assert [study.name for study in load(tmp_path)] == ["one", "two"]
-    (single,) = load(tmp_path / "two" / "x")
+    assert [load_study(folder).name for folder in study_folders(tmp_path)] == ["one", "two"]
+    (folder,) = study_folders(tmp_path / "two" / "x")
+    single = load_study(folder)
     assert (single.name, [run.id for run in single.runs]) == ("x", ["x"])
     write_run(tmp_path / "loose", "pre_ln", 5, summary_of("pre_ln", 2.0))
     assert study_folders(tmp_path) == [tmp_path, tmp_path / "one", tmp_path / "two"]
@@ -236,11 +237,11 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
             lambda d: write_run(d / "z", "pre_ln", 9, None, sha="b" * 64),
             ["different data", "bbbbbbbbbbbb", "folder of its own"],
         ),
-        (lambda d: (d / "a" / "config.json").write_text("{"), ["config.json", "not readable JSON", "delete"]),
-        (lambda d: (d / "a" / "config.json").write_text("[]"), ["config.json", "no JSON object"]),
+        (lambda d: (d / "a" / "config.json").write_text("{"), ["config.json", "not a readable JSON object", "delete"]),
+        (lambda d: (d / "a" / "config.json").write_text("[]"), ["config.json", "not a readable JSON object"]),
         (lambda d: (d / "a" / "config.json").write_text('{"format": 7}'), ["format 7", "format 1"]),
         (lambda d: (d / "a" / "config.json").write_text('{"format": 1}'), ["no 'science' part"]),
-        (lambda d: (d / "study.json").write_text("nonsense"), ["study.json", "not readable JSON"]),
+        (lambda d: (d / "study.json").write_text("nonsense"), ["study.json", "not a readable JSON object"]),
         (lambda d: (d / "study.json").write_text('{"format": 1, "phases": 3}'), ["not a study's plan"]),
     ],
 )

@@ -10,10 +10,9 @@ from test_report_study import summary_of, write_plan, write_run, write_study
 
 from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.grid import Column, Table
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import escape, markdown, render
+from addnorm_exp.report.render import Column, Table, escape, markdown, render
 from addnorm_exp.report.table import build
 
 
@@ -229,9 +228,11 @@ def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, caps
     ("argv", "words"),
     [
         ([], "DIR"),
-        (["{dir}", "more"], "'more' is one argument too many"),
-        (["{dir}", "--fromat=csv"], "unknown flag --fromat; did you mean '--format'"),
-        (["{dir}", "--format=pdf"], "invalid choice: 'pdf'"),
+        (["{dir}", "more"], "table: unexpected 'more' (it takes DIR)"),
+        (["{dir}", "--fromat=csv"], "--fromat: no such flag; did you mean '--format'"),
+        (["{dir}", "--format=pdf"], "--format='pdf': valid names: csv, latex, md"),
+        (["{dir}", "--format=latx"], "did you mean 'latex'"),
+        (["{dir}", "--rows"], "--rows needs a value: --rows=KEY"),
         (["{dir}", "--cols=init.lawn"], "--cols=init.lawn"),
         (["{dir}", "--cols=optim.lr", "--baseline=pre_ln"], "--baseline"),
         (["{dir}", "--out=/nowhere/t.md"], "cannot be written"),

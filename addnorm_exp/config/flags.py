@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from addnorm_exp.config import door, keys
 from addnorm_exp.config.files import load
 from addnorm_exp.config.schema import Config
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, nearest
 
 Need = Literal["none", "optional", "required"]
 
@@ -164,7 +164,7 @@ def _value(flag: Flag, text: str) -> object:
         return Path(text).expanduser()
     value = door.convert(keys.Leaf(flag.name, flag.type), text, f"--{flag.name}")
     if flag.choices and value not in flag.choices:
-        raise UserError(f"--{flag.name}={door.shown(value)}: valid: {', '.join(flag.choices)}")
+        raise UserError(f"--{flag.name}={door.shown(value)}: {nearest(str(value), flag.choices)}")
     if flag.least is not None and isinstance(value, int | float) and value < flag.least:
         raise UserError(f"--{flag.name}={value}: expected at least {flag.least}")
     return value

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from addnorm_exp.report import style
 from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.record import Layers, read_layers
+from addnorm_exp.report.record import read_layers
+from addnorm_exp.runs.layers import Layers
 
 CELLS = 240  # columns of a heatmap at most; more are joined by their geometric mean
 LAST = 10  # rows that make "the end"

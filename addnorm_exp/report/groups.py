@@ -13,8 +13,6 @@ from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
 from addnorm_exp.report.select import Candidate, Pairs, Winner, score, winners
 
-ABSENT = None
-
 
 @dataclass(frozen=True)
 class Group:
@@ -49,11 +47,12 @@ class Reported:
 
     def label(self, group: Group) -> str:
         """A short name, unique within the report: the scheme, and other axes where they differ."""
-        return label(group, self.varying)
+        return label((axis, group[axis]) for axis in self.varying)
 
 
-def label(group: Group, axes: Iterable[str]) -> str:
-    return ", ".join(str(group[a]) if a == "scheme" else f"{a} = {show(group[a])}" for a in axes)
+def label(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Axes and their values as people write them: `pre_ln, init.law = xavier`."""
+    return ", ".join(str(value) if axis == "scheme" else f"{axis} = {show(value)}" for axis, value in pairs)
 
 
 def show(value: Any) -> str:
@@ -66,7 +65,7 @@ def show(value: Any) -> str:
 
 
 def value_of(run: Run, axis: str) -> Any:
-    return run.scheme if axis == "scheme" else run.flat.get(axis, ABSENT)
+    return run.scheme if axis == "scheme" else run.flat.get(axis)
 
 
 def key_of(run: Run, axes: Iterable[str]) -> Pairs:
@@ -102,20 +101,13 @@ def groups_of(runs: Iterable[Run], axes: Iterable[str]) -> tuple[Group, ...]:
     return tuple(Group(key, tuple(sorted(members, key=lambda run: run.seed))) for key, members in found.items())
 
 
-def candidates(study: Study, axes: Iterable[str] | None = None) -> list[Candidate]:
-    """The tuning runs of a study as `select.winners` wants them."""
-    runs = study.phases.get("tune", ())
-    axes = tuple(axes) if axes is not None else axes_of(study, runs, study.tuned)
-    return [
-        Candidate(key_of(run, axes), key_of(run, study.tuned), run.seed, score(run.summary), run.status) for run in runs
-    ]
-
-
 def reported(study: Study) -> Reported:
     """The report phase; before any of its runs has finished, the plain runs, or else each group's winner of tuning."""
     tune, report = study.phases.get("tune", ()), study.phases.get("report", ())
     axes = axes_of(study, tune, study.tuned)
-    best = winners(candidates(study, axes))
+    best = winners(
+        Candidate(key_of(run, axes), key_of(run, study.tuned), run.seed, score(run.summary), run.status) for run in tune
+    )
     if any(run.finished for run in report) or (report and not tune):
         wide = tuple(dict.fromkeys((*axes, *axes_of(study, report, study.tuned))))
         shown = groups_of(report, wide)

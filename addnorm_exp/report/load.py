@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.record import Run, flatten, read_json, read_run
+from addnorm_exp.report.record import Run, flatten, read_record, read_run
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,6 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
     return study
 
 
-def load(directory: Path | str, *, mix_semantics: bool = False) -> list[Study]:
-    """Every study under `directory`; see `study_folders` and `load_study` for what is refused."""
-    return [load_study(folder, mix_semantics=mix_semantics) for folder in study_folders(directory)]
-
-
 def _children(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
 
@@ -117,7 +112,7 @@ def _unplanned(folder: Path) -> Study:
 
 def _planned(folder: Path) -> Study:
     path = folder / "study.json"
-    plan = read_json(path)
+    plan = read_record(path)
     try:
         phases = {
             phase: [(str(entry["id"]), flatten(entry.get("overrides") or {})) for entry in entries]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from addnorm_exp.report.groups import Group, Reported, show
+from addnorm_exp.report.groups import Group, Reported, label, show
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
 from addnorm_exp.report.statistics import ENOUGH
@@ -59,7 +59,7 @@ def seed_notes(groups: Sequence[Group]) -> list[str]:
         )
     if min(len(found) for found in seeds) >= ENOUGH:
         return [f"{text}; mean ± half-width of the 95 % t interval."]
-    return [f"{text}; below n = {ENOUGH} every seed is printed, in rising order, and no ranking is claimed."]
+    return [f"{text}; below n = {ENOUGH} each seed's number is printed, by rising seed, and no ranking is claimed."]
 
 
 def tuning_notes(study: Study, shown: Reported) -> list[str]:
@@ -82,13 +82,13 @@ def tuning_notes(study: Study, shown: Reported) -> list[str]:
             if tune:
                 lines.append(f"{shown.label(group)}: no tuning run has a score, so nothing was chosen.")
             continue
-        chosen = ", ".join(f"{k} = {show(v)}" for k, v in winner.tuned)
+        chosen = label(winner.tuned)
         if winner.incomplete:
             lines.append(
                 f"{shown.label(group)}: every candidate lacks a tuning run; {chosen} is the best of what is there."
             )
         elif winner.left_out:
-            left = "; ".join(", ".join(f"{k} = {show(v)}" for k, v in tuned) for tuned in winner.left_out)
+            left = "; ".join(label(tuned) for tuned in winner.left_out)
             lines.append(f"{shown.label(group)}: not eligible, for want of a tuning run: {left}.")
         if winner.diverged == winner.n:
             lines.append(f"{shown.label(group)}: every tuning run of {chosen} diverged.")
@@ -138,4 +138,4 @@ def device_notes(runs: Iterable[Run]) -> list[str]:
     }
     if len(kinds) > 1:
         return [f"ms/step was measured on different devices ({', '.join(sorted(kinds))}) and does not compare."]
-    return [f"Device: {kinds.pop()}."] if kinds else []
+    return [f"Device: {kinds.pop()}; ms/step as the machine was then, other load included."] if kinds else []

@@ -8,10 +8,10 @@ from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report import notes
-from addnorm_exp.report.grid import Column, Table
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, reported, show
+from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, label, reported, show, value_of
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.outcome import NOTHING
+from addnorm_exp.report.render import Column, Table
 from addnorm_exp.report.table import measure, metric_of, unit_of
 
 
@@ -21,8 +21,10 @@ def pivot(study: Study, rows: str, cols: str) -> list[Table]:
     Raises:
         UserError: an axis that no run's config has, or twice the same.
     """
-    known = {"scheme", *(key for run in study.runs for key in run.flat)} - {"seed"}
+    known = {"scheme", *(key for run in study.runs for key in run.flat)}
     for flag, axis in (("--rows", rows), ("--cols", cols)):
+        if axis == "seed":
+            raise UserError(f"{flag}=seed: a cell holds every seed; choose another axis, e.g. scheme")
         if axis not in known:
             raise UserError(f"{flag}={axis}: no run has this axis; {nearest(axis, known)}")
     if rows == cols:
@@ -37,7 +39,7 @@ def pivot(study: Study, rows: str, cols: str) -> list[Table]:
         shown = reported(study)
         split, unit = metric_of([run for group in shown.groups for run in group.runs])
     for axis in (rows, cols):
-        if any(len({repr(_value(run, axis)) for run in group.runs}) > 1 for group in shown.groups):
+        if any(len({repr(value_of(run, axis)) for run in group.runs}) > 1 for group in shown.groups):
             raise UserError(f"axis {axis}: has several values within one row of the report; choose another axis")
     others = [a for a in shown.varying if a not in (rows, cols) and len({repr(g[a]) for g in shown.groups}) > 1]
     tables: dict[tuple[tuple[str, Any], ...], list[Group]] = {}
@@ -52,13 +54,9 @@ def pivot(study: Study, rows: str, cols: str) -> list[Table]:
     if any(run.status == "diverged" for group in shown.groups for run in group.runs):
         lines.append("Where a run diverged: how many, and the median with those as worst; never a mean.")
     if not tuning:
-        lines += notes.tuning_notes(study, shown)
+        lines += [line.removeprefix(f"{notes.EDGE} ") for line in notes.tuning_notes(study, shown)]
     lines += notes.run_notes(study)
     return [_one(study, groups, rows, cols, split, unit, key, lines) for key, groups in tables.items()]
-
-
-def _value(run: Any, axis: str) -> Any:
-    return run.scheme if axis == "scheme" else run.flat.get(axis)
 
 
 def _ordered(values: list[Any]) -> list[Any]:
@@ -77,7 +75,7 @@ def _one(
     key: tuple[tuple[str, Any], ...],
     lines: list[str],
 ) -> Table:
-    cells = {(_value(g.runs[0], rows), _value(g.runs[0], cols)): g for g in groups if g.runs}
+    cells = {(value_of(g.runs[0], rows), value_of(g.runs[0], cols)): g for g in groups if g.runs}
     down, across = _ordered([r for r, _ in cells]), _ordered([c for _, c in cells])
     texts, records = [], []
     for row in down:
@@ -90,7 +88,6 @@ def _one(
                 facts = {"study": study.name, rows: row, cols: col, **dict(key), "n": found.n}
                 records.append(facts | {"diverged": len(found.diverged)} | found.columns(f"{split}_{unit}"))
         texts.append(line)
-    where = ", ".join(f"{axis} = {show(value)}" for axis, value in key)
-    title = f"{study.name}: {split} {unit}, {rows} by {cols}" + (f" ({where})" if where else "")
-    heads = [Column(rows, rows, right=False), *(Column(f"{cols}={show(c)}", f"{cols} = {show(c)}") for c in across)]
+    title = f"{study.name}: {split} {unit}, {rows} by {cols}" + (f" ({label(key)})" if key else "")
+    heads = [Column(rows, rows, right=False), *(Column(f"{cols}={show(c)}", label(((cols, c),))) for c in across)]
     return Table(title, heads, texts, lines, records)

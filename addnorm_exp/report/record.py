@@ -4,9 +4,7 @@ Reading forgives what a killed run leaves behind (a torn last line, a missing su
 a `UserError`, what no run of ours writes.
 """
 
-import json
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs import layers
+from addnorm_exp.runs.folder import FORMAT, RunFolder, read_json, read_lines
+from addnorm_exp.runs.layers import Layers
 
-FORMAT = 1
 FINISHED = ("done", "diverged")
 
 
@@ -64,16 +64,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """A JSON object of our format version; anything else is a `UserError`."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not readable JSON ({error}); delete its folder and run the study again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds no JSON object; delete its folder and run the study again")
+    if value is None:
+        raise UserError(f"{path}: is not a readable JSON object; delete its folder and run the study again")
     if value.get("format", FORMAT) != FORMAT:
         raise UserError(
             f"{path}: has format {value['format']!r}, this version reads format {FORMAT}; use the version that wrote it"
@@ -83,19 +81,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_run(folder: Path) -> Run:
     """The run in `folder`, which holds a config.json. Without a readable summary.json it counts as failed."""
-    config = read_json(folder / "config.json")
+    config = read_record(folder / "config.json")
     science = config.get("science")
     if not isinstance(science, dict):
         raise UserError(f"{folder / 'config.json'}: has no 'science' part; delete the folder and run the study again")
-    summary: dict[str, Any] = {}
-    status = "failed"
-    reason: str | None = "no summary"
-    try:
-        read = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        if isinstance(read, dict) and isinstance(read.get("status"), str):
-            summary, status, reason = read, read["status"], read.get("reason")
-    except (OSError, ValueError):
-        pass
+    summary = RunFolder(folder).summary() or {}
+    status, reason = summary.get("status", "failed"), summary.get("reason") if summary else "no summary"
     if status == "running":
         reason = f"unfinished, at step {summary.get('step', '?')} of {summary.get('steps', '?')}"
     elif status == "diverged":
@@ -128,22 +119,10 @@ def read_metrics(run: Run, split: str) -> dict[str, np.ndarray]:
     path = run.path / "metrics.jsonl"
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    rows: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError):
-            if not any(rest.strip() for rest in lines[number:]):
-                break  # the last line of a killed run
-            raise UserError(
-                f"{path}:{number}: is not a metrics line; delete the run's folder and run it again"
-            ) from None
-        if row.get("split") == split:
-            rows[step] = row
+    lines, damaged = read_lines(path)
+    if damaged:
+        raise UserError(f"{path}:{damaged}: is not a metrics line; delete the run's folder and run it again")
+    rows = {int(line["step"]): line for line in lines if line.get("split") == split}
     if not rows:
         return {}
     steps = sorted(rows)
@@ -155,37 +134,6 @@ def read_metrics(run: Run, split: str) -> dict[str, np.ndarray]:
     return columns
 
 
-@dataclass(frozen=True)
-class Layers:
-    """Per-layer arrays of a run: `step` (n,), `arrays[name]` (n, S) by site or (n, P) by weight tensor."""
-
-    sites: tuple[str, ...]
-    tensors: tuple[str, ...]
-    step: np.ndarray
-    arrays: Mapping[str, np.ndarray]
-
-
 def read_layers(run: Run) -> Layers | None:
-    """The run's per-layer record, None where it has none. A last chunk that cannot be read is left out, as a torn line is."""
-    folder = run.path / "layers"
-    paths = sorted(p for p in folder.glob("*.npz") if p.stem.isdigit())
-    if not paths or not (folder / "index.json").is_file():
-        return None
-    index = read_json(folder / "index.json")
-    chunks: list[dict[str, np.ndarray]] = []
-    for path in paths:
-        try:
-            with np.load(path) as file:
-                chunks.append({name: file[name] for name in file.files})
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            if path != paths[-1]:
-                raise UserError(f"{path}: is damaged; delete the run's folder and run it again") from None
-    if not chunks:
-        return None
-    names = set.intersection(*(set(chunk) for chunk in chunks)) - {"step"}
-    step = np.concatenate([chunk["step"] for chunk in chunks]).astype(np.int64)
-    # np.unique keeps the first of equal steps; on the reversed array that is the last written.
-    _, first = np.unique(step[::-1], return_index=True)
-    keep = len(step) - 1 - first
-    arrays = {name: np.concatenate([chunk[name] for chunk in chunks])[keep] for name in sorted(names)}
-    return Layers(tuple(index.get("sites", ())), tuple(index.get("tensors", ())), step[keep], arrays)
+    """The run's per-layer record, None where it has none."""
+    return layers.read(run.path / "layers")

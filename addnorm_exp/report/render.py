@@ -1,15 +1,41 @@
-"""A table as text: Markdown (aligned, so that it reads in a terminal), LaTeX (booktabs), CSV."""
+"""A table, columns and rows of text with notes, and its forms: Markdown (aligned: it reads in a terminal), LaTeX (booktabs), CSV."""
 
 import csv
 import io
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.grid import Column, Table
 
 FORMATS = ("md", "latex", "csv")
+
+
+@dataclass(frozen=True)
+class Column:
+    """`key` names it in CSV and in code, `label` at the head of the printed table."""
+
+    key: str
+    label: str
+    right: bool = True  # aligned right, as numbers are
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` are texts, one a column; `records` hold the same rows as {name: number or text}, without losses by rounding."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    records: Sequence[dict[str, Any]] = field(default=())
+
+    def __getitem__(self, key: str) -> list[str]:
+        """One column's texts."""
+        index = [column.key for column in self.columns].index(key)
+        return [row[index] for row in self.rows]
 
 
 def render(tables: Sequence[Table], form: str = "md") -> str:
@@ -122,7 +148,3 @@ def _csv(tables: Sequence[Table]) -> str:
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in record.items()} for record in records)
     return text.getvalue()
-
-
-def columns_of(keys: Sequence[str], right: bool = False) -> list[Column]:
-    return [Column(key, key, right) for key in keys]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from addnorm_exp.report import style
-from addnorm_exp.report.groups import Group, Pairs, Reported, axes_of, groups_of, show
+from addnorm_exp.report.groups import Group, Pairs, Reported, axes_of, groups_of, label
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
 
@@ -62,7 +62,7 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         mains.append(main)
         _panel(main, top, members, schemes, unit, uniform)
         if key:
-            top.set_title(", ".join(f"{a} = {show(v)}" for a, v in key))
+            top.set_title(label(key))
         if index % across == 0:
             main.set_ylabel("final validation loss " + ("(bits per byte)" if unit == "bpb" else "(nats)"))
     if split:

@@ -1,6 +1,7 @@
 """The ablation table of a study, by the protocol: the test metric, its difference to the baseline, costs and confounds.
 
-One row a group. Confounds that are equal in all rows stand in one note, those that differ are columns: none is hidden.
+One row a group. Costs and confounds that differ between rows are columns, those that do not stand in one note: none is hidden, and
+the table fits a terminal. CSV has every number of every row.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,15 +9,17 @@ from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report import notes
-from addnorm_exp.report.grid import Column, Table
 from addnorm_exp.report.groups import Group, Reported, reported, show
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.outcome import NOTHING, Outcome, decimals, outcome
 from addnorm_exp.report.record import Run
+from addnorm_exp.report.render import Column, Table
 from addnorm_exp.report.statistics import ENOUGH, Paired, holm, minimum_detectable, paired
 
 CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "warmup", "dtype", "evidence")
 NAMES = {"final_norm": "final norm", "eps": "ε"}
+
+Numbers = Sequence[dict[str, Any]]  # a row each, for CSV
 
 
 def unit_of(runs: Sequence[Run]) -> str:
@@ -85,10 +88,11 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
         for group in shown.groups
     ]
 
-    def add(key: str, label: str, texts: Sequence[str], numbers: Sequence[dict[str, Any]], right: bool = True) -> None:
-        columns.append(Column(key, label, right))
+    def add(key: str, label: str, texts: Sequence[str], numbers: Numbers, right: bool = True, seen: bool = True) -> None:
+        """A column; one that is not `seen` is in CSV alone."""
+        columns.extend([Column(key, label, right)] * seen)
         for row, text, record, found in zip(rows, texts, records, numbers, strict=True):
-            row.append(text)
+            row.extend([text] * seen)
             record.update(found)
 
     add(f"{split}_{unit}", f"{split} {unit}", [o.text() for o in main], [o.columns(f"{split}_{unit}") for o in main])
@@ -110,33 +114,26 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
                 for c, a in zip(compared, adjusted, strict=True)
             ],
         )
-    for which in ("final", "best"):
-        if (split, which) != ("val", "final"):
-            found = [measure(group, "val", which, unit) for group in shown.groups]
-            add(
-                f"val_{which}_{unit}",
-                f"val {unit} {which}",
-                [o.brief() for o in found],
-                [o.columns(f"val_{which}_{unit}") for o in found],
-            )
+    final, best = ([measure(group, "val", which, unit) for group in shown.groups] for which in ("final", "best"))
+    for which, label, found, seen in (
+        ("final", f"val {unit}", final, split != "val"),
+        ("best", f"best val {unit}", best, any(a != b for a, b in zip(final, best, strict=True))),
+    ):
+        name = f"val_{which}_{unit}"
+        add(name, label, [o.brief() for o in found], [o.columns(name) for o in found], seen=seen)
     for key in study.tuned:
         add(key, key.removeprefix("optim."), *_tuned(shown, key))
-    add("parameters", "parameters", *_cost(shown, "parameters", lambda v: f"{v:,.0f}"))
-    add("flops_per_token", "FLOPs/token", *_cost(shown, "flops_per_token", _si))
-    add("ms_per_step", "ms/step", *_cost(shown, "step_time_s", lambda v: f"{1e3 * v:.3g}", "ms_per_step", 1e3))
-
     same = []
+    for key, label, texts, numbers in _costs(shown):
+        alike = len(set(texts)) == 1 and len(texts) > 1 and NOTHING not in texts
+        same += [f"{texts[0]} {label}"] * alike
+        add(key, label, texts, numbers, seen=not alike)
     for key, texts in _confounds(study, shown):
         label = NAMES.get(key, key)
-        for record, text in zip(records, texts, strict=True):
-            record[key] = text
         known = {text for text in texts if text != NOTHING}
-        if len(known) > 1 or (len(known) == 1 and len(texts) > 1 and "|" in next(iter(known))):
-            columns.append(Column(key, label, right=False))
-            for row, text in zip(rows, texts, strict=True):
-                row.append(text)
-        elif known:
-            same.append(f"{label} {known.pop()}")
+        alike = len(known) == 1 and not (len(texts) > 1 and "|" in next(iter(known)))
+        same += [f"{label} {known.pop()}"] * alike
+        add(key, label, texts, [{key: text} for text in texts], right=False, seen=bool(known) and not alike)
     return Table(
         title=", ".join(part for part in (study.name, notes.setting(runs)) if part),
         columns=columns,
@@ -195,15 +192,24 @@ def _tuned(shown: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]:
     return texts, numbers
 
 
-def _cost(
-    shown: Reported, key: str, form: Callable[[float], str], name: str | None = None, factor: float = 1.0
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """The median over a group's runs that have the number (diverged ones too: the program was the same)."""
-    found = [
-        Outcome({i: v for i, r in enumerate(g.runs) if (v := r.number(key)) is not None}).median for g in shown.groups
-    ]
-    texts = [NOTHING if value is None else form(value) for value in found]
-    return texts, [{name or key: None if value is None else factor * value} for value in found]
+def _costs(shown: Reported) -> list[tuple[str, str, list[str], Numbers]]:
+    """Key, label, texts and numbers of each cost: the median over a group's runs that have it (diverged ones too: the program was
+    the same)."""
+    kinds: tuple[tuple[str, str, str, Callable[[float], float], Callable[[float], str]], ...] = (
+        ("parameters", "parameters", "params", round, lambda v: f"{v:,}"),
+        ("flops_per_token", "flops_per_token", "FLOPs/token", round, _si),
+        ("ms_per_step", "step_time_s", "ms/step", lambda v: 1e3 * v, lambda v: f"{v:.3g}"),
+    )
+    found = []
+    for name, key, label, convert, form in kinds:
+        medians = [
+            Outcome({i: v for i, run in enumerate(group.runs) if (v := run.number(key)) is not None}).median
+            for group in shown.groups
+        ]
+        values = [None if value is None else convert(value) for value in medians]
+        texts = [NOTHING if value is None else form(value) for value in values]
+        found.append((name, label, texts, [{name: value} for value in values]))
+    return found
 
 
 def _si(value: float) -> str:

@@ -65,20 +65,12 @@ class RunFolder:
         """Forgets what was recorded after `step` updates, a torn line included: training goes on from there."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            kept = [line for line in _lines(path) if line["step"] <= step and line["split"] != "test"]
+            kept = [line for line in read_lines(path)[0] if line["step"] <= step and line["split"] != "test"]
             _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def fail(self, text: str) -> None:
         """Keeps the traceback of a failed attempt."""
         _replace(self.path / "failure.log", text)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return  # torn by a kill: nothing sound can follow
 
 
 def _finite(value: Any) -> Any:
@@ -92,9 +84,31 @@ def _finite(value: Any) -> Any:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a file, None where the file is missing or torn."""
     try:
-        return json.loads(path.read_text())
+        return _object(path.read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+    """The objects of metrics.jsonl up to the first line that is none, and that line's number if others follow it.
+
+    A kill tears the last line only: a number says that the file is damaged.
+    """
+    lines = path.read_text(errors="replace").split("\n")
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(_object(line))
+        except ValueError:
+            return found, number if any(rest.strip() for rest in lines[number:]) else None
+    return found, None
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

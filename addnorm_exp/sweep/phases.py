@@ -63,12 +63,12 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
                 seconds, flops = seconds + cost.seconds, flops + cost.flops
             lines.append(
                 f"  {run.id}  {run.label:<{wide}}  {cost.parameters:>11,} parameters  {cost.flops:.2e} FLOPs"
-                f"  {cost.seconds:6.1f} s  {status}"
+                f"  {_time(cost.seconds):>7}  {status}"
             )
     shapes = estimator.shapes(everything)
     total = seconds + COMPILE_SECONDS * shapes
     lines.append(
-        f"to do: {flops:.2e} FLOPs; about {_minutes(total)} on this machine, {shapes} compilations included (a rough estimate: by "
+        f"to do: {flops:.2e} FLOPs; about {_time(total)} on this machine, {shapes} compilations included (a rough estimate: by "
         "finished runs of the same shape where there are any, else by a short matrix product)"
     )
     return "\n".join(lines) + "\n"
@@ -85,11 +85,9 @@ def _some(runs: tuple[Planned, ...], chosen: Filter) -> None:
         raise UserError(f"--filter={said}: no run of the plan has these values; see --dry_run without it")
 
 
-def _minutes(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+def _time(seconds: float) -> str:
+    """Seconds in the unit that people would say them in."""
+    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"

@@ -1,7 +1,7 @@
 """One optimiser step, and N of them in one dispatch: pure functions of (state, hypers, corpus)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -24,7 +24,8 @@ DECAYED = ("matrix", "embedding")
 class TrainState:
     """All there is to resume. `step` counts finished updates.
 
-    A run that diverged stands still: `cause` is then an index into CAUSES, and `value` the loss or the gradient norm that ended it.
+    `cause` is an index into CAUSES, 0 while the run is sound; once it is not, `step` stands still, `value` is the loss or the gradient
+    norm that ended the run, and parameters and moments mean nothing.
     """
 
     parameters: Parameters
@@ -100,12 +101,18 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
             else -lr * update
             for path, update in updates.items()
         }
-        finite = jnp.isfinite(grad_norm)
         above = loss > hypers["bound"] * task.uniform_loss
-        cause = jnp.where(~jnp.isfinite(loss), 1, jnp.where(~finite, 2, jnp.where(above, 3, 0))).astype(jnp.int32)
-        parameters = {path: value + updates[path] for path, value in state.parameters.items()}
-        moved = TrainState(parameters, moments, state.step + 1, cause, state.value)
-        halted = replace(state, cause=cause, value=jnp.where(cause == 2, grad_norm, loss))
+        infinite = jnp.where(jnp.isfinite(loss), jnp.where(jnp.isfinite(grad_norm), 0, 2), 1)
+        cause = jnp.where((infinite == 0) & above, 3, infinite).astype(jnp.int32)
+        # The arrays of a run that diverged are of no use, so they are not kept from the bad update: a select over the whole state
+        # would cost a copy of it in every step. The count is, and `make_chunk` stops at the cause.
+        moved = TrainState(
+            parameters={path: value + updates[path] for path, value in state.parameters.items()},
+            moments=moments,
+            step=state.step + (cause == 0),
+            cause=cause,
+            value=jnp.where(cause == 2, grad_norm, loss),
+        )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
         if diagnostics:
             row = (state.step == 0) | ((state.step + 1) % config.execution.layers_every == 0)
@@ -113,7 +120,7 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
             metrics["grad_stream"] = jnp.sqrt(taps)
             metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
             metrics |= jax.lax.cond(row, _weights, _no_weights, state.parameters, updates)
-        return jax.tree.map(lambda new, old: jnp.where(cause > 0, old, new), moved, halted), metrics
+        return moved, metrics
 
     return step
 

@@ -1,0 +1,8 @@
+"""What holds for every test."""
+
+import os
+
+# Compilation is most of this suite's time, and the compiler's passes over machine code are half of that. Tests of numbers allow for
+# rounding; tests of bits compare runs of one setting. Set before anything imports JAX; processes that tests start inherit it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")

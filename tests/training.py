@@ -1,0 +1,132 @@
+"""Tiny runs for the tests of training, runs and studies: two blocks of width 16 on synthetic bytes, all of one shape.
+
+Compilation costs seconds and a step costs microseconds, so tests change hypers freely and shapes rarely.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from addnorm_exp.config import Config, override
+from addnorm_exp.data.corpus import Corpus, load
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.train.loop import Stopped, run
+
+ROOT = Path(__file__).parents[1]
+BASE = {
+    "steps": 12,
+    "batch_size": 8,
+    "seq_len": 16,
+    "model.depth": 2,
+    "model.width": 16,
+    "model.num_heads": 2,
+    "optim.lr": 1e-2,
+    "eval.every": 3,
+    "eval.sequences": 20,
+    "execution.chunk_steps": 4,
+    "execution.checkpoint_every": 4,
+    "execution.layers_every": 2,
+    "execution.attention_every": 0,
+}
+TEXT = bytes(np.random.default_rng(7).choice(np.frombuffer(b"abcdefgh    the of", np.uint8), size=20_000))
+
+
+def config(**changes: Any) -> Config:
+    """The tiny config with dotted keys changed; `__` stands for the dot."""
+    return override(Config(), {**BASE, **{key.replace("__", "."): value for key, value in changes.items()}}, "test")
+
+
+def flags(**changes: Any) -> list[str]:
+    """The tiny config as words of the command line."""
+    said = {**BASE, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return ["--config=configs/lm.py", *(f"--config.{key}={value}" for key, value in said.items())]
+
+
+def corpus(folder: Path, text: bytes = TEXT) -> Corpus:
+    """The synthetic bytes through the same door as a file of the user's."""
+    path = folder / "text"
+    path.write_bytes(text)
+    return load(config(data__path=str(path)).data)
+
+
+def stop_after(chunks: int):
+    """A `stop` that becomes true at its `chunks`-th question (the loop asks after every chunk)."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= chunks
+
+    return stop
+
+
+def interrupt(config: Config, corpus: Corpus, path: Path, chunks: int) -> int:
+    """Trains for so many chunks, then stops as SIGTERM would; returns the step that was saved."""
+    try:
+        run(config, corpus, RunFolder(path), stop=stop_after(chunks))
+    except Stopped:
+        return lines(path)[-1]["step"]
+    raise AssertionError("the run ended before it could be stopped")
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl, read strictly: whole lines only, and no NaN or Infinity, which JSON has not."""
+
+    def refuse(word: str):
+        raise ValueError(f"{word} is no JSON")
+
+    text = (path / "metrics.jsonl").read_text()
+    assert text.endswith("\n")
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def losses(path: Path, split: str = "train") -> np.ndarray:
+    values = [line["loss"] for line in lines(path) if line["split"] == split]
+    return np.array([math.nan if value is None else value for value in values])
+
+
+def layers(path: Path, kind: str = "") -> dict[str, np.ndarray]:
+    """All rows of layers/, however they were cut into chunks."""
+    chunks = [
+        np.load(file)
+        for file in sorted((path / "layers").glob("*.npz"))
+        if file.name.startswith("attention-") == bool(kind)
+    ]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0].files}
+
+
+def parameters(path: Path) -> dict[str, np.ndarray]:
+    """The newest saved state's parameters, read by Orbax alone."""
+    import orbax.checkpoint as ocp
+
+    newest = max(entry for entry in (path / "checkpoints").iterdir() if entry.name.isdigit())
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.restore((newest / "arrays").absolute())
+    return {name: np.asarray(value) for name, value in tree["parameters"].items()}
+
+
+def results(path: Path) -> dict[str, Any]:
+    """What a summary says that does not depend on the clock or on attempts."""
+    summary = json.loads((path / "summary.json").read_text())
+    names = ("status", "reason", "step", "steps", "val", "test", "train_loss_final", "diverged", "tokens", "parameters")
+    return {name: summary[name] for name in names}
+
+
+def assert_equal_runs(first: Path, second: Path) -> None:
+    """Equal to the last bit: metric lines, per-layer arrays, parameters, results."""
+    assert lines(first) == lines(second)
+    for kind in ("", "attention-"):
+        if any((first / "layers").glob(f"{kind}[0-9]*.npz")):
+            ours, theirs = layers(first, kind), layers(second, kind)
+            assert list(ours) == list(theirs)
+            for name in ours:
+                np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    ours, theirs = parameters(first), parameters(second)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert results(first) == results(second)
