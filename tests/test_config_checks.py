@@ -60,7 +60,7 @@ MISTAKES = [
     ({"optim.schedule": "cosin"}, "optim.schedule='cosin': did you mean 'cosine'?"),
     ({"model.compute_dtype": "int8"}, "model.compute_dtype='int8': valid names: bfloat16, float32"),
     ({"norm.kind": "layr"}, "norm.kind='layr': did you mean 'layer'?"),
-    ({"scheme": "pre_nl"}, "scheme='pre_nl': no such scheme; did you mean 'pre_ln'?"),
+    ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean pre_ln"),
     ({"data.name": "enwik9"}, "data.name='enwik9': no such data set; did you mean 'enwik8'?"),
     # combinations
     ({"model.num_heads": 6}, "model.num_heads=6 does not divide model.width=128; nearest that does: 4"),

@@ -134,7 +134,7 @@ def test_a_command_may_do_without_a_config():
         (["--config=configs/lmm.py"], "configs/lmm.py: no such config file; did you mean 'configs/lm.py'?"),
         (["--config=nowhere/lm.py"], "nowhere/lm.py: no such config file (there is no folder nowhere)"),
         (["--config=configs"], "configs: cannot read this config file: Is a directory"),
-        (["--config=configs/lm.py:pre_nl"], "config: scheme='pre_nl': no such scheme; did you mean 'pre_ln'?"),
+        (["--config=configs/lm.py:pre_nl"], "config: unknown scheme 'pre_nl'; did you mean pre_ln"),
     ],
     ids=lambda part: " ".join(part)[-40:] if isinstance(part, list) else "",
 )

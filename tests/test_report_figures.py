@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import matplotlib
@@ -124,6 +125,55 @@ def test_diverged_tuning_runs_stand_at_the_uniform_line(study):
     marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
     assert len(marks) == sum(run.status == "diverged" for run in loaded.phases["tune"])
     assert {float(mark.get_ydata()[0]) for mark in marks} == {8.0}
+
+
+def test_crosses_at_one_rate_stand_side_by_side_and_one_alone_at_its_rate(tmp_path):
+    plan = []
+    for scheme, bpb in (("post_ln", 2.6), ("pre_ln", 2.5), ("no_norm", 2.7)):
+        for rate in (1e-3, 1e-2, 1e-1):
+            lost = (rate == 1e-1 and scheme != "pre_ln") or (rate == 1e-2 and scheme == "no_norm")
+            summary = summary_of(scheme, bpb, "diverged" if lost else "done")
+            plan.append(write_run(tmp_path / f"{scheme}-{rate}", scheme, 0, summary, lr=rate))
+    write_plan(tmp_path, {"tune": plan})
+    loaded = load_study(tmp_path)
+    with style.paper():
+        figure = sensitivity.draw(loaded, reported(loaded))
+    found = [float(line.get_xdata()[0]) for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
+    low, alone, high = sorted(found)[1], sorted(found)[0], sorted(found)[2]
+    assert alone == pytest.approx(1e-2)
+    assert math.sqrt(low * high) == pytest.approx(1e-1)
+    assert 1.1 < high / low < 2
+
+
+def test_the_title_tells_the_running_mean_and_the_legend_what_is_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    plan = [write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), metrics=curve(rng, 2.4))]
+    plan.append({"id": "b", "overrides": {"scheme": "no_norm", "seed": 0}})  # last in the plan, and without a run
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    with style.paper():
+        figure = curves.draw(reported(load_study(tmp_path)))
+    assert re.fullmatch(r"training loss \(running mean of \d+ steps\)", figure.axes[1].get_title())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pre_ln"]
+
+
+def test_a_short_logarithmic_axis_has_labels_between_decades():
+    with style.paper():
+        axes = style.figure(3, 2).subplots()
+    axes.set_yscale("log")
+    for limits, labels in (((3e-3, 4e-2), {"0.005", "0.01", "0.02"}), ((1e-3, 1.0), set())):
+        axes.set_ylim(*limits)
+        style.log_ticks(axes.yaxis)
+        at = [tick for tick in axes.yaxis.get_ticklocs() if limits[0] <= tick <= limits[1]]
+        assert {text for text in axes.yaxis.get_major_formatter().format_ticks(at) if "$" not in text} == labels
+        axes.set_yscale("log")
+
+
+def test_the_label_of_the_colour_bar_is_inside(study):
+    with style.paper():
+        figure = gradients.heatmap(reported(load_study(study)))
+        figure.draw_without_rendering()
+        label = figure.axes[-1].yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= figure.bbox.height
 
 
 def test_the_heatmap_shares_one_scale_and_shows_the_lowest_seed(study):

@@ -63,10 +63,45 @@ def test_constant_confounds_are_said_once_and_others_are_columns(three):
     assert column(table, "norm") == {"post_ln": "layer", "pre_ln": "layer", "pre_rms": "rms", "no_norm": "none"}
     assert column(table, "final_norm")["pre_ln"] == "yes"
     (same,) = [note for note in table.notes if note.startswith("Same for all")]
-    for fact in ("ε 1e-05", "init xavier", "warmup 50", "dtype float32", "evidence paper"):
+    facts = (
+        "ε 1e-05",
+        "init xavier",
+        "warmup 50",
+        "dtype float32",
+        "evidence paper",
+        "4.9 M FLOPs/token",
+        "57.3 ms/step",
+    )
+    for fact in facts:
         assert fact in same
     assert column(table, "parameters")["no_norm"] == "839,936"
-    assert column(table, "ms_per_step")["no_norm"] == "57.3"
+    assert not {"flops_per_token", "ms_per_step", "init"} & {found.key for found in table.columns}
+
+
+def test_the_table_fits_a_terminal(three):
+    assert max(len(line) for line in render([build(load_study(three))]).splitlines() if line.startswith("|")) <= 140
+
+
+def test_the_best_validation_is_a_column_where_it_is_not_the_last(three, tmp_path):
+    assert "val_best_bpb" not in [column.key for column in build(load_study(three)).columns]
+    assert "best validation at the last step" in render([build(load_study(three))])
+    summary = summary_of("pre_ln", 2.0)
+    summary["val"] = summary["val"] | {"best": {"loss": 1.2, "bpb": 1.75, "step": 500}}
+    write_run(tmp_path / "s" / "a", "pre_ln", 0, summary)
+    write_run(tmp_path / "s" / "b", "post_ln", 0, summary_of("post_ln", 2.1))
+    table = build(load_study(tmp_path / "s"))
+    assert column(table, "val_best_bpb") == {"pre_ln": "1.750", "post_ln": "2.090"}
+    assert column(table, "val_final_bpb") == {"pre_ln": "1.990", "post_ln": "2.090"}
+
+
+def test_costs_that_differ_are_columns_and_whole_in_csv(tmp_path):
+    write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0, flops_per_token=4_900_000.0))
+    write_run(tmp_path / "s" / "b", "post_ln", 0, summary_of("post_ln", 2.1, flops_per_token=5_100_000.0))
+    table = build(load_study(tmp_path / "s"))
+    assert column(table, "flops_per_token") == {"pre_ln": "4.9 M", "post_ln": "5.1 M"}
+    rows = list(csv.DictReader(io.StringIO(render([table], "csv"))))
+    assert {row["scheme"]: row["flops_per_token"] for row in rows} == {"pre_ln": "4900000", "post_ln": "5100000"}
+    assert [float(row["ms_per_step"]) for row in rows] == pytest.approx([57.3, 57.3])
 
 
 def test_an_edge_winner_is_marked(tmp_path):
@@ -232,9 +267,10 @@ def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, caps
         (["{dir}", "--fromat=csv"], "--fromat: no such flag; did you mean '--format'"),
         (["{dir}", "--format=pdf"], "--format='pdf': valid names: csv, latex, md"),
         (["{dir}", "--format=latx"], "did you mean 'latex'"),
-        (["{dir}", "--rows"], "--rows needs a value: --rows=KEY"),
+        (["{dir}", "--rows"], "--rows needs a value: --rows=AXIS"),
         (["{dir}", "--cols=init.lawn"], "--cols=init.lawn"),
         (["{dir}", "--cols=optim.lr", "--baseline=pre_ln"], "--baseline"),
+        (["{dir}", "--rows=seed"], "--rows=seed: a cell holds every seed"),
         (["{dir}", "--out=/nowhere/t.md"], "cannot be written"),
         (["{dir}/nothing"], "no such folder"),
     ],

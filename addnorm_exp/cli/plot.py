@@ -6,7 +6,8 @@ from pathlib import Path
 from addnorm_exp.config.flags import Flag, parse
 
 HELP = "draw a study's pictures: learning curves, learning-rate sensitivity, gradient norms (PNG and SVG)"
-ABOUT = HELP + """
+ABOUT = f"""{HELP}
+
 DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run."""
 
 FLAGS = (

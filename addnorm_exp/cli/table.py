@@ -11,13 +11,16 @@ from addnorm_exp.report.render import FORMATS, Table, render
 from addnorm_exp.report.table import build
 
 HELP = "print the ablation table of a study (Markdown, LaTeX or CSV)"
-ABOUT = HELP + """
+ABOUT = f"""{HELP}
+
 DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. CSV holds every number in full."""
 
 FLAGS = (
-    Flag("format", str, "md", "Markdown (the default), LaTeX with booktabs, or CSV", "|".join(FORMATS), choices=FORMATS),
-    Flag("rows", str, None, "the key down the side, e.g. scheme; with --cols: one number a cell", "KEY"),
-    Flag("cols", str, None, "the key across the top, e.g. init.law", "KEY"),
+    Flag(
+        "format", str, "md", "Markdown (the default), LaTeX with booktabs, or CSV", "|".join(FORMATS), choices=FORMATS
+    ),
+    Flag("rows", str, None, "the axis down the side, e.g. scheme; with --cols: one number a cell", "AXIS"),
+    Flag("cols", str, None, "the axis across the top, e.g. init.law", "AXIS"),
     Flag("baseline", str, None, "the row to compare with; default: the study's, else the first", "NAME"),
     Flag("out", Path, None, "write there instead of printing", "FILE"),
     Flag("mix_semantics", bool, False, "allow runs of different semantics in one table"),

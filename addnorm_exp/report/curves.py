@@ -14,6 +14,8 @@ from addnorm_exp.report.record import read_metrics
 from addnorm_exp.report.statistics import ENOUGH, t_quantile
 
 POINTS = 800  # of a training curve at most: more cannot be seen, and makes a heavy SVG
+SMOOTHED = 25  # windows of the running mean over a training curve
+STEEP = 0.2  # of a run: its start, which may lie beyond the picture
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
 
@@ -28,25 +30,21 @@ def draw(shown: Reported) -> Figure | str:
     unit = "bits per byte" if _in_bits(shown) else "nats"
     fig = style.figure(style.PAGE if len(found) > 1 else style.COLUMN, 2.4)
     axes = np.atleast_1d(fig.subplots(1, len(found), sharey=True))
-    window = 1
     for panel, split in zip(axes, found, strict=True):
-        levels = []
+        lines = {group.key: curves[group.key, split] for group in shown.groups}
+        longest = max(len(steps) for found_lines in lines.values() for steps, _ in found_lines)
+        window = max(1, longest // SMOOTHED) if split == "train" else 1
         for index, group in enumerate(shown.groups):
-            lines = curves[group.key, split]
-            if split == "train":
-                window = max(1, max((len(c[0]) for c in lines), default=0) // 50)
-                lines = [(steps, style.smooth(values, window)) for steps, values in lines]
-            _group(panel, group, lines, style.look(index))
-            levels += lines
+            smooth = [(steps, style.smooth(values, window)) for steps, values in lines[group.key]]
+            _group(panel, group, smooth, style.look(index))
         panel.set_xlabel("optimiser steps")
-        title = dict(panels)[split] + " loss"
-        panel.set_title(title if split == "val" or window == 1 else f"{title} (running mean of {window} steps)")
-        panel.set_xlim(0, max((c[0][-1] for c in levels if len(c[0])), default=1))
+        panel.set_title(f"{dict(panels)[split]} loss" + f" (running mean of {window} steps)" * (window > 1))
+        panel.set_xlim(0, max(steps[-1] for found_lines in lines.values() for steps, _ in found_lines if len(steps)))
     axes[0].set_ylabel(f"loss ({unit})")
     axes[0].set_ylim(*_view(shown, [curves[g.key, split] for split in found for g in shown.groups], len(found)))
     for panel, split in zip(axes, found, strict=True):
         _ends(panel, shown, {g.key: curves[g.key, split] for g in shown.groups})
-    handles = [style.look(i).handle(shown.label(g)) for i, g in enumerate(shown.groups)]
+    handles = [style.look(i).handle(shown.label(g)) for i, g in enumerate(shown.groups) if g.finished]
     lost = any(run.status == "diverged" for group in shown.groups for run in group.runs)
     style.legend(fig, [*handles, style.cross_handle()] if lost else handles)
     return fig
@@ -120,7 +118,7 @@ def _view(shown: Reported, curves: list[list[Curve]], splits: int) -> tuple[floa
     alive = any(run.status == "done" for run in runs)
     low, high = np.inf, -np.inf
     for run, (steps, values) in pairs:
-        late = values[np.isfinite(values) & (steps >= 0.1 * steps[-1])] if len(steps) else values
+        late = values[np.isfinite(values) & (steps >= STEEP * steps[-1])] if len(steps) else values
         if len(late):
             low = min(low, float(late.min()))
             high = max(high, float(np.quantile(late, 0.98)) if run.status == "done" or not alive else low)

@@ -15,6 +15,7 @@ from addnorm_exp.runs.layers import Layers
 
 CELLS = 240  # columns of a heatmap at most; more are joined by their geometric mean
 LAST = 10  # rows that make "the end"
+STREAM = "gradient of the stream\n" + r"$\|\partial\mathcal{L}/\partial x\|_F$"
 
 
 def heatmap(shown: Reported) -> Figure | str:
@@ -66,7 +67,8 @@ def heatmap(shown: Reported) -> Figure | str:
     panels.flat[0].set_xlim(1, max(float(layers.step[-1]) for _, _, layers in found))
     if image is not None:
         bar = fig.colorbar(image, ax=panels, pad=0.015, aspect=28, fraction=0.05, extend="both")
-        bar.set_label(r"gradient norm of the stream  $\|\partial\mathcal{L}/\partial x\|_F$")
+        bar.set_label(STREAM)
+        style.log_ticks(bar.ax.yaxis)
         bar.outline.set_linewidth(0.5)
     return fig
 
@@ -97,15 +99,11 @@ def by_depth(shown: Reported) -> Figure | str:
                     lines.append(_at(layers, kind, columns, when))
                 lost = sum(run.status == "diverged" for run in group.finished) if when else 0
                 _depth_lines(panels[row, when], lines, style.look(index), thick=not lost)
-        what = (
-            "gradient of the stream\n" + r"$\|\partial\mathcal{L}/\partial x\|_F$"
-            if kind == "grad_stream"
-            else _weight_name(records.values())
-        )
-        panels[row, 0].set_ylabel(what)
+        panels[row, 0].set_ylabel(STREAM if kind == "grad_stream" else _weight_name(records.values()))
         for when in (0, 1):
             axes = panels[row, when]
             axes.set_yscale("log")
+            style.log_ticks(axes.yaxis)
             stream, many = kind == "grad_stream", len(ticks[0]) > 8
             axes.set_xticks(*(_block_ticks(ticks[1]) if stream and many else _sparse(ticks)))
             axes.set_xlabel(
@@ -113,7 +111,8 @@ def by_depth(shown: Reported) -> Figure | str:
             )
     panels[0, 0].set_title("at initialisation (step 1)")
     panels[0, 1].set_title(f"at the end (geometric mean of the last {LAST} records)")
-    handles = [style.look(i).handle(_with_lost(shown, g), marker=True) for i, g in enumerate(shown.groups)]
+    drawn = [(i, g) for i, g in enumerate(shown.groups) if records[g.key]]
+    handles = [style.look(i).handle(_with_lost(shown, g), marker=True) for i, g in drawn]
     style.legend(fig, handles)
     return fig
 

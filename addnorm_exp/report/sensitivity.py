@@ -35,7 +35,7 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         panels.setdefault(tuple((a, group[a]) for a in other), []).append(group)
     schemes = list(dict.fromkeys(run.scheme for run in (*(r for g in shown.groups for r in g.runs), *study.runs)))
     uniform = next((v for run in runs if (v := run.number("uniform", unit)) is not None), None)
-    lost = any(run.status == "diverged" for run in runs)
+    lost = any(_lost(run) for run in runs)
     finals = [v for run in runs if run.status == "done" and (v := run.number("val", "final", unit)) is not None]
     split = bool(
         lost and uniform and finals and uniform - max(finals) > FAR * max(max(finals) - min(finals), 0.02 * uniform)
@@ -79,20 +79,25 @@ def _ring() -> Line2D:
 def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit: str, uniform: float | None) -> None:
     rates = sorted({float(run.flat[KEY]) for group in groups for run in group.runs})
     gap = math.log(rates[-1] / rates[0]) / max(1, len(rates) - 1) if len(rates) > 1 else 1.0
+    lost = {
+        rate: sorted(
+            {schemes.index(run.scheme) for g in groups for run in g.runs if _lost(run) and float(run.flat[KEY]) == rate}
+        )
+        for rate in rates
+    }
     for group in groups:
-        index = schemes.index(str(dict(group.key).get("scheme", group.runs[0].scheme)))
+        index = schemes.index(group.runs[0].scheme)
         look = style.look(index)
         place = (index - 0.5 * (len(schemes) - 1)) / max(
             1, len(schemes) - 1
         )  # schemes stand side by side, not on one another
-        shift = math.exp(min(0.2, 0.05 * len(schemes)) * gap * place)
-        aside = math.exp(min(0.6, 0.09 * len(schemes)) * gap * place) if top is not main else shift
+        shift = math.exp(min(0.14, 0.035 * len(schemes)) * gap * place)
         means = {}
         for rate in rates:
             scored = _best_setting([run for run in group.runs if float(run.flat[KEY]) == rate], unit)
             for run, value in scored:
-                if run.status == "diverged":
-                    style.cross(top, rate * aside, value, look.colour)
+                if _lost(run):
+                    style.cross(top, rate * _beside(index, lost[rate], gap), value, look.colour)
                 else:
                     main.plot(
                         [rate * shift],
@@ -131,7 +136,7 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
     main.xaxis.set_minor_locator(NullLocator())
     if top is not main and uniform:
         _strip(main, top, uniform)
-    elif uniform and any(run.status == "diverged" for group in groups for run in group.runs):
+    elif uniform and any(_lost(run) for group in groups for run in group.runs):
         main.axhline(uniform, color=style.GREY, linestyle=(0, (2, 2)), linewidth=0.8)
         main.annotate(
             "uniform prediction",
@@ -142,6 +147,15 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
             fontsize=6.2,
             color=style.GREY,
         )
+
+
+def _lost(run: Run) -> bool:
+    return run.status == "diverged"
+
+
+def _beside(index: int, crosses: list[int], gap: float) -> float:
+    """A factor of the rate that puts one of its crosses, all at one height, beside the others, and one alone where it belongs."""
+    return math.exp(0.09 * gap * (crosses.index(index) - 0.5 * (len(crosses) - 1)))
 
 
 def _strip(main: Axes, top: Axes, uniform: float) -> None:
@@ -187,7 +201,7 @@ def _best_setting(runs: list[Run], unit: str) -> list[tuple[Run, float]]:
     """Runs with their values, of the best mean among settings of other tuned keys (weight decay, say) at this learning rate."""
     settings: dict[str, list[tuple[Run, float]]] = {}
     for run in runs:
-        value = run.number("uniform", unit) if run.status == "diverged" else run.number("val", "final", unit)
+        value = run.number("uniform", unit) if _lost(run) else run.number("val", "final", unit)
         if value is not None:
             rest = repr(sorted((k, v) for k, v in run.flat.items() if k not in ("seed", "data.seed")))
             settings.setdefault(rest, []).append((run, value))

@@ -10,9 +10,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLUMN = 3.4  # inches, one column of a two-column paper
 PAGE = 6.9  # both columns
@@ -109,6 +111,15 @@ def cross(axes: Axes, x: float, y: float, colour: str) -> None:
 
 def cross_handle() -> Line2D:
     return Line2D([], [], color=GREY, marker="x", linestyle="", markersize=5, markeredgewidth=1.4, label="diverged")
+
+
+def log_ticks(axis: Axis) -> None:
+    """Of a logarithmic axis that is drawn on: labels at 1, 2 and 5 where decades alone would leave it with one or none."""
+    low, high = axis.get_view_interval()
+    if 0 < low < high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(fig: Figure, folder: Path, name: str) -> list[Path]:

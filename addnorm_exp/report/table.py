@@ -88,7 +88,9 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
         for group in shown.groups
     ]
 
-    def add(key: str, label: str, texts: Sequence[str], numbers: Numbers, right: bool = True, seen: bool = True) -> None:
+    def add(
+        key: str, label: str, texts: Sequence[str], numbers: Numbers, right: bool = True, seen: bool = True
+    ) -> None:
         """A column; one that is not `seen` is in CSV alone."""
         columns.extend([Column(key, label, right)] * seen)
         for row, text, record, found in zip(rows, texts, records, numbers, strict=True):
@@ -117,13 +119,13 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
     final, best = ([measure(group, "val", which, unit) for group in shown.groups] for which in ("final", "best"))
     for which, label, found, seen in (
         ("final", f"val {unit}", final, split != "val"),
-        ("best", f"best val {unit}", best, any(a != b for a, b in zip(final, best, strict=True))),
+        ("best", f"best val {unit}", best, best != final),
     ):
         name = f"val_{which}_{unit}"
         add(name, label, [o.brief() for o in found], [o.columns(name) for o in found], seen=seen)
     for key in study.tuned:
         add(key, key.removeprefix("optim."), *_tuned(shown, key))
-    same = []
+    same = ["best validation at the last step"] * (best == final and any(o.values for o in best))
     for key, label, texts, numbers in _costs(shown):
         alike = len(set(texts)) == 1 and len(texts) > 1 and NOTHING not in texts
         same += [f"{texts[0]} {label}"] * alike
@@ -200,7 +202,7 @@ def _costs(shown: Reported) -> list[tuple[str, str, list[str], Numbers]]:
         ("flops_per_token", "flops_per_token", "FLOPs/token", round, _si),
         ("ms_per_step", "step_time_s", "ms/step", lambda v: 1e3 * v, lambda v: f"{v:.3g}"),
     )
-    found = []
+    found: list[tuple[str, str, list[str], Numbers]] = []
     for name, key, label, convert, form in kinds:
         medians = [
             Outcome({i: v for i, run in enumerate(group.runs) if (v := run.number(key)) is not None}).median

@@ -44,7 +44,9 @@ class LayersWriter:
         if not rows:
             return
         names = rows[0][1]
-        columns: dict[str, Any] = {name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in names}
+        columns: dict[str, Any] = {
+            name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in names
+        }
         path = self.folder / f"{kind}{rows[-1][0]:08d}.npz"
         made = path.with_name(f".{path.name}")
         with open(made, "wb") as file:
