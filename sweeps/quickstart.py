@@ -11,6 +11,7 @@ BASE = {
     "batch_size": 12,
     "seq_len": 64,
     "init.law": "xavier",
+    "optim.warmup": 20,
     "eval.every": 50,
     "eval.sequences": 256,
     "execution.attention_every": 0,

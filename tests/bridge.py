@@ -6,7 +6,6 @@ Here alone stands which reference a scheme of the catalogue is held against. A s
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -135,8 +134,3 @@ def distance(ours, theirs) -> float:
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-
-
-def quick_jit(function):
-    """`jax.jit` with a compiler that hurries: twice as fast to a program that is run once."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

@@ -20,7 +20,6 @@ from bridge import (
     embedded,
     nested,
     own,
-    quick_jit,
     random_parameters,
     reference,
     reference_logits,
@@ -86,7 +85,7 @@ def test_scan_equals_unrolled(name):
             logits, stats = model.bind(parameters)(tokens(), context, probes)
             return jnp.mean(jnp.sin(logits)), (logits, stats)
 
-        function = quick_jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+        function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
         results[scan] = function(parameters, jnp.zeros(2 * DEPTH))
     (_, (_, stats)), (grads, _) = results["off"]
     assert {"stream_rms", "branch_ratio"} <= set(stats)
@@ -134,7 +133,7 @@ def test_rezero_is_the_identity_at_init():
         logits, _ = model.bind(parameters)(tokens(), Context(batch=B))
         return jnp.mean(jnp.sin(logits))
 
-    alive = {path for path, grad in quick_jit(jax.grad(loss))(parameters).items() if np.any(grad)}
+    alive = {path for path, grad in jax.jit(jax.grad(loss))(parameters).items() if np.any(grad)}
     assert alive == {*rates, "embedding/tokens", "embedding/positions", "head/kernel"}
 
 

@@ -63,6 +63,6 @@ def test_the_last_update_has_the_final_rate(kind):
     assert rate(kind, 100, final_lr=0.0) == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["cosine", "inverse_sqrt", "constant"])  # wsd: refused at the door, the two overlap
 def test_a_run_that_is_all_warmup_ends_at_the_peak(kind):
-    assert rate(kind, 20, warmup=20, steps=20, decay=1e-6) == pytest.approx(PEAK if kind != "wsd" else FINAL * PEAK)
+    assert rate(kind, 20, warmup=20, steps=20) == pytest.approx(PEAK)

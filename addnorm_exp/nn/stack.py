@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import jax
@@ -49,6 +49,7 @@ class Block(nnx.Module):
             bias=arch.bias,
             implementation=arch.attention,
             rngs=rngs,
+            **scheme.options(site.at("attention")),
         )
         self.feed_forward = FeedForward(
             arch.width,
@@ -57,6 +58,7 @@ class Block(nnx.Module):
             _inits(scheme, site.at("feed_forward"), arch),
             bias=arch.bias,
             rngs=rngs,
+            **scheme.options(site.at("feed_forward")),
         )
         self.connections = BlockConnections(scheme.plan(site), site, arch.width, rngs=rngs)
 
@@ -93,8 +95,12 @@ class Stack(nnx.Module):
         """
         state: State = self.ends.open(x, context)
         memo: Memo = {}
+        alike = self._alike()
         rows, start, site = [], 0, 0
-        for length in self._segments():
+        while start < len(self.blocks):
+            length = alike[start]
+            if length > 1 and not _steady(self.blocks[start], state, memo, context):
+                length = 1
             segment = list(self.blocks)[start : start + length]
             count = sum(len(labels) for labels in self.labels[start : start + length])
             part = None if probes is None else probes[site : site + count]
@@ -107,17 +113,28 @@ class Stack(nnx.Module):
         gathered = {name: jnp.concatenate([row[name] for row in rows if name in row]) for name in _union(rows)}
         return self.ends.close(state, context), gathered
 
-    def _segments(self) -> list[int]:
-        """Lengths of the runs of blocks that one scan can do: equal in structure, static numbers included."""
+    def _alike(self) -> list[int]:
+        """For each block, how many from it on have the same structure, static numbers included: what one scan could do."""
         if not self.scan:
             return [1] * len(self.blocks)
-        shapes = [_structure(block) for block in self.blocks]
-        return [len(list(group)) for _, group in groupby(shapes)]
+        runs = [len(list(group)) for _, group in groupby(_structure(block) for block in self.blocks)]
+        return [left for run in runs for left in range(run, 0, -1)]
 
 
 def _structure(block: Block):
     graph, state = nnx.split(block)
     return graph, tuple((path, leaf.shape) for path, leaf in nnx.to_flat_state(state))
+
+
+def _steady(block: Block, state: State, memo: Memo, context: Context) -> bool:
+    """Whether a block leaves state and memo in the form it found them. A history grows, and no scan can carry it."""
+    quiet = replace(context, diagnostics=False)
+
+    def after(state: State, memo: Memo) -> tuple[State, Memo]:
+        state, memo, _ = block(state, memo, quiet, None)
+        return state, memo
+
+    return jax.eval_shape(after, state, memo) == jax.eval_shape(lambda *carry: carry, state, memo)
 
 
 def _union(rows):

@@ -14,10 +14,9 @@ import numpy as np
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs import layers
-from addnorm_exp.runs.folder import FORMAT, RunFolder, read_json, read_lines
+from addnorm_exp.runs.folder import FINISHED, FORMAT, RunFolder, read_json, read_lines
 from addnorm_exp.runs.layers import Layers
 
-FINISHED = ("done", "diverged")
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ class Init:
     def constant(cls, value: float) -> "Init":
         return cls("constant", value)
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], hypers: Mapping[str, jax.Array | float] = HYPERS) -> jax.Array:
+    def __call__(
+        self, key: jax.Array, shape: tuple[int, ...], hypers: Mapping[str, jax.Array | float] = HYPERS
+    ) -> jax.Array:
         return _scale(self, _draw(self.draw, key, shape), hypers)
 
 

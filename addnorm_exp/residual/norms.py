@@ -85,10 +85,8 @@ class Norm(nnx.Module):
                 # its derivative. Corrected two-pass (Chan, Golub & LeVeque 1983), in the pass over y that the squares need anyway.
                 rest = jax.lax.stop_gradient(jnp.mean(y, -1, keepdims=True))
                 y, mean_square = y - rest, jnp.maximum(mean_square - jnp.square(rest), 0.0)
-            if spec.eps_place == "inside":
-                y = y * jax.lax.rsqrt(mean_square + spec.eps)
-            else:
-                y = y / (jnp.sqrt(mean_square) + spec.eps)
+            inside = spec.eps_place == "inside"
+            y = y * (jax.lax.rsqrt(mean_square + spec.eps) if inside else 1.0 / (jnp.sqrt(mean_square) + spec.eps))
         if spec.affine in ("full", "gain"):
             y = y * (self.gain[...] + 1.0 if spec.gain == "unit_offset" else self.gain[...])
         if spec.affine == "full":

@@ -69,7 +69,7 @@ class RuleConnection(Connection):
     def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
         del state, context  # `kept` is the stream, after its norm where it has one
         branch = _times(self.scale, norms.apply(self.branch, branch))
-        if self.skip == 0.0:
+        if isinstance(self.skip, float) and self.skip == 0.0:
             return norms.apply(self.post, branch)
         return norms.apply(self.post, _times(self.skip, kept) + branch)
 

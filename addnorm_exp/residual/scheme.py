@@ -59,12 +59,20 @@ def unscaled(site: Site, role: str) -> float:
     return 1.0
 
 
+def no_options(site: Site) -> dict[str, Any]:
+    """What schemes ask of a sublayer that need nothing special of it."""
+    del site
+    return {}
+
+
 @dataclass(frozen=True)
 class Scheme:
     """One published Add & Norm variant. Functions of the site give what differs from place to place.
 
     `block(site, norm)` is the plan of one block; `ends(norm)` what happens at the embedding and before the head; `init(site, role)` a
-    multiplier on the law of that weight matrix. `norm` is the published normaliser, which the norm axes of a config override.
+    multiplier on the law of that weight matrix. `options(site)` are keywords for the constructor of that sublayer, where a scheme
+    reaches into it (QKV-norm, mixing of values); a Transformer whose sublayers do not know them cannot be made. `norm` is the
+    published normaliser, which the norm axes of a config override.
     """
 
     name: str
@@ -79,6 +87,7 @@ class Scheme:
     norm: NormSpec = norms.LAYER
     law: str = "xavier"
     init: Callable[[Site, str], float] = unscaled
+    options: Callable[[Site], Mapping[str, Any]] = no_options
     needs_norm: bool = False  # its constants or its init assume a norm
     plain_init: bool = False  # a skip coefficient other than 1 without an init of its own is meant (KEEL)
     traps: tuple[str, ...] = field(default=())
@@ -125,6 +134,7 @@ class Scheme:
 
     def digest(self, sites: Iterable[Site]) -> str:
         """SHA-256 of all that the record says about these blocks: part of a run's identity. Prose does not enter."""
+        sites = tuple(sites)
         plans = {
             f"{site.stack}.{site.block}": {
                 "plan": self.plan(site),
@@ -132,7 +142,10 @@ class Scheme:
             }
             for site in sites
         }
-        described = _describe({"ends": self.ends(self.norm), "law": self.law, "blocks": plans})
+        facts = {"ends": self.ends(self.norm), "law": self.law, "blocks": plans}
+        if self.options is not no_options:
+            facts["options"] = [{kind: self.options(site.at(kind)) for kind in site.sublayers} for site in sites]
+        described = _describe(facts)
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -161,6 +174,12 @@ def check(scheme: Scheme, sites: tuple[Site, ...]) -> None:
         if sorted(covered) != sorted(site.sublayers):
             where = f"{site.stack}.{site.block}"
             raise SchemeError(f"scheme '{scheme.name}' runs {covered} in {where}, which holds {list(site.sublayers)}")
+        labels = scheme.labels(site)
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice:  # parameters and records go by it
+            raise SchemeError(
+                f"scheme '{scheme.name}' has two sites of the name {twice}; a block holds one chain at most"
+            )
         for at in plan:
             where = f"{site.stack}.{site.block}.{at.label}"
             if not isinstance(at.rule, Rule):
@@ -168,7 +187,9 @@ def check(scheme: Scheme, sites: tuple[Site, ...]) -> None:
                 continue
             here = at.rule.norms
             if before and "stream" in here:
-                raise SchemeError(f"scheme '{scheme.name}': two norms at one place, {before} and the stream norm of {where}")
+                raise SchemeError(
+                    f"scheme '{scheme.name}': two norms at one place, {before} and the stream norm of {where}"
+                )
             before = f"the post norm of {where}" if "post" in here else None
             scaled = isinstance(at.rule.skip, float | int) and at.rule.skip not in (0.0, 1.0)
             if scaled and "post" in here and scheme.init is unscaled and not scheme.plain_init:

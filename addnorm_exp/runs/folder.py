@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+FINISHED = ("done", "diverged")  # the statuses of a run that is not run again
 
 
 class Busy(Exception):

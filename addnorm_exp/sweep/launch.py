@@ -2,21 +2,20 @@
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from addnorm_exp.config.schema import DataConfig
-from addnorm_exp.data.corpus import Corpus, check_lengths, load
+from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import Busy, RunFolder
+from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
-from addnorm_exp.train.loop import FINISHED, Stopped, fail
+from addnorm_exp.train.loop import FINISHED, Stopped, check, fail
 from addnorm_exp.train.loop import run as train
-from addnorm_exp.train.program import check_devices
 
 # A disk that takes no more, or an interrupted person, concerns every run that follows.
 ENDS_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -54,8 +53,7 @@ class Launcher:
         outcome = Outcome(summaries=self.finished(runs))
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
         for run in waiting:
-            check_devices(run.config)
-            check_lengths(self._corpus(run), run.config.seq_len)
+            check(run.config, self._corpus(run))
         self.display.phase(phase, total=len(runs), finished=len(outcome.summaries))
         for run in waiting:
             if self.stop():
@@ -107,14 +105,3 @@ def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:
     for run in runs:
         order.setdefault(static(run.config), len(order))
     return lambda run: order[static(run.config)]
-
-
-def statuses(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
-    """How many runs ended how, over all phases."""
-    counts: dict[str, int] = {}
-    for outcome in outcomes.values():
-        for summary in outcome.summaries.values():
-            counts[summary["status"]] = counts.get(summary["status"], 0) + 1
-        for name, runs in (("failed", outcome.failed), ("busy", outcome.busy), ("left", outcome.left)):
-            counts[name] = counts.get(name, 0) + len(runs)
-    return {name: count for name, count in counts.items() if count}

@@ -20,6 +20,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from addnorm_exp.runs.folder import read_json
+
 BEST = "best-"
 
 
@@ -47,14 +49,13 @@ class Checkpoints:
     def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state that is sound and its meta; `like` gives structure, types and sharding. None where there is none.
 
-        Unsound ones are removed, and named on standard error.
+        Unsound ones are removed, and named on standard error. A state without the best parameters that it refers to is unsound.
         """
+        for step in self.best_steps():
+            self._sound(f"{BEST}{step:08d}")
         for name in reversed(self._states()):
-            fault = self._fault(name)
-            if fault is None:
+            if self._sound(name):
                 return self._read(name, like)
-            logging.getLogger(__name__).warning("checkpoint %s: %s; falling back", self.folder / name, fault)
-            self._remove(name)
         return None
 
     def best(self, step: int, like: Any) -> Any | None:
@@ -68,8 +69,7 @@ class Checkpoints:
 
     def needed_best(self) -> set[int]:
         """Steps of the best parameters that a kept state refers to."""
-        metas = (json.loads((self.folder / name / "meta.json").read_text()) for name in self._states())
-        return {meta["best"]["step"] for meta in metas if meta.get("best")}
+        return {step for name in self._states() for step in self._needs(name)}
 
     def _names(self) -> list[str]:
         if not self.folder.is_dir():
@@ -104,6 +104,21 @@ class Checkpoints:
                 args=ocp.args.PyTreeRestore(item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)),
             )
         return tree, json.loads((self.folder / name / "meta.json").read_text())
+
+    def _needs(self, name: str) -> set[int]:
+        """The step of the best parameters that a state refers to, if any. An unreadable one needs nothing: it is never restored."""
+        best = (read_json(self.folder / name / "meta.json") or {}).get("best")
+        return {best["step"]} if best else set()
+
+    def _sound(self, name: str) -> bool:
+        """Whether a checkpoint can be trusted; one that cannot is named and removed."""
+        fault = self._fault(name)
+        if fault is None and self._needs(name) - self.best_steps():
+            fault = "the best parameters that it refers to are gone"
+        if fault is not None:
+            logging.getLogger(__name__).warning("checkpoint %s: %s; falling back", self.folder / name, fault)
+            self._remove(name)
+        return fault is None
 
     def _fault(self, name: str) -> str | None:
         """What is wrong with a checkpoint, None where it is sound."""

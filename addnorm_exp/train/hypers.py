@@ -8,7 +8,7 @@ import numpy as np
 
 from addnorm_exp.config.schema import Config
 
-Hypers = dict[str, np.ndarray]
+Hypers = dict[str, Any]  # scalars: numpy, on the device, or traced
 
 
 def hypers(config: Config) -> Hypers:

@@ -15,17 +15,16 @@ from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus, check_lengths
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs import facts
-from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.identity import SEMANTICS, run_id
 from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.checkpoint import Checkpoints, like
-from addnorm_exp.train.hypers import hypers
+from addnorm_exp.train.hypers import Hypers
 from addnorm_exp.train.program import Program, check_devices, program
 from addnorm_exp.train.recorder import Progress, Recorder, Watcher
 from addnorm_exp.train.step import CAUSES, TrainState
 
 Summary = dict[str, Any]
-FINISHED = ("done", "diverged")
 
 
 class Stopped(Exception):
@@ -51,8 +50,7 @@ def run(
     Raises: UserError where the folder holds another run or the corpus is too short; Stopped when `stop()` became true;
     folder.Busy where another process trains this run. Any other exception is recorded in the folder as a failure and raised.
     """
-    check_lengths(corpus, config.seq_len)
-    check_devices(config)
+    check(config, corpus)
     with folder.claimed():
         _enter(folder, config, corpus, study)
         done = folder.summary()
@@ -65,6 +63,15 @@ def run(
         except Exception as error:
             fail(folder, config, error)
             raise
+
+
+def check(config: Config, corpus: Corpus) -> None:
+    """Raises UserError where the corpus is too short for the config, or a batch does not split over the devices."""
+    check_lengths(corpus, config.seq_len)
+    check_devices(config)
+    task = program(config).task
+    task.windows(corpus.val, "validation")
+    task.windows(corpus.test, "test")
 
 
 def fail(folder: RunFolder, config: Config, error: Exception) -> None:
@@ -122,7 +129,7 @@ def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str
 
     ours, theirs = flat(science(config)), flat(there.get("science", {}))
     for key in ours:
-        if ours[key] != theirs.get(key):
+        if key != "data.path" and ours[key] != theirs.get(key):  # where the bytes lie is no difference; what they are comes below
             return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
     if there.get("data", {}).get("sha256") != corpus.sha256:
         return f"on other data ({there.get('data', {}).get('name')})"
@@ -133,7 +140,7 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher, st
     started = time.time()
     compiled = program(config)
     already = compiled.compile_seconds
-    numbers, held = hypers(config), compiled.hold(corpus)
+    numbers, held = compiled.hypers(config), compiled.hold(corpus)
     recorder = Recorder(folder, config, compiled.task, _base(config, corpus, compiled, started), watch)
     checkpoints = Checkpoints(folder.path / "checkpoints", config.execution.keep_checkpoints)
     state, best = _resume(compiled, numbers, checkpoints, recorder, folder)
@@ -160,12 +167,13 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher, st
     waiting = None
     while step < config.steps and not cause:
         count = _boundary(config, step, every) - step
-        begun = time.perf_counter()
+        begun, compiling = time.perf_counter(), compiled.compile_seconds
         state, metrics = compiled.train(state, numbers, held, count)
         if waiting is not None:  # while the device computes
             recorder.chunk(*waiting)
         reached, cause = (int(value) for value in jax.device_get((state.step, state.cause)))
-        waiting = (step + 1, count, metrics, time.perf_counter() - begun, reached - step)
+        seconds = time.perf_counter() - begun - (compiled.compile_seconds - compiling)
+        waiting = (step + 1, count, metrics, seconds, reached - step)
         step = reached
         ended = step == config.steps or bool(cause)
         validates = step % config.eval.every == 0 or step == config.steps
@@ -207,10 +215,10 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher, st
 
 
 def _resume(
-    compiled: Program, numbers: Mapping[str, Any], checkpoints: Checkpoints, recorder: Recorder, folder: RunFolder
+    compiled: Program, numbers: Hypers, checkpoints: Checkpoints, recorder: Recorder, folder: RunFolder
 ) -> tuple[TrainState, Any]:
     """State and best parameters to start from: the newest sound checkpoint, else step 0. The record is rewound to it."""
-    state, best = compiled.init(numbers), None  # type: ignore[arg-type]
+    state, best = compiled.init(numbers), None
     found = checkpoints.latest(like(state))
     if found is not None:
         state, meta = found

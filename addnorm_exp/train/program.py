@@ -16,7 +16,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
-from addnorm_exp.train.hypers import Hypers, static
+from addnorm_exp.train.hypers import Hypers, hypers, static
 from addnorm_exp.train.platform import keep_memory
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
 
@@ -47,6 +47,10 @@ class Program:
         self._compiled: dict[Any, Any] = {}
         self.compile_seconds = 0.0
 
+    def hypers(self, config: Config) -> Hypers:
+        """The hypers of a run of this shape, on the devices."""
+        return jax.device_put(hypers(config), self.replicated)
+
     def init(self, hypers: Hypers) -> TrainState:
         """The state before step 0."""
         # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme.
@@ -64,17 +68,17 @@ class Program:
         """`count` steps, at most `chunk_steps`; `state` is donated. See `step.make_chunk`."""
         chunk = make_chunk(self._step, self.config.execution.chunk_steps)
         arguments = (state, hypers, held.train, np.int32(count))
-        return self._call("train", chunk, arguments, donate=(0,))
+        return self._call("train", held.train.shape, chunk, arguments, donate=(0,))
 
     def evaluate(self, parameters: Parameters, windows: jax.Array) -> float:
         """Mean loss over all evaluation windows, no dropout."""
-        total = self._call("evaluate", self._evaluate, (parameters, windows))
+        total = self._call("evaluate", windows.shape, self._evaluate, (parameters, windows))
         return float(total) / windows.shape[0]
 
     def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
         """Largest logit and entropy of each attention sublayer, on the training batch of update `step`, no dropout."""
         arguments = (parameters, hypers, held.train, np.int32(step))
-        return jax.device_get(self._call("attention", self._attention, arguments))
+        return jax.device_get(self._call("attention", held.train.shape, self._attention, arguments))
 
     @property
     def peak_bytes(self) -> int | None:
@@ -85,21 +89,22 @@ class Program:
         plans = [program.memory_analysis() for key, program in self._compiled.items() if key[0] == "train"]
         return max((_planned(plan) for plan in plans if plan is not None), default=None)
 
-    def _call(self, name: str, function, arguments: tuple, donate: tuple[int, ...] = ()):
-        arguments = jax.device_put(arguments, self.replicated)
-        key = (name, tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments)))
-        if key not in self._compiled:
+    def _call(self, name: str, shape: tuple[int, ...], function, arguments: tuple, donate: tuple[int, ...] = ()):
+        """Compiled on first use for this shape of the data; all else about the arguments is the same for every run of this program."""
+        if (name, shape) not in self._compiled:
             started = time.perf_counter()
             # Compiled ahead, so that compile time is known and never counts as step time.
-            self._compiled[key] = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+            self._compiled[name, shape] = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
             self.compile_seconds += time.perf_counter() - started
-        return self._compiled[key](*arguments)
+        return self._compiled[name, shape](*arguments)
 
     def _shard(self, batch: Any) -> Any:
-        if self.mesh.size == 1:
-            return batch
         split = NamedSharding(self.mesh, PartitionSpec("data"))
-        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
+
+        def part(x: jax.Array) -> jax.Array:  # the rest of the evaluation windows may not split; every device then does all of it
+            return x if x.shape[0] % self.mesh.size else jax.lax.with_sharding_constraint(x, split)
+
+        return batch if self.mesh.size == 1 else jax.tree.map(part, batch)
 
     def _evaluate(self, parameters: Parameters, windows: jax.Array) -> jax.Array:
         size = min(self.config.batch_size, windows.shape[0])

@@ -51,7 +51,10 @@ pre_ln = Scheme(
     evidence="paper",
     block=pre,
     ends=final,
-    traps=("The final norm is part of the scheme.", "The stream's second moment grows about linearly with depth at init."),
+    traps=(
+        "The final norm is part of the scheme.",
+        "The stream's second moment grows about linearly with depth at init.",
+    ),
 )
 
 post_rms = Scheme(
@@ -65,7 +68,9 @@ post_rms = Scheme(
     block=post,
     ends=no_ends,
     norm=norms.RMS,
-    traps=("ε is 1e-6 inside the root here; the authors' torch code adds 1e-8 outside of it (norm.eps_place=outside).",),
+    traps=(
+        "ε is 1e-6 inside the root here; the authors' torch code adds 1e-8 outside of it (norm.eps_place=outside).",
+    ),
 )
 
 pre_rms = Scheme(
@@ -79,7 +84,9 @@ pre_rms = Scheme(
     block=pre,
     ends=final,
     norm=norms.RMS,
-    traps=("ε differs between published codes: 1e-5 and 1e-6 inside the root (LLaMA, T5), 1e-8 outside (the authors).",),
+    traps=(
+        "ε differs between published codes: 1e-5 and 1e-6 inside the root (LLaMA, T5), 1e-8 outside (the authors).",
+    ),
 )
 
 no_norm = Scheme(

@@ -1,0 +1,175 @@
+"""Initial values: the stated law of every tensor, measured; keyed by path, so paired over schemes; the same however they are drawn."""
+
+import hashlib
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bridge import VOCAB, architecture, decoder
+from reference import schemes as reference
+
+from addnorm_exp.nn.functional import Functional
+from addnorm_exp.nn.models import Classifier, Decoder
+from addnorm_exp.residual import catalogue
+from addnorm_exp.residual import init as laws
+from addnorm_exp.residual.init import Init, Spec
+
+NAMES = catalogue.names()
+WIDTH, WIDE, TABLE, LENGTH = 96, 160, 256, 64  # large enough to measure a law, all fan-ins and fan-outs distinct
+SHAPES = {
+    **dict.fromkeys(("query", "key", "value", "out"), (WIDTH, WIDTH)),
+    **dict.fromkeys(("up", "gate"), (WIDTH, WIDE)),
+    "down": (WIDE, WIDTH),
+}
+
+
+def large(name: str, **changes) -> Functional[Decoder]:
+    arch = architecture(depth=3, width=WIDTH, hidden=WIDE, activation="swiglu", **changes)
+    return Functional(lambda rngs: Decoder(catalogue.get(name), arch, TABLE, LENGTH, tied=False, rngs=rngs))
+
+
+def multiplier(name: str, role: str, depth: int) -> float:
+    """What the papers put on the law of a matrix; by hand, from the references."""
+    if name == "deepnorm" and role in ("value", "out", "up", "down"):
+        return reference.deepnorm_single(depth)[1]
+    return (2 * depth) ** -0.5 if name == "sandwich_ln" and role in ("out", "down") else 1.0
+
+
+def draws(specs, **hypers):
+    return {
+        path: np.asarray(value, np.float64)
+        for path, value in laws.initial_values(specs, 5, laws.HYPERS | hypers).items()
+    }
+
+
+def is_uniform(value, bound: float) -> None:
+    """All within the bound, the largest close to it, and the deviation of a uniform law."""
+    assert np.abs(value).max() <= bound * (1 + 1e-6)
+    assert np.abs(value).max() > 0.99 * bound
+    assert value.std() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+    assert abs(value.mean()) < 0.05 * bound
+
+
+def is_normal(value, std: float) -> None:
+    assert value.std() == pytest.approx(std, rel=0.04)
+    assert abs(value.mean()) < 0.05 * std
+    assert 3 * std < np.abs(value).max() < 6 * std
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", NAMES)
+def test_xavier(name):
+    model = large(name)
+    values = draws(model.specs, gain=0.7)
+    for path, value in values.items():
+        *_, owner, leaf = path.split("/")
+        if owner in SHAPES and leaf == "kernel":
+            assert value.shape == SHAPES[owner]
+            is_uniform(value, 0.7 * multiplier(name, owner, 3) * math.sqrt(6 / sum(SHAPES[owner])))
+        elif path == "head/kernel":
+            is_uniform(value, math.sqrt(6 / (WIDTH + TABLE)))  # the blocks' gain does not touch it
+        elif owner == "embedding":
+            is_normal(value, WIDTH**-0.5)
+        else:
+            assert np.all(value == (1.0 if leaf == "gain" else 0.0)), path
+    assert model.module.embedding.multiplier == pytest.approx(math.sqrt(WIDTH))
+
+
+@pytest.mark.parametrize("name", ["pre_ln", "deepnorm", "sandwich_ln"])
+def test_normal_and_depth_scaled(name):
+    """GPT-2: N(0, std²), the two output projections over √(number of sublayers); the head and embeddings plain."""
+    model = large(name, law="normal", depth_scaled=True)
+    for path, value in draws(model.specs, std=0.05, gain=2.0).items():
+        *_, owner, leaf = path.split("/")
+        if owner in SHAPES and leaf == "kernel":
+            scaled = math.sqrt(2 * 3) if owner in ("out", "down") else 1.0
+            is_normal(value, 2.0 * 0.05 * multiplier(name, owner, 3) / scaled)
+        elif path == "head/kernel" or owner == "embedding":
+            is_normal(value, 0.05)
+    assert model.module.embedding.multiplier == 1.0
+
+
+@pytest.mark.parametrize(("name", "law"), [("pre_ln", "xavier"), ("deepnorm", "xavier")])
+def test_classifier_has_its_own_head(name, law):
+    arch = architecture(depth=3, width=WIDTH, hidden=WIDE, law=law)
+    model = Functional(lambda rngs: Classifier(catalogue.get(name), arch, TABLE, LENGTH, 7, rngs=rngs))
+    assert model.specs["head/kernel"].init == Init("uniform", math.sqrt(6 / (WIDTH + 7)))
+    assert model.specs["head/bias"].init == Init.constant(0.0)
+    ours = model.specs["encoder/blocks/2/attention/value/kernel"].init.scale
+    assert ours == pytest.approx(multiplier(name, "value", 3) * math.sqrt(6 / (2 * WIDTH)))
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Scheme → (specs, values at seed 0, values at seed 1)."""
+    models = {name: decoder(catalogue.get(name), architecture(activation="swiglu")) for name in NAMES}
+    return {name: (model.specs, model.init(0), model.init(1)) for name, model in models.items()}
+
+
+@pytest.mark.core
+def test_shared_tensors_are_the_same_bits_under_all_schemes(tables):
+    """Weight matrices and embeddings of every two schemes; where one multiplies its law, up to that factor."""
+    for (one, (specs, values, _)), (two, (other_specs, others, _)) in itertools.combinations(tables.items(), 2):
+        shared = set(specs) & set(other_specs)
+        assert {path for path in specs if "connections" not in path and "ends" not in path} <= shared
+        for path in shared:
+            if specs[path].init == other_specs[path].init:
+                np.testing.assert_array_equal(values[path], others[path], err_msg=f"{one} {two} {path}")
+            else:
+                factor = other_specs[path].init.scale / specs[path].init.scale
+                np.testing.assert_allclose(
+                    factor * values[path], others[path], rtol=1e-6, err_msg=f"{one} {two} {path}"
+                )
+
+
+@pytest.mark.core
+def test_tensors_and_seeds_differ(tables):
+    specs, values, others = tables["pre_ln"]
+    random = [path for path in specs if specs[path].init.draw != "constant"]
+    for path in random:
+        assert not np.any(np.asarray(values[path]) == np.asarray(others[path])), path
+    for one, two in itertools.combinations(random, 2):
+        if specs[one].shape == specs[two].shape:
+            scale = specs[two].init.scale / specs[one].init.scale
+            assert np.mean(np.isclose(scale * values[one], values[two], rtol=1e-5)) < 0.01, (one, two)
+
+
+@pytest.mark.core
+def test_bits_do_not_depend_on_how_they_are_drawn():
+    """Eagerly, compiled, or as lanes of a vmap; in a table of many tensors or alone; with traced hypers or not."""
+    specs = {f"blocks/{n}/{role}/kernel": Spec((8, 6), laws.linear(law, 8, 6), "matrix")
+             for n, (role, law) in enumerate(itertools.product(("up", "down"), laws.LAWS))}  # fmt: skip
+    specs["embedding"] = Spec((8, 6), laws.embedding("xavier", 8), "embedding")
+    specs["norm/gain"] = Spec((6,), Init.constant(1.0), "gain")
+    eager = laws.initial_values(specs, 3)
+    hypers = {name: jnp.float32(value) for name, value in laws.HYPERS.items()}
+    compiled = jax.jit(lambda seed, hypers: laws.initial_values(specs, seed, hypers))(jnp.uint32(3), hypers)
+    lanes = jax.vmap(lambda seed: laws.initial_values(specs, seed))(jnp.arange(5, dtype=jnp.uint32))
+    for path, value in eager.items():
+        np.testing.assert_array_equal(compiled[path], value)
+        np.testing.assert_array_equal(lanes[path][3], value)
+        np.testing.assert_array_equal(laws.initial_values({path: specs[path]}, 3)[path], value)
+
+
+@pytest.mark.core
+def test_the_generator_is_pinned():
+    """Values on file: what a seed draws may change with neither JAX nor its default generator."""
+    assert laws.path_hash("a/kernel") == int(hashlib.sha256(b"a/kernel").hexdigest()[:8], 16)
+    with jax.default_prng_impl("rbg"):
+        value = laws.initial_values({"a/kernel": Spec((2, 2), Init("uniform", 1.0), "matrix")}, 0)["a/kernel"]
+    np.testing.assert_allclose(
+        value, [[0.1906452178955078, -0.3976418972015381], [-0.026317834854125977, -0.8341667652130127]], rtol=1e-6
+    )
+
+
+def test_whole_model_compiled_equals_eager(tables):
+    """The real decoder: `init` under jit, seed traced."""
+    model = decoder(catalogue.get("deepnorm"), architecture(activation="swiglu"))
+    compiled = jax.jit(model.init)(jnp.uint32(1))
+    assert set(compiled) == set(model.specs)
+    for path, value in tables["deepnorm"][2].items():
+        np.testing.assert_array_equal(compiled[path], value, err_msg=path)
+    assert compiled["embedding/tokens"].shape == (VOCAB, architecture().width)

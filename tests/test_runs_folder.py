@@ -1,0 +1,227 @@
+"""The run's folder: what it refuses, how it is claimed, what survives a torn line, a failure and a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from training import TEXT, assert_equal_runs, config, corpus, flags, lines, signals_restored
+
+from addnorm_exp import cli
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.folder import Busy, RunFolder, write_json
+from addnorm_exp.train.loop import run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return corpus(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("finished")
+    run(config(), data, RunFolder(folder))
+    return folder
+
+
+SUMMARY = (
+    "format id scheme status reason step steps heartbeat started finished val test train_loss_final uniform diverged parameters "
+    "flops_per_token tokens step_time_s compile_time_s train_time_s peak_memory_bytes versions device git data_sha256 confounds"
+).split()
+
+
+@pytest.mark.core
+def test_a_summary_is_complete(finished, data):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert set(SUMMARY) <= summary.keys()
+    written = json.loads((finished / "config.json").read_text())
+    assert summary["id"] == written["id"]
+    assert (summary["status"], summary["step"], summary["steps"], summary["reason"]) == ("done", 12, 12, None)
+    assert summary["tokens"] == 12 * 8 * 16
+    assert summary["uniform"] == pytest.approx({"loss": 5.545177, "bpb": 8.0})
+    assert summary["data_sha256"] == data.sha256 == written["data"]["sha256"]
+    assert written["data"]["train_tokens"] + written["data"]["val_tokens"] + written["data"]["test_tokens"] == len(TEXT)
+    assert summary["confounds"].keys() == {"norm", "final_norm", "eps", "affine", "init", "warmup", "dtype", "evidence"}
+    assert summary["started"] < summary["finished"]
+    assert summary["versions"].keys() >= {"python", "jax", "flax", "optax"}
+    assert summary["device"]["count"] >= 1
+    assert summary["val"]["final"]["step"] == 12
+    assert summary["test"].keys() == {"final", "best"}
+
+
+@pytest.mark.core
+def test_compilation_is_no_part_of_training_time(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["compile_time_s"] > 1.0
+    assert summary["train_time_s"] < 0.5 * summary["compile_time_s"]
+    assert summary["step_time_s"] < 0.1
+
+
+@pytest.mark.core
+def test_a_finished_run_is_not_run_again(finished, data):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != "lock"}
+    summary = run(config(), data, RunFolder(finished), watch=lambda event: pytest.fail(f"trained: {event}"))
+    assert summary["status"] == "done"
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"optim__lr": 3e-3}, "optim.lr=0.01 where this one has 0.003"),
+        ({"scheme": "post_ln", "optim__lr": 3e-3}, "scheme='pre_ln' where this one has 'post_ln'"),
+        ({"eval__every": 5}, "eval.every=3 where this one has 5"),
+        ({"norm__eps": 1e-3}, "norm.eps=None where this one has 0.001"),
+    ],
+)
+def test_a_folder_that_holds_another_run(changes, named, finished, data):
+    before = (finished / "summary.json").read_bytes()
+    with pytest.raises(UserError, match="holds another run") as caught:
+        run(config(**changes), data, RunFolder(finished))
+    assert named in str(caught.value)
+    assert "choose another folder" in str(caught.value)
+    assert (finished / "summary.json").read_bytes() == before
+
+
+def test_a_file_that_was_moved_is_not_the_difference(finished, data, tmp_path):
+    """The path is no part of a run's identity, so it is not what is named."""
+    moved = tmp_path / "elsewhere"
+    moved.write_bytes(TEXT)
+    assert run(config(data__path=str(moved)), data, RunFolder(tmp_path / "run"))["status"] == "done"
+    with pytest.raises(UserError, match=r"with eval\.every=3 where this one has 5"):
+        run(config(data__path="another", eval__every=5), data, RunFolder(tmp_path / "run"))
+
+
+@pytest.mark.core
+def test_other_data_other_semantics_and_a_foreign_folder(finished, data, tmp_path):
+    other = corpus(tmp_path, TEXT[::-1])
+    with pytest.raises(UserError, match=r"holds another run, on other data \(text\)"):
+        run(config(), other, RunFolder(finished))
+    folder = RunFolder(tmp_path / "old")
+    folder.path.mkdir()
+    folder.write_config({**RunFolder(finished).config(), "semantics": 0})
+    with pytest.raises(UserError, match="made under semantics 0"):
+        run(config(), data, folder)
+    folder.write_config({**RunFolder(finished).config(), "id": "pre_ln-000000000000"})
+    with pytest.raises(UserError, match="the scheme's record has changed since"):
+        run(config(), data, folder)
+    (folder.path / "config.json").unlink()
+    (folder.path / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"has metrics\.jsonl but no readable config\.json"):
+        run(config(), data, folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"seq_len": 1000}, "is too short for seq_len=1000"), ({"eval__sequences": 400}, "holds at most 58 windows")],
+)
+def test_what_cannot_be_trained_leaves_no_folder(changes, told, data, tmp_path):
+    """A folder would hold the person to the mistake: the mended command is another run."""
+    with pytest.raises(UserError, match=told):
+        run(config(**changes), data, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.core
+def test_a_folder_that_another_process_holds(data, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "text").write_bytes(TEXT)
+    code = f"import fcntl, sys; f = open({str(folder / 'lock')!r}, 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with pytest.raises(Busy):
+            run(config(), data, RunFolder(folder))
+        with signals_restored():
+            words = ["train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={folder}"]
+            assert cli.main(words) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith(f"error: {folder}: another process is training this run")
+        holder.kill()
+    assert run(config(), data, RunFolder(folder))["status"] == "done", "a killed holder holds nothing"
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("torn", ['{"step": 7, "split": "tra', '{"step": 7, "split": "train", "loss"', "\x00\x00\x00", "7"])
+def test_a_torn_last_line_is_dropped(torn, tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.append([{"step": step, "split": "train", "loss": 1.0} for step in range(1, 7)])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(torn)
+    folder.rewind(5)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+    folder.append([{"step": 6, "split": "train", "loss": float("nan")}])
+    assert lines(tmp_path)[-1]["loss"] is None
+
+
+@pytest.mark.core
+def test_json_is_strict_and_replaced_whole(tmp_path):
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": float("nan"), "b": [float("inf"), {"c": -float("inf")}], "d": 1.5})
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"a": None, "b": [None, {"c": None}], "d": 1.5}
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text())["d"] == 1.5
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_failure_is_recorded_and_tried_again(data, tmp_path, monkeypatch, finished):
+    from addnorm_exp.train.recorder import Recorder
+
+    def broken(*_):
+        raise RuntimeError("the\ncable was pulled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "attention", broken)
+        asked = config(execution__attention_every=6)
+        with pytest.raises(RuntimeError, match="cable"):
+            run(asked, data, RunFolder(tmp_path))
+    summary = RunFolder(tmp_path).summary()
+    assert (summary["status"], summary["reason"]) == ("failed", "RuntimeError: the cable was pulled")
+    assert "Traceback" in (tmp_path / "failure.log").read_text()
+    run(config(), data, RunFolder(tmp_path))
+    assert_equal_runs(finished, tmp_path)
+
+
+# --- a full disk
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 2 MiB, for root on Linux."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a small file system cannot be mounted here (root on Linux can): {made.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root can mount a small disk")
+@pytest.mark.parametrize("free", [0, 8, 60, 300, 600], ids=lambda kib: f"{kib}KiB")
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(free, disk, finished, data, tmp_path, capfd):
+    ballast, folder, text = disk / "ballast", disk / "run", tmp_path / "text"
+    text.write_bytes(TEXT)
+    ballast.write_bytes(bytes((2048 - free) * 1024))
+    words = ["train", *flags(), f"--config.data.path={text}", f"--workdir={folder}"]
+    with signals_restored():
+        assert cli.main(words) == 2
+    err = capfd.readouterr().err
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert "no space left" in line.lower()
+    assert "free some space" in line
+    for path in folder.glob("*.json"):
+        json.loads(path.read_text())
+    ballast.unlink()
+    with signals_restored():
+        assert cli.main(words) == 0
+    assert_equal_runs(finished, folder)
+    assert not [path for path in folder.rglob(".*")]
+

@@ -1,0 +1,176 @@
+"""Records that cannot be right are refused, with a message that says which and the remedy; those that can are carried out as written."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bridge import nested, random_parameters
+from flax import nnx
+from reference.norms import layer_norm, rms_norm
+from spikes import b2t
+
+from addnorm_exp.nn.functional import Functional
+from addnorm_exp.residual import (
+    At,
+    BlockConnections,
+    Chain,
+    Context,
+    Depths,
+    Learned,
+    NormEnds,
+    Rule,
+    SchemeError,
+    Site,
+    Sum,
+    catalogue,
+    norms,
+    sites,
+)
+
+PLACES = sites("decoder", Depths(decoder=4))
+PRE, POST, DEEP, NONE = (catalogue.get(name) for name in ("pre_ln", "post_ln", "deepnorm", "no_norm"))
+
+
+def with_rule(rule, scheme=PRE, **changes):
+    """A scheme that puts one rule at every site."""
+    return replace(scheme, block=lambda site, norm: tuple(At(kind, rule) for kind in site.sublayers), **changes)
+
+
+def with_plan(*plan):
+    return replace(PRE, block=lambda site, norm: plan)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_catalogue_passes(name):
+    scheme = catalogue.get(name)
+    for depths in (Depths(decoder=1), Depths(decoder=5), Depths(encoder=6, decoder=3)):
+        for stack in ("encoder", "decoder"):
+            scheme.check(sites(stack, depths))
+    assert scheme.title
+    assert scheme.equation
+    assert scheme.citation
+    assert scheme.traps
+    assert scheme.year > 2010
+
+
+REFUSED = {
+    "alpha without beta": (replace(DEEP, init=NONE.init), "skip coefficient 1.682 .*without the init multipliers"),
+    "no norm but norm-dependent init": (replace(DEEP, norm=norms.NONE), "needs a norm"),
+    "post norm and final norm": (replace(POST, ends=PRE.ends), "two norms at one place.*post norm of.*final norm"),
+    "post norm and stream norm": (with_rule(Rule(stream=norms.RMS, post=norms.LAYER), POST), "two norms.*stream norm"),
+    "opening norm and stream norm": (
+        with_rule(Rule(stream=norms.RMS), ends=lambda norm: NormEnds(opening=norm)),
+        "two norms at one place, the opening norm",
+    ),
+    "a sublayer left out": (with_plan(At("attention", Rule())), r"runs \['attention'\] in decoder.0"),
+    "a sublayer run twice": (
+        with_plan(At(Sum(("attention", "feed_forward")), Rule()), At("attention", Rule())),
+        "which holds",
+    ),
+    "an unknown sublayer": (with_plan(At("attention", Rule()), At("feedforward", Rule())), "feedforward"),
+    "two sites of one name": (
+        with_plan(At(Chain((At("attention", Rule()),)), Rule()), At(Chain((At("feed_forward", Rule()),)), Rule())),
+        "two sites.*block",
+    ),
+    "hearsay": (replace(PRE, evidence="hearsay"), "evidence 'hearsay' is none of paper, code"),
+}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    scheme, message = REFUSED[case]
+    with pytest.raises(SchemeError, match=message) as caught:
+        scheme.check(PLACES)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.core
+def test_accepted_where_it_is_meant():
+    replace(DEEP, init=NONE.init, plain_init=True).check(PLACES)
+    replace(POST, ends=PRE.ends).with_norm(kind="none").check(PLACES)
+    with_rule(Rule(pre=norms.LAYER, post=norms.LAYER), POST).check(PLACES)
+    b2t.scheme.check(PLACES)
+
+
+@pytest.mark.core
+def test_norm_axes_that_do_not_go_together():
+    for scheme, axes, message in (
+        (NONE, {"eps": 1e-3}, "has no norm, so norm.eps has no meaning"),
+        (DEEP, {"kind": "none"}, "needs a norm.*use scheme 'no_norm'"),
+        (PRE, {"kind": "none", "eps": 1e-3}, "norm.kind is 'none', so norm.*has no meaning"),
+    ):
+        with pytest.raises(SchemeError, match=message):
+            scheme.with_norm(**axes)
+    assert PRE.with_norm(kind=None, eps=None) is PRE
+    assert PRE.with_norm(kind="rms").norm == norms.RMS
+    assert PRE.with_norm(kind="none").final_norm is False
+    assert [catalogue.get(name).final_norm for name in ("pre_ln", "sandwich_ln", "post_ln", "deepnorm", "rezero")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_unknown_name_has_the_nearest():
+    with pytest.raises(SchemeError, match="unknown scheme 'preln'; did you mean pre_ln"):
+        catalogue.get("preln")
+    with pytest.raises(SchemeError, match="the catalogue has post_ln, pre_ln"):
+        catalogue.get("zzz")
+
+
+@pytest.mark.core
+def test_digest_follows_what_computes_and_not_the_prose():
+    base = PRE.digest(PLACES)
+    assert replace(PRE, title="x", equation="x", citation="x", traps=(), year=1999).digest(PLACES) == base
+    changed = [
+        PRE.with_norm(eps=1e-4),
+        PRE.with_norm(kind="rms"),
+        replace(PRE, law="normal"),
+        replace(PRE, ends=POST.ends),
+        replace(PRE, init=DEEP.init),
+        replace(PRE, options=lambda site: {"head_norm": norms.RMS}),
+        with_rule(Rule(pre=norms.LAYER, scale=0.5)),
+    ]
+    digests = [scheme.digest(PLACES) for scheme in changed]
+    assert len({base, *digests}) == 1 + len(changed)
+    assert DEEP.digest(PLACES) != DEEP.digest(sites("decoder", Depths(decoder=5)))
+
+
+# --- the rule itself, with all its places at once ---
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("skip", [0.0, 0.7, Learned(0.8), Learned(0.0), Learned(0.8, "vector")], ids=str)
+@pytest.mark.parametrize("scale", [1.0, 1.3, Learned(0.5, "vector"), Learned(0.5, shared="s")], ids=str)
+def test_rule(skip, scale):
+    """`s = N_stream(x)`, `b = N_branch(F(pre_scale N_pre(s)))`, `x ← N_post(skip s + scale b)`, in float64."""
+    width = 6
+    rule = Rule(norms.RMS, norms.LAYER, norms.RMS, norms.LAYER, pre_scale=0.4, skip=skip, scale=scale)
+    site = Site(sublayers=("attention",), depths=Depths(decoder=1))
+    model = Functional(lambda rngs: BlockConnections((At("attention", rule),), site, width, rngs=rngs))
+    parameters = random_parameters(model.specs)
+    own = nested(parameters)["nodes"]["attention"]["connection"]
+    x = np.random.default_rng(0).normal(size=(4, width))
+    bodies = {"attention": lambda h, memo, context: (jnp.sin(h), memo, {})}
+    y, _, _ = jax.jit(lambda p, x: model.bind(p)(x, {}, Context(), bodies))(parameters, jnp.asarray(x, jnp.float32))
+    s = rms_norm(x, own["stream"])
+    b = rms_norm(np.sin(0.4 * layer_norm(s, own["pre"])), own["branch"])
+    skips, scales = own.get("skip", skip), own.get("scale", scale)
+    np.testing.assert_allclose(y, layer_norm(skips * s + scales * b, own["post"]), rtol=1e-4, atol=1e-5)
+    learned = {path.split("/")[-1] for path, spec in model.specs.items() if spec.group == "coefficient"}
+    assert learned == {name for name, value in (("skip", skip), ("scale", scale)) if isinstance(value, Learned)}
+
+
+@pytest.mark.core
+def test_shared_coefficient_is_one_parameter_a_block():
+    plan = tuple(At(kind, Rule(scale=Learned(0.0, shared="a"))) for kind in ("attention", "feed_forward"))
+    block = BlockConnections(plan, Site(depths=Depths(decoder=1)), 4, rngs=nnx.Rngs(0))
+    one, two = (block.nodes[kind].connection.scale for kind in ("attention", "feed_forward"))
+    assert one is two
+    assert len(jax.tree.leaves(nnx.state(block, nnx.Param))) == 1

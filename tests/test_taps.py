@@ -1,0 +1,170 @@
+"""The tap against plain autodiff: the forward pass is rewritten so that each probe is a zero added to the stream, and its gradient is
+the stream's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bridge import DEPTH, B, architecture, classifier, decoder, distance, random_parameters, tokens
+from spikes import altup, attention_residuals
+from training import config as tiny
+
+from addnorm_exp.nn.functional import Functional
+from addnorm_exp.nn.stack import Block
+from addnorm_exp.residual import Context, Depths, catalogue, plan, rms, sites, tap
+from addnorm_exp.tasks import make_task
+from addnorm_exp.train.hypers import hypers
+from addnorm_exp.train.step import initial_state, make_step
+
+CONTEXT = Context(batch=B, diagnostics=True)
+SCHEMES = {name: catalogue.get(name) for name in ("pre_ln", "post_ln", "deepnorm", "rezero")} | {
+    "altup": altup.scheme,
+    "attention_residuals": attention_residuals.scheme,
+}
+
+
+def loss_of(model, numbers=None, dtype=jnp.float32, context=CONTEXT):
+    numbers = tokens() if numbers is None else numbers
+
+    def loss(parameters, probes):
+        logits, stats = model.bind(parameters)(numbers, context, probes, dtype)
+        return jnp.mean(jnp.square(jnp.sin(logits))), stats
+
+    return loss
+
+
+def by_autodiff(monkeypatch, model, parameters, dtype=jnp.float32, numbers=None):
+    """Squared norm of the gradient of the stream at every site, float64 (sites,)."""
+    numbers = tokens() if numbers is None else numbers
+    with monkeypatch.context() as patched:
+        patched.setattr(plan, "tap", lambda x, probe: x + probe.astype(x.dtype))
+        zeros = jnp.zeros((len(model.module.labels), numbers.size, architecture().width), dtype)
+        grads, _ = jax.grad(loss_of(model, numbers, dtype), argnums=1, has_aux=True)(parameters, zeros)
+    return np.sum(np.asarray(grads, np.float64) ** 2, axis=(1, 2))
+
+
+@pytest.mark.core
+def test_one_tap():
+    """The identity forward and backward, and the square of the cotangent for the probe's gradient."""
+    x, weight = (jnp.asarray(np.random.default_rng(n).normal(size=(4, 5)), jnp.float32) for n in (0, 1))
+    y, pull = jax.vjp(tap, x, jnp.float32(7.0))
+    np.testing.assert_array_equal(y, x)
+    grad, probe = pull(weight)
+    np.testing.assert_array_equal(grad, weight)
+    assert probe == pytest.approx(float(np.sum(np.asarray(weight, np.float64) ** 2)), rel=1e-6)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", SCHEMES)
+def test_equals_autodiff(name, monkeypatch):
+    """Under AltUp and attention residuals the state is not the stream, and what the body reads is tapped."""
+    model = decoder(SCHEMES[name])
+    parameters = random_parameters(model.specs)
+    taps, _ = jax.grad(loss_of(model), argnums=1, has_aux=True)(parameters, jnp.ones(len(model.module.labels)))
+    expected = by_autodiff(monkeypatch, model, parameters)
+    assert np.all(expected > 0)
+    np.testing.assert_allclose(taps, expected, rtol=1e-4)
+    # That the tap stands where it says: of one stream the first is x0; in AltUp's block, what the block reads is what attention reads.
+    if name == "altup":
+        np.testing.assert_allclose(taps[0::3], taps[1::3], rtol=1e-6)
+    elif name != "attention_residuals":
+        bound = model.bind(parameters)
+        x0 = bound.embedding(tokens(), CONTEXT, jnp.float32)
+
+        def rest(x):
+            return jnp.mean(jnp.square(jnp.sin(bound.decoder(x, Context(batch=B))[0] @ bound.head.kernel[...])))
+
+        assert float(taps[0]) == pytest.approx(float(jnp.sum(jnp.square(jax.grad(rest)(x0)))), rel=1e-4)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["pre_ln", "deepnorm", "altup"])
+def test_under_scan_vmap_and_remat(name, monkeypatch):
+    """All three at once, in the two orders that training meets: lanes of scanned layers, and a rematerialised loss."""
+    model, scanned = decoder(SCHEMES[name]), decoder(SCHEMES[name], architecture(scan_layers="on"))
+    lanes = [random_parameters(model.specs, seed) for seed in (0, 1)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
+    probes = jnp.zeros(len(model.module.labels))
+    remat = jax.checkpoint(lambda parameters, probes: loss_of(scanned)(parameters, probes)[0])
+    taps = jax.jit(jax.vmap(jax.grad(remat, argnums=1), in_axes=(0, None)))(stacked, probes)
+    for lane, parameters in enumerate(lanes):
+        np.testing.assert_allclose(taps[lane], by_autodiff(monkeypatch, model, parameters), rtol=1e-4)
+
+
+@pytest.mark.core
+def test_rematerialised_block():
+    """`jax.checkpoint` around each block, as a user would put it to save memory."""
+    places = sites("decoder", Depths(decoder=2))
+    blocks = [
+        Functional(lambda rngs, site=site: Block(SCHEMES["post_ln"], site, architecture(), causal=True, rngs=rngs))
+        for site in places
+    ]
+    parameters = [random_parameters(block.specs, seed) for seed, block in enumerate(blocks)]
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, architecture().width)), jnp.float32)
+
+    def loss(probes, wrap):
+        state = x
+        for block, values, probe in zip(blocks, parameters, probes, strict=True):
+            state = wrap(lambda state, probe, b=block, v=values: b.bind(v)(state, {}, CONTEXT, probe)[0])(state, probe)
+        return jnp.sum(jnp.sin(state) ** 2)
+
+    plain, remat = (jax.grad(loss)(jnp.zeros((2, 2)), wrap) for wrap in (lambda f: f, jax.checkpoint))
+    assert np.all(np.asarray(plain) > 0)
+    np.testing.assert_allclose(remat, plain, rtol=1e-5)
+
+
+def test_bfloat16(monkeypatch):
+    """The cotangent has 8 bits, the sum of its squares float32's."""
+    model = decoder(SCHEMES["pre_ln"])
+    parameters = random_parameters(model.specs)
+    probes = jnp.zeros(2 * DEPTH)
+    taps, stats = jax.grad(loss_of(model, dtype=jnp.bfloat16), argnums=1, has_aux=True)(parameters, probes)
+    assert taps.dtype == jnp.float32
+    assert all(value.dtype == jnp.float32 for value in stats.values())
+    np.testing.assert_allclose(taps, by_autodiff(monkeypatch, model, parameters, jnp.bfloat16), rtol=0.02)
+    cotangent = jnp.full((1000, 7), 0.1, jnp.bfloat16)
+    _, pull = jax.vjp(tap, jnp.zeros((1000, 7), jnp.bfloat16), jnp.float32(0.0))
+    assert pull(cotangent)[1] == pytest.approx(7000 * float(jnp.bfloat16(0.1)) ** 2, rel=1e-6)
+
+
+@pytest.mark.core
+def test_diagnostics_change_nothing_else():
+    """Loss and gradients of the parameters are the same numbers with taps and without."""
+    model = decoder(SCHEMES["pre_ln"])
+    parameters, probes = random_parameters(model.specs), jnp.zeros(2 * DEPTH)
+    with_taps = jax.value_and_grad(loss_of(model), has_aux=True)(parameters, probes)
+    without = jax.value_and_grad(loss_of(model, context=Context(batch=B)), has_aux=True)(parameters, probes)
+    assert with_taps[0][0] == without[0][0]
+    for path in parameters:
+        np.testing.assert_array_equal(with_taps[1][path], without[1][path], err_msg=path)
+
+
+@pytest.mark.core
+def test_statistics_are_those_of_the_stream_and_the_branch(monkeypatch):
+    """`branch_ratio`: what the sublayer leaves, dropout included and its norm not, over the stream that the site reads."""
+    model = classifier(catalogue.get("sandwich_ln"))
+    parameters, seen = random_parameters(model.specs), []
+    dropout = plan.dropout
+    monkeypatch.setattr(plan, "dropout", lambda x, context: seen.append(dropout(x, context)) or seen[-1])
+    monkeypatch.setattr(plan, "tap", lambda x, probe: seen.append(x) or x)
+    _, stats = model.bind(parameters)(tokens(), CONTEXT, jnp.zeros(2 * DEPTH))
+    streams, branches = seen[0::2], seen[1::2]
+    assert len(streams) == len(branches) == 2 * DEPTH
+    root = [float(np.sqrt(np.mean(np.asarray(x, np.float64) ** 2))) for x in streams]
+    np.testing.assert_allclose(stats["stream_rms"], root, rtol=1e-5)
+    ratio = [float(rms(branch)) / x for branch, x in zip(branches, root, strict=True)]
+    np.testing.assert_allclose(stats["branch_ratio"], ratio, rtol=1e-5)
+
+
+@pytest.mark.core
+def test_accumulation_adds_the_squares():
+    """In A micro-batches: the sum of their squares over A², which is the square of the whole batch's. Through the real step."""
+    results, data = {}, jnp.asarray(np.random.default_rng(0).integers(97, 123, size=4_000), jnp.uint8)
+    for parts in (1, 4):
+        config = tiny(optim__accumulate=parts, execution__diagnostics=True)
+        task = make_task(config)
+        state = initial_state(task, hypers(config))
+        _, results[parts] = jax.jit(make_step(config, task, lambda batch: batch))(state, hypers(config), data)
+    assert results[1]["grad_stream"].shape == (4,)
+    for name in ("grad_stream", "grad_weight", "loss"):
+        assert distance(results[4][name], results[1][name]) < 1e-4

@@ -1,0 +1,179 @@
+"""Checkpoints that were damaged, torn or thinned out: a run falls back, says so, and ends as if nothing had been."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from training import assert_equal_runs, config, corpus, interrupt, lines
+
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.train.checkpoint import Checkpoints, like
+from addnorm_exp.train.loop import run
+
+CONFIG = config(execution__keep_checkpoints=3, execution__checkpoint_every=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return corpus(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(CONFIG, data, RunFolder(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory, data):
+    """Stopped after step 9 of 12, with states 3, 6 and 9."""
+    folder = tmp_path_factory.mktemp("halfway")
+    assert interrupt(CONFIG, data, folder, chunks=5) == 9
+    assert states(folder) == ["00000003", "00000006", "00000009"]
+    return folder
+
+
+def states(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def arrays(checkpoint: Path) -> Path:
+    """The largest file of its arrays."""
+    return max((path for path in (checkpoint / "arrays").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+
+
+def flip_a_bit(checkpoint: Path) -> None:
+    path = arrays(checkpoint)
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 4
+    path.write_bytes(held)
+
+
+def truncate(checkpoint: Path) -> None:
+    path = arrays(checkpoint)
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def lose_a_file(checkpoint: Path) -> None:
+    arrays(checkpoint).unlink()
+
+
+def lose_the_manifest(checkpoint: Path) -> None:
+    (checkpoint / "manifest.json").unlink()
+
+
+def tear_the_manifest(checkpoint: Path) -> None:
+    path = checkpoint / "manifest.json"
+    path.write_text(path.read_text()[:40])
+
+
+def lose_the_meta(checkpoint: Path) -> None:
+    (checkpoint / "meta.json").unlink()
+
+
+DAMAGES = (flip_a_bit, truncate, lose_a_file, lose_the_manifest, tear_the_manifest, lose_the_meta)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_state_is_passed_over_for_the_one_before(damage, data, undisturbed, halfway, tmp_path, caplog):
+    folder = tmp_path / "run"
+    shutil.copytree(halfway, folder)
+    damage(folder / "checkpoints" / "00000009")
+    events = []
+    with caplog.at_level(logging.WARNING):
+        run(CONFIG, data, RunFolder(folder), watch=events.append)
+    assert events[0] == {"event": "start", "step": 6}
+    assert "00000009" in caplog.text
+    assert "falling back" in caplog.text
+    assert_equal_runs(undisturbed, folder)
+
+
+def test_with_no_sound_state_the_run_starts_anew(data, undisturbed, halfway, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(halfway, folder)
+    for name in states(folder):
+        flip_a_bit(folder / "checkpoints" / name)
+    events = []
+    run(CONFIG, data, RunFolder(folder), watch=events.append)
+    assert events[0] == {"event": "start", "step": 0}
+    assert_equal_runs(undisturbed, folder)
+
+
+def test_a_damaged_older_state_harms_nobody(data, undisturbed, halfway, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(halfway, folder)
+    lose_the_meta(folder / "checkpoints" / "00000006")
+    run(CONFIG, data, RunFolder(folder))
+    assert_equal_runs(undisturbed, folder)
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, shutil.rmtree], ids=["flipped", "missing"])
+def test_damaged_best_parameters_are_made_again(damage, data, undisturbed, halfway, tmp_path):
+    """They are part of what a state says: without them the final parameters would be tested in the place of the best ones."""
+    folder = tmp_path / "run"
+    shutil.copytree(halfway, folder)
+    (best,) = (folder / "checkpoints").glob("best-*")
+    damage(best)
+    run(CONFIG, data, RunFolder(folder))
+    assert_equal_runs(undisturbed, folder)
+
+
+def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(halfway, folder)
+    shutil.copytree(folder / "checkpoints" / "00000009" / "arrays", folder / "checkpoints" / ".00000012-abc" / "arrays")
+    (folder / "layers" / ".00000012.npz").write_bytes(b"half")
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"step": 10, "split": "train", "loss": 1.0}\n{"step": 11, "spl')
+    run(CONFIG, data, RunFolder(folder))
+    assert_equal_runs(undisturbed, folder)
+    assert not [path for path in folder.rglob(".*")]
+
+
+@pytest.mark.core
+def test_layers_beyond_the_state_are_dropped(data, undisturbed, halfway, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(halfway, folder)
+    shutil.copy(folder / "layers" / "00000008.npz", folder / "layers" / "00000010.npz")
+    run(CONFIG, data, RunFolder(folder))
+    assert_equal_runs(undisturbed, folder)
+
+
+def test_the_last_k_states_and_the_best_are_kept(data, undisturbed):
+    assert states(undisturbed) == ["00000006", "00000009", "00000012"]
+    validations = [line for line in lines(undisturbed) if line["split"] == "val"]
+    best = min(validations, key=lambda line: line["loss"])["step"]
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert summary["val"]["best"]["step"] == best
+    assert f"best-{best:08d}" in {path.name for path in (undisturbed / "checkpoints").iterdir()}
+
+
+def tree(value: float):
+    return {"a": jnp.full((3,), value), "b": {"c": jnp.int32(value)}}
+
+
+def test_keep_one_and_the_newest_comes_back(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    assert checkpoints.latest(like(tree(0.0))) is None
+    for step in (1, 2, 30):
+        checkpoints.save(step, tree(step), {"step": step})
+    assert states(tmp_path) == ["00000030"]
+    found, meta = checkpoints.latest(like(tree(0.0)))
+    assert meta == {"step": 30}
+    assert jax.tree.map(lambda x: x.tolist(), found) == {"a": [30.0] * 3, "b": {"c": 30}}
+
+
+def test_best_parameters_live_as_long_as_a_state_needs_them(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    for step, best in ((1, 1), (2, 1), (3, 3), (4, 3)):
+        if best == step:
+            checkpoints.save_best(step, tree(step))
+        checkpoints.save(step, tree(step), {"best": {"step": best}})
+        checkpoints.remove_best_but(checkpoints.needed_best())
+        assert checkpoints.best_steps() == {1: {1}, 2: {1}, 3: {1, 3}, 4: {3}}[step]

@@ -1,0 +1,122 @@
+"""For every scheme of the catalogue: resume to the last bit, and change detectors against numbers on file.
+
+`ADDNORM_UPDATE_GOLDEN=1 pytest tests/test_train_schemes.py` writes the files anew; look at the difference before you commit it.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from training import assert_equal_runs, config, corpus, interrupt, lines, losses
+
+from addnorm_exp.residual import catalogue
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.identity import SEMANTICS
+from addnorm_exp.tasks import make_task
+from addnorm_exp.train import program
+from addnorm_exp.train.loop import run
+
+GOLDEN = Path(__file__).parent / "golden"
+UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))
+SCHEMES = [pytest.param(name, marks=[pytest.mark.core] * (name in ("pre_ln", "deepnorm"))) for name in catalogue.names()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return corpus(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data):
+    """Scheme → the folder of its finished run."""
+    folders: dict[str, Path] = {}
+
+    def make(scheme: str) -> Path:
+        if scheme not in folders:
+            folders[scheme] = tmp_path_factory.mktemp(scheme)
+            run(config(scheme=scheme), data, RunFolder(folders[scheme]))
+        return folders[scheme]
+
+    return make
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_resume_is_bit_exact(scheme, undisturbed, data, tmp_path, monkeypatch):
+    """Stopped between two validations, after three chunks. The process forgets its programs for one scheme; real new processes are in
+    test_train_signals.py, and to compile each scheme twice would double the time of this file."""
+    before = undisturbed(scheme)
+    assert interrupt(config(scheme=scheme), data, tmp_path, chunks=3) == 6
+    if scheme == "pre_ln":
+        monkeypatch.setattr(program, "_PROGRAMS", {})
+        monkeypatch.setattr(program, "_TOKENS", {})
+    events = []
+    summary = run(config(scheme=scheme), data, RunFolder(tmp_path), watch=events.append)
+    assert events[0] == {"event": "start", "step": 6}
+    assert summary["status"] == "done"
+    assert_equal_runs(before, tmp_path)
+
+
+def described(scheme: str) -> dict:
+    """What the model is, without training it."""
+    model = make_task(config(scheme=scheme)).model
+    specs = {
+        path: [list(spec.shape), spec.group, spec.init.draw, round(spec.init.scale, 10), list(spec.init.hypers)]
+        for path, spec in model.specs.items()
+    }
+    return {"parameters": model.size, "specs": specs}
+
+
+def compare(name: str, found: dict, may_have_moved: str, same) -> None:
+    path = GOLDEN / name
+    if UPDATE:
+        GOLDEN.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    if not path.exists():
+        pytest.fail(f"{path} is missing: a new scheme? Write it by ADDNORM_UPDATE_GOLDEN=1 and commit it")
+    expected = json.loads(path.read_text())
+    if not same(found, expected):
+        pytest.fail(
+            f"{name}: found {json.dumps(found)[:1500]}\nexpected {json.dumps(expected)[:1500]}\n{may_have_moved}\n"
+            "If the change is meant: raise SEMANTICS (addnorm_exp/runs/identity.py) where runs made before no longer compare, then\n"
+            "ADDNORM_UPDATE_GOLDEN=1 pytest tests/test_train_schemes.py, and commit the files with the reason."
+        )
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("scheme", catalogue.names())
+def test_parameters_and_their_laws_are_as_on_file(scheme):
+    compare(
+        f"{scheme}.specs.json",
+        described(scheme),
+        "May have moved it: the scheme's record, the model's parts or their names, an init law (addnorm_exp/residual/init.py).",
+        lambda found, expected: found == expected,
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_first_losses_are_as_on_file(scheme, undisturbed):
+    compare(
+        f"{scheme}.losses.json",
+        {"semantics": SEMANTICS, "train": [float(f"{loss:.7g}") for loss in losses(undisturbed(scheme))[:5]]},
+        "May have moved them: the JAX version (its generators or kernels), an init law, the order of data (addnorm_exp/data/batches.py),\n"
+        "the optimiser or a schedule (addnorm_exp/train), or the forward pass itself.",
+        lambda found, expected: found["semantics"] == expected["semantics"]
+        and found["train"] == pytest.approx(expected["train"], rel=1e-4),
+    )
+
+
+@pytest.mark.core
+def test_every_golden_file_has_its_scheme():
+    assert {path.name.partition(".")[0] for path in GOLDEN.glob("*.json")} == set(catalogue.names())
+
+
+@pytest.mark.core
+def test_the_record_of_a_run_is_complete(undisturbed):
+    found = lines(undisturbed("pre_ln"))
+    assert [line["step"] for line in found if line["split"] == "train"] == list(range(1, 13))
+    assert [line["step"] for line in found if line["split"] == "val"] == [0, 3, 6, 9, 12]
+    assert [(line["step"], line["weights"]) for line in found if line["split"] == "test"] == [(12, "final"), (12, "best")]
+    for line in found:
+        expected = {"train": {"grad_norm", "lr"}, "val": set(), "test": {"weights"}}[line["split"]]
+        assert line.keys() == {"step", "split", "loss", "bpb"} | expected

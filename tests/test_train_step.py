@@ -1,0 +1,153 @@
+"""The optimiser step by itself, on a toy: AdamW against Optax, clipping, weight decay, divergence, chunks, lanes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+from training import config as tiny
+
+from addnorm_exp.train.hypers import hypers
+from addnorm_exp.train.step import CAUSES
+
+FINE, LOSS, GRADIENT, BOUND = range(4)
+
+
+def test_causes_are_in_the_order_that_the_step_counts_them():
+    assert CAUSES == ("", "non-finite loss", "non-finite gradient", "loss above the bound")
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("clip", "decay", "wanted"), [(0.0, 0.0, "neither"), (0.05, 0.0, "clip"), (0.05, 0.3, "both"), (1e6, 0.3, "decay")]
+)
+def test_adamw_clipping_and_decay_are_optax(clip, decay, wanted):
+    del wanted
+    said = {"optim__clip": clip, "optim__weight_decay": decay, "optim__schedule": "constant", "optim__beta2": 0.9}
+    numbers = hypers(tiny(**said, optim__eps=1e-3))
+    step, state = toy.program(**said), toy.start()
+    decayed = {"kernel": True, "table": True, "gain": False, "bias": False, "alpha": False}
+    reference = optax.chain(
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        optax.adamw(float(numbers["lr"]), b1=0.9, b2=0.9, eps=1e-3, weight_decay=decay, mask=decayed),
+    )
+    data = toy.rows(24)
+    theirs, memory = state.parameters, reference.init(state.parameters)
+    for number in range(6):
+        loss, grads = jax.value_and_grad(toy.toy_loss)(theirs, data[4 * number : 4 * number + 4])
+        state, metrics = step(state, numbers, data)
+        np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
+        np.testing.assert_allclose(metrics["grad_norm"], optax.global_norm(grads), rtol=1e-4)
+        updates, memory = reference.update(grads, memory, theirs)
+        theirs = optax.apply_updates(theirs, updates)
+        for name in theirs:
+            np.testing.assert_allclose(state.parameters[name], theirs[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    assert int(state.step) == 6
+
+
+@pytest.mark.core
+def test_weight_decay_is_decoupled_and_on_matrices_and_embeddings_alone():
+    plain = toy.program(optim__schedule="constant")
+    before, data = toy.start(), toy.rows(4)
+    common = {"optim__schedule": "constant", "optim__lr": 0.01}
+    without, _ = plain(before, hypers(tiny(**common, optim__weight_decay=0.0)), data)
+    with_it, _ = plain(before, hypers(tiny(**common, optim__weight_decay=0.5)), data)
+    for name, group in toy.GROUPS.items():
+        lost = without.parameters[name] - with_it.parameters[name]
+        share = 0.01 * 0.5 if group in ("matrix", "embedding") else 0.0
+        np.testing.assert_allclose(lost, share * before.parameters[name], atol=2e-7, err_msg=name)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_is_one_big_batch_up_to_rounding(parts):
+    data, numbers = toy.rows(16), hypers(tiny())
+    one, whole = toy.program(8)(toy.start(), numbers, data)
+    two, split = toy.program(8, optim__accumulate=parts)(toy.start(), numbers, data)
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(split[name], whole[name], rtol=1e-5)
+    for name in one.parameters:
+        np.testing.assert_allclose(two.parameters[name], one.parameters[name], rtol=1e-4, atol=1e-6)
+
+
+def broken(at: int, value: float, steps: int = 8):
+    data = toy.rows(4 * steps)
+    data[4 * at, 2] = value
+    return data
+
+
+class Cliff(toy.Toy):
+    """A finite loss whose gradient is not: √|target - 5| where a target is 5."""
+
+    def loss(self, parameters, probes, batch, context):
+        loss, stats = super().loss(parameters, probes, batch, context)
+        edge = parameters["alpha"] * (batch[0, 2] - 5.0)
+        return loss + jnp.sqrt(jnp.abs(edge)), stats
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("value", "task", "cause"),
+    [(np.nan, toy.Toy(4), LOSS), (np.inf, toy.Toy(4), LOSS), (200.0, toy.Toy(4), BOUND), (5.0, Cliff(4), GRADIENT)],
+)
+def test_a_run_that_diverges_ends_at_the_bad_update(value, task, cause):
+    """The count, the cause and the value stay as the bad update left them, and no step is made after it. (The arrays mean nothing
+    then; what a diverged lane does to others is tested below, and that nothing is saved in test_train_divergence.py.)"""
+    data, numbers = broken(3, value), hypers(tiny(divergence__bound=1e30 if cause == GRADIENT else 1000.0))
+    ended, rows = toy.program(task=task, chunk=8)(toy.start(), numbers, data, np.int32(8))
+    assert (int(ended.step), int(ended.cause)) == (3, cause)
+    np.testing.assert_array_equal(ended.value, rows["grad_norm" if cause == GRADIENT else "loss"][3])
+    assert np.all(np.asarray(rows["loss"][4:]) == 0.0), "steps were made after the end"
+    assert np.isfinite(rows["loss"][3]) == (cause != LOSS)
+    assert np.all(np.isfinite(rows["loss"][:3]))
+
+
+def test_the_bound_is_a_number_times_the_uniform_loss():
+    data = toy.rows(4)
+    loss = float(toy.toy_loss(toy.start().parameters, data))
+    step = toy.program()
+    for factor, cause in ((1.01, FINE), (0.99, BOUND)):
+        numbers = {**hypers(tiny()), "bound": np.float32(loss * factor)}
+        assert int(step(toy.start(), numbers, data)[0].cause) == cause
+
+
+@pytest.mark.core
+def test_a_chunk_is_its_steps_and_a_remainder_needs_no_program():
+    data, numbers = toy.rows(40), hypers(tiny(steps=10))
+    step, chunk = toy.program(), toy.program(chunk=4)
+    state, expected = toy.start(), []
+    for _ in range(7):
+        state, metrics = step(state, numbers, data)
+        expected.append(float(metrics["loss"]))
+    ours, got = toy.start(), []
+    for count in (4, 3):
+        ours, rows = chunk(ours, numbers, data, np.int32(count))
+        got += [float(loss) for loss in rows["loss"][:count]]
+    assert chunk._cache_size() == 1
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    for name in state.parameters:
+        np.testing.assert_allclose(ours.parameters[name], state.parameters[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.core
+def test_lanes_of_a_vmapped_chunk_are_their_own_runs_and_a_diverged_one_disturbs_nobody():
+    data = toy.rows(40)
+    configs = [tiny(seed=0), tiny(seed=1, optim__lr=3e-2), tiny(seed=2, optim__warmup=4), tiny(seed=3, optim__clip=0.3)]
+    numbers = [hypers(each) for each in configs]
+    numbers[2]["bound"] = np.float32(1e-6)  # ends at once
+    stack = lambda *parts: jnp.stack(parts)  # noqa: E731
+    states = jax.tree.map(stack, *[toy.start(seed) for seed in range(4)])
+    config = tiny(batch_size=4, execution__diagnostics=False)
+    chunk = toy.make_chunk(toy.make_step(config, toy.Toy(4), lambda batch: batch), 8)
+    lanes, rows = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None)))(
+        states, jax.tree.map(stack, *numbers), data, np.int32(8)
+    )
+    alone = jax.jit(chunk)
+    for lane in range(4):
+        state, expected = alone(toy.start(lane), numbers[lane], data, np.int32(8))
+        assert int(lanes.step[lane]) == int(state.step) == (0 if lane == 2 else 8)
+        np.testing.assert_allclose(rows["loss"][lane], expected["loss"], rtol=1e-4, err_msg=f"lane {lane}")
+        for name in state.parameters:
+            np.testing.assert_allclose(lanes.parameters[name][lane], state.parameters[name], rtol=1e-3, atol=1e-5)
+    assert [int(cause) for cause in lanes.cause] == [FINE, FINE, BOUND, FINE]

@@ -1,0 +1,60 @@
+"""A task without a Transformer, for the tests of the step itself: four tensors, one of each group, a smooth loss, compiled at once.
+
+The corpus is float32 (rows, 3); batch t is rows t·B … t·B + B - 1, the last column the target. Rows with huge or absent numbers let a
+test choose the step at which something breaks.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from addnorm_exp.residual.init import Init, Spec
+from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
+from training import config as tiny
+
+GROUPS = {"kernel": "matrix", "table": "embedding", "gain": "gain", "bias": "bias", "alpha": "coefficient"}
+SHAPES = {"kernel": (2, 5), "table": (3, 5), "gain": (5,), "bias": (5,), "alpha": ()}
+
+
+class Model:
+    specs = {name: Spec(SHAPES[name], Init("normal", 0.5), group) for name, group in GROUPS.items()}
+
+    def init(self, seed, hypers):
+        g = np.random.default_rng(int(seed))
+        return {name: jnp.asarray(g.normal(size=shape), jnp.float32) for name, shape in SHAPES.items()}
+
+
+class Toy:
+    """Implements `tasks.task.Task`. One site, whose tap reports the squared gradient of the mean of the inputs."""
+
+    model, labels, uniform_loss, flops_per_token = Model(), ("toy",), 1.0, 1.0
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+
+    def batch(self, corpus, seed, step):
+        return jax.lax.dynamic_slice(corpus, (step * self.batch_size, 0), (self.batch_size, 3))
+
+    def loss(self, parameters, probes, batch, context):
+        return toy_loss(parameters, batch), {"stream_rms": jnp.mean(batch)[None], "branch_ratio": jnp.ones(1)}
+
+
+def toy_loss(p, batch):
+    hidden = jnp.tanh(batch[:, :2] @ p["kernel"]) * p["gain"] + p["bias"]
+    kind = (jnp.abs(batch[:, 0] * 7).astype(jnp.int32)) % 3
+    return jnp.mean((p["alpha"] * jnp.sum(hidden * p["table"][kind], axis=-1) - batch[:, 2]) ** 2)
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+
+
+def start(seed: int = 0) -> TrainState:
+    return initial_state(Toy(1), {"seed": seed})
+
+
+def program(batch_size: int = 4, chunk: int | None = None, task: Toy | None = None, **changes):
+    """The jitted step, or a chunk of that length, of the toy under a config."""
+    config = tiny(batch_size=batch_size, execution__diagnostics=False, **changes)
+    step = make_step(config, task or Toy(batch_size), lambda batch: batch)
+    return jax.jit(step if chunk is None else make_chunk(step, chunk))
