@@ -1,5 +1,6 @@
 """The run's folder: what it refuses, how it is claimed, what survives a torn line, a failure and a full disk."""
 
+import gc
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ from training import TEXT, assert_equal_runs, config, corpus, flags, lines, sign
 from addnorm_exp import cli
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import Busy, RunFolder, write_json
+from addnorm_exp.train import program
 from addnorm_exp.train.loop import run
+from addnorm_exp.train.recorder import Recorder
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +29,41 @@ def finished(tmp_path_factory, data):
     return folder
 
 
-SUMMARY = (
-    "format id scheme status reason step steps heartbeat started finished val test train_loss_final uniform diverged parameters "
-    "flops_per_token tokens step_time_s compile_time_s train_time_s peak_memory_bytes versions device git data_sha256 confounds"
-).split()
+SUMMARY = {
+    "format",
+    "id",
+    "scheme",
+    "status",
+    "reason",
+    "step",
+    "steps",
+    "heartbeat",
+    "started",
+    "finished",
+    "val",
+    "test",
+    "train_loss_final",
+    "uniform",
+    "diverged",
+    "parameters",
+    "flops_per_token",
+    "tokens",
+    "step_time_s",
+    "compile_time_s",
+    "train_time_s",
+    "peak_memory_bytes",
+    "versions",
+    "device",
+    "git",
+    "data_sha256",
+    "confounds",
+}
 
 
 @pytest.mark.core
 def test_a_summary_is_complete(finished, data):
     summary = json.loads((finished / "summary.json").read_text())
-    assert set(SUMMARY) <= summary.keys()
+    assert summary.keys() >= SUMMARY
     written = json.loads((finished / "config.json").read_text())
     assert summary["id"] == written["id"]
     assert (summary["status"], summary["step"], summary["steps"], summary["reason"]) == ("done", 12, 12, None)
@@ -52,10 +80,12 @@ def test_a_summary_is_complete(finished, data):
 
 
 @pytest.mark.core
-def test_compilation_is_no_part_of_training_time(finished):
-    summary = json.loads((finished / "summary.json").read_text())
-    assert summary["compile_time_s"] > 1.0
-    assert summary["train_time_s"] < 0.5 * summary["compile_time_s"]
+def test_compilation_is_no_part_of_training_time(data, tmp_path, monkeypatch):
+    """In a run of one chunk, where it would be all of it."""
+    monkeypatch.setattr(program, "_PROGRAMS", {})
+    summary = run(config(steps=4, execution__diagnostics=False), data, RunFolder(tmp_path))
+    assert summary["compile_time_s"] > 0.5
+    assert summary["train_time_s"] < 0.2 * summary["compile_time_s"]
     assert summary["step_time_s"] < 0.1
 
 
@@ -147,7 +177,9 @@ def test_a_folder_that_another_process_holds(data, tmp_path, capsys):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("torn", ['{"step": 7, "split": "tra', '{"step": 7, "split": "train", "loss"', "\x00\x00\x00", "7"])
+@pytest.mark.parametrize(
+    "torn", ['{"step": 7, "split": "tra', '{"step": 7, "split": "train", "loss"', "\x00\x00\x00", "7"]
+)
 def test_a_torn_last_line_is_dropped(torn, tmp_path):
     folder = RunFolder(tmp_path)
     folder.append([{"step": step, "split": "train", "loss": 1.0} for step in range(1, 7)])
@@ -171,8 +203,6 @@ def test_json_is_strict_and_replaced_whole(tmp_path):
 
 
 def test_a_failure_is_recorded_and_tried_again(data, tmp_path, monkeypatch, finished):
-    from addnorm_exp.train.recorder import Recorder
-
     def broken(*_):
         raise RuntimeError("the\ncable was pulled")
 
@@ -203,7 +233,12 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root can mount a small disk")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # coroutines that Orbax leaves when it fails
+@pytest.mark.skipif(
+    os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root can mount a small disk"
+)
 @pytest.mark.parametrize("free", [0, 8, 60, 300, 600], ids=lambda kib: f"{kib}KiB")
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(free, disk, finished, data, tmp_path, capfd):
     ballast, folder, text = disk / "ballast", disk / "run", tmp_path / "text"
@@ -212,6 +247,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(free, d
     words = ["train", *flags(), f"--config.data.path={text}", f"--workdir={folder}"]
     with signals_restored():
         assert cli.main(words) == 2
+    gc.collect()
     err = capfd.readouterr().err
     (line,) = err.splitlines()
     assert line.startswith("error: ")
@@ -223,5 +259,4 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(free, d
     with signals_restored():
         assert cli.main(words) == 0
     assert_equal_runs(finished, folder)
-    assert not [path for path in folder.rglob(".*")]
-
+    assert not list(folder.rglob(".*"))

@@ -12,6 +12,7 @@ from training import BASE, TEXT, assert_equal_runs, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.report.load import load_study
+from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
 from addnorm_exp.train import loop
 
@@ -37,7 +38,14 @@ PLAN = 4 + 4
 def write(folder: Path, source: str = STUDY, **changes) -> Path:
     """The study file `tiny.py` in a folder, on a file of text beside it."""
     (folder / "text").write_bytes(TEXT)
-    base = {**BASE, "steps": 6, "eval.every": 6, "execution.checkpoint_every": 0, "data.path": str(folder / "text"), **changes}
+    base = {
+        **BASE,
+        "steps": 6,
+        "eval.every": 6,
+        "execution.checkpoint_every": 0,
+        "data.path": str(folder / "text"),
+        **changes,
+    }
     path = folder / "tiny.py"
     path.write_text(source.replace("{base!r}", repr(base)))
     return path
@@ -55,7 +63,7 @@ def trained(monkeypatch):
 
     def train(config, corpus, folder, **more):
         before = folder.summary()
-        if before is None or before["status"] not in loop.FINISHED:
+        if before is None or before["status"] not in FINISHED:
             made.append(folder.path.name)
         return loop.run(config, corpus, folder, **more)
 
@@ -80,11 +88,18 @@ def copied(finished, tmp_path) -> Path:
 
 
 def table(out: str) -> str:
-    return out.partition("pictures:")[0]
+    """What was printed, without the times and the pictures' place."""
+    printed = out[out.index("### ") :].partition("pictures:")[0].splitlines()
+    columns = next(line for line in printed if "ms/step" in line).split("|")
+    timed = next(number for number, column in enumerate(columns) if "ms/step" in column)
+    rows = [line.split("|") for line in printed]
+    return "\n".join("|".join(row[:timed] + row[timed + 1 :]) if len(row) > timed else "|".join(row) for row in rows)
 
 
 def plan(path: Path) -> dict:
-    return json.loads((path.parent / "runs" / "tiny" / "study.json").read_text())
+    written = json.loads((path.parent / "runs" / "tiny" / "study.json").read_text())
+    assert Path(written.pop("file")).name == "tiny.py"
+    return written
 
 
 @pytest.mark.core
@@ -110,7 +125,11 @@ def test_the_winner_of_tuning_is_reported(finished):
     study = load_study(folder / "runs" / "tiny")
     assert study.name == "tiny"
     for scheme in ("pre_ln", "no_norm"):
-        tried = {run.flat["optim.lr"]: run.summary["val"]["final"]["loss"] for run in study.phases["tune"] if run.scheme == scheme}
+        tried = {
+            run.flat["optim.lr"]: run.summary["val"]["final"]["loss"]
+            for run in study.phases["tune"]
+            if run.scheme == scheme
+        }
         best = min(tried, key=tried.__getitem__)
         reported = [run for run in study.phases["report"] if run.scheme == scheme]
         assert [run.flat["optim.lr"] for run in reported] == [best, best]
@@ -174,14 +193,14 @@ def test_failed_runs_are_told_and_tried_again(finished, tmp_path, trained, capsy
     lost = phases["report"][3]["id"]
     shutil.rmtree(path.parent / "runs" / "tiny" / lost)
 
-    def broken(config, corpus, folder, **more):
+    def broken(*_):
         raise RuntimeError("the cable was pulled")
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "train", broken)
-        (path.parent / "runs" / "tiny" / lost).mkdir()
+        patch.setattr(loop, "_train", broken)
         assert sweep(path) == 1
-    out, err = capsys.readouterr()
+    trained.clear()
+    err = capsys.readouterr().err
     assert "the cable was pulled" in err
     assert "failed in report" in err
     assert "failure.log" in err
@@ -204,7 +223,7 @@ def test_max_runs_bounds_all_phases_together(finished, tmp_path, trained, capsys
     assert len(trained) == 6
     assert sweep(path) == 0
     assert len(trained) == PLAN
-    assert table(capsys.readouterr().out).endswith(table(finished[1]))
+    assert table("### " + capsys.readouterr().out.rpartition("### ")[2]) == table(finished[1])
 
 
 def test_filter_takes_a_part_and_keeps_the_plan(finished, tmp_path, trained, capsys):
@@ -262,18 +281,24 @@ def test_a_plain_sweep(tmp_path, trained):
 SWEEP = "def sweep():\n    "
 WRONG = {
     "yields nothing": (SWEEP + "return []", "sweep() yields no run"),
-    "the same run twice": (SWEEP + "return [{'seed': 1}, {'seed': 1}]", "run 2 of sweep() is the same as an earlier one"),
+    "the same run twice": (
+        SWEEP + "return [{'seed': 1}, {'seed': 1}]",
+        "run 2 of sweep() is the same as an earlier one",
+    ),
     "the same by another name": (SWEEP + "return [{}, {'seed': 0}]", "run 2 of sweep() is the same as an earlier one"),
     "raises": (SWEEP + "return [{'seed': 1 / 0}]", "division by zero"),
     "raises on import": ("import nowhere_at_all", "nowhere_at_all"),
     "does not parse": ("def sweep(:", "tiny.py"),
-    "a misspelt key": (SWEEP + "return [{'optim.lt': 1e-3}]", "did you mean 'optim.lr'?"),
+    "a misspelt key": (SWEEP + "return [{'optim.warmpu': 1}]", "did you mean 'optim.warmup'?"),
     "a wrong value": (SWEEP + "return [{'steps': 'many'}]", "expected a whole number"),
     "a number that is none": (SWEEP + "return [{'optim.lr': float('nan')}]", "expected a finite number"),
     "no mapping": (SWEEP + "return [3]", "yield dicts of overrides"),
     "an impossible combination": (SWEEP + "return [{'model.num_heads': 3}]", "does not divide"),
     "no function": ("SEED = 1", "defines none of them"),
-    "both kinds": ("def sweep(): ...\ndef tune(): ...\ndef report(best): ...", "defines tune() and report() and sweep()"),
+    "both kinds": (
+        "def sweep(): ...\ndef tune(): ...\ndef report(best): ...",
+        "defines tune() and report() and sweep()",
+    ),
     "no report": ("def tune(): ...", "defines tune()"),
     "an unknown setting": (SWEEP + "return [{}]\nBASES = {}", "BASES has no meaning"),
     "TUNED as text": ("TUNED = 'optim.lr'\ndef tune(): ...\ndef report(best): ...", "write a tuple of keys"),

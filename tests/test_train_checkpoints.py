@@ -118,8 +118,7 @@ def test_damaged_best_parameters_are_made_again(damage, data, undisturbed, halfw
     """They are part of what a state says: without them the final parameters would be tested in the place of the best ones."""
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)
-    (best,) = (folder / "checkpoints").glob("best-*")
-    damage(best)
+    damage(max((folder / "checkpoints").glob("best-*")))
     run(CONFIG, data, RunFolder(folder))
     assert_equal_runs(undisturbed, folder)
 
@@ -133,7 +132,7 @@ def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway,
         file.write('{"step": 10, "split": "train", "loss": 1.0}\n{"step": 11, "spl')
     run(CONFIG, data, RunFolder(folder))
     assert_equal_runs(undisturbed, folder)
-    assert not [path for path in folder.rglob(".*")]
+    assert not list(folder.rglob(".*"))
 
 
 @pytest.mark.core

@@ -55,7 +55,9 @@ def test_a_huge_learning_rate(bound, data, tmp_path):
 @pytest.mark.core
 def test_the_saved_state_is_the_one_before(data, tmp_path):
     """Checkpoints at every step: the newest is of the last sound update, and all its numbers are finite."""
-    asked = config(scheme="no_norm", optim__lr=1e18, optim__clip=0.0, divergence__bound=1e30, execution__checkpoint_every=1)
+    asked = config(
+        scheme="no_norm", optim__lr=1e18, optim__clip=0.0, divergence__bound=1e30, execution__checkpoint_every=1
+    )
     summary = run(asked, data, RunFolder(tmp_path))
     assert summary["status"] == "diverged"
     newest = max(path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())

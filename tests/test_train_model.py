@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import bridge
 import jax
@@ -14,7 +13,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training import ROOT, TEXT, assert_equal_runs, config, corpus, interrupt, layers, losses, parameters
+from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses, parameters
 
 from addnorm_exp.data.batches import fixed_windows
 from addnorm_exp.runs.folder import RunFolder
@@ -102,7 +101,7 @@ def test_scanned_layers_train_as_unrolled_ones(data, reference_rows):
 
 
 def test_diagnostics_only_watch(data, reference_rows):
-    state, metrics = rows(data, execution__diagnostics=False)
+    _, metrics = rows(data, execution__diagnostics=False)
     assert metrics.keys() == {"loss", "grad_norm", "lr"}
     for name in metrics:
         np.testing.assert_allclose(metrics[name], reference_rows[1][name], rtol=1e-5, err_msg=name)
@@ -262,10 +261,10 @@ def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     """20 evaluation windows in batches of 8 leave a remainder that no eight devices can share."""
     code = DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path))
     flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-    import os
-
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["device"]["count"] == 8

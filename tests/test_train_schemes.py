@@ -19,7 +19,9 @@ from addnorm_exp.train.loop import run
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))
-SCHEMES = [pytest.param(name, marks=[pytest.mark.core] * (name in ("pre_ln", "deepnorm"))) for name in catalogue.names()]
+SCHEMES = [
+    pytest.param(name, marks=[pytest.mark.core] * (name in ("pre_ln", "deepnorm"))) for name in catalogue.names()
+]
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +103,9 @@ def test_the_first_losses_are_as_on_file(scheme, undisturbed):
         {"semantics": SEMANTICS, "train": [float(f"{loss:.7g}") for loss in losses(undisturbed(scheme))[:5]]},
         "May have moved them: the JAX version (its generators or kernels), an init law, the order of data (addnorm_exp/data/batches.py),\n"
         "the optimiser or a schedule (addnorm_exp/train), or the forward pass itself.",
-        lambda found, expected: found["semantics"] == expected["semantics"]
-        and found["train"] == pytest.approx(expected["train"], rel=1e-4),
+        lambda found, expected: (
+            found["semantics"] == expected["semantics"] and found["train"] == pytest.approx(expected["train"], rel=1e-4)
+        ),
     )
 
 
@@ -116,7 +119,10 @@ def test_the_record_of_a_run_is_complete(undisturbed):
     found = lines(undisturbed("pre_ln"))
     assert [line["step"] for line in found if line["split"] == "train"] == list(range(1, 13))
     assert [line["step"] for line in found if line["split"] == "val"] == [0, 3, 6, 9, 12]
-    assert [(line["step"], line["weights"]) for line in found if line["split"] == "test"] == [(12, "final"), (12, "best")]
+    assert [(line["step"], line["weights"]) for line in found if line["split"] == "test"] == [
+        (12, "final"),
+        (12, "best"),
+    ]
     for line in found:
         expected = {"train": {"grad_norm", "lr"}, "val": set(), "test": {"weights"}}[line["split"]]
         assert line.keys() == {"step", "split", "loss", "bpb"} | expected

@@ -7,17 +7,18 @@ test choose the step at which something breaks.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from training import config as tiny
 
 from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
-from training import config as tiny
 
 GROUPS = {"kernel": "matrix", "table": "embedding", "gain": "gain", "bias": "bias", "alpha": "coefficient"}
 SHAPES = {"kernel": (2, 5), "table": (3, 5), "gain": (5,), "bias": (5,), "alpha": ()}
 
 
 class Model:
-    specs = {name: Spec(SHAPES[name], Init("normal", 0.5), group) for name, group in GROUPS.items()}
+    def __init__(self):
+        self.specs = {name: Spec(SHAPES[name], Init("normal", 0.5), group) for name, group in GROUPS.items()}
 
     def init(self, seed, hypers):
         g = np.random.default_rng(int(seed))

@@ -14,7 +14,7 @@ from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
-from addnorm_exp.train.loop import FINISHED, Stopped, check, fail
+from addnorm_exp.train.loop import Stopped, check, fail
 from addnorm_exp.train.loop import run as train
 
 # A disk that takes no more, or an interrupted person, concerns every run that follows.

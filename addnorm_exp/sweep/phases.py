@@ -13,7 +13,7 @@ from addnorm_exp.sweep.study import Planned, Study
 def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
     """Runs what is missing, phase after phase, and returns what became of it. The whole plan is checked before the first run.
 
-    The report phase starts when every tuning run has an outcome: a winner chosen among half of the candidates is none.
+    A group is reported when each of its tuning runs has an outcome: a winner chosen among half of the candidates is none.
     """
     if not study.phased:
         runs = study.sweep()
@@ -28,7 +28,10 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     outcomes = {"tune": launcher.launch("tune", tried)}
     if not outcomes["tune"].complete:
         return outcomes
-    best = study.select(tried, outcomes["tune"].summaries)
+    summaries = launcher.finished(tuning)
+    ended = {*summaries, *(run.id for run in outcomes["tune"].failed)}
+    waiting = {study.group(run) for run in tuning if run.id not in ended}  # on what the filter left out
+    best = study.select((run for run in tuning if study.group(run) not in waiting), summaries)
     if not best:
         return outcomes
     reporting = study.report(best, tuning)

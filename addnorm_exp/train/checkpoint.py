@@ -30,7 +30,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder, keep
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each file on standard error
+        logging.getLogger("absl").setLevel(
+            logging.CRITICAL
+        )  # Orbax tells of each file, and of each error that it also raises
 
     def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
         """Saves the state after `step` updates, then removes what is beyond `keep`. `tree`: arrays; `meta`: JSON."""

@@ -129,7 +129,9 @@ def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str
 
     ours, theirs = flat(science(config)), flat(there.get("science", {}))
     for key in ours:
-        if key != "data.path" and ours[key] != theirs.get(key):  # where the bytes lie is no difference; what they are comes below
+        if key != "data.path" and ours[key] != theirs.get(
+            key
+        ):  # where the bytes lie is no difference; what they are comes below
             return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
     if there.get("data", {}).get("sha256") != corpus.sha256:
         return f"on other data ({there.get('data', {}).get('name')})"

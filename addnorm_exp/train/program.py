@@ -101,7 +101,9 @@ class Program:
     def _shard(self, batch: Any) -> Any:
         split = NamedSharding(self.mesh, PartitionSpec("data"))
 
-        def part(x: jax.Array) -> jax.Array:  # the rest of the evaluation windows may not split; every device then does all of it
+        def part(
+            x: jax.Array,
+        ) -> jax.Array:  # the rest of the evaluation windows may not split; every device then does all of it
             return x if x.shape[0] % self.mesh.size else jax.lax.with_sharding_constraint(x, split)
 
         return batch if self.mesh.size == 1 else jax.tree.map(part, batch)
