@@ -1,6 +1,8 @@
 """The one exception for people: what is wrong, where, and the remedy, in one line."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 
 
@@ -13,3 +15,34 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"valid names: {', '.join(names)}"
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EROFS: "write elsewhere",
+    errno.EACCES: "change its permissions, or write elsewhere",
+    errno.EPERM: "change its permissions, or write elsewhere",
+    errno.ENOTDIR: "a part of this path is a file; write elsewhere",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EEXIST: "a file of that name is in the way; write elsewhere",
+    errno.EISDIR: "a folder of that name is in the way; write elsewhere",
+}
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """One line for an error of the disk that a person can mend (full, read-only, not permitted), else None.
+
+    Also where a library raised its own exception from one, or put a full disk into words.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _REMEDIES:
+            path = cause.filename2 or cause.filename
+            place = f"{path}" if path is not None else "writing a file or the output"
+            return f"{place}: {os.strerror(cause.errno).lower()}; {_REMEDIES[cause.errno]}"
+        cause = cause.__cause__
+    words = os.strerror(errno.ENOSPC)
+    if words.lower() in str(error).lower():
+        return f"{words.lower()}; {_REMEDIES[errno.ENOSPC]} ({str(error)[:200]})"
+    return None

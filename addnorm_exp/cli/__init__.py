@@ -10,26 +10,15 @@ command's own where it returns one.
 import ast
 import contextlib
 import difflib
-import errno
 import importlib
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, disk_trouble
 
 _ORDER = ("train", "sweep", "table", "plot")  # as one uses them; commands not named here follow by name
-
-_REMEDIES = {
-    errno.ENOSPC: "free some space, or write elsewhere",
-    errno.EDQUOT: "free some space, or write elsewhere",
-    errno.EROFS: "write elsewhere",
-    errno.EACCES: "change its permissions, or write elsewhere",
-    errno.EPERM: "change its permissions, or write elsewhere",
-    errno.ENOTDIR: "a part of this path is a file; write elsewhere",
-    errno.ENAMETOOLONG: "choose a shorter name",
-}
 
 
 def main(argv: list[str]) -> int:
@@ -85,24 +74,6 @@ def commands() -> dict[str, str]:
 def load_command(name: str) -> ModuleType:
     """The command's module, with the libraries that it needs."""
     return importlib.import_module(f"addnorm_exp.cli.{name}")
-
-
-def disk_trouble(error: BaseException) -> str | None:
-    """One line for an error of the disk that a person can mend (full, read-only, not permitted), else None.
-
-    Also where a library raised its own exception from one, or put a full disk into words.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _REMEDIES:
-            path = cause.filename2 or cause.filename
-            place = f"{path}" if path is not None else "writing a file or the output"
-            return f"{place}: {os.strerror(cause.errno).lower()}; {_REMEDIES[cause.errno]}"
-        cause = cause.__cause__
-    words = os.strerror(errno.ENOSPC)
-    if words.lower() in str(error).lower():
-        return f"{words.lower()}; {_REMEDIES[errno.ENOSPC]} ({str(error)[:200]})"
-    return None
 
 
 def _dispatch(argv: list[str]) -> int:

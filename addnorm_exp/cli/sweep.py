@@ -47,6 +47,7 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     from addnorm_exp.report.load import load_study
     from addnorm_exp.report.render import render
     from addnorm_exp.report.table import build
+    from addnorm_exp.runs.folder import RunFolder
 
     if stop():
         print(f"stopped; the same command goes on from here ({folder})", file=sys.stderr)
@@ -61,7 +62,11 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     code = 0
     for phase, outcome in outcomes.items():
         for planned in outcome.failed:
-            print(f"failed in {phase}: {planned.label}: see {folder / planned.id / 'failure.log'}", file=sys.stderr)
+            run_folder = RunFolder(folder / planned.id)
+            reason = (run_folder.summary() or {}).get("reason")
+            print(
+                f"failed in {phase}: {planned.label}: {reason} (see {run_folder.path / 'failure.log'})", file=sys.stderr
+            )
             code = 1
         if outcome.busy:
             print(

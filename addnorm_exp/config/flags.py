@@ -79,7 +79,7 @@ def parse(
         tree = load(parser.file)
         door.values(tree, parser.file)
         _apply(tree, parser.overrides)
-        checked = door.read(tree, given=parser.overrides)
+        checked = door.read(tree, parser.file, given=parser.overrides)
     return Arguments(values, tuple(words), checked, parser.file, parser.overrides)
 
 

@@ -18,7 +18,6 @@ from addnorm_exp.runs.folder import FINISHED, FORMAT, RunFolder, read_json, read
 from addnorm_exp.runs.layers import Layers
 
 
-
 @dataclass(frozen=True)
 class Run:
     """A run of a study. `flat` is the science config with dotted keys; `status` is done, diverged, failed, running or missing."""

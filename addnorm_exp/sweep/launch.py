@@ -1,6 +1,5 @@
 """Runs a plan on this machine, one run after another, so that runs of one shape share one compiled program."""
 
-import errno
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,16 +8,13 @@ from typing import Any
 
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data.corpus import Corpus, load
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
 from addnorm_exp.train.loop import Stopped, check, fail
 from addnorm_exp.train.loop import run as train
-
-# A disk that takes no more, or an interrupted person, concerns every run that follows.
-ENDS_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass
@@ -46,7 +42,7 @@ class Launcher:
     def finished(self, runs: Iterable[Planned]) -> dict[str, dict[str, Any]]:
         """Summaries of the finished ones."""
         found = ((run.id, RunFolder(self.folder / run.id).summary()) for run in runs)
-        return {name: summary for name, summary in found if summary and summary["status"] in FINISHED}
+        return {name: summary for name, summary in found if summary and summary.get("status") in FINISHED}
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
         """Runs are taken shape by shape, in the plan's order otherwise. Raises UserError where the corpus does not fit a run."""
@@ -83,7 +79,7 @@ class Launcher:
         except (UserError, KeyboardInterrupt):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in ENDS_ALL:
+            if disk_trouble(error):  # which concerns every run that follows
                 raise
             fail(folder, run.config, error)
             outcome.failed.append(run)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.sweep.estimate import COMPILE_SECONDS, Estimator
 from addnorm_exp.sweep.launch import Launcher, Outcome
 from addnorm_exp.sweep.record import write_plan
@@ -11,10 +12,7 @@ from addnorm_exp.sweep.study import Planned, Study
 
 
 def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
-    """Runs what is missing, phase after phase, and returns what became of it. The whole plan is checked before the first run.
-
-    A group is reported when each of its tuning runs has an outcome: a winner chosen among half of the candidates is none.
-    """
+    """Runs what is missing, phase after phase, and returns what became of it. The whole plan is checked before the first run."""
     if not study.phased:
         runs = study.sweep()
         _some(choose(runs, chosen), chosen)
@@ -22,59 +20,86 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
         return {"run": launcher.launch("run", choose(runs, chosen))}
     tuning = study.tune()
     study.report(study.stand_in(tuning), tuning)
-    tried = choose(tuning, {key: value for key, value in chosen.items() if key != "seed"})
+    tried = choose(tuning, _unseeded(chosen))
     _some(tried, chosen)
-    write_plan(folder, study, {"tune": tuning})
+    # Groups that were tuned before stay in the plan, whatever this call does about the others.
+    _plan_report(study, folder, tuning)
     outcomes = {"tune": launcher.launch("tune", tried)}
-    if not outcomes["tune"].complete:
-        return outcomes
-    summaries = launcher.finished(tuning)
-    ended = {*summaries, *(run.id for run in outcomes["tune"].failed)}
-    waiting = {study.group(run) for run in tuning if run.id not in ended}  # on what the filter left out
-    best = study.select((run for run in tuning if study.group(run) not in waiting), summaries)
-    if not best:
-        return outcomes
-    reporting = study.report(best, tuning)
-    write_plan(folder, study, {"tune": tuning, "report": reporting})
-    outcomes["report"] = launcher.launch("report", choose(reporting, _untuned(study, chosen)))
+    reporting = _plan_report(study, folder, tuning)
+    if outcomes["tune"].complete and reporting:
+        outcomes["report"] = launcher.launch("report", choose(reporting, _untuned(study, chosen)))
     return outcomes
 
 
+def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[Planned, ...]:
+    """Writes the plan with the report runs of every group that is tuned, and returns these."""
+    best = study.select(*_tuned(study, folder, tuning))
+    reporting = study.report(best, tuning) if best else ()
+    write_plan(folder, study, {"tune": tuning, "report": reporting} if reporting else {"tune": tuning})
+    return reporting
+
+
+def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[list[Planned], dict[str, dict]]:
+    """The tuning runs of groups in which every one has ended, and their summaries by id.
+
+    A winner chosen among half of the candidates is none, so a group waits for its last one. A failed run has ended.
+    """
+    summaries = {run.id: RunFolder(folder / run.id).summary() or {} for run in tuning}
+    going = {study.group(run) for run in tuning if summaries[run.id].get("status") not in (*FINISHED, "failed")}
+    return [run for run in tuning if study.group(run) not in going], summaries
+
+
 def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
-    """The plan with its cost, as text. The report phase is counted with each group's first candidate as its winner."""
+    """The plan with its cost, as text. A group that is not tuned yet is counted with its first candidate as the winner."""
     phases: dict[str, tuple[Planned, ...]] = {}
+    open_groups = 0
     if study.phased:
         tuning = study.tune()
-        reporting = study.report(study.stand_in(tuning), tuning)
-        phases["tune"] = choose(tuning, {key: value for key, value in chosen.items() if key != "seed"})
-        phases["report"] = choose(reporting, _untuned(study, chosen))
+        study.report(study.stand_in(tuning), tuning)
+        ready, known = _tuned(study, folder, tuning)
+        waiting = [run for run in tuning if run not in ready]
+        open_groups = len(study.stand_in(waiting))
+        phases["tune"] = choose(tuning, _unseeded(chosen))
+        phases["report"] = choose(
+            study.report([*study.select(ready, known), *study.stand_in(waiting)], tuning), _untuned(study, chosen)
+        )
     else:
         phases["run"] = choose(study.sweep(), chosen)
     _some(next(iter(phases.values())), chosen)
     estimator = Estimator(folder)
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
-    lines, seconds, flops = [], 0.0, 0.0
+    lines: list[str] = []
+    missing: list[Planned] = []
+    seconds = flops = 0.0
     for phase, runs in phases.items():
-        stands = " (with the first candidate of each group in the winner's place)" if phase == "report" else ""
-        lines.append(f"{phase}: {len(runs)} runs{stands}")
+        stands = f" ({open_groups} groups not tuned yet: their first candidate stands in)" if open_groups else ""
+        lines.append(f"{phase}: {len(runs)} runs{stands if phase == 'report' else ''}")
         wide = max((len(run.label) for run in runs), default=0)
         for run in runs:
             cost = estimator.cost(run)
             status = summaries.get(run.id, {}).get("status", "to do")
-            if status not in ("done", "diverged"):
+            if status not in FINISHED:
+                missing.append(run)
                 seconds, flops = seconds + cost.seconds, flops + cost.flops
             lines.append(
                 f"  {run.id}  {run.label:<{wide}}  {cost.parameters:>11,} parameters  {cost.flops:.2e} FLOPs"
                 f"  {_time(cost.seconds):>7}  {status}"
             )
-    shapes = estimator.shapes(everything)
-    total = seconds + COMPILE_SECONDS * shapes
+    if not missing:
+        return "\n".join([*lines, "nothing to do: every run has finished"]) + "\n"
+    shapes = estimator.shapes(missing)
     lines.append(
-        f"to do: {flops:.2e} FLOPs; about {_time(total)} on this machine, {shapes} compilations included (a rough estimate: by "
-        "finished runs of the same shape where there are any, else by a short matrix product)"
+        f"to do: {len(missing)} runs, {flops:.2e} FLOPs; about {_time(seconds + COMPILE_SECONDS * shapes)} on this machine, {shapes} "
+        "compilations included (a rough estimate: by finished runs of the same shape where there are any, else by a short matrix "
+        "product)"
     )
     return "\n".join(lines) + "\n"
+
+
+def _unseeded(chosen: Filter) -> Filter:
+    """The filter for the tuning phase: a seed that is asked for is one of the report's."""
+    return {key: value for key, value in chosen.items() if key != "seed"}
 
 
 def _untuned(study: Study, chosen: Filter) -> Filter:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from addnorm_exp.runs.folder import read_json, write_json
+from addnorm_exp.runs.folder import write_json
 from addnorm_exp.sweep.study import Planned, Study
 
 FORMAT = 1
@@ -28,12 +28,3 @@ def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned
             "group": list(study.axes(runs)),
         },
     )
-
-
-def former_report(folder: Path, tuning: Iterable[Planned]) -> list[dict] | None:
-    """The report phase of the plan that is there, if it follows from the same tuning runs."""
-    there = read_json(folder / "study.json") or {}
-    phases = there.get("phases", {})
-    if [entry["id"] for entry in phases.get("tune", [])] != [run.id for run in tuning]:
-        return None
-    return phases.get("report")

@@ -63,6 +63,7 @@ class Study:
 
     def tune(self) -> tuple[Planned, ...]:
         plan = self._plan("tune", lambda: self.module.tune())
+        self._check_baseline(plan)
         for key in self.tuned:
             if not any(key in run.overrides for run in plan):
                 raise UserError(
@@ -72,12 +73,16 @@ class Study:
 
     def report(self, best: list[Overrides], tuning: Iterable[Planned]) -> tuple[Planned, ...]:
         """The runs of report(best). Raises UserError where one repeats a tuning run's seed in its group."""
-        plan = self._plan("report", lambda: self.module.report(best))
-        seen: dict[Pairs, set[int]] = {}
-        for run in tuning:
-            seen.setdefault(self.group(run), set()).add(run.config.seed)
+        plan, tuning = self._plan("report", lambda: self.module.report(best)), tuple(tuning)
+        axes = self.axes(tuning)  # what tuning told apart; report() may set more
+
+        def group(run: Planned) -> tuple[Any, ...]:
+            flat = flatten(run.config)
+            return tuple(flat[key] for key in axes)
+
+        used = {(group(run), run.config.seed) for run in tuning}
         for run in plan:
-            if run.config.seed in seen.get(self.group(run), ()):
+            if (group(run), run.config.seed) in used:
                 raise UserError(
                     f"{self.path}: report() yields seed {run.config.seed} of {run.config.scheme}, which tuning has used; "
                     "a winner is chosen on its tuning seeds, so report it on others"
@@ -85,7 +90,9 @@ class Study:
         return plan
 
     def sweep(self) -> tuple[Planned, ...]:
-        return self._plan("sweep", lambda: self.module.sweep())
+        plan = self._plan("sweep", lambda: self.module.sweep())
+        self._check_baseline(plan)
+        return plan
 
     def axes(self, runs: Iterable[Planned]) -> tuple[str, ...]:
         """The keys that tell groups apart: what the runs set, without the tuned keys and the seed; the scheme first."""
@@ -93,10 +100,10 @@ class Study:
         return tuple(key for key in keys if key not in (*self.tuned, "seed"))
 
     def group(self, run: Planned) -> Pairs:
+        """All that makes a run what it is, but for the tuned keys and the seed."""
         flat = flatten(run.config)
-        return tuple(
-            (key, flat[key]) for key in sorted(flat) if key not in (*self.tuned, "seed") and key != "data.path"
-        )
+        apart = (*self.tuned, "seed", "data.path")
+        return tuple((key, flat[key]) for key in sorted(flat) if key not in apart and not key.startswith("execution."))
 
     def select(self, runs: Iterable[Planned], summaries: Mapping[str, Mapping[str, Any]]) -> list[Overrides]:
         """The argument of report(): each group's overrides with its winner's tuned values (report/select.py).
@@ -120,6 +127,14 @@ class Study:
         first = {self.group(run): run for run in reversed(tuple(runs))}
         return [{**self._own(run), **dict(self._tuned(run))} for run in reversed(first.values())]
 
+    def _check_baseline(self, plan: Iterable[Planned]) -> None:
+        """A row is named by its scheme, followed by other axes where they tell rows apart (report/groups.py)."""
+        schemes = {run.config.scheme for run in plan}
+        if self.baseline is not None and str(self.baseline).partition(",")[0] not in schemes:
+            raise UserError(
+                f"{self.path}: BASELINE = {self.baseline!r} is no row; {nearest(str(self.baseline), schemes)}"
+            )
+
     def _own(self, run: Planned) -> Overrides:
         return {key: value for key, value in run.overrides.items() if key not in (*self.tuned, "seed")}
 
@@ -129,7 +144,7 @@ class Study:
 
     def _plan(self, function: str, call) -> tuple[Planned, ...]:
         try:
-            yielded = list(call())
+            yielded = list(call() or ())
         except (Exception, SystemExit) as error:
             raise files.explain(error, str(self.path), f"{function}()") from error
         if not yielded:
@@ -145,7 +160,8 @@ class Study:
             config = override(self.base, overrides, where)
             if config.data not in sums:
                 sums[config.data] = checksum(config.data)
-            run = Planned(identify(config, sums[config.data]), config, dict(overrides))
+            flat = flatten(config)  # values as the door has read them: plain numbers, where the file may have numpy's
+            run = Planned(identify(config, sums[config.data]), config, {key: flat[key] for key in overrides})
             if run.id in plan:
                 raise UserError(f"{where} is the same as an earlier one ({run.label}); yield each once")
             plan[run.id] = run
@@ -163,9 +179,12 @@ def read_study(path: str) -> Study:
         if name.isupper() and not name.startswith("_") and name not in SETTINGS and name.rstrip("S") in SETTINGS:
             raise UserError(f"{path}: {name} has no meaning; {nearest(name, SETTINGS)}")
     tuned = getattr(module, "TUNED", ("optim.lr",)) if "tune" in functions else ()
-    if isinstance(tuned, str) or not all(isinstance(key, str) for key in tuned):
+    if not isinstance(tuned, tuple | list) or not all(isinstance(key, str) for key in tuned):
         raise UserError(f"{path}: TUNED is {tuned!r}; write a tuple of keys, e.g. TUNED = ('optim.lr',)")
-    config = read(load(_config_file(path, getattr(module, "CONFIG", "configs/lm.py"))), path)
+    spec = getattr(module, "CONFIG", "configs/lm.py")
+    if not isinstance(spec, str):
+        raise UserError(f"{path}: CONFIG is {spec!r}; write a config file's name, e.g. CONFIG = 'configs/lm.py'")
+    config = read(load(_config_file(path, spec)), path)
     common = getattr(module, "BASE", {})
     if not isinstance(common, Mapping):
         raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")

@@ -30,9 +30,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder, keep
-        logging.getLogger("absl").setLevel(
-            logging.CRITICAL
-        )  # Orbax tells of each file, and of each error that it also raises
+        for name in ("absl", "asyncio"):  # Orbax tells there of each file, and of each error that it also raises
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
         """Saves the state after `step` updates, then removes what is beyond `keep`. `tree`: arrays; `meta`: JSON."""

@@ -13,7 +13,7 @@ from addnorm_exp.config import science
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus, check_lengths
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs import facts
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.identity import SEMANTICS, run_id
@@ -54,14 +54,15 @@ def run(
     with folder.claimed():
         _enter(folder, config, corpus, study)
         done = folder.summary()
-        if done is not None and done["status"] in FINISHED:
+        if done is not None and done.get("status") in FINISHED:
             return done
         try:
             return _train(config, corpus, folder, watch, stop)
         except (UserError, Stopped, KeyboardInterrupt):
             raise
         except Exception as error:
-            fail(folder, config, error)
+            if not disk_trouble(error):  # the run is sound then, and there is no room to write of it
+                fail(folder, config, error)
             raise
 
 
@@ -129,9 +130,8 @@ def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str
 
     ours, theirs = flat(science(config)), flat(there.get("science", {}))
     for key in ours:
-        if key != "data.path" and ours[key] != theirs.get(
-            key
-        ):  # where the bytes lie is no difference; what they are comes below
+        # Where the bytes lie is no difference; what they are comes below.
+        if key != "data.path" and ours[key] != theirs.get(key):
             return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
     if there.get("data", {}).get("sha256") != corpus.sha256:
         return f"on other data ({there.get('data', {}).get('name')})"

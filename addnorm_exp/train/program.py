@@ -101,9 +101,8 @@ class Program:
     def _shard(self, batch: Any) -> Any:
         split = NamedSharding(self.mesh, PartitionSpec("data"))
 
-        def part(
-            x: jax.Array,
-        ) -> jax.Array:  # the rest of the evaluation windows may not split; every device then does all of it
+        def part(x: jax.Array) -> jax.Array:
+            # The rest of the evaluation windows may not split; every device then does all of it.
             return x if x.shape[0] % self.mesh.size else jax.lax.with_sharding_constraint(x, split)
 
         return batch if self.mesh.size == 1 else jax.tree.map(part, batch)
@@ -149,14 +148,14 @@ def check_devices(config: Config) -> None:
 
 _PROGRAMS: dict[Config, Program] = {}
 _TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
-_KEPT = 8  # a sweep goes through its shapes one after another; more would only hold memory
+_KEPT = 32  # more would only hold memory
 
 
 def program(config: Config) -> Program:
     """The program of a config's shape, compiled at most once a process while it is in use."""
     key = static(config)
-    if key not in _PROGRAMS:
-        if len(_PROGRAMS) >= _KEPT:
-            _PROGRAMS.pop(next(iter(_PROGRAMS)))
-        _PROGRAMS[key] = Program(key)
-    return _PROGRAMS[key]
+    found = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(key)
+    _PROGRAMS[key] = found  # at the end: the first in the dict is the one not used for longest
+    while len(_PROGRAMS) > _KEPT:
+        _PROGRAMS.pop(next(iter(_PROGRAMS)))
+    return found
