@@ -10,6 +10,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.report import curves, gradients, sensitivity, style
 from addnorm_exp.report.groups import Reported, reported
 from addnorm_exp.report.load import Study, load_study, study_folders
+from addnorm_exp.report.notes import semantics_notes
 
 FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
     "learning_curves": lambda study, shown: curves.draw(shown),
@@ -58,6 +59,8 @@ def plot(
 def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) -> list[Path]:
     """Draw one study's pictures into `target`, which is made if need be."""
     shown = reported(study)
+    for line in semantics_notes(study):
+        say(f"{study.name}: {line}")
     written: list[Path] = []
     with style.paper():
         for name, make in FIGURES.items():

@@ -64,7 +64,7 @@ def heatmap(shown: Reported) -> Figure | str:
         if index + across >= len(found):
             axes.set_xlabel(f"{'optimiser ' if across < 4 else ''}steps (seed {run.seed})")
             axes.tick_params(labelbottom=True)
-    panels.flat[0].set_xlim(1, max(float(layers.step[-1]) for _, _, layers in found))
+    panels.flat[0].set_xlim(1, max(2.0, *(float(layers.step[-1]) for _, _, layers in found)))
     if image is not None:
         bar = fig.colorbar(image, ax=panels, pad=0.015, aspect=28, fraction=0.05, extend="both")
         bar.set_label(STREAM)

@@ -5,13 +5,14 @@ table (other semantics, other data) are refused here, before anyone computes wit
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.record import Run, flatten, read_record, read_run
+from addnorm_exp.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class Study:
     @property
     def runs(self) -> tuple[Run, ...]:
         return tuple({run.id: run for runs in self.phases.values() for run in runs}.values())
+
+    @property
+    def recorded(self) -> tuple[Run, ...]:
+        """Those that have a config.json, and so say what data and what semantics they were made with."""
+        return tuple(run for run in self.runs if run.recorded)
+
+    @property
+    def semantics(self) -> int | None:
+        """The one version that all runs were made under; None where they are mixed or there is none."""
+        found = {run.semantics for run in self.recorded}
+        return found.pop() if len(found) == 1 else None
 
 
 def study_folders(directory: Path | str) -> list[Path]:
@@ -63,14 +75,13 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
     study = _planned(folder) if (folder / "study.json").is_file() else _unplanned(folder)
     if not study.runs:
         raise UserError(f"{folder}: no runs here; run the study first (main.py sweep)")
-    present = [run for run in study.runs if run.status != "missing"]
-    semantics = _one(folder, present, lambda run: run.semantics)
+    semantics = _one(study.recorded, lambda run: run.semantics)
     if len(semantics) > 1 and not mix_semantics:
         raise UserError(
             f"{folder}: runs of different semantics are mixed here ({_named(semantics)}), so their numbers do not compare;"
             " run the study again with this version, or pass --mix_semantics"
         )
-    data = _one(folder, present, lambda run: str(run.data.get("sha256")))
+    data = _one(study.recorded, lambda run: str(run.data.get("sha256")))
     if len(data) > 1:
         raise UserError(
             f"{folder}: runs on different data are mixed here (sha256 {_named({k[:12]: v for k, v in data.items()})}), so"
@@ -89,7 +100,7 @@ def _run_folders(folder: Path) -> list[Path]:
     return [d for d in _children(folder) if (d / "config.json").is_file()]
 
 
-def _one(folder: Path, runs: list[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
+def _one(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
     found: dict[Any, list[Run]] = {}
     for run in runs:
         found.setdefault(key(run), []).append(run)
@@ -144,8 +155,9 @@ def _planned(folder: Path) -> Study:
 def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
     """A run of the plan that has no folder yet; what its overrides do not say is taken from the runs that are there."""
     if folder.is_dir() and any(folder.iterdir()):
-        return Run(name, folder, str(flat.get("scheme")), flat, "failed", "no config.json")
-    return Run(name, folder, str(flat.get("scheme")), flat, "missing", "not run yet")
+        reason = (RunFolder(folder).summary() or {}).get("reason") or "no config.json"
+        return Run(name, folder, str(flat.get("scheme")), flat, "failed", reason, recorded=False)
+    return Run(name, folder, str(flat.get("scheme")), flat, "missing", "not run yet", recorded=False)
 
 
 def _shared(runs: list[Run]) -> dict[str, Any]:

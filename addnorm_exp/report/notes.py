@@ -6,6 +6,7 @@ from addnorm_exp.report.groups import Group, Reported, label, show
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
 from addnorm_exp.report.statistics import ENOUGH
+from addnorm_exp.runs.identity import SEMANTICS
 
 EDGE = "†"
 PHASES = {
@@ -34,15 +35,23 @@ def setting(runs: Sequence[Run]) -> str:
     return ", ".join(parts)
 
 
-def phase_notes(study: Study, shown: Reported) -> list[str]:
+def phase_notes(shown: Reported) -> list[str]:
     text = PHASES[shown.phase]
     if shown.waiting:
         text += "; no run of the report phase has finished yet"
-    lines = [f"Runs: {text}."]
+    return [f"Runs: {text}."]
+
+
+def semantics_notes(study: Study) -> list[str]:
+    """Whether the runs were made when training meant something else, all or some of them."""
     if study.mixed_semantics:
         versions = ", ".join(str(v) for v in study.mixed_semantics)
-        lines.append(f"Runs of different semantics ({versions}) are mixed on request: their numbers do not compare.")
-    return lines
+        return [f"Runs of different semantics ({versions}) are mixed on request: their numbers do not compare."]
+    if study.semantics in (None, SEMANTICS):
+        return []
+    return [
+        f"Made under semantics {study.semantics}; this version trains under {SEMANTICS}, so new runs do not compare with these."
+    ]
 
 
 def seed_notes(groups: Sequence[Group]) -> list[str]:

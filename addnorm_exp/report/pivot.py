@@ -6,7 +6,8 @@ Axes that are neither rows nor columns give a table each.
 
 from typing import Any
 
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.config.keys import nearest_key
+from addnorm_exp.errors import UserError
 from addnorm_exp.report import notes
 from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, label, reported, show, value_of
 from addnorm_exp.report.load import Study
@@ -26,7 +27,7 @@ def pivot(study: Study, rows: str, cols: str) -> list[Table]:
         if axis == "seed":
             raise UserError(f"{flag}=seed: a cell holds every seed; choose another axis, e.g. scheme")
         if axis not in known:
-            raise UserError(f"{flag}={axis}: no run has this axis; {nearest(axis, known)}")
+            raise UserError(f"{flag}={axis}: no run has this axis; {nearest_key(axis, sorted(known))}")
     if rows == cols:
         raise UserError(f"--rows={rows} --cols={cols}: two different axes are needed")
     tuning = [axis for axis in (rows, cols) if axis in study.tuned]
@@ -49,7 +50,8 @@ def pivot(study: Study, rows: str, cols: str) -> list[Table]:
     if tuning:
         lines.append("Runs: tuning phase, every candidate.")
     else:
-        lines += notes.phase_notes(study, shown)
+        lines += notes.phase_notes(shown)
+    lines += notes.semantics_notes(study)
     lines += notes.seed_notes(shown.groups) if shown.groups else []
     if any(run.status == "diverged" for group in shown.groups for run in group.runs):
         lines.append("Where a run diverged: how many, and the median with those as worst; never a mean.")

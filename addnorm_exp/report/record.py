@@ -31,6 +31,7 @@ class Run:
     semantics: int = 1
     data: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
+    recorded: bool = True  # has a config.json; else `flat` is the plan's, and `semantics` and `data` say nothing
 
     @property
     def seed(self) -> int:

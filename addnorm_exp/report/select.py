@@ -1,8 +1,8 @@
 """The protocol of tuning: which value of the tuned keys wins, group by group. Pure functions on plain data.
 
-Winner = the best mean of the final validation loss over the tuning seeds, a diverged run scoring as the uniform prediction. A
-candidate with a failed, unfinished or absent run is incomplete and not eligible, unless no candidate of its group is complete. A
-winner on the edge of its grid is flagged: a better value may lie beyond.
+Winner = the best mean of the final validation loss over the tuning seeds, a diverged run scoring as the uniform prediction and no
+run worse than that. A candidate with a failed, unfinished or absent run is incomplete and not eligible, unless no candidate of its
+group is complete. A winner on the edge of its grid is flagged: a better value may lie beyond.
 """
 
 import math
@@ -38,15 +38,23 @@ class Winner:
 
 
 def score(summary: Mapping[str, Any]) -> float | None:
-    """The score of a run by its summary: final validation loss; diverged: that of the uniform prediction; otherwise None."""
-    status = summary.get("status")
-    if status == "diverged":
-        value = (summary.get("uniform") or {}).get("loss")
-    elif status == "done":
-        value = ((summary.get("val") or {}).get("final") or {}).get("loss")
-    else:
-        value = None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    """The score of a run by its summary: final validation loss, at most that of the uniform prediction; diverged: the latter;
+    otherwise None.
+
+    The cap keeps a candidate from winning by diverging, where another reaches its last step with a loss above the uniform one: they
+    tie, and the tie goes to the one with fewer diverged runs.
+    """
+    uniform = _finite((summary.get("uniform") or {}).get("loss"))
+    if summary.get("status") == "diverged":
+        return uniform
+    if summary.get("status") != "done":
+        return None
+    value = _finite(((summary.get("val") or {}).get("final") or {}).get("loss"))
+    return value if value is None or uniform is None else min(value, uniform)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if _numeric(value) and math.isfinite(value) else None
 
 
 def winners(candidates: Iterable[Candidate]) -> dict[Pairs, Winner]:

@@ -1,6 +1,7 @@
 """The picture of tuning: final validation loss against learning rate, a line a scheme, a dot a seed.
 
-A diverged run stands at the uniform prediction's loss, which is how the protocol scores it, and is marked ×.
+A diverged run stands at the uniform prediction's loss, which is how the protocol scores it, and is marked ×. The means are those of
+the protocol (select.py): a run that ended above the uniform loss has its dot there, and counts as uniform.
 """
 
 import math
@@ -92,9 +93,10 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
             1, len(schemes) - 1
         )  # schemes stand side by side, not on one another
         shift = math.exp(min(0.14, 0.035 * len(schemes)) * gap * place)
-        means = {}
+        means: dict[float, float] = {}
+        gone: dict[float, int] = {}
         for rate in rates:
-            scored = _best_setting([run for run in group.runs if float(run.flat[KEY]) == rate], unit)
+            scored = _best_setting([run for run in group.runs if float(run.flat[KEY]) == rate], unit, uniform)
             for run, value in scored:
                 if _lost(run):
                     style.cross(top, rate * _beside(index, lost[rate], gap), value, look.colour)
@@ -109,13 +111,14 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
                         markeredgewidth=0,
                     )
             if scored:
-                means[rate] = math.fsum(v for _, v in scored) / len(scored)
+                means[rate] = _mean(scored, uniform)
+                gone[rate] = sum(_lost(run) for run, _ in scored)
         x, y = [r * shift for r in means], list(means.values())
         clear = [all(run.status == "done" for run in group.runs if float(run.flat[KEY]) == r) for r in means]
         marked = [i for i, ok in enumerate(clear) if ok]
         main.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, markevery=marked, zorder=3)
         if means:
-            best = min(means, key=lambda r: means[r])
+            best = min(means, key=lambda r: (means[r], gone[r]))
             main.plot(
                 [best * shift],
                 [means[best]],
@@ -197,7 +200,11 @@ def _rate(rate: float) -> str:
     return f"$10^{{{exponent}}}$" if abs(factor - 1) < 1e-9 else rf"${factor:.3g}\!\cdot\!10^{{{exponent}}}$"
 
 
-def _best_setting(runs: list[Run], unit: str) -> list[tuple[Run, float]]:
+def _mean(scored: list[tuple[Run, float]], uniform: float | None) -> float:
+    return math.fsum(min(v, math.inf if uniform is None else uniform) for _, v in scored) / len(scored)
+
+
+def _best_setting(runs: list[Run], unit: str, uniform: float | None) -> list[tuple[Run, float]]:
     """Runs with their values, of the best mean among settings of other tuned keys (weight decay, say) at this learning rate."""
     settings: dict[str, list[tuple[Run, float]]] = {}
     for run in runs:
@@ -207,4 +214,4 @@ def _best_setting(runs: list[Run], unit: str) -> list[tuple[Run, float]]:
             settings.setdefault(rest, []).append((run, value))
     if not settings:
         return []
-    return min(settings.values(), key=lambda scored: float(np.mean([v for _, v in scored])))
+    return min(settings.values(), key=lambda scored: (_mean(scored, uniform), sum(_lost(run) for run, _ in scored)))

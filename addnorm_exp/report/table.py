@@ -72,7 +72,9 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
     shown = reported(study)
     runs = [run for group in shown.groups for run in group.runs]
     split, unit = metric_of(runs)
-    against, name = baselines(shown, baseline or study.baseline, strict=baseline is not None)
+    wanted = baseline or study.baseline
+    against, name = baselines(shown, wanted, strict=baseline is not None)
+    lost = wanted if wanted is not None and wanted != name and len(shown.groups) > 1 else None
     main = [measure(group, split, "final", unit) for group in shown.groups]
     compared = [None if j is None or i == j else paired_with(main[i], main[j]) for i, j in enumerate(against)]
     adjusted = _holm(compared)
@@ -121,8 +123,8 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
         ("final", f"val {unit}", final, split != "val"),
         ("best", f"best val {unit}", best, best != final),
     ):
-        name = f"val_{which}_{unit}"
-        add(name, label, [o.brief() for o in found], [o.columns(name) for o in found], seen=seen)
+        side = f"val_{which}_{unit}"
+        add(side, label, [o.brief() for o in found], [o.columns(side) for o in found], seen=seen)
     for key in study.tuned:
         add(key, key.removeprefix("optim."), *_tuned(shown, key))
     same = ["best validation at the last step"] * (best == final and any(o.values for o in best))
@@ -140,7 +142,7 @@ def build(study: Study, *, baseline: str | None = None) -> Table:
         title=", ".join(part for part in (study.name, notes.setting(runs)) if part),
         columns=columns,
         rows=rows,
-        notes=_notes(study, shown, main, compared, adjusted, same, split, name, against),
+        notes=_notes(study, shown, main, compared, adjusted, same, split, name, against, lost),
         records=records,
     )
 
@@ -252,9 +254,11 @@ def _notes(
     split: str,
     name: str,
     against: Sequence[int | None],
+    lost: str | None,
 ) -> list[str]:
+    """The table's notes. `name` is the baseline's, `lost` that of the study's plan where no row has it."""
     lines = [f"Same for all: {', '.join(same)}."] if same else []
-    lines += notes.phase_notes(study, shown)
+    lines += [*notes.phase_notes(shown), *notes.semantics_notes(study)]
     lines += notes.seed_notes(shown.groups) if shown.groups else []
     lines.append(
         "The metric is that of the final weights"
@@ -275,6 +279,8 @@ def _notes(
             f"Δ: mean paired difference to {name} over shared seeds [95 % interval]; p two-sided, Holm-corrected over {family}."
         )
         lines.append(f"Minimum detectable difference (paired, α = 0.05, power 0.8): {', '.join(found)}.")
+    if lost is not None:
+        lines.append(f"The study's baseline {lost} is no row here; compared with the first row instead, {name}.")
     if any(j is None for j in against):
         lines.append(f"No Δ where no row {name} shares the other axes.")
     return [
