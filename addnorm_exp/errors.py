@@ -24,6 +24,7 @@ _REMEDIES = {
     errno.EACCES: "change its permissions, or write elsewhere",
     errno.EPERM: "change its permissions, or write elsewhere",
     errno.ENOTDIR: "a part of this path is a file; write elsewhere",
+    errno.ENOLCK: "this file system has no locks; write to another",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EEXIST: "a file of that name is in the way; write elsewhere",
     errno.EISDIR: "a folder of that name is in the way; write elsewhere",

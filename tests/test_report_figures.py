@@ -218,6 +218,40 @@ def test_gradients_that_are_not_finite_leave_gaps(tmp_path):
     assert len(plot(tmp_path / "a", say=lambda line: None)) == 4
 
 
+def test_a_run_that_ended_at_its_first_step_is_drawn(tmp_path):
+    first = layer_arrays(np.random.default_rng(3), "pre_ln", 1)
+    assert first["step"].tolist() == [1]
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4, "diverged", 1), layers=first)
+    with style.paper():
+        figure = gradients.heatmap(reported(load_study(tmp_path / "a")))
+    assert figure.axes[0].get_xlim() == (1.0, 2.0)
+    assert len(plot(tmp_path / "a", say=lambda line: None)) == 4
+
+
+def test_the_picture_rings_the_winner_that_the_protocol_chooses(tmp_path):
+    plan = [
+        write_run(tmp_path / f"{rate}", "pre_ln", 0, summary_of("pre_ln", bpb, status), lr=rate)
+        for rate, bpb, status in ((1e-3, 9.5, "done"), (1e-2, 9.9, "diverged"), (1e-4, 9.9, "diverged"))
+    ]
+    write_plan(tmp_path, {"tune": plan})
+    study = load_study(tmp_path)
+    shown = reported(study)
+    with style.paper():
+        figure = sensitivity.draw(study, shown)
+    (ring,) = [line for axes in figure.axes for line in axes.lines if line.get_markersize() == 8.5]
+    (winner,) = shown.winners.values()
+    assert winner.tuned == (("optim.lr", 1e-3),)
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == pytest.approx((1e-3, 8.0))
+
+
+def test_runs_of_another_version_are_drawn_with_a_line(tmp_path):
+    rows = curve(np.random.default_rng(0), 2.4, 100)
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), metrics=rows, semantics=0)
+    said = []
+    plot(tmp_path / "a", say=said.append)
+    assert sum(line.startswith("a: Made under semantics 0; this version trains under") for line in said) == 1
+
+
 def test_several_studies_each_get_their_own_folder(study, tmp_path):
     root = tmp_path / "runs"
     shutil.copytree(study, root / "one", ignore=shutil.ignore_patterns("figures", "layers", "metrics.jsonl"))

@@ -46,6 +46,23 @@ def test_a_diverged_run_scores_as_the_uniform_prediction():
         assert score(bad) is None
 
 
+def test_no_candidate_wins_by_diverging():
+    def scored(rate: float, status: str, loss: float | None, seed: int = 0) -> Candidate:
+        summary = {"status": status, "val": {"final": {"loss": loss}}, "uniform": {"loss": UNIFORM}}
+        return Candidate(GROUP, (("optim.lr", rate),), seed, score(summary), status)
+
+    ended, lost = scored(1e-2, "done", UNIFORM + 3.0), scored(1e-3, "diverged", None)
+    assert ended.score == UNIFORM
+    for order in ((ended, lost), (lost, ended)):
+        found = winners(order)[GROUP]
+        assert (lr(found), found.diverged) == (1e-2, 0)
+    # Over seeds: (2.0 + 9.0) / 2 as it stands would lose to (2.0 + 5.55) / 2 with a divergence in it.
+    seeds = [scored(1e-3, "done", 2.0), scored(1e-3, "diverged", None, 1)]
+    seeds += [scored(1e-2, "done", 2.0), scored(1e-2, "done", 9.0, 1)]
+    assert lr(winners(seeds)[GROUP]) == 1e-2
+    assert score({"status": "done", "val": {"final": {"loss": 9.0}}}) == 9.0, "no uniform loss, no cap"
+
+
 def test_an_incomplete_candidate_is_not_eligible_unless_all_are():
     found = winners(grid({1e-3: [2.0, 2.0], 3e-3: [1.0, None], 1e-2: [2.5, 2.5]}))[GROUP]
     assert (lr(found), found.incomplete) == (1e-3, False)

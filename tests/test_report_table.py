@@ -14,6 +14,7 @@ from addnorm_exp.report.load import load_study
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import Column, Table, escape, markdown, render
 from addnorm_exp.report.table import build
+from addnorm_exp.runs.identity import SEMANTICS
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,11 @@ def test_five_seeds_give_intervals_and_a_divergence_takes_them_away(five):
     assert column(table, "difference")["no_norm"] == "–"
     assert column(table, "p")["post_ln"] == "<0.001"
     notes = "\n".join(table.notes)
-    assert "Holm-corrected over 2" in notes
+    assert (
+        "Δ: mean paired difference to pre_ln over shared seeds [95 % interval]; p two-sided, Holm-corrected over 2."
+        in notes
+    )
+    assert "no row" not in notes
     assert "Minimum detectable difference" in notes
     assert "1 of 20 runs diverged in report: no_norm" in notes
     assert "seed 101 (at step 370: loss is not finite)" in notes
@@ -147,6 +152,59 @@ def test_the_baseline_can_be_chosen(three):
     assert column(build(load_study(three), baseline="no_norm"), "difference")["no_norm"] == "baseline"
     with pytest.raises(UserError, match="did you mean 'pre_ln'"):
         build(load_study(three), baseline="preln")
+
+
+def test_a_baseline_that_no_row_has_is_said(tmp_path):
+    plan = [write_run(tmp_path / "s" / s, s, 0, summary_of(s, 2.0)) for s in ("post_ln", "pre_rms")]
+    for baseline, said in (("pre_ln", True), ("pre_rms", False), (None, False)):
+        write_plan(tmp_path / "s", {"run": plan}, tuned=[], baseline=baseline)
+        notes = build(load_study(tmp_path / "s")).notes
+        line = "The study's baseline pre_ln is no row here; Δ is to post_ln, which the first row has."
+        assert (line in notes) == said
+        assert any("no row here" in note for note in notes) == said
+
+
+def test_runs_of_another_version_are_said_to_be(tmp_path):
+    line = f"Made under semantics 0; this version trains under {SEMANTICS}, so new runs do not compare with these."
+    for version in (0, SEMANTICS):
+        folder = tmp_path / str(version)
+        plan = [
+            write_run(folder / f"{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0), lr=rate, semantics=version)
+            for rate in (1e-3, 1e-2)
+        ]
+        plan.append({"id": "m", "overrides": {"scheme": "pre_ln", "seed": 1}})  # absent, so of no version
+        write_plan(folder, {"tune": plan})
+        study = load_study(folder)
+        (tuning,) = pivot(study, "scheme", "optim.lr")
+        single = build(load_study(folder / "0.001"))
+        for table in (build(study), tuning, single):
+            assert (line in table.notes) == (version != SEMANTICS)
+            assert any("semantics" in note for note in table.notes) == (version != SEMANTICS)
+
+
+def test_a_run_that_failed_before_its_config_was_written_is_named(tmp_path):
+    folder = tmp_path / "s"
+    plan = [write_run(folder / "a", "pre_ln", 0, summary_of("pre_ln", 2.0), semantics=2)]
+    for name, seed in (("b", 1), ("c", 2)):
+        plan.append({"id": name, "overrides": {"scheme": "pre_ln", "seed": seed}})
+        (folder / name).mkdir()
+        (folder / name / "lock").touch()
+    (folder / "b" / "summary.json").write_text('{"format": 1, "status": "failed", "reason": "ValueError: odd"}')
+    write_plan(folder, {"run": plan}, tuned=[])
+    notes = "\n".join(build(load_study(folder)).notes)
+    assert "2 of 3 runs failed: pre_ln seed 1 (ValueError: odd); pre_ln seed 2 (no config.json)." in notes
+
+
+@pytest.mark.parametrize("form", ["md", "latex", "csv"])
+def test_failures_of_tuning_are_told_with_their_reasons_in_every_form(tmp_path, capsys, form):
+    plan = [write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))]
+    broken = summary_of("pre_ln", 2.0, "failed", reason="ValueError: bad\nshape")
+    plan.append(write_run(tmp_path / "s" / "b", "pre_ln", 0, broken, lr=1e-2))
+    write_plan(tmp_path / "s", {"tune": plan})
+    assert command.run([str(tmp_path / "s"), f"--format={form}"]) == 0
+    printed = capsys.readouterr()
+    told = printed.err if form == "csv" else printed.out.replace(r"\_", "_")
+    assert "1 of 2 runs failed: pre_ln optim.lr 0.01 seed 0 (ValueError: bad shape)." in told
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +326,13 @@ def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, caps
         (["{dir}", "--format=pdf"], "--format='pdf': valid names: csv, latex, md"),
         (["{dir}", "--format=latx"], "did you mean 'latex'"),
         (["{dir}", "--rows"], "--rows needs a value: --rows=AXIS"),
-        (["{dir}", "--cols=init.lawn"], "--cols=init.lawn"),
+        (["{dir}", "--cols=schem"], "--cols=schem: no run has this axis; did you mean 'scheme'?"),
+        (["{dir}", "--cols=lr"], "--cols=lr: no run has this axis; did you mean 'optim.lr'?"),
+        (["{dir}", "--rows=model.zzz"], "--rows=model.zzz: no run has this axis; keys of model: depth, width"),
+        (
+            ["{dir}", "--rows=zzz"],
+            "--rows=zzz: no run has this axis; keys: batch_size, model.…, optim.…, scheme, seed, seq_len, steps",
+        ),
         (["{dir}", "--cols=optim.lr", "--baseline=pre_ln"], "--baseline"),
         (["{dir}", "--rows=seed"], "--rows=seed: a cell holds every seed"),
         (["{dir}", "--out=/nowhere/t.md"], "cannot be written"),

@@ -14,7 +14,6 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import Busy, RunFolder, write_json
 from addnorm_exp.train import program
 from addnorm_exp.train.loop import run
-from addnorm_exp.train.recorder import Recorder
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +206,7 @@ def test_a_failure_is_recorded_and_tried_again(data, tmp_path, monkeypatch, fini
         raise RuntimeError("the\ncable was pulled")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "attention", broken)
+        patch.setattr(program.Program, "attention", broken)
         asked = config(execution__attention_every=6)
         with pytest.raises(RuntimeError, match="cable"):
             run(asked, data, RunFolder(tmp_path))

@@ -7,7 +7,7 @@ from addnorm_exp.config import flatten
 from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.runs import identity
 from addnorm_exp.runs.identity import run_id
-from addnorm_exp.train.loop import identify
+from addnorm_exp.train.entry import identify
 
 DATA = "0" * 64
 

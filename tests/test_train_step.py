@@ -151,3 +151,17 @@ def test_lanes_of_a_vmapped_chunk_are_their_own_runs_and_a_diverged_one_disturbs
         for name in state.parameters:
             np.testing.assert_allclose(lanes.parameters[name][lane], state.parameters[name], rtol=1e-3, atol=1e-5)
     assert [int(cause) for cause in lanes.cause] == [FINE, FINE, BOUND, FINE]
+
+
+@pytest.mark.core
+def test_columns_by_tensor_are_in_the_order_of_their_names():
+    """Inside jit a dict is sorted; the record names its columns by the order of the model's parameters, which is another one here."""
+    assert list(toy.SHAPES) != sorted(toy.SHAPES)
+    config, data = tiny(batch_size=4, optim__clip=0.0), toy.rows(4)
+    state = toy.start()
+    _, metrics = jax.jit(toy.make_step(config, toy.Toy(4), lambda batch: batch))(state, hypers(config), data)
+    grads = jax.grad(toy.toy_loss)(state.parameters, data)
+    for column, name in enumerate(toy.SHAPES):
+        np.testing.assert_allclose(metrics["grad_weight"][column], np.linalg.norm(grads[name]), rtol=1e-4, err_msg=name)
+        rms = np.sqrt(np.mean(np.square(state.parameters[name])))
+        np.testing.assert_allclose(metrics["weight_rms"][column], rms, rtol=1e-5, err_msg=name)

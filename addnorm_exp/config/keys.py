@@ -24,6 +24,7 @@ EXECUTION = "execution"
 NEUTRAL: Mapping[str, object] = {
     "task": "lm",
     "model.dropout": 0.0,
+    "model.matmul_precision": "highest",
     "model.tie_embeddings": False,
     "init.gain": 1.0,
     "init.depth_scaled": False,

@@ -23,9 +23,8 @@ class ModelConfig:
     activation: str = "gelu"  # gelu | swiglu | relu
     bias: bool = True  # in linear maps (norms have their own, by `norm.affine`)
     tie_embeddings: bool = False  # the output head is the embedding matrix
-    compute_dtype: str = (
-        "float32"  # float32 | bfloat16; parameters, norm statistics, softmax and loss are float32 always
-    )
+    compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and loss stay float32
+    matmul_precision: str = "highest"  # of float32: highest | high | default (accelerators round inputs, TF32)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ DROPOUT_KEY = 2**32 - 1  # blocks fold their index into the same key; this is th
 
 
 class Embedding(nnx.Module):
-    """Tokens (batch, length) → x0 (tokens, width): embedding, times √width under the law `xavier`, plus learned positions, dropout."""
+    """Tokens (batch, length) → x0 (tokens, width): embedding plus learned positions, times √width under the law `xavier`; dropout."""
 
     def __init__(self, vocab: int, length: int, arch: Architecture, *, rngs: nnx.Rngs):
         law = laws.embedding(arch.law, arch.width)

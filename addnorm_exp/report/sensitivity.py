@@ -7,7 +7,6 @@ the protocol (select.py): a run that ended above the uniform loss has its dot th
 import math
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D

@@ -280,7 +280,7 @@ def _notes(
         )
         lines.append(f"Minimum detectable difference (paired, α = 0.05, power 0.8): {', '.join(found)}.")
     if lost is not None:
-        lines.append(f"The study's baseline {lost} is no row here; compared with the first row instead, {name}.")
+        lines.append(f"The study's baseline {lost} is no row here; Δ is to {name}, which the first row has.")
     if any(j is None for j in against):
         lines.append(f"No Δ where no row {name} shares the other axes.")
     return [

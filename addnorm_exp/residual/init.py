@@ -57,7 +57,8 @@ def _scale(init: Init, values: jax.Array, hypers: Mapping[str, jax.Array | float
 def linear(law: str, fan_in: int, fan_out: int, multiplier: float = 1.0) -> Init:
     """A weight matrix inside a block, times `init.gain`.
 
-    xavier: U(±√(6 / (fan_in + fan_out))) (Glorot & Bengio 2010, eq. 16; the law of Vaswani 2017's code and of DeepNorm).
+    xavier: U(±√(6 / (fan_in + fan_out))) (Glorot & Bengio 2010, eq. 16, as in Vaswani 2017's code; DeepNorm's own code draws the same
+    variance from a normal).
     normal: N(0, `init.std`²) (GPT-2).
     """
     if law == "xavier":

@@ -85,13 +85,20 @@ class Norm(nnx.Module):
                 # its derivative. Corrected two-pass (Chan, Golub & LeVeque 1983), in the pass over y that the squares need anyway.
                 rest = jax.lax.stop_gradient(jnp.mean(y, -1, keepdims=True))
                 y, mean_square = y - rest, jnp.maximum(mean_square - jnp.square(rest), 0.0)
-            inside = spec.eps_place == "inside"
-            y = y * (jax.lax.rsqrt(mean_square + spec.eps) if inside else 1.0 / (jnp.sqrt(mean_square) + spec.eps))
+            y = y * _reciprocal(mean_square, spec)
         if spec.affine in ("full", "gain"):
             y = y * (self.gain[...] + 1.0 if spec.gain == "unit_offset" else self.gain[...])
         if spec.affine == "full":
             y = y + self.bias[...]
         return y.astype(x.dtype)
+
+
+def _reciprocal(mean_square: jax.Array, spec: NormSpec) -> jax.Array:
+    if spec.eps_place == "inside":
+        return jax.lax.rsqrt(mean_square + spec.eps)
+    # The root has no derivative at 0; a constant row, which has nothing to normalise, gets the derivative 0.
+    positive = mean_square > 0
+    return 1.0 / (jnp.where(positive, jnp.sqrt(jnp.where(positive, mean_square, 1.0)), 0.0) + spec.eps)
 
 
 def make(spec: NormSpec | None, width: int, rngs: nnx.Rngs) -> Norm | None:

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.errors import UserError
+
 FORMAT = 1
 FINISHED = ("done", "diverged")  # the statuses of a run that is not run again
 
@@ -42,6 +44,8 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Busy(str(self.path)) from None
+            for left in self.path.glob(".*-*"):  # of an attempt that was killed while replacing a file
+                left.unlink(missing_ok=True)
             yield
 
     def config(self) -> dict[str, Any] | None:
@@ -65,13 +69,28 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Forgets what was recorded after `step` updates, a torn line included: training goes on from there."""
         path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        lines, damaged = read_lines(path)
+        if damaged is not None and step >= 0:
+            raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; remove {self.path} to train anew")
+        kept = [line for line in lines if line["step"] <= step and line["split"] != "test"]
+        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def sync(self) -> None:
+        """Puts metric lines on the disk: a checkpoint must not outlive the record that it goes on from."""
+        path = self.path / "metrics.jsonl"
         if path.exists():
-            kept = [line for line in read_lines(path)[0] if line["step"] <= step and line["split"] != "test"]
-            _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+            with open(path) as file:
+                os.fsync(file.fileno())
 
     def fail(self, text: str) -> None:
         """Keeps the traceback of a failed attempt."""
         _replace(self.path / "failure.log", text)
+
+    def forgive(self) -> None:
+        """Removes the traceback of an earlier attempt: the run has ended well."""
+        (self.path / "failure.log").unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ layers/00000200.npz           rows since the last chunk, up to step 200
 layers/attention-00000200.npz
 """
 
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class LayersWriter:
         made = path.with_name(f".{path.name}")
         with open(made, "wb") as file:
             np.savez_compressed(file, step=np.array([step for step, _ in rows], np.int32), **columns)
+            file.flush()
+            os.fsync(file.fileno())
         made.replace(path)
 
 

@@ -13,7 +13,7 @@ from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
-from addnorm_exp.train.loop import Stopped, check, fail
+from addnorm_exp.train.loop import Stopped, check
 from addnorm_exp.train.loop import run as train
 
 
@@ -81,7 +81,6 @@ class Launcher:
         except Exception as error:
             if disk_trouble(error):  # which concerns every run that follows
                 raise
-            fail(folder, run.config, error)
             outcome.failed.append(run)
             self.display.end(run, folder.summary() or {}, time.perf_counter() - started)
         else:

@@ -23,7 +23,7 @@ from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report.select import Candidate, Pairs, Winner, winners
 from addnorm_exp.report.select import score as score_of
 from addnorm_exp.sweep.combine import Overrides
-from addnorm_exp.train.loop import identify
+from addnorm_exp.train.entry import identify
 
 PHASES = ("tune", "report", "run")
 SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE")

@@ -1,39 +1,31 @@
 """One run from its config to its summary: resume, train, validate, checkpoint, test."""
 
+import math
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from addnorm_exp.config import science
 from addnorm_exp.config.schema import Config
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus, check_lengths
 from addnorm_exp.errors import UserError, disk_trouble
-from addnorm_exp.runs import facts
 from addnorm_exp.runs.folder import FINISHED, RunFolder
-from addnorm_exp.runs.identity import SEMANTICS, run_id
 from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.checkpoint import Checkpoints, like
-from addnorm_exp.train.hypers import Hypers
-from addnorm_exp.train.program import Program, check_devices, program
+from addnorm_exp.train.entry import describe, enter
+from addnorm_exp.train.program import check_devices, program
 from addnorm_exp.train.recorder import Progress, Recorder, Watcher
-from addnorm_exp.train.step import CAUSES, TrainState
+from addnorm_exp.train.step import CAUSES
 
 Summary = dict[str, Any]
 
 
 class Stopped(Exception):
     """The run was asked to stop; its state is saved, and the same command goes on from there."""
-
-
-def identify(config: Config, corpus_sha256: str) -> str:
-    """The run's id."""
-    return run_id(config, corpus_sha256, resolve(config).digest(blocks(config)))
 
 
 def run(
@@ -48,22 +40,25 @@ def run(
     """Trains to the end, or on from where an earlier attempt stopped, and returns the summary. A finished run is not run again.
 
     Raises: UserError where the folder holds another run or the corpus is too short; Stopped when `stop()` became true;
-    folder.Busy where another process trains this run. Any other exception is recorded in the folder as a failure and raised.
+    folder.Busy where another process trains this run. Any other exception is recorded in the folder as a failure and raised,
+    unless it is the disk that takes no more: the run is sound then, and there is no room to write of it.
     """
     check(config, corpus)
     with folder.claimed():
-        _enter(folder, config, corpus, study)
+        enter(folder, config, corpus, study)
         done = folder.summary()
         if done is not None and done.get("status") in FINISHED:
             return done
         try:
-            return _train(config, corpus, folder, watch, stop)
+            summary = Attempt(config, corpus, folder, watch).train(stop)
         except (UserError, Stopped, KeyboardInterrupt):
             raise
         except Exception as error:
-            if not disk_trouble(error):  # the run is sound then, and there is no room to write of it
-                fail(folder, config, error)
+            if not disk_trouble(error):
+                _fail(folder, config, error)
             raise
+        folder.forgive()
+        return summary
 
 
 def check(config: Config, corpus: Corpus) -> None:
@@ -75,7 +70,7 @@ def check(config: Config, corpus: Corpus) -> None:
     task.windows(corpus.test, "test")
 
 
-def fail(folder: RunFolder, config: Config, error: Exception) -> None:
+def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
     """Records that an attempt failed: reason in the summary, traceback beside it."""
     told = " ".join(str(error).split())[:300]
     before = folder.summary() or {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
@@ -85,190 +80,136 @@ def fail(folder: RunFolder, config: Config, error: Exception) -> None:
     folder.fail("".join(traceback.format_exception(error)))
 
 
-def _enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) -> None:
-    """Writes config.json, or makes sure that the one there is this run's."""
-    identity = identify(config, corpus.sha256)
-    there = folder.config()
-    if there is None:
-        if (folder.path / "metrics.jsonl").exists():
-            raise UserError(f"{folder.path}: has metrics.jsonl but no readable config.json; choose another folder")
-        folder.write_config(
-            {
-                "id": identity,
-                "semantics": SEMANTICS,
-                "scheme": config.scheme,
-                "study": study,
-                "science": science(config),
-                "execution": asdict(config.execution),
-                "data": {
-                    "name": corpus.name,
-                    "sha256": corpus.sha256,
-                    "train_tokens": corpus.train.size,
-                    "val_tokens": corpus.val.size,
-                    "test_tokens": corpus.test.size,
-                },
-                "scheme_digest": resolve(config).digest(blocks(config)),
-            }
-        )
-    elif there.get("semantics") != SEMANTICS:
-        raise UserError(
-            f"{folder.path}: made under semantics {there.get('semantics')}, and training means something else since "
-            f"(semantics {SEMANTICS}); choose another folder"
-        )
-    elif there.get("id") != identity:
-        raise UserError(
-            f"{folder.path}: holds another run, {_difference(there, config, corpus)}; choose another folder"
-        )
+class Attempt:
+    """One attempt at a run, from the newest sound checkpoint (or step 0) to the end."""
 
+    def __init__(self, config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher):
+        started = time.time()
+        self.config, self.folder, self.watch = config, folder, watch
+        self.program = program(config)
+        self.compiled_before = self.program.compile_seconds
+        self.hypers, self.held = self.program.hypers(config), self.program.hold(corpus)
+        self.checkpoints = Checkpoints(folder.path / "checkpoints", config.execution.keep_checkpoints)
+        self.best: Any = None  # parameters of the best validation
+        self.state, progress = self._resume()
+        self.step = int(self.state.step)
+        base = describe(config, corpus, self.program.task, self.step, started, folder)
+        self.recorder = Recorder(folder, config, self.program.task, base, watch, progress)
+        self.attention_every = config.execution.attention_every if config.execution.diagnostics else 0
 
-def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str:
-    def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in tree.items():
-            found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-        return found
-
-    ours, theirs = flat(science(config)), flat(there.get("science", {}))
-    for key in ours:
-        # Where the bytes lie is no difference; what they are comes below.
-        if key != "data.path" and ours[key] != theirs.get(key):
-            return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
-    if there.get("data", {}).get("sha256") != corpus.sha256:
-        return f"on other data ({there.get('data', {}).get('name')})"
-    return f"{there.get('id')} (the scheme's record has changed since)"
-
-
-def _train(config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher, stop: Callable[[], bool]) -> Summary:
-    started = time.time()
-    compiled = program(config)
-    already = compiled.compile_seconds
-    numbers, held = compiled.hypers(config), compiled.hold(corpus)
-    recorder = Recorder(folder, config, compiled.task, _base(config, corpus, compiled, started), watch)
-    checkpoints = Checkpoints(folder.path / "checkpoints", config.execution.keep_checkpoints)
-    state, best = _resume(compiled, numbers, checkpoints, recorder, folder)
-    step, every = int(state.step), config.execution.attention_every if config.execution.diagnostics else 0
-    recorder.summary("running", step)
-    watch({"event": "start", "step": step})
-
-    def save() -> None:
-        if recorder.layers:
-            recorder.layers.flush()
-        if best is not None and recorder.progress.best is not None:
-            at = recorder.progress.best["step"]
-            if at not in checkpoints.best_steps():
-                checkpoints.save_best(at, best)
-        checkpoints.save(step, state, asdict(recorder.progress))
-        checkpoints.remove_best_but(checkpoints.needed_best())
-
-    if step == 0:
-        if recorder.validation(0, compiled.evaluate(state.parameters, held.val)):
-            best = jax.tree.map(jnp.copy, state.parameters)
-        if every:
-            recorder.attention(0, compiled.attention(state.parameters, numbers, held, 0))
-    cause = int(state.cause)
-    waiting = None
-    while step < config.steps and not cause:
-        count = _boundary(config, step, every) - step
-        begun, compiling = time.perf_counter(), compiled.compile_seconds
-        state, metrics = compiled.train(state, numbers, held, count)
-        if waiting is not None:  # while the device computes
+    def train(self, stop: Callable[[], bool]) -> Summary:
+        """Returns the summary of a run that is done or diverged; raises Stopped otherwise."""
+        config, recorder = self.config, self.recorder
+        recorder.summary("running", self.step)
+        self.watch({"event": "start", "step": self.step})
+        if self.step == 0:
+            if not self._validate():
+                return self._diverged("non-finite validation loss", recorder.validated())
+            self._measure_attention()
+        waiting = None  # the chunk that is computed but not yet written
+        while self.step < config.steps:
+            first, count = self.step + 1, self._boundary() - self.step
+            begun, compiling = time.perf_counter(), self.program.compile_seconds
+            self.state, metrics = self.program.train(self.state, self.hypers, self.held, count)
+            if waiting is not None:  # while the device computes
+                recorder.chunk(*waiting)
+            self.step, cause = (int(value) for value in jax.device_get((self.state.step, self.state.cause)))
+            seconds = time.perf_counter() - begun - (self.program.compile_seconds - compiling)
+            waiting = (first, self.step - first + 1, bool(cause), metrics, seconds)
+            stops = stop()
+            if not (cause or stops or self._is_event()):
+                continue
             recorder.chunk(*waiting)
-        reached, cause = (int(value) for value in jax.device_get((state.step, state.cause)))
-        seconds = time.perf_counter() - begun - (compiled.compile_seconds - compiling)
-        waiting = (step + 1, count, metrics, seconds, reached - step)
-        step = reached
-        ended = step == config.steps or bool(cause)
-        validates = step % config.eval.every == 0 or step == config.steps
-        measures = bool(every) and (step % every == 0 or step == config.steps)
-        saves = ended or _due(step, config.execution.checkpoint_every)
-        stops = stop()
-        if not (validates or measures or saves or stops):
-            continue
-        recorder.chunk(*waiting)
-        waiting = None
-        if cause:
-            break
-        if validates and recorder.validation(step, compiled.evaluate(state.parameters, held.val)):
-            best = jax.tree.map(jnp.copy, state.parameters)
-        if measures:
-            recorder.attention(step, compiled.attention(state.parameters, numbers, held, step))
-        if saves or stops:
-            save()
-        if stops and not ended:
-            recorder.summary("running", step)
-            raise Stopped(
-                f"{folder.path}: stopped after {step} of {config.steps} steps; the same command goes on from there"
-            )
-    more = {"compile_time_s": compiled.compile_seconds - already, "peak_memory_bytes": compiled.peak_bytes}
-    if cause:
-        if recorder.layers:
-            recorder.layers.flush()
-        diverged = {"step": step + 1, "cause": CAUSES[cause], "value": float(state.value)}
-        reason = f"{CAUSES[cause]} in update {step + 1}"
-        summary = recorder.summary("diverged", step, reason=reason, diverged=diverged, **more)
-    else:
-        results = {"final": compiled.evaluate(state.parameters, held.test)}
-        results["best"] = results["final"] if best is None else compiled.evaluate(best, held.test)
-        recorder.test(step, results)
-        test = {weights: compiled.task.metrics(loss) for weights, loss in results.items()}
-        summary = recorder.summary("done", step, test=test, **more)
-    watch({"event": summary["status"], **summary})
-    return summary
+            waiting = None
+            if cause:
+                return self._diverged(CAUSES[cause], float(self.state.value))
+            if self._due(config.eval.every) and not self._validate():
+                return self._diverged("non-finite validation loss", recorder.validated())
+            if self._due(self.attention_every):
+                self._measure_attention()
+            if stops or self._due(config.execution.checkpoint_every) or self.step == config.steps:
+                self._save()
+            if stops and self.step < config.steps:
+                recorder.summary("running", self.step)
+                done = f"stopped after {self.step} of {config.steps} steps"
+                raise Stopped(f"{self.folder.path}: {done}; the same command goes on from there")
+        return self._test()
 
+    def _is_event(self) -> bool:
+        """Whether anything but training happens at this step."""
+        periods = (self.config.eval.every, self.attention_every, self.config.execution.checkpoint_every)
+        return any(self._due(period) for period in periods)
 
-def _resume(
-    compiled: Program, numbers: Hypers, checkpoints: Checkpoints, recorder: Recorder, folder: RunFolder
-) -> tuple[TrainState, Any]:
-    """State and best parameters to start from: the newest sound checkpoint, else step 0. The record is rewound to it."""
-    state, best = compiled.init(numbers), None
-    found = checkpoints.latest(like(state))
-    if found is not None:
-        state, meta = found
-        recorder.progress = Progress(**meta)
-        if recorder.progress.best is not None:
-            best = checkpoints.best(recorder.progress.best["step"], like(state.parameters))
-    step = int(state.step)
-    folder.rewind(step if found is not None else -1)
-    rewind_layers(folder.path / "layers", step if found is not None else -1)
-    return state, best
+    def _due(self, period: int) -> bool:
+        return bool(period) and (self.step % period == 0 or self.step == self.config.steps)
 
+    def _boundary(self) -> int:
+        """The step at which this chunk ends: a function of the step alone, so a resumed run cuts its chunks as the first did."""
+        execution = self.config.execution
+        periods = (execution.chunk_steps, self.config.eval.every, execution.checkpoint_every, self.attention_every)
+        return min(self.config.steps, *((self.step // period + 1) * period for period in periods if period))
 
-def _boundary(config: Config, step: int, attention_every: int) -> int:
-    """The step at which this chunk ends: a function of the step alone, so a resumed run cuts its chunks as the first did."""
-    periods = (config.execution.chunk_steps, config.eval.every, config.execution.checkpoint_every, attention_every)
-    return min(config.steps, *((step // period + 1) * period for period in periods if period))
+    def _validate(self) -> bool:
+        """Validates; False where the loss is not finite: the run has diverged since its last training loss."""
+        loss = self.program.evaluate(self.state.parameters, self.held.val, self.step)
+        if self.recorder.validation(self.step, loss):
+            self.best = jax.tree.map(jnp.copy, self.state.parameters)
+        return math.isfinite(loss)
 
+    def _measure_attention(self) -> None:
+        if self.attention_every:
+            rows = self.program.attention(self.state.parameters, self.hypers, self.held, self.step)
+            self.recorder.attention(self.step, rows)
 
-def _due(step: int, every: int) -> bool:
-    return bool(every) and step % every == 0
+    def _save(self) -> None:
+        """Saves the state. What was recorded up to here is on the disk first, since a resumed run goes on from it."""
+        self.recorder.settle()
+        best = self.recorder.progress.best
+        if best is not None and self.best is not None and best["step"] not in self.checkpoints.best_steps():
+            self.checkpoints.save_best(best["step"], self.best)
+        self.checkpoints.save(self.step, self.state, asdict(self.recorder.progress))
+        self.checkpoints.remove_best_but(self.checkpoints.needed_best())
 
+    def _test(self) -> Summary:
+        parameters = {"final": self.state.parameters, "best": self.best}
+        results = {
+            weights: self.program.evaluate(value, self.held.test, self.step)
+            for weights, value in parameters.items()
+            if value is not None
+        }
+        self.recorder.test(self.step, results)
+        if not all(map(math.isfinite, results.values())):
+            return self._diverged("non-finite test loss", results["final"])
+        test = {weights: self.program.task.metrics(loss) for weights, loss in results.items()}
+        return self._conclude("done", test=test)
 
-def _base(config: Config, corpus: Corpus, compiled: Program, started: float) -> Summary:
-    """The part of the summary that is known before the first step."""
-    task, scheme = compiled.task, resolve(config)
-    windows = config.eval.sequences * config.seq_len
-    return {
-        "id": identify(config, corpus.sha256),
-        "scheme": config.scheme,
-        "steps": config.steps,
-        "started": started,
-        "uniform": task.metrics(task.uniform_loss),
-        "parameters": task.model.size,
-        "flops_per_token": task.flops_per_token,
-        "val_tokens": windows,
-        "test_tokens": windows,
-        "versions": facts.versions(),
-        "device": facts.device(),
-        "git": facts.revision(),
-        "data_sha256": corpus.sha256,
-        "confounds": {
-            "norm": scheme.norm.kind,
-            "final_norm": scheme.final_norm,
-            "eps": scheme.norm.eps if scheme.norm.kind != "none" else None,
-            "affine": scheme.norm.affine,
-            "init": (config.init.law or scheme.law) + (", depth-scaled" if config.init.depth_scaled else ""),
-            "warmup": config.optim.warmup,
-            "dtype": config.model.compute_dtype,
-            "evidence": scheme.evidence,
-        },
-    }
+    def _diverged(self, cause: str, value: float) -> Summary:
+        """Ends the run. `step` is the update that failed, or the one after which the evaluation did."""
+        self.recorder.settle()
+        step = self.step + int(self.state.cause > 0)
+        record = {"step": step, "cause": cause, "value": value}
+        return self._conclude("diverged", reason=f"{cause} at step {step}", diverged=record)
+
+    def _conclude(self, status: str, **more: Any) -> Summary:
+        summary = self.recorder.summary(
+            status,
+            self.step,
+            compile_time_s=self.program.compile_seconds - self.compiled_before,
+            peak_memory_bytes=self.program.planned_bytes,
+            **more,
+        )
+        self.watch({"event": status, **summary})
+        return summary
+
+    def _resume(self) -> tuple[Any, Progress]:
+        """State to start from; the record is rewound to it."""
+        state, progress, step = self.program.init(self.hypers), Progress(), -1
+        found = self.checkpoints.latest(like(state))
+        if found is not None:
+            state, meta = found
+            progress, step = Progress(**meta), int(state.step)
+            if progress.best is not None:
+                self.best = self.checkpoints.best(progress.best["step"], like(state.parameters))
+        self.folder.rewind(step)
+        rewind_layers(self.folder.path / "layers", step)
+        return state, progress

@@ -1,7 +1,6 @@
 """The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,9 @@ from addnorm_exp.tasks import make_task
 from addnorm_exp.train.hypers import Hypers, hypers, static
 from addnorm_exp.train.platform import keep_memory
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
+
+# Attention statistics hold the whole (heads, queries, keys) matrix, which the training step may never do: so, few sequences.
+ATTENTION_SEQUENCES = 8
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,19 @@ class Program:
         arguments = (state, hypers, held.train, np.int32(count))
         return self._call("train", held.train.shape, chunk, arguments, donate=(0,))
 
-    def evaluate(self, parameters: Parameters, windows: jax.Array) -> float:
-        """Mean loss over all evaluation windows, no dropout."""
-        total = self._call("evaluate", windows.shape, self._evaluate, (parameters, windows))
+    def evaluate(self, parameters: Parameters, windows: jax.Array, step: int) -> float:
+        """Mean loss over all evaluation windows after `step` updates, no dropout."""
+        total = self._call("evaluate", windows.shape, self._evaluate, (parameters, windows, np.int32(step)))
         return float(total) / windows.shape[0]
 
     def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
-        """Largest logit and entropy of each attention sublayer, on the training batch of update `step`, no dropout."""
+        """Largest logit and entropy of each attention sublayer, on the first sequences of the next batch, no dropout."""
         arguments = (parameters, hypers, held.train, np.int32(step))
         return jax.device_get(self._call("attention", held.train.shape, self._attention, arguments))
 
     @property
-    def peak_bytes(self) -> int | None:
-        """Peak device memory: as the device counts it, else what the compiler planned for the training program."""
-        counted = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-        if counted is not None:
-            return int(counted)
+    def planned_bytes(self) -> int | None:
+        """Memory that the compiler planned for the training program: arguments, results and temporaries of one device."""
         plans = [program.memory_analysis() for key, program in self._compiled.items() if key[0] == "train"]
         return max((_planned(plan) for plan in plans if plan is not None), default=None)
 
@@ -94,7 +93,9 @@ class Program:
         if (name, shape) not in self._compiled:
             started = time.perf_counter()
             # Compiled ahead, so that compile time is known and never counts as step time.
-            self._compiled[name, shape] = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+            with jax.default_matmul_precision(self.config.model.matmul_precision):
+                lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
+            self._compiled[name, shape] = lowered.compile()
             self.compile_seconds += time.perf_counter() - started
         return self._compiled[name, shape](*arguments)
 
@@ -107,13 +108,14 @@ class Program:
 
         return batch if self.mesh.size == 1 else jax.tree.map(part, batch)
 
-    def _evaluate(self, parameters: Parameters, windows: jax.Array) -> jax.Array:
-        size = min(self.config.batch_size, windows.shape[0])
+    def _evaluate(self, parameters: Parameters, windows: jax.Array, step: jax.Array) -> jax.Array:
+        size = min(self._micro_batch, windows.shape[0])
         whole = windows.shape[0] // size
         probes = jnp.zeros(len(self.task.labels))
+        context = Context(step=step)
 
         def total(part: jax.Array) -> jax.Array:
-            loss, _ = self.task.loss(parameters, probes, self._shard(self.task.examples(part)), Context())
+            loss, _ = self.task.loss(parameters, probes, self._shard(self.task.examples(part)), context)
             return loss * part.shape[0]
 
         batches = windows[: whole * size].reshape(whole, size, *windows.shape[1:])
@@ -121,12 +123,19 @@ class Program:
         rest = windows[whole * size :]
         return summed + total(rest) if rest.shape[0] else summed
 
-    def _attention(self, parameters: Parameters, hypers: Mapping[str, jax.Array], corpus: jax.Array, step: jax.Array):
+    def _attention(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array, step: jax.Array):
+        count = min(self._micro_batch, ATTENTION_SEQUENCES)
         batch = self.task.batch(corpus, hypers["data_seed"], step)
+        batch = jax.tree.map(lambda x: x[:count], batch)
         probes = jnp.zeros(len(self.task.labels))
-        context = Context(attention_statistics=True)
+        context = Context(step=step, attention_statistics=True)
         _, stats = self.task.loss(parameters, probes, self._shard(batch), context)
         return {name: stats[name] for name in ("logit_max", "entropy")}
+
+    @property
+    def _micro_batch(self) -> int:
+        """Sequences that are in memory at once."""
+        return self.config.batch_size // self.config.optim.accumulate
 
 
 def _planned(plan: Any) -> int:
@@ -136,7 +145,13 @@ def _planned(plan: Any) -> int:
 
 
 def check_devices(config: Config) -> None:
-    """Raises UserError where a batch does not split over the local devices."""
+    """Raises UserError where a batch does not split over the local devices, or these cannot do what the config asks."""
+    kind = jax.local_devices()[0].platform
+    if config.execution.attention == "cudnn" and (kind != "gpu" or config.model.compute_dtype != "bfloat16"):
+        raise UserError(
+            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, and this is {kind} with "
+            f"{config.model.compute_dtype}; take einsum or xla"
+        )
     devices = jax.local_device_count()
     part = config.batch_size // config.optim.accumulate
     if part % devices:

@@ -13,6 +13,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter
 from addnorm_exp.tasks.task import Task
+from addnorm_exp.train.step import is_layers_row
 
 SCALARS = ("loss", "grad_norm", "lr")
 SITE_ROWS = ("stream_rms", "branch_ratio", "grad_stream")
@@ -41,9 +42,17 @@ class Progress:
 class Recorder:
     """Writes one run's record as it goes, and tells `watch` of each event."""
 
-    def __init__(self, folder: RunFolder, config: Config, task: Task, base: Mapping[str, Any], watch: Watcher):
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        task: Task,
+        base: Mapping[str, Any],
+        watch: Watcher,
+        progress: Progress,
+    ):
         self.folder, self.config, self.task, self.base, self.watch = folder, config, task, base, watch
-        self.progress = Progress()
+        self.progress = progress
         self._beat = 0.0
         self.layers: LayersWriter | None = None
         if config.execution.diagnostics:
@@ -51,23 +60,23 @@ class Recorder:
             index = {"sites": task.labels, "tensors": list(task.model.specs), "attention_sites": attention_sites}
             self.layers = LayersWriter(folder.path / "layers", index)
 
-    def chunk(self, first: int, count: int, metrics: Mapping[str, jax.Array], seconds: float, alive: int) -> None:
-        """Records `count` rows of a chunk whose first is update `first`; `alive` of them were made, the next one diverged."""
+    def chunk(self, first: int, made: int, diverged: bool, metrics: Mapping[str, jax.Array], seconds: float) -> None:
+        """Records a chunk whose first update is number `first`: `made` updates, and the one after them where it diverged."""
         rows = jax.device_get(metrics)
-        every = self.config.execution.layers_every
+        count = made + diverged
         lines: list[dict[str, Any]] = []
-        for number in range(min(count, alive + 1)):
+        for number in range(count):
             step = first + number
             scalars = {name: float(rows[name][number]) for name in SCALARS}
             lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
-            if self.layers and (step == 1 or step % every == 0):
+            if self.layers and is_layers_row(step, self.config.execution.layers_every, self.config.steps):
                 self.layers.add(step, {name: rows[name][number] for name in (*SITE_ROWS, *TENSOR_ROWS)})
         self.folder.append(lines)
         self.progress.train_loss = lines[-1]["loss"]
         self.progress.train_seconds += seconds
         self.progress.chunk_ms.append(1e3 * seconds / count)
         self.watch({"event": "train", **lines[-1]})
-        self.running(first - 1 + alive)
+        self._running(first - 1 + made)
 
     def attention(self, step: int, rows: Mapping[str, np.ndarray]) -> None:
         if self.layers:
@@ -92,7 +101,17 @@ class Recorder:
         ]
         self.folder.append(lines)
 
-    def running(self, step: int) -> None:
+    def validated(self) -> float:
+        """The latest validation loss."""
+        return self.progress.validation["loss"] if self.progress.validation else math.nan
+
+    def settle(self) -> None:
+        """Puts all that was recorded on the disk."""
+        if self.layers:
+            self.layers.flush()
+        self.folder.sync()
+
+    def _running(self, step: int) -> None:
         now = time.time()
         if now - self._beat > HEARTBEAT:
             self._beat = now
@@ -109,7 +128,7 @@ class Recorder:
             "step": step,
             "heartbeat": time.time(),
             "finished": None if status == "running" else time.time(),
-            "val": {"final": progress.validation if status in ("done", "running") else None, "best": progress.best},
+            "val": {"final": None if status == "diverged" else progress.validation, "best": progress.best},
             "test": None,
             "train_loss_final": progress.train_loss,
             "diverged": None,

@@ -50,7 +50,7 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
     """`step(state, hypers, corpus) → state, metrics`; `config` counts with its static part only.
 
     Metrics: loss, grad_norm, lr, and with diagnostics per site (sites,) stream_rms, branch_ratio, grad_stream and per tensor
-    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zeros but every `layers_every` steps and in the first.
+    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zeros but in rows of the record (`is_layers_row`).
     """
     diagnostics, accumulate = config.execution.diagnostics, config.optim.accumulate
     specs = task.model.specs
@@ -87,7 +87,8 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
 
     def step(state: TrainState, hypers, corpus) -> tuple[TrainState, Metrics]:
         loss, stats, (grads, taps) = gradients(state, hypers, corpus)
-        squares = {path: jnp.sum(jnp.square(grad)) for path, grad in grads.items()}
+        # In the order of `specs`, by which the record names its columns: inside jit a dict is sorted, block 10 before 2.
+        squares = {path: jnp.sum(jnp.square(grads[path])) for path in specs}
         grad_norm = jnp.sqrt(sum(squares.values()))
         if config.optim.clip:
             factor = jnp.minimum(1.0, hypers["clip"] / (grad_norm + 1e-6))
@@ -115,25 +116,31 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
         if diagnostics:
-            row = (state.step == 0) | ((state.step + 1) % config.execution.layers_every == 0)
+            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"])
+            ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
             metrics |= stats
             metrics["grad_stream"] = jnp.sqrt(taps)
             metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
-            metrics |= jax.lax.cond(row, _weights, _no_weights, state.parameters, updates)
+            metrics |= jax.lax.cond(row, _weights, _no_weights, *ordered)
         return moved, metrics
 
     return step
 
 
-def _weights(parameters: Parameters, updates: Parameters) -> Metrics:
-    weight = jnp.stack([jnp.linalg.norm(value) for value in parameters.values()])
-    update = jnp.stack([jnp.linalg.norm(updates[path]) for path in parameters])
-    root = jnp.sqrt(jnp.array([value.size for value in parameters.values()], jnp.float32))
+def is_layers_row(step: Any, every: int, last: Any) -> Any:
+    """Whether update number `step` (1 for the first) is a row of the per-layer record; numbers or traced."""
+    return (step == 1) | (step % every == 0) | (step == last)
+
+
+def _weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metrics:
+    weight = jnp.stack([jnp.linalg.norm(value) for value in parameters])
+    update = jnp.stack([jnp.linalg.norm(value) for value in updates])
+    root = jnp.sqrt(jnp.array([value.size for value in parameters], jnp.float32))
     # A tensor that is still 0 (a bias, ReZero's a) has no ratio; NaN says so and leaves a gap in the record.
     return {"update_ratio": jnp.where(weight > 0, update / weight, jnp.nan), "weight_rms": weight / root}
 
 
-def _no_weights(parameters: Parameters, updates: Parameters) -> Metrics:
+def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metrics:
     del updates
     return dict.fromkeys(("update_ratio", "weight_rms"), jnp.zeros(len(parameters)))
 
