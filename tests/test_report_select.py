@@ -8,7 +8,7 @@ from test_report_study import summary_of, write_plan, write_run
 from addnorm_exp.report.groups import groups_of, reported
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.outcome import Outcome, decimals
-from addnorm_exp.report.select import Candidate, score, winners
+from addnorm_exp.runs.winners import Candidate, score, winners
 
 GROUP = (("scheme", "pre_ln"),)
 UNIFORM = math.log(256)

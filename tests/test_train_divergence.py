@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from training import config, corpus, lines, parameters
 
-from addnorm_exp.report.select import score
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.winners import score
 from addnorm_exp.train.loop import run
 
 

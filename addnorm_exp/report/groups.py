@@ -11,7 +11,7 @@ from typing import Any
 
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
-from addnorm_exp.report.select import Candidate, Pairs, Winner, score, winners
+from addnorm_exp.runs.winners import Candidate, Pairs, Winner, score, winners
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The picture of tuning: final validation loss against learning rate, a line a scheme, a dot a seed.
 
 A diverged run stands at the uniform prediction's loss, which is how the protocol scores it, and is marked ×. The means are those of
-the protocol (select.py): a run that ended above the uniform loss has its dot there, and counts as uniform.
+the protocol (runs/winners.py): a run that ended above the uniform loss has its dot there, and counts as uniform.
 """
 
 import math

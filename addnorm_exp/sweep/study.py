@@ -20,8 +20,8 @@ from addnorm_exp.config import files, flatten, load, override, read
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.select import Candidate, Pairs, Winner, winners
-from addnorm_exp.report.select import score as score_of
+from addnorm_exp.runs.winners import Candidate, Pairs, Winner, winners
+from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.train.entry import identify
 
@@ -106,7 +106,7 @@ class Study:
         return tuple((key, flat[key]) for key in sorted(flat) if key not in apart and not key.startswith("execution."))
 
     def select(self, runs: Iterable[Planned], summaries: Mapping[str, Mapping[str, Any]]) -> list[Overrides]:
-        """The argument of report(): each group's overrides with its winner's tuned values (report/select.py).
+        """The argument of report(): each group's overrides with its winner's tuned values (runs/winners.py).
 
         A group without a single scored run is absent.
         """
