@@ -150,16 +150,22 @@ def test_exit_codes_pass_through(code, expected, command):
             ["--config=configs/lm.py", "--config.optim.lrr=1"],
             "error: --config.optim.lrr: no such key; did you mean 'optim.lr'?",
         ),
-        (["--config=configs/lm.py:pre_nl"], "error: config: unknown scheme 'pre_nl'; did you mean pre_ln"),
+        (
+            ["--config=configs/lm.py:pre_nl"],
+            "error: configs/lm.py:pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln",
+        ),
         (["--config=configs/no.py"], "error: configs/no.py: no such config file"),
         (
             ["--config=configs/lm.py", "--config.optim.lr=nan"],
             "error: --config.optim.lr='nan': expected a finite number",
         ),
-        (["--config=configs/lm.py", "--config.model.num_heads=5"], "error: config: model.num_heads=5 does not divide"),
+        (
+            ["--config=configs/lm.py", "--config.model.num_heads=5"],
+            "error: configs/lm.py: model.num_heads=5 does not divide",
+        ),
         (
             ["--config=configs/lm.py", "--config.optim.warmup=9999"],
-            "error: config: optim.warmup=9999 is longer than the run",
+            "error: configs/lm.py: optim.warmup=9999 is longer than the run",
         ),
         (["--config=configs/lm.py", "--wrkdir=x"], "error: --wrkdir: no such flag; did you mean '--workdir'?"),
     ],

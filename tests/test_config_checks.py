@@ -6,6 +6,7 @@ import pytest
 
 from addnorm_exp.config import Config, leaves, override
 from addnorm_exp.config.checks import CHOICES, RANGES
+from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
 
 WHERE = "sweeps/mine.py"
@@ -61,7 +62,7 @@ MISTAKES = [
     ({"model.compute_dtype": "int8"}, "model.compute_dtype='int8': valid names: bfloat16, float32"),
     ({"norm.kind": "layr"}, "norm.kind='layr': did you mean 'layer'?"),
     ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean pre_ln"),
-    ({"data.name": "enwik9"}, "data.name='enwik9': no such data set; did you mean 'enwik8'?"),
+    ({"data.name": "enwik9"}, "data.name='enwik9': did you mean 'enwik8'?"),
     # combinations
     ({"model.num_heads": 6}, "model.num_heads=6 does not divide model.width=128; nearest that does: 4"),
     ({"model.num_heads": 128, "model.positions": "rotary"}, "model.positions='rotary' needs heads of even size"),
@@ -116,9 +117,18 @@ def test_every_number_has_a_range_and_every_table_row_a_key():
     assert all(leaves()[key].type is str for key in CHOICES)
 
 
-def test_every_text_has_its_choices_but_three():
+def test_every_text_has_its_choices_but_two():
     free = {key for key, leaf in leaves().items() if leaf.type is str} - set(CHOICES)
-    assert free == {"scheme", "data.name", "data.path"}  # the catalogue, the data sets and the disk know these
+    assert free == {"scheme", "data.path"}  # the catalogue and the disk know these
+
+
+def test_data_names_are_those_that_there_are():
+    """The names stand in config too, so that it imports nothing of data."""
+    assert CHOICES["data.name"] == corpus.names()
+
+
+def test_every_key_says_what_it_means():
+    assert [key for key, leaf in leaves().items() if not leaf.meaning] == []
 
 
 @pytest.mark.parametrize("key", CHOICES)

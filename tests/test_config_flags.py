@@ -82,7 +82,7 @@ def test_a_home_folder_is_expanded(monkeypatch):
 
 def test_a_negative_number_is_a_value_or_a_positional():
     assert train("-1", LM, positionals=("N",)).positionals == ("-1",)
-    with pytest.raises(UserError, match=r"^config: optim\.lr=-1\.0: must be above 0$"):
+    with pytest.raises(UserError, match=r"^configs/lm\.py: optim\.lr=-1\.0: must be above 0$"):
         train(LM, "--config.optim.lr", "-1")
 
 
@@ -118,8 +118,11 @@ def test_a_command_may_do_without_a_config():
         ([LM, "--noconfig.optim.lr"], "--noconfig.optim.lr: 'config.optim.lr' is not true or false"),
         ([LM, "--noconfig.model.bias=true"], "--noconfig.model.bias=true: takes no value"),
         ([LM, "--config.norm.kind=None"], "--config.norm.kind=None: write 'none' for none at all"),
-        ([LM, "--config.model.num_heads=3"], "config: model.num_heads=3 does not divide model.width=128"),
-        ([LM, "--config.data.name=enwik8", "--config.data.path=x"], "config: data.name='enwik8' and data.path='x'"),
+        ([LM, "--config.model.num_heads=3"], "configs/lm.py: model.num_heads=3 does not divide model.width=128"),
+        (
+            [LM, "--config.data.name=enwik8", "--config.data.path=x"],
+            "configs/lm.py: data.name='enwik8' and data.path='x'",
+        ),
         ([LM, "--workdir"], "--workdir needs a value: --workdir=DIR"),
         ([LM, "--workdir", "--resume"], "--workdir needs a value: --workdir=DIR"),
         ([LM, "--workdir="], "--workdir is empty: expected a path"),
@@ -134,7 +137,7 @@ def test_a_command_may_do_without_a_config():
         (["--config=configs/lmm.py"], "configs/lmm.py: no such config file; did you mean 'configs/lm.py'?"),
         (["--config=nowhere/lm.py"], "nowhere/lm.py: no such config file (there is no folder nowhere)"),
         (["--config=configs"], "configs: cannot read this config file: Is a directory"),
-        (["--config=configs/lm.py:pre_nl"], "config: unknown scheme 'pre_nl'; did you mean pre_ln"),
+        (["--config=configs/lm.py:pre_nl"], "configs/lm.py:pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln"),
     ],
     ids=lambda part: " ".join(part)[-40:] if isinstance(part, list) else "",
 )
@@ -181,7 +184,7 @@ EDITS = {
     "config.optim.lr = 'fast'": "{file}:4: get_config() failed: TypeError: Could not override field 'lr'",
     "config.steps = True": "{file}: steps=True: expected a whole number",
     "config.model = {'depth': 2}": "{file}: model.width is missing: 'model' was replaced as a whole",
-    "config.optim.warmup = 2000": "config: optim.warmup=2000 is longer than the run: steps=1000",
+    "config.optim.warmup = 2000": "{file}: optim.warmup=2000 is longer than the run: steps=1000",
 }
 FILES |= {edit: (f"{HEAD}    {edit}\n    return config\n", message) for edit, message in EDITS.items()}
 

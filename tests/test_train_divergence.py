@@ -10,6 +10,7 @@ from training import config, corpus, lines, parameters
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.winners import score
 from addnorm_exp.train.loop import run
+from addnorm_exp.train.program import Program
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_a_huge_learning_rate(bound, data, tmp_path):
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["status"] == "diverged"
     step, cause = written["diverged"]["step"], written["diverged"]["cause"]
-    assert written["reason"] == f"{cause} in update {step}"
+    assert written["reason"] == f"{cause} at step {step}"
     assert written["step"] == step - 1 < 99
     assert cause == "loss above the bound" if bound == 1.5 else cause.startswith("non-finite")
     trained = [line for line in lines(tmp_path) if line["split"] == "train"]
@@ -64,3 +65,20 @@ def test_the_saved_state_is_the_one_before(data, tmp_path):
     assert int(newest) == summary["step"]
     for name, value in parameters(tmp_path).items():
         assert np.all(np.isfinite(value)), name
+
+
+def test_a_validation_that_is_not_finite_ends_the_run_too(data, tmp_path, monkeypatch):
+    """The training loss of a batch may still be finite where the validation's is not."""
+    evaluate = Program.evaluate
+
+    def broken(self, parameters, windows, step):
+        return math.inf if step == 6 else evaluate(self, parameters, windows, step)
+
+    monkeypatch.setattr(Program, "evaluate", broken)
+    run(config(scheme="no_norm"), data, RunFolder(tmp_path))
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert (written["status"], written["diverged"]["cause"]) == ("diverged", "non-finite validation loss")
+    assert written["diverged"]["step"] == written["step"] == 6
+    assert lines(tmp_path)[-1] == {"step": 6, "split": "val", "loss": None, "bpb": None}
+    assert written["val"]["best"]["step"] < 6
+    assert written["test"] is None

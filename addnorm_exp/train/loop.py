@@ -186,9 +186,11 @@ class Attempt:
     def _diverged(self, cause: str, value: float) -> Summary:
         """Ends the run. `step` is the update that failed, or the one after which the evaluation did."""
         self.recorder.settle()
-        step = self.step + int(self.state.cause > 0)
+        in_update = int(self.state.cause) > 0
+        step = self.step + in_update
+        place = f"in update {step}" if in_update else f"after {step} updates"
         record = {"step": step, "cause": cause, "value": value}
-        return self._conclude("diverged", reason=f"{cause} at step {step}", diverged=record)
+        return self._conclude("diverged", reason=f"{cause} {place}", diverged=record)
 
     def _conclude(self, status: str, **more: Any) -> Summary:
         summary = self.recorder.summary(
