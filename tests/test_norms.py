@@ -155,3 +155,11 @@ def test_gain_starts_where_it_says(gain_init):
     np.testing.assert_allclose(plain(x), offset(x), rtol=1e-6)
     np.testing.assert_array_equal(plain.gain[...], gain_init)
     np.testing.assert_array_equal(offset.gain[...], gain_init - 1.0)
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+def test_a_row_without_spread_has_gradient_zero(kind):
+    """Outside of the root, ε does not keep it from 0, where it has no derivative."""
+    norm = Norm(NormSpec(kind, eps=1e-8, eps_place="outside", affine="none"), 8, rngs=nnx.Rngs(0))
+    gradient = jax.grad(lambda x: norm(x).sum())(jnp.zeros((2, 8)))
+    assert np.all(np.isfinite(gradient))

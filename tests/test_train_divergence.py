@@ -29,7 +29,7 @@ def test_a_huge_learning_rate(bound, data, tmp_path):
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["status"] == "diverged"
     step, cause = written["diverged"]["step"], written["diverged"]["cause"]
-    assert written["reason"] == f"{cause} at step {step}"
+    assert written["reason"] == f"{cause} in update {step}"
     assert written["step"] == step - 1 < 99
     assert cause == "loss above the bound" if bound == 1.5 else cause.startswith("non-finite")
     trained = [line for line in lines(tmp_path) if line["split"] == "train"]

@@ -1,0 +1,73 @@
+"""The record says what it means: columns under their own names, attempts told apart, damage refused."""
+
+import json
+
+import numpy as np
+import pytest
+from training import config, corpus, interrupt, layers
+
+from addnorm_exp.config import checks
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.train.entry import identify
+from addnorm_exp.train.hypers import hypers
+from addnorm_exp.train.loop import run
+from addnorm_exp.train.program import program
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return corpus(tmp_path_factory.mktemp("text"))
+
+
+@pytest.mark.core
+def test_columns_of_tensors_have_their_own_names(data, tmp_path):
+    """At eleven blocks and more: sorted as text, block 10 stands before block 2, and a column would get another's name."""
+    deep = config(model__depth=11, scheme="pre_rms", steps=1, execution__scan_layers="on", optim__lr=1e-12)
+    run(deep, data, RunFolder(tmp_path))
+    index = json.loads((tmp_path / "layers" / "index.json").read_text())["tensors"]
+    recorded = layers(tmp_path)["weight_rms"][0]
+    initial = program(deep).task.model.init(0, hypers(deep))
+    expected = [np.sqrt(np.mean(np.square(np.asarray(initial[name], np.float64)))) for name in index]
+    assert len({f"{value:.6f}" for value in expected}) > 20  # the tensors differ, so an exchange shows
+    np.testing.assert_allclose(recorded, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_damaged_record_is_not_trained_on(data, tmp_path):
+    """A kill tears the last line only; damage before it means that numbers are lost for good."""
+    interrupt(config(), data, tmp_path, chunks=3)
+    path = tmp_path / "metrics.jsonl"
+    told = path.read_text().splitlines()
+    told[2] = told[2][:5]
+    path.write_text("\n".join(told) + "\n")
+    with pytest.raises(UserError, match="line 3 is damaged"):
+        run(config(), data, RunFolder(tmp_path))
+
+
+def test_each_attempt_is_told(data, tmp_path):
+    step = interrupt(config(), data, tmp_path, chunks=2)
+    summary = run(config(execution__scan_layers="on"), data, RunFolder(tmp_path))
+    first, second = summary["attempts"]
+    assert (first["from_step"], second["from_step"]) == (0, step)
+    assert (first["execution"]["scan_layers"], second["execution"]["scan_layers"]) == ("auto", "on")
+
+
+@pytest.mark.parametrize("said", [{"norm__eps": 1e-5}, {"norm__kind": "layer"}, {"init__law": "xavier"}])
+def test_a_default_that_is_spelt_out_is_the_same_run(said):
+    assert identify(config(**said), "0") == identify(config(), "0")
+
+
+@pytest.mark.parametrize("said", [{"norm__eps": 1e-6}, {"norm__kind": "rms"}, {"init__law": "normal"}])
+def test_another_norm_or_law_is_another_run(said):
+    assert identify(config(**said), "0") != identify(config(), "0")
+
+
+@pytest.mark.parametrize("scheme", ["deepnorm", "sandwich_ln"])
+def test_one_scaling_of_the_init_at_a_time(scheme):
+    with pytest.raises(UserError, match="depth_scaled would scale what scheme"):
+        checks.check(config(scheme=scheme, init__depth_scaled=True))
+
+
+def test_cudnn_is_refused_where_it_is_not(data, tmp_path):
+    with pytest.raises(UserError, match="needs a GPU"):
+        run(config(execution__attention="cudnn"), data, RunFolder(tmp_path))
