@@ -113,6 +113,7 @@ sandwich_ln = Scheme(
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Rule(pre=norm, branch=norm)) for kind in site.sublayers),
     ends=final,
+    law="normal",
     # CogView's code: output projections σ/√(2L). The branch's norm takes the scale out of the forward pass again; what is left
     # of it is a larger relative step of those two matrices.
     init=lambda site, role: (2 * site.depth) ** -0.5 if role in ("out", "down") else 1.0,
