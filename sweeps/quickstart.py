@@ -7,13 +7,13 @@ from addnorm_exp.sweep import axis, product
 
 CONFIG = "configs/lm.py"
 BASE = {
-    "steps": 200,
+    "steps": 120,
     "batch_size": 12,
     "seq_len": 64,
     "init.law": "xavier",
-    "optim.warmup": 20,
-    "eval.every": 50,
-    "eval.sequences": 256,
+    "optim.warmup": 12,
+    "eval.every": 40,
+    "eval.sequences": 128,
     "execution.attention_every": 0,
     "execution.layers_every": 5,
 }

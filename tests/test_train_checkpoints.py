@@ -114,13 +114,17 @@ def test_a_damaged_older_state_harms_nobody(data, undisturbed, halfway, tmp_path
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, shutil.rmtree], ids=["flipped", "missing"])
-def test_damaged_best_parameters_are_made_again(damage, data, undisturbed, halfway, tmp_path):
-    """They are part of what a state says: without them the final parameters would be tested in the place of the best ones."""
-    folder = tmp_path / "run"
-    shutil.copytree(halfway, folder)
-    damage(max((folder / "checkpoints").glob("best-*")))
-    run(CONFIG, data, RunFolder(folder))
-    assert_equal_runs(undisturbed, folder)
+def test_damaged_best_parameters_are_made_again(damage, data, tmp_path):
+    """They are part of what a state says: without them the final parameters would be tested in the place of the best ones. At this
+    rate the best validation is the first."""
+    asked = config(optim__lr=0.5, optim__final_lr=1.0, seed=1, steps=6)
+    run(asked, data, RunFolder(tmp_path / "undisturbed"))
+    assert interrupt(asked, data, tmp_path / "run", chunks=1) == 3
+    damage(tmp_path / "run" / "checkpoints" / "best-00000000")
+    summary = run(asked, data, RunFolder(tmp_path / "run"))
+    assert summary["val"]["best"]["step"] == 0
+    assert summary["test"]["best"] != summary["test"]["final"]
+    assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
 
 
 def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway, tmp_path):

@@ -100,13 +100,12 @@ class Program:
         return self._compiled[name, shape](*arguments)
 
     def _shard(self, batch: Any) -> Any:
-        split = NamedSharding(self.mesh, PartitionSpec("data"))
-
-        def part(x: jax.Array) -> jax.Array:
-            # The rest of the evaluation windows may not split; every device then does all of it.
-            return x if x.shape[0] % self.mesh.size else jax.lax.with_sharding_constraint(x, split)
-
-        return batch if self.mesh.size == 1 else jax.tree.map(part, batch)
+        if self.mesh.size == 1:
+            return batch
+        split = NamedSharding(
+            self.mesh, PartitionSpec("data")
+        )  # of a batch that does not split evenly XLA pads the last part
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
 
     def _evaluate(self, parameters: Parameters, windows: jax.Array, step: jax.Array) -> jax.Array:
         size = min(self._micro_batch, windows.shape[0])
