@@ -6,9 +6,9 @@ Cost:      24 runs of 120 steps (12 tuning, 12 reported): 3 min 18 s on two core
 Expected:  test bits per byte of seeds 1, 2, 3 on that machine: post_ln 4.153, 4.176, 4.176; pre_ln 3.935, 3.932, 3.946; pre_rms 3.926,
            3.940, 3.962; no_norm 3.995, 4.005, 3.985, which diverges at 1e-2. Other machines differ in the last digits.
 
-Three seeds of a model this small, trained this briefly, support no ranking: at this size init and learning rate say more than the norm, and two
-winners stand on the edge of the grid. What does differ plainly is sensitivity to the learning rate, and the gradient norm by depth: the two
-pictures to look at. All schemes share one init law (xavier) and one warmup.
+Three seeds of a model this small, trained this briefly, support no ranking: at this size init and learning rate say more than the norm,
+and two winners stand on the edge of the grid. What does differ plainly is sensitivity to the learning rate, and the gradient norm by
+depth: the two pictures to look at. All schemes share one init law (xavier) and one warmup.
 """
 
 from addnorm_exp.sweep import axis, product
