@@ -96,7 +96,12 @@ def test_identity_leaves_out_what_says_nothing():
     assert None not in items.values()
 
 
-@pytest.mark.parametrize("key", [key for key in leaves() if not key.startswith("execution.") and key not in NEUTRAL])
+SAYING = [
+    key for key in leaves() if not key.startswith("execution.") and key not in (*NEUTRAL, "data.name", "data.path")
+]
+
+
+@pytest.mark.parametrize("key", SAYING)
 def test_a_default_is_no_neutral_value(key):
     """Were defaults left out of the identity, changing one would give two experiments one id."""
     value = flatten(Config())[key]
@@ -123,9 +128,10 @@ def test_identity_has_what_differs(key, value):
     assert identity_items(override(Config(), {key: value}))[key] == value
 
 
-def test_identity_knows_the_data_by_checksum_and_not_by_path():
+def test_identity_knows_the_data_by_checksum_and_not_by_name_or_path():
+    """The run's id takes the checksum beside these items (test_runs_identity.py)."""
     here, there = (override(Config(), {"data.path": path}) for path in ("a/text", "b/text"))
-    assert identity_items(here) == identity_items(there) != identity_items(Config())
+    assert identity_items(here) == identity_items(there) == identity_items(Config())
 
 
 def test_a_data_seed_that_repeats_the_seed_is_the_same_run():

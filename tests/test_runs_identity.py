@@ -92,4 +92,4 @@ def test_ids_on_file():
     """An id that changes orphans every run made before. If that is meant, raise SEMANTICS or enter the new key in NEUTRAL
     (addnorm_exp/config/keys.py), then write the new one here."""
     assert flatten(config())["optim.lr"] == 1e-2
-    assert run_id(config(), DATA, "record") == "pre_ln-b0eb5bb322f2"
+    assert run_id(config(), DATA, "record") == "pre_ln-1d8101a5396d"

@@ -33,8 +33,8 @@ NEUTRAL: Mapping[str, object] = {
     "optim.accumulate": 1,
 }
 
-# A path says where bytes lie on one machine; what they are is told by the data's checksum, which identity takes.
-_NOT_IDENTITY = frozenset({"data.path"})
+# A name or a path says where bytes come from; what they are is told by the data's checksum, which identity takes.
+_NOT_IDENTITY = frozenset({"data.name", "data.path"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def science(config: Config) -> dict[str, object]:
 def identity_items(config: Config) -> dict[str, object]:
     """The flat science keys that say something, for the run's id.
 
-    Left out: keys at their neutral value (`NEUTRAL`), `data.path`, and a `data.seed` that only repeats `seed`.
+    Left out: keys at their neutral value (`NEUTRAL`), `data.name`, `data.path`, and a `data.seed` that only repeats `seed`.
     """
     items = {
         key: value
