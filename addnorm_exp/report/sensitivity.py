@@ -139,16 +139,20 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
     if top is not main and uniform:
         _strip(main, top, uniform)
     elif uniform and any(_lost(run) for group in groups for run in group.runs):
-        main.axhline(uniform, color=style.GREY, linestyle=(0, (2, 2)), linewidth=0.8)
-        main.annotate(
-            "uniform prediction",
-            (0.01, uniform),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            fontsize=6.2,
-            color=style.GREY,
-        )
+        _uniform_line(main, uniform)
+
+
+def _uniform_line(axes: Axes, uniform: float) -> None:
+    axes.axhline(uniform, color=style.GREY, linestyle=(0, (2, 2)), linewidth=0.8, zorder=1)
+    axes.annotate(
+        "uniform prediction",
+        (0.01, uniform),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2.5),
+        textcoords="offset points",
+        fontsize=6.2,
+        color=style.GREY,
+    )
 
 
 def _lost(run: Run) -> bool:
@@ -165,17 +169,8 @@ def _strip(main: Axes, top: Axes, uniform: float) -> None:
     top.set_xscale("log")
     top.set_xlim(main.get_xlim())
     top.set_ylim(uniform - 1, uniform + 1)
-    top.axhline(uniform, color=style.GREY, linestyle=(0, (2, 2)), linewidth=0.8, zorder=1)
     top.set_yticks([uniform], [f"{uniform:.3g}"])
-    top.annotate(
-        "uniform prediction",
-        (0.01, uniform),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 2.5),
-        textcoords="offset points",
-        fontsize=6.2,
-        color=style.GREY,
-    )
+    _uniform_line(top, uniform)
     top.grid(False)
     top.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
     top.xaxis.set_minor_locator(NullLocator())

@@ -102,9 +102,8 @@ class Program:
     def _shard(self, batch: Any) -> Any:
         if self.mesh.size == 1:
             return batch
-        split = NamedSharding(
-            self.mesh, PartitionSpec("data")
-        )  # of a batch that does not split evenly XLA pads the last part
+        # Of a batch that does not split evenly XLA pads the last part.
+        split = NamedSharding(self.mesh, PartitionSpec("data"))
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
 
     def _evaluate(self, parameters: Parameters, windows: jax.Array, step: jax.Array) -> jax.Array:
