@@ -29,6 +29,7 @@ from reference import transformer
 
 from addnorm_exp.nn.attention import Attention
 from addnorm_exp.nn.feed_forward import FeedForward
+from addnorm_exp.nn.layers import matmul
 from addnorm_exp.residual import Context, catalogue, plan
 
 NAMES = catalogue.names()
@@ -274,3 +275,15 @@ def test_attention_statistics(padded, implementation):
 def test_statistics_do_not_come_unasked():
     model = decoder(catalogue.get("pre_ln"))
     assert model.bind(random_parameters(model.specs))(tokens(), Context(batch=B))[1] == {}
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 8)])
+def test_gradients_of_a_linear_map(shape):
+    """W's gradient is formed in two ways, by which side is longer (nn/layers.py); both are xᵀg, and x's is gWᵀ."""
+    random = np.random.default_rng(0)
+    x, kernel, g = (random.normal(size=size) for size in ((5, shape[0]), shape, (5, shape[1])))
+    y, pull = jax.vjp(matmul, jnp.float32(x), jnp.float32(kernel))
+    assert distance(y, x @ kernel) < 1e-6
+    dx, dkernel = pull(jnp.float32(g))
+    assert distance(dx, g @ kernel.T) < 1e-6
+    assert distance(dkernel, x.T @ g) < 1e-6
