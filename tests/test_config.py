@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, override, read, science
-from addnorm_exp.config.keys import NEUTRAL
+from addnorm_exp.config.keys import IDLE, NEUTRAL
 from addnorm_exp.errors import UserError
 
 
@@ -97,7 +97,9 @@ def test_identity_leaves_out_what_says_nothing():
 
 
 SAYING = [
-    key for key in leaves() if not key.startswith("execution.") and key not in (*NEUTRAL, "data.name", "data.path")
+    key
+    for key in leaves()
+    if not key.startswith("execution.") and key not in (*NEUTRAL, *IDLE, "data.name", "data.path")
 ]
 
 

@@ -47,6 +47,23 @@ CHANGES = [
 ]
 
 
+# Key, a value of it, and the setting beside which it means nothing and beside which it does.
+IDLE = [
+    ({"init__std": 0.5}, {"init__law": "xavier"}, {"init__law": "normal"}),
+    ({"init__std": 0.5}, {"scheme": "pre_ln"}, {"scheme": "sandwich_ln"}),  # by the law of the scheme's record
+    ({"optim__decay": 0.5}, {"optim__schedule": "cosine"}, {"optim__schedule": "wsd"}),
+    ({"optim__final_lr": 0.5}, {"optim__schedule": "constant"}, {"optim__schedule": "cosine"}),
+    ({"optim__final_lr": 0.5}, {"optim__schedule": "inverse_sqrt"}, {"optim__schedule": "wsd"}),
+]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("change", "without", "with_"), IDLE, ids=str)
+def test_a_key_that_means_nothing_makes_no_other_run(change, without, with_):
+    assert of(**change, **without) == of(**without)
+    assert of(**change, **with_) != of(**with_)
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("changes", NO_CHANGE, ids=str)
 def test_the_same_run(changes):
@@ -92,4 +109,4 @@ def test_ids_on_file():
     """An id that changes orphans every run made before. If that is meant, raise SEMANTICS or enter the new key in NEUTRAL
     (addnorm_exp/config/keys.py), then write the new one here."""
     assert flatten(config())["optim.lr"] == 1e-2
-    assert run_id(config(), DATA, "record") == "pre_ln-1d8101a5396d"
+    assert run_id(config(), DATA, "record") == "pre_ln-e507d3b80eeb"

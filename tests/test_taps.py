@@ -1,6 +1,8 @@
 """The tap against plain autodiff: the forward pass is rewritten so that each probe is a zero added to the stream, and its gradient is
 the stream's."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,20 +142,25 @@ def test_diagnostics_change_nothing_else():
 
 
 @pytest.mark.core
-def test_statistics_are_those_of_the_stream_and_the_branch(monkeypatch):
-    """`branch_ratio`: what the sublayer leaves, dropout included and its norm not, over the stream that the site reads."""
-    model = classifier(catalogue.get("sandwich_ln"))
-    parameters, seen = random_parameters(model.specs), []
-    dropout = plan.dropout
-    monkeypatch.setattr(plan, "dropout", lambda x, context: seen.append(dropout(x, context)) or seen[-1])
-    monkeypatch.setattr(plan, "tap", lambda x, probe: seen.append(x) or x)
-    _, stats = model.bind(parameters)(tokens(), CONTEXT, jnp.zeros(2 * DEPTH))
-    streams, branches = seen[0::2], seen[1::2]
-    assert len(streams) == len(branches) == 2 * DEPTH
-    root = [float(np.sqrt(np.mean(np.asarray(x, np.float64) ** 2))) for x in streams]
+@pytest.mark.parametrize("name", ["pre_ln", "sandwich_ln", "rezero"])
+def test_statistics_are_those_of_the_stream_and_of_what_is_added(name, monkeypatch):
+    """`branch_ratio`: what a site adds, its norm and coefficient included, over the stream that it reads. The skip of these schemes is
+    the stream itself, so what is added is the difference of two streams in a row."""
+    model, seen = classifier(catalogue.get(name)), []
+    monkeypatch.setattr(plan, "tap", lambda x, probe: seen.append(np.asarray(x, np.float64)) or x)
+    _, stats = model.bind(random_parameters(model.specs))(tokens(), CONTEXT, jnp.zeros(2 * DEPTH))
+    assert len(seen) == 2 * DEPTH
+    root = [np.sqrt(np.mean(x**2)) for x in seen]
     np.testing.assert_allclose(stats["stream_rms"], root, rtol=1e-5)
-    ratio = [float(rms(branch)) / x for branch, x in zip(branches, root, strict=True)]
-    np.testing.assert_allclose(stats["branch_ratio"], ratio, rtol=1e-5)
+    added = [np.sqrt(np.mean((after - before) ** 2)) for before, after in itertools.pairwise(seen)]
+    ratio = [one / stream for one, stream in zip(added, root, strict=False)]
+    np.testing.assert_allclose(stats["branch_ratio"][:-1], ratio, rtol=1e-4)
+
+
+def test_rezero_adds_nothing_at_init():
+    model = classifier(catalogue.get("rezero"))
+    _, stats = model.bind(model.init(0))(tokens(), CONTEXT, jnp.zeros(2 * DEPTH))
+    np.testing.assert_array_equal(stats["branch_ratio"], np.zeros(2 * DEPTH))
 
 
 @pytest.mark.core

@@ -207,6 +207,15 @@ def test_lanes_of_the_real_step_are_their_own_runs(data):
 # --- evaluation
 
 
+def test_each_step_drops_other_units(tmp_path):
+    """On a text of one byte every batch is the same, and at a rate of 1e-30 the weights stay: only dropout tells steps apart."""
+    data = corpus(tmp_path, b"a" * 20_000)
+    still = {"optim__lr": 1e-30, "optim__schedule": "constant", "optim__weight_decay": 0.0}
+    for dropout, distinct in ((0.0, 1), (0.2, 4)):
+        _, metrics = rows(data, model__dropout=dropout, **still)
+        assert len(set(np.asarray(metrics["loss"]).tolist())) == distinct
+
+
 @pytest.mark.core
 def test_evaluation_is_the_mean_over_fixed_windows(data, plain):
     """By the float64 reference, window by window. 20 windows in batches of 8: the remainder of 4 counts as 4."""

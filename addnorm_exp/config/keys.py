@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
@@ -31,6 +31,13 @@ NEUTRAL: Mapping[str, object] = {
     "optim.weight_decay": 0.0,
     "optim.clip": 0.0,
     "optim.accumulate": 1,
+}
+
+# Keys that mean something only beside certain values of another; elsewhere no number depends on them.
+IDLE: Mapping[str, Callable[[Config], bool]] = {
+    "init.std": lambda config: config.init.law == "xavier",
+    "optim.decay": lambda config: config.optim.schedule != "wsd",
+    "optim.final_lr": lambda config: config.optim.schedule not in ("cosine", "wsd"),
 }
 
 # A name or a path says where bytes come from; what they are is told by the data's checksum, which identity takes.
@@ -103,7 +110,8 @@ def science(config: Config) -> dict[str, object]:
 def identity_items(config: Config) -> dict[str, object]:
     """The flat science keys that say something, for the run's id.
 
-    Left out: keys at their neutral value (`NEUTRAL`), `data.name`, `data.path`, and a `data.seed` that only repeats `seed`.
+    Left out: keys at their neutral value (`NEUTRAL`), keys that nothing depends on here (`IDLE`), `data.name`, `data.path`, and a
+    `data.seed` that only repeats `seed`.
     """
     items = {
         key: value
@@ -112,6 +120,7 @@ def identity_items(config: Config) -> dict[str, object]:
         and key not in _NOT_IDENTITY
         and value is not None
         and not (key in NEUTRAL and value == NEUTRAL[key])
+        and not (key in IDLE and IDLE[key](config))
     }
     if items.get("data.seed") == config.seed:
         del items["data.seed"]

@@ -93,5 +93,10 @@ class Connection(nnx.Module):
     def read(self, state: State, context: Context) -> tuple[jax.Array, Any]:
         raise NotImplementedError
 
+    def leave(self, branch: jax.Array) -> jax.Array:
+        """What the body leaves behind, as it enters the sum: after the branch's norm and coefficient, where a scheme has them."""
+        return branch
+
     def write(self, state: State, branch: jax.Array, kept: Any, context: Context) -> State:
+        """`branch` is what `leave` made of the body's output."""
         raise NotImplementedError

@@ -97,6 +97,7 @@ class Node(nnx.Module):
                 left.append(dropout(b, context.fold(number)))
                 stats = merge(stats, inner)
             branch = functools.reduce(operator.add, left)
+        branch = self.connection.leave(branch)
         if context.diagnostics:
             stats = merge(_site_statistics(state if single else h, branch), stats)
         return self.connection.write(state, branch, kept, context), memo, stats

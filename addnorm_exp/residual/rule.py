@@ -66,9 +66,11 @@ class RuleConnection(Connection):
         stream = norms.apply(self.stream, state)
         return _times(self.pre_scale, norms.apply(self.pre, stream)), stream
 
+    def leave(self, branch: jax.Array) -> jax.Array:
+        return _times(self.scale, norms.apply(self.branch, branch))
+
     def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
         del state, context  # `kept` is the stream, after its norm where it has one
-        branch = _times(self.scale, norms.apply(self.branch, branch))
         if isinstance(self.skip, float) and self.skip == 0.0:
             return norms.apply(self.post, branch)
         return norms.apply(self.post, _times(self.skip, kept) + branch)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
@@ -37,7 +36,7 @@ class Launcher:
 
     def __init__(self, folder: Path, name: str, display: Display, stop: Callable[[], bool], most: int | None = None):
         self.folder, self.name, self.display, self.stop, self.most = folder, name, display, stop, most
-        self._corpora: dict[DataConfig, Corpus] = {}
+        self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
 
     def finished(self, runs: Iterable[Planned]) -> dict[str, dict[str, Any]]:
         """Summaries of the finished ones."""
@@ -90,9 +89,10 @@ class Launcher:
             self.most -= 1
 
     def _corpus(self, run: Planned) -> Corpus:
-        if run.config.data not in self._corpora:
-            self._corpora[run.config.data] = load(run.config.data)
-        return self._corpora[run.config.data]
+        data = run.config.data
+        if (data.name, data.path) not in self._corpora:
+            self._corpora[data.name, data.path] = load(data)
+        return self._corpora[data.name, data.path]
 
 
 def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:
