@@ -2,7 +2,17 @@
 
 import os
 
+import pytest
+
 # Compilation is most of this suite's time, and the compiler's passes over machine code are half of that. Tests of numbers allow for
 # rounding; tests of bits compare runs of one setting. Set before anything imports JAX; processes that tests start inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """The synthetic corpus of the tiny runs (training.py)."""
+    import training  # here, for it brings JAX
+
+    return training.corpus(tmp_path_factory.mktemp("data"))

@@ -17,11 +17,6 @@ from addnorm_exp.train.loop import run
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return corpus(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("finished")
     run(config(), data, RunFolder(folder))

@@ -13,7 +13,7 @@ from training import config as tiny
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.stack import Block
-from addnorm_exp.residual import Context, Depths, catalogue, plan, rms, sites, tap
+from addnorm_exp.residual import Context, Depths, catalogue, plan, sites, tap
 from addnorm_exp.tasks import make_task
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.step import initial_state, make_step

@@ -8,18 +8,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from training import assert_equal_runs, config, corpus, interrupt, lines
+from training import assert_equal_runs, config, interrupt, lines
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.loop import run
 
 CONFIG = config(execution__keep_checkpoints=3, execution__checkpoint_every=3)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

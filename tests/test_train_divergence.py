@@ -5,17 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from training import config, corpus, lines, parameters
+from training import config, lines, parameters
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.winners import score
 from addnorm_exp.train.loop import run
 from addnorm_exp.train.program import Program
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.core

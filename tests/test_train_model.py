@@ -26,11 +26,6 @@ from addnorm_exp.train.step import initial_state, make_chunk, make_step
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return corpus(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def plain(tmp_path_factory, data):
     """The tiny pre_ln run."""
     folder = tmp_path_factory.mktemp("plain")

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from training import config, corpus, interrupt, layers
+from training import config, interrupt, layers
 
 from addnorm_exp.config import checks
 from addnorm_exp.errors import UserError
@@ -13,11 +13,6 @@ from addnorm_exp.train.entry import identify
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.loop import run
 from addnorm_exp.train.program import program
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.mark.core

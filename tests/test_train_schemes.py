@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from training import assert_equal_runs, config, corpus, interrupt, lines, losses
+from training import assert_equal_runs, config, interrupt, lines, losses
 
 from addnorm_exp.residual import catalogue
 from addnorm_exp.runs.folder import RunFolder
@@ -22,11 +22,6 @@ UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))
 SCHEMES = [
     pytest.param(name, marks=[pytest.mark.core] * (name in ("pre_ln", "deepnorm"))) for name in catalogue.names()
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from training import ROOT, TEXT, assert_equal_runs, config, corpus, flags, lines
+from training import ROOT, TEXT, assert_equal_runs, config, flags, lines
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.loop import run
@@ -22,11 +22,6 @@ LONG = {
     "execution__checkpoint_every": 100,
     "execution__layers_every": 50,
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
