@@ -33,7 +33,6 @@ def test_a_users_file_is_split_by_position(tmp_path, size, held_out):
     train = size - 2 * held_out
     assert got.name == "my text.txt"
     assert got.sha256 == hashlib.sha256(data).hexdigest()
-    assert got.vocab == 256
     assert got.train.tobytes() == data[:train]
     assert got.val.tobytes() == data[train : train + held_out]
     assert got.test.tobytes() == data[train + held_out :]

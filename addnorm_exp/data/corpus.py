@@ -28,7 +28,6 @@ class Corpus:
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
-    vocab: int = 256
 
 
 def names() -> tuple[str, ...]:
