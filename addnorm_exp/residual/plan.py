@@ -22,7 +22,10 @@ from addnorm_exp.residual.taps import tap
 
 
 class ConnectionRecord(Protocol):
-    """Data that makes a connection: a `Rule`, or a frozen dataclass of one's own."""
+    """Data that makes a connection: a `Rule`, or a frozen dataclass of one's own.
+
+    One's own says in `reads` and `writes` what its two verbs do, in the few words of a diagram's boxes: `h = Σ α_i x_i`.
+    """
 
     def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection: ...
 

@@ -1,0 +1,179 @@
+"""`main.py schemes [NAME]`: the catalogue, or all that is known of one scheme."""
+
+import dataclasses
+import re
+import sys
+from typing import Any
+
+from addnorm_exp.config.flags import Flag, parse
+
+HELP = "list the catalogue of schemes, or show one: equation, source, axes, traps, diagram"
+ABOUT = f"""{HELP}
+
+Without NAME: one line a scheme; `parameters` are those it adds to pre_ln's in the model of configs/lm.py.
+--format=doc writes docs/schemes.md."""
+
+FLAGS = (
+    Flag(
+        "format",
+        str,
+        "md",
+        "a table in Markdown (the default) or CSV; doc: every scheme in full",
+        choices=("md", "csv", "doc"),
+    ),
+)
+EVIDENCE = {
+    "paper": "the paper's text",
+    "code": "the authors' released code",
+    "secondary": "a re-implementation or notes that cite the paper",
+    "memory": "memory; no source was reached",
+}
+NORM_AXES = ("kind", "eps", "eps_place", "affine", "gain")
+DEPTH = 12  # of the diagrams and constants that are shown
+
+
+def run(argv: list[str]) -> int:
+    arguments = parse(argv, FLAGS, command="schemes", about=ABOUT, positionals=("[NAME]",))
+    from addnorm_exp.errors import UserError
+    from addnorm_exp.residual import SchemeError, catalogue
+
+    if arguments.positionals:
+        if arguments["format"] != "md":
+            raise UserError(
+                f"--format={arguments['format']} is for the whole catalogue; leave out {arguments.positionals[0]}"
+            )
+        try:
+            text = in_full(catalogue.get(arguments.positionals[0]))
+        except SchemeError as error:
+            raise UserError(str(error)) from None
+    elif arguments["format"] == "doc":
+        text = document()
+    else:
+        from addnorm_exp.report.render import render
+
+        text = render([listing()], arguments["format"])
+    sys.stdout.write(text)
+    return 0
+
+
+def listing() -> Any:
+    """The catalogue as a `report.render.Table`, a row a scheme."""
+    from addnorm_exp.report.render import Column, Table
+    from addnorm_exp.residual import catalogue
+
+    columns = ("name", "family", "equation", "parameters", "paper", "year", "evidence")
+    records: list[dict[str, Any]] = [
+        {
+            "name": scheme.name,
+            "family": scheme.family,
+            "equation": scheme.equation,
+            "parameters": added_parameters(scheme.name),
+            "paper": ", ".join(re.findall(r"\d{4}\.\d{5}", scheme.citation)[:1]),
+            "year": scheme.year,
+            "evidence": scheme.evidence,
+        }
+        for scheme in map(catalogue.get, catalogue.names())
+    ]
+    rows = [[_signed(value) if key == "parameters" else str(value) for key, value in row.items()] for row in records]
+    heads = [Column(name, name, right=name in ("parameters", "year")) for name in columns]
+    return Table("Schemes", heads, rows, ("`main.py schemes NAME` shows one in full.",), records)
+
+
+def added_parameters(name: str) -> int:
+    """Parameters against pre_ln's, in the model of the default config."""
+    from addnorm_exp.config import Config, override
+    from addnorm_exp.tasks import make_task
+
+    mine, base = (
+        make_task(override(Config(), {"scheme": scheme}, "schemes")).model.size for scheme in (name, "pre_ln")
+    )
+    return mine - base
+
+
+def _signed(count: int) -> str:
+    return f"{count:+,}" if count else "0"
+
+
+def document() -> str:
+    """docs/schemes.md."""
+    from addnorm_exp.residual import catalogue
+
+    head = (
+        "# The catalogue of schemes\n\n"
+        "Written by `uv run main.py schemes --format=doc > docs/schemes.md`; a test fails where it is stale. Diagrams and "
+        "constants are those "
+        f"of a decoder of {DEPTH} blocks. Every scheme is checked against a float64 NumPy transcription of its equations "
+        "(tests/reference), and its initial values against tests/golden.\n\n"
+    )
+    return head + "\n".join(in_full(catalogue.get(name)) for name in catalogue.names())
+
+
+def in_full(scheme: Any) -> str:
+    """All that the record says, in Markdown."""
+    from addnorm_exp.residual.diagram import diagrams
+
+    norm = (
+        ", ".join(f"{axis} {getattr(scheme.norm, axis)}" for axis in NORM_AXES)
+        if scheme.norm.kind != "none"
+        else "none"
+    )
+    facts = [
+        ("Family", scheme.family),
+        ("Source", f"{scheme.citation} ({scheme.year})"),
+        ("Evidence", f"{scheme.evidence}: {EVIDENCE[scheme.evidence]}"),
+        ("Norm", norm + (" (needed)" if scheme.needs_norm else "")),
+        ("Final norm", "yes" if scheme.final_norm else "no"),
+        ("Init", _init(scheme)),
+        ("Inside sublayers", _options(scheme)),
+        ("Parameters", f"{_signed(added_parameters(scheme.name))} against pre_ln in the model of configs/lm.py"),
+    ]
+    lines = [f"## {scheme.name}: {scheme.title}", "", f"    {scheme.equation}", ""]
+    lines += [f"- {label}: {text}" for label, text in facts if text]
+    lines += [f"- Trap: {trap}" for trap in scheme.traps]
+    drawn = diagrams(scheme, DEPTH)
+    for blocks, drawing in drawn:
+        where = "Every block" if len(drawn) == 1 else blocks.capitalize()
+        lines += ["", f"{where}:", "", "```mermaid", drawing, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _first_and_last(scheme: Any, ask: Any) -> str:
+    """What `ask(site)` says of the stack's first block, and of its last where that differs."""
+    from addnorm_exp.residual import Depths, sites
+
+    first, *_, last = sites("decoder", Depths(decoder=DEPTH))
+    told, ended = ask(first), ask(last)
+    return told if told == ended else f"first block {told or 'plain'}; last block {ended or 'plain'}"
+
+
+def _init(scheme: Any) -> str:
+    from addnorm_exp.residual.scheme import ROLES
+
+    def multipliers(site: Any) -> str:
+        by_role = {
+            role: scheme.init(site.at("feed_forward" if role in ("gate", "up", "down") else "attention"), role)
+            for role in ROLES
+        }
+        return ", ".join(f"{role} × {factor:.4g}" for role, factor in by_role.items() if factor != 1.0)
+
+    told = _first_and_last(scheme, multipliers)
+    return f"law {scheme.law}" + (f"; {told}" if told else "")
+
+
+def _options(scheme: Any) -> str:
+    def said(site: Any) -> str:
+        options = {kind: scheme.options(site.at(kind)) for kind in site.sublayers}
+        return "; ".join(
+            f"{kind}: " + ", ".join(f"{key} {_plain(value)}" for key, value in given.items())
+            for kind, given in options.items()
+            if given
+        )
+
+    return _first_and_last(scheme, said)
+
+
+def _plain(value: Any) -> str:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        told = ", ".join(f"{item.name}={_plain(getattr(value, item.name))}" for item in dataclasses.fields(value))
+        return f"{type(value).__name__}({told})"
+    return str(value)

@@ -1,0 +1,105 @@
+"""Mermaid diagrams of a scheme's blocks, drawn from its record: what stands before the body, on the skip, on the branch, after the sum."""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+from addnorm_exp.residual.contract import Depths, Site
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At, Chain, Sum
+from addnorm_exp.residual.rule import Learned, Rule
+from addnorm_exp.residual.scheme import Scheme, sites
+
+NORM_NAMES = {"layer": "LayerNorm", "rms": "RMSNorm", "l2": "L2 norm"}
+
+
+@dataclass
+class _Drawing:
+    """Lines of one flowchart; nodes are n0, n1, … in the order in which they are drawn."""
+
+    lines: list[str] = field(default_factory=lambda: ["flowchart TD"])
+    count: int = 0
+
+    def node(self, text: str, *sources: str, shape: str = "[]", over: str = "") -> str:
+        """A node that arrows lead to from `sources`, the last of them with the words `over`."""
+        name, self.count = f"n{self.count}", self.count + 1
+        half = len(shape) // 2
+        self.lines.append(f'    {name}{shape[:half]}"{text}"{shape[half:]}')
+        for number, source in enumerate(sources):
+            words = f'|"{over}"|' if over and number == len(sources) - 1 else ""
+            self.lines.append(f"    {source} -->{words} {name}")
+        return name
+
+    def optional(self, norm: NormSpec | None, source: str) -> str:
+        """The node of a norm after `source`, or `source` where there is none."""
+        return source if norm is None or norm.kind == "none" else self.node(norm_name(norm), source)
+
+
+def norm_name(norm: NormSpec) -> str:
+    return NORM_NAMES.get(norm.kind, norm.kind)
+
+
+def diagrams(scheme: Scheme, depth: int = 12, stack: str = "decoder") -> list[tuple[str, str]]:
+    """[(which blocks, Mermaid flowchart)], one for each kind of block that a stack of that depth has, first to last."""
+    depths = Depths(encoder=depth) if stack == "encoder" else Depths(decoder=depth)
+    by_drawing: dict[str, list[int]] = {}
+    for site in sites(stack, depths):
+        by_drawing.setdefault(_block(scheme, site), []).append(site.block + 1)
+    return [(_ranges(blocks), drawing) for drawing, blocks in by_drawing.items()]
+
+
+def _block(scheme: Scheme, site: Site) -> str:
+    drawing = _Drawing()
+    stream = drawing.node("x", shape="(())")
+    for at in scheme.plan(site):
+        stream = _connection(drawing, at, stream)
+    drawing.node("x", stream, shape="(())")
+    return "\n".join(drawing.lines)
+
+
+def _connection(drawing: _Drawing, at: At, source: str) -> str:
+    if not isinstance(at.rule, Rule):
+        return _special(drawing, at, at.rule, source)
+    rule = at.rule
+    stream = drawing.optional(rule.stream, source)
+    branch = drawing.optional(rule.pre, stream)
+    if rule.pre_scale != 1.0:
+        branch = drawing.node(f"× {rule.pre_scale:.4g}", branch, shape="([])")
+    branch = drawing.optional(rule.branch, _body(drawing, at, branch))
+    if rule.scale != 1.0:
+        branch = drawing.node(_coefficient(rule.scale), branch, shape="([])")
+    if rule.skip != 0.0:
+        over = "" if rule.skip == 1.0 else _coefficient(rule.skip)
+        branch = drawing.node("+", branch, stream, shape="(())", over=over)
+    return drawing.optional(rule.post, branch)
+
+
+def _special(drawing: _Drawing, at: At, record: Any, source: str) -> str:
+    """A connection with a topology of its own: its two verbs in its own words."""
+    read = drawing.node(record.reads, source, shape="[[]]")
+    return drawing.node(record.writes, _body(drawing, at, read), source, shape="[[]]", over="state")
+
+
+def _body(drawing: _Drawing, at: At, source: str) -> str:
+    if isinstance(at.body, Chain):
+        for part in at.body.parts:
+            source = _connection(drawing, part, source)
+        return source
+    names = at.body.names if isinstance(at.body, Sum) else (at.body,)
+    ends = [drawing.node(name.replace("_", " "), source, shape="([])") for name in names]
+    return ends[0] if len(ends) == 1 else drawing.node("+", *ends, shape="(())")
+
+
+def _coefficient(value: float | Learned) -> str:
+    if not isinstance(value, Learned):
+        return f"× {value:.4g}"
+    return f"× learned {value.shape}, {value.init:.4g} at init"
+
+
+def _ranges(blocks: list[int]) -> str:
+    """[1, 2, 3, 7] → blocks 1-3, 7."""
+    runs = [
+        [block for _, block in run] for _, run in itertools.groupby(enumerate(blocks), lambda pair: pair[1] - pair[0])
+    ]
+    told = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+    return f"block {told}" if len(blocks) == 1 else f"blocks {told}"

@@ -1,0 +1,73 @@
+"""`main.py schemes`: the listing, one scheme in full, its diagram, and docs/schemes.md that is made of them."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from addnorm_exp.cli import main, schemes
+from addnorm_exp.residual import catalogue
+from addnorm_exp.residual.diagram import diagrams
+
+DOC = Path(__file__).parents[1] / "docs" / "schemes.md"
+
+
+def graph(drawing: str) -> list[tuple[str, str, str]]:
+    """Arrows of a flowchart as (text of the start, words on the arrow, text of the end), in the order drawn."""
+    texts = dict(re.findall(r'^    (n\d+)[\[(]+"([^"]*)"', drawing, re.MULTILINE))
+    arrows = re.findall(r'^    (n\d+) -->(?:\|"([^"]*)"\|)? (n\d+)$', drawing, re.MULTILINE)
+    return [(texts[start], words, texts[end]) for start, words, end in arrows]
+
+
+def test_a_diagram_is_the_equation():
+    """x ← x + F(N(x)); x ← N(α x + F(x)), α = 24^¼ = 2.213 at 12 blocks; ReZero's one coefficient a block."""
+    ((blocks, drawing),) = diagrams(catalogue.get("pre_ln"))
+    assert blocks == "blocks 1–12"
+    assert graph(drawing) == [
+        ("x", "", "LayerNorm"), ("LayerNorm", "", "attention"), ("attention", "", "+"), ("x", "", "+"),
+        ("+", "", "LayerNorm"), ("LayerNorm", "", "feed forward"), ("feed forward", "", "+"), ("+", "", "+"), ("+", "", "x"),
+    ]  # fmt: skip
+    ((_, drawing),) = diagrams(catalogue.get("deepnorm"))
+    assert graph(drawing)[:4] == [
+        ("x", "", "attention"), ("attention", "", "+"), ("x", "× 2.213", "+"), ("+", "", "LayerNorm"),
+    ]  # fmt: skip
+    ((_, drawing),) = diagrams(catalogue.get("rezero"))
+    assert graph(drawing)[1] == ("attention", "", "× learned scalar, 0 at init")
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_block_is_drawn_once(name):
+    """The blocks of all diagrams of a scheme are 1 … depth, each once, and every sublayer is in its drawing."""
+    seen = []
+    for blocks, drawing in diagrams(catalogue.get(name), depth=8):
+        for first, last in re.findall(r"(\d+)(?:–(\d+))?", blocks):
+            seen += range(int(first), int(last or first) + 1)
+        assert {"attention", "feed forward"} <= {text for arrow in graph(drawing) for text in (arrow[0], arrow[2])}
+    assert sorted(seen) == list(range(1, 9))
+
+
+def test_the_listing_has_every_scheme(capsys):
+    assert main(["schemes", "--format=csv"]) == 0
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert list(rows) == list(catalogue.names())
+    # Four blocks of width 128: two LayerNorms of 2 · 128 each, and the final one, are what no_norm lacks.
+    assert int(rows["no_norm"]["parameters"]) == -(4 * 2 + 1) * 2 * 128
+    assert rows["rezero"]["paper"] == "2003.04887"
+
+
+def test_one_scheme_and_its_neighbours(capsys):
+    assert main(["schemes", "sandwich_ln"]) == 0
+    told = capsys.readouterr().out
+    assert "N_out(F(N_pre(x)))" in told
+    assert "out × 0.2041, down × 0.2041" in told  # 1/√24
+    assert main(["schemes", "pre_lm"]) == 2
+    assert "did you mean pre_ln" in capsys.readouterr().err
+    assert main(["schemes", "pre_ln", "--format=csv"]) == 2
+
+
+def test_the_document_is_current():
+    assert DOC.read_text(encoding="utf-8") == schemes.document(), (
+        "run: uv run main.py schemes --format=doc > docs/schemes.md"
+    )
