@@ -27,8 +27,21 @@ _REMEDIES = {
     errno.ENOLCK: "this file system has no locks; write to another",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EEXIST: "a file of that name is in the way; write elsewhere",
+    errno.ELOOP: "its symbolic links lead in a circle; remove them, or write elsewhere",
+    errno.EIO: "the device has failed; check it, or write elsewhere",
     errno.EISDIR: "a folder of that name is in the way; write elsewhere",
 }
+
+
+def memory_trouble(error: BaseException) -> str | None:
+    """One line where the model or a batch does not fit into memory, else None. JAX says so in words only."""
+    if isinstance(error, MemoryError) or str(error).startswith(("RESOURCE_EXHAUSTED", "Out of memory")):
+        told = " ".join(str(error).split())[:160]
+        return (
+            f"does not fit into memory ({told or 'of this machine'}); take a smaller batch_size, seq_len or model, or more "
+            "micro-batches with optim.accumulate"
+        )
+    return None
 
 
 def disk_trouble(error: BaseException) -> str | None:

@@ -3,23 +3,25 @@
 Here alone stands which reference a scheme of the catalogue is held against. A scheme without an entry fails its tests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import schemes, transformer
+import trees
+from reference import hyper, norm_free, norms, schemes, streams, transformer
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Classifier, Decoder
 from addnorm_exp.nn.stack import Architecture
-from addnorm_exp.residual import Scheme
+from addnorm_exp.residual import Scheme, catalogue
 from addnorm_exp.residual.init import Spec
 
 B, T, D, HEADS, HIDDEN, VOCAB, DEPTH = 2, 8, 16, 2, 24, 11, 3
 
-# Scheme → reference(x0, bodies, own parameters) → y.
+# Scheme → reference(x0, bodies, own parameters, norm=…) → y, and where the reference names a place otherwise, how to lay them out.
 REFERENCES = {
     "post_ln": schemes.post_ln,
     "pre_ln": schemes.pre_ln,
@@ -28,16 +30,103 @@ REFERENCES = {
     "no_norm": lambda x, bodies, own: schemes.no_norm(x, bodies),
     "sandwich_ln": schemes.sandwich_ln,
     "deepnorm": schemes.deepnorm,
-    "rezero": schemes.rezero,
+    "rezero": norm_free.rezero,
+    "skipinit": norm_free.skipinit,
+    "layerscale": norm_free.layerscale,
+    "dyt": norm_free.dynamic_tanh,
+    "derf": norm_free.dynamic_erf,
+    "fixup": norm_free.fixup,
+    "t_fixup": lambda x, bodies, own: schemes.no_norm(x, bodies),
+    "ds_init": schemes.post_ln,
+    "depth_mup": norm_free.depth_mup,
+    "completep": norm_free.completep,
+    "gtrxl": norm_free.gtrxl,
+    "highway": norm_free.highway,
+    "branch_norm": norm_free.branch_norm,
+    "simplified": norm_free.simplified,
+    "value_skipinit": norm_free.value_skipinit,
+}
+
+# Placement, and blocks that differ by depth or whose skips start elsewhere. Sub-LN's norms are inside the bodies.
+REFERENCES |= {
+    "peri_ln": partial(schemes.sandwich_ln, norm=norms.rms_norm),
+    "res_post_norm": schemes.res_post_norm,
+    "swin_v2": partial(schemes.res_post_norm, norm=norms.layer_norm),
+    "normformer": schemes.normformer,
+    "sub_ln": schemes.pre_ln,
+    "gpt2": schemes.pre_ln,
+    "mix_ln": schemes.mix_ln,
+    "hybrid_norm": schemes.hybrid_norm,
+    "hybrid_norm_star": partial(schemes.hybrid_norm, star=True),
+    "lns": schemes.lns,
+    "keel": schemes.keel,
+    "b2t": schemes.b2t_encoder,
+    "span_norm": schemes.span_norm,
+    "parallel": schemes.parallel,
+}
+
+# Several streams, depth history, recipes and controls.
+REFERENCES |= {
+    "no_skip": schemes.no_skip,
+    "scale_norm": lambda x, F, p, norm=norms.scale_norm: schemes.pre_ln(x, F, p, norm),
+    "ngpt": lambda x, F, p: streams.ngpt(norms.l2_norm(x), F, p),
+    "residual_dual": streams.residual_dual,
+    "siamese": streams.siamese,
+    "altup": lambda x, F, p, **o: streams.altup(x, F, p, 2, **o),
+    "hyper_static": hyper.hyper,
+    "hyper": hyper.hyper,
+    "frac": hyper.frac,
+    "mhc": hyper.mhc,
+    "laurel": hyper.laurel,
+    "value_residual": streams.value_residual,
+    "denseformer": streams.denseformer,
+    "attn_res": streams.attention_residuals,
+    "attn_res_block": streams.attention_residuals_in_blocks,
 }
 
 
+def _last_after_the_chain(block):
+    """The norm of a connection around the block is what the references call the feed-forward's."""
+    return {**block, "feed_forward": block["block"]}
+
+
+def _stream_as_pre(block):
+    """The references name the place before the feed-forward `pre` whether the skip sees it or not."""
+    last = block["feed_forward"]
+    return {**block, "feed_forward": {"pre": last["stream"]} if "stream" in last else last}
+
+
+LAYOUTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "b2t": lambda own: _blocks(own, _last_after_the_chain),
+    "span_norm": lambda own: _blocks(own, _last_after_the_chain),
+    "parallel": lambda own: _blocks(own, lambda block: block["attention+feed_forward"]),
+    **dict.fromkeys(("hybrid_norm", "hybrid_norm_star"), lambda own: _blocks(own, _stream_as_pre)),
+    "rezero": lambda own: _blocks(own, lambda block: {**block, "a": block["attention"]["scale"]}),
+    **trees.LAYOUTS,
+}
+
+# Sublayers that hand something on beside their output.
+BODIES = {"value_residual": transformer.value_bodies}
+
+
+def sublayers(name: str):
+    """bodies(parameters, heads, activation, **options) as the reference of this scheme calls them."""
+    return BODIES.get(name, transformer.bodies)
+
+
+def _blocks(own: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    return {**own, "blocks": [change(block) for block in own["blocks"]]}
+
+
 def reference(name: str):
+    """reference(x0, bodies, parameters of the stack as a tree, **options)."""
     if name not in REFERENCES:
         pytest.fail(
             f"scheme '{name}' of the catalogue has no reference: write one in tests/reference, enter it in bridge.py"
         )
-    return REFERENCES[name]
+    return lambda x, F, stack, **options: REFERENCES[name](
+        x, F, LAYOUTS.get(name, lambda own: own)(own(stack)), **options
+    )
 
 
 def architecture(**changes) -> Architecture:
@@ -65,7 +154,7 @@ def random_parameters(specs: Mapping[str, Spec], seed: int = 0) -> dict[str, jnp
     values = {}
     for path, spec in specs.items():
         noise = spread[spec.group] * g.normal(size=spec.shape)
-        if spec.group == "matrix":
+        if spec.group == "matrix" or (spec.group == "coefficient" and len(spec.shape) == 2):
             noise /= np.sqrt(spec.shape[0])
         first = spec.init.scale if spec.init.draw == "constant" else 0.0
         values[path] = jnp.asarray(first + noise, jnp.float32)
@@ -85,9 +174,15 @@ def nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bodies(stack: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sublayers' parameters, block by block, of `nested(...)["decoder"]`."""
+    """The sublayers' parameters, block by block, of `nested(...)["decoder"]`; those stored under another scale as they act."""
     blocks = [stack["blocks"][str(number)] for number in range(len(stack["blocks"]))]
-    return [{name: block[name] for name in block if name != "connections"} for block in blocks]
+    return [{name: _acting(block[name]) for name in block if name != "connections"} for block in blocks]
+
+
+def _acting(sublayer: dict[str, Any]) -> dict[str, Any]:
+    if "qk_scale" not in sublayer:
+        return sublayer
+    return {**sublayer, "qk_scale": sublayer["qk_scale"] * np.sqrt(len(sublayer["qk_scale"]))}
 
 
 def nodes(stack: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -96,17 +191,22 @@ def nodes(stack: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [block.get("connections", {}).get("nodes", {}) for block in blocks]
 
 
-def own(stack: Mapping[str, Any], depth: int = DEPTH) -> dict[str, Any]:
-    """A scheme's own parameters in the references' layout; what a scheme lacks is left out, so that asking for it fails."""
-    labels = ("attention", "feed_forward")
-    blocks = []
-    for block in nodes(stack):
-        at = {label: block.get(label, {}).get("connection", {}) for label in labels}
-        shared = {"a": at["attention"]["scale"]} if "scale" in at["attention"] else {}
-        blocks.append({**at, **shared})
-    assert len(blocks) == depth
-    ends = {"final": stack["ends"]["closing"]} if "ends" in stack else {}
-    return {"blocks": blocks, **ends}
+def own(stack: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheme's own parameters in the references' layout: p["blocks"][l][label][place], sites of a chain beside the chain's own.
+
+    What a scheme lacks is left out, so that asking for it fails.
+    """
+
+    def walk(inside: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for label, node in inside.items():
+            scales = {"scales": node["scales"]} if "scales" in node else {}
+            found |= {label: node.get("connection", {}) | scales, **walk(node.get("inside", {}))}
+        return found
+
+    blocks = [{"attention": {}, "feed_forward": {}, **walk(block)} for block in nodes(stack)]
+    ends = stack.get("ends", {})
+    return {"blocks": blocks, "ends": ends, **({"final": ends["closing"]} if "closing" in ends else {})}
 
 
 def embedded(tree: Mapping[str, Any], numbers, arch: Architecture) -> np.ndarray:
@@ -118,15 +218,30 @@ def embedded(tree: Mapping[str, Any], numbers, arch: Architecture) -> np.ndarray
     return transformer.embed(table, numbers, scale)
 
 
+def as_used(name: str, tree: dict[str, Any]) -> dict[str, Any]:
+    """The model's parameters with the token table as the scheme uses it: FixNorm divides each row by its length."""
+    if name != "scale_norm":
+        return tree
+    return {**tree, "embedding": {**tree["embedding"], "tokens": norms.l2_norm(tree["embedding"]["tokens"])}}
+
+
 def reference_logits(name: str, parameters: Mapping[str, Any], numbers, arch: Architecture, *, norm=None) -> np.ndarray:
     """The decoder in float64: (B · T, V)."""
-    tree = nested(parameters)
+    tree = as_used(name, nested(parameters))
     rotary = 10_000.0 if arch.rotary else None
-    F = transformer.bodies(bodies(tree["decoder"]), arch.num_heads, arch.activation, rotary_base=rotary)
+    inner = norm or getattr(norms, f"{catalogue.get(name).norm.kind}_norm", norms.no_norm)
+    F = sublayers(name)(bodies(tree["decoder"]), arch.num_heads, arch.activation, rotary_base=rotary, inner_norm=inner)
     options = {} if norm is None else {"norm": norm}
-    y = reference(name)(embedded(tree, numbers, arch), F, own(tree["decoder"], arch.depth), **options)
-    logits = transformer.output_logits(y, tree.get("head"), tree["embedding"]["tokens"])
+    y = reference(name)(embedded(tree, numbers, arch), F, tree["decoder"], **options)
+    logits = head_logits(y, tree)
     return logits.reshape(-1, logits.shape[-1])
+
+
+def head_logits(y, tree: Mapping[str, Any]) -> np.ndarray:
+    """By the head's own kernel or the embedding's table; its scale, where it has one, is stored as s / √D."""
+    head = tree.get("head", {})
+    z = transformer.output_logits(y, head if "kernel" in head else None, tree["embedding"]["tokens"])
+    return z * streams.ngpt_effective(head["scale"], init=1.0, scale=y.shape[-1] ** -0.5) if "scale" in head else z
 
 
 def distance(ours, theirs) -> float:

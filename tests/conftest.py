@@ -8,6 +8,9 @@ import pytest
 # rounding; tests of bits compare runs of one setting. Set before anything imports JAX; processes that tests start inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["WANDB_MODE"] = (
+    "disabled"  # commands that tests run mirror nothing, but where a test sets up a server of its own
+)
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,12 @@ def caused(error, cause):
             2,
             "error: no space left on device; free some",
         ),
+        (MemoryError(), 2, "error: does not fit into memory (of this machine); take a smaller batch_size"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating\n 99 bytes"),
+            2,
+            "error: does not fit into memory (RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes); take a smaller",
+        ),
         (
             ModuleNotFoundError("No module named 'flax.nnx'", name="flax.nnx"),
             2,

@@ -4,12 +4,13 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, override, read, science
+from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, manual, override, read, science
 from addnorm_exp.config.keys import IDLE, NEUTRAL
 from addnorm_exp.errors import UserError
 
@@ -212,3 +213,23 @@ def test_a_subtree_replaced_by_a_value_is_refused():
     tree = ConfigDict(nested(Config()) | {"model": 3})
     with pytest.raises(UserError, match=re.escape("config: model=3: a group of keys, not a value")):
         read(tree)
+
+
+MANUAL = Path(__file__).parents[1] / "docs" / "configuration.md"
+
+
+def test_the_manual_is_current():
+    assert MANUAL.read_text(encoding="utf-8") == manual.document(), (
+        "run: uv run python -m addnorm_exp.config.manual > docs/configuration.md"
+    )
+
+
+def test_the_manual_has_every_key_once_with_its_default_and_what_it_means():
+    """Read back from the page: the cells of its tables are what the dataclasses say."""
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+) \| `(.*)` \| (.+) \|$", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
+    flat = flatten(Config())
+    assert [row[0] for row in rows] == list(flat)
+    for key, kind, default, meaning in rows:
+        assert default == (str(flat[key]).lower() if isinstance(flat[key], bool) else str(flat[key])), key
+        assert len(meaning) > 0, key
+        assert "|" not in (kind + meaning).replace("\\|", ""), key

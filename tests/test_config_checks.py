@@ -60,6 +60,7 @@ MISTAKES = [
     # names
     ({"optim.schedule": "cosin"}, "optim.schedule='cosin': did you mean 'cosine'?"),
     ({"model.compute_dtype": "int8"}, "model.compute_dtype='int8': valid names: bfloat16, float32"),
+    ({"scheme": "dyt", "init.law": "xavier"}, "scheme 'dyt' multiplies the embedding by √width, and so does"),
     ({"norm.kind": "layr"}, "norm.kind='layr': did you mean 'layer'?"),
     ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean pre_ln"),
     ({"data.name": "enwik9"}, "data.name='enwik9': did you mean 'enwik8'?"),
@@ -117,9 +118,14 @@ def test_every_number_has_a_range_and_every_table_row_a_key():
     assert all(leaves()[key].type is str for key in CHOICES)
 
 
-def test_every_text_has_its_choices_but_two():
+def test_every_text_has_its_choices_but_four():
     free = {key for key, leaf in leaves().items() if leaf.type is str} - set(CHOICES)
-    assert free == {"scheme", "data.path"}  # the catalogue and the disk know these
+    assert free == {
+        "scheme",
+        "data.path",
+        "norm.blocks",
+        "attention.blocks",
+    }  # the catalogue, the disk and the stack know these
 
 
 def test_data_names_are_those_that_there_are():
@@ -148,4 +154,4 @@ def test_nothing_was_changed_by_a_refused_override():
 
 def test_a_prime_width_is_told_at_once():
     with pytest.raises(UserError, match=r"nearest that does: 1$"):
-        override(Config(), {"model.width": 2**31 - 1, "model.num_heads": 10**9})
+        override(Config(), {"model.width": 1_048_573, "model.num_heads": 500_000})

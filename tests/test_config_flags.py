@@ -134,6 +134,7 @@ def test_a_command_may_do_without_a_config():
         ([], "train needs --config=FILE, e.g. --config=configs/lm.py:pre_ln"),
         (["--config.steps=3"], "train needs --config=FILE"),
         (["--config"], "--config needs a value: --config=FILE"),
+        (["--config="], "--config needs a value: --config=FILE"),
         (["--config=configs/lmm.py"], "configs/lmm.py: no such config file; did you mean 'configs/lm.py'?"),
         (["--config=nowhere/lm.py"], "nowhere/lm.py: no such config file (there is no folder nowhere)"),
         (["--config=configs"], "configs: cannot read this config file: Is a directory"),

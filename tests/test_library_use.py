@@ -1,11 +1,18 @@
 """The residual package in a model of one's own. The README quotes the class."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
+from sample import expensive
+from training import config as tiny
 
-from addnorm_exp.residual import BlockConnections, Context, Depths, Scheme, catalogue, sites
+from addnorm_exp.residual import BlockConnections, Context, Depths, Scheme, SchemeError, catalogue, sites
+from addnorm_exp.train.entry import identify
+from addnorm_exp.train.program import program
 
 
 # quote
@@ -52,10 +59,29 @@ def test_it_runs_and_is_the_scheme():
     np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
 
 
-def test_every_scheme_fits_and_learns():
-    """All of the catalogue in the same ten lines, under nnx.jit and nnx.grad as a user would have it."""
+@pytest.mark.parametrize("name", expensive())
+def test_every_scheme_fits_and_learns(name):
+    """In the same ten lines, under nnx.jit and nnx.grad as a user would have it."""
     x = jax.random.normal(jax.random.key(0), (2, 4, 8))
-    for name in catalogue.names():
-        model = Mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
-        grads = nnx.jit(nnx.grad(lambda model: jnp.mean(jnp.sin(model(x)) ** 2)))(model)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)), name
+    model = Mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
+    grads = nnx.jit(nnx.grad(lambda model: jnp.mean(jnp.sin(model(x)) ** 2)))(model)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_a_scheme_of_ones_own_has_a_name_in_this_process(monkeypatch):
+    """From then on it is a scheme like any other; a changed record under its name has programs of its own; published ones stay."""
+    monkeypatch.setattr(catalogue, "_BY_NAME", dict(catalogue._BY_NAME))
+    with pytest.raises(SchemeError, match="unknown scheme 'mine'"):
+        catalogue.get("mine")
+    first = catalogue.add(replace(catalogue.get("pre_ln"), name="mine"))
+    assert catalogue.get("mine") is first
+    assert catalogue.names()[-1] == "mine"
+    asked = tiny(scheme="mine")
+    before, known = program(asked), identify(asked, "0")
+    assert program(asked) is before
+    catalogue.add(replace(catalogue.get("post_ln"), name="mine"))
+    assert program(asked) is not before
+    assert program(asked).task.model.size == program(tiny(scheme="post_ln")).task.model.size
+    assert identify(asked, "0") != known
+    with pytest.raises(SchemeError, match="give yours another name"):
+        catalogue.add(replace(first, name="post_ln"))

@@ -26,10 +26,12 @@ from bridge import (
 )
 from reference import norms as reference_norms
 from reference import transformer
+from sample import expensive
 
 from addnorm_exp.nn.attention import Attention
 from addnorm_exp.nn.feed_forward import FeedForward
 from addnorm_exp.nn.layers import matmul
+from addnorm_exp.nn.stack import UNROLL_BELOW
 from addnorm_exp.residual import Context, catalogue, plan
 
 NAMES = catalogue.names()
@@ -37,8 +39,7 @@ IMPLEMENTATIONS = ("einsum", "xla")
 DROPOUT = Context(key=jax.random.key(1), dropout=0.3, batch=B, train=True)
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm")))
 def test_causality_by_gradient(name):
     """d logits[t] / d x0[s] is 0 for s > t and is not for s ≤ t; no sequence of the batch sees another."""
     model = decoder(catalogue.get(name))
@@ -149,6 +150,44 @@ def test_dropout_is_off_in_evaluation_and_at_rate_0():
     assert distance(bound(tokens(), other)[0], bound(tokens(), DROPOUT)[0]) > 0.01
 
 
+def scans(jaxpr) -> list[int]:
+    """Lengths of the scans in a program."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            found.append(equation.params["length"])
+        for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            closed = getattr(parameter, "jaxpr", parameter)
+            found += scans(closed) if hasattr(closed, "eqns") else []
+    return found
+
+
+FIRST_APART = dataclasses.replace(
+    catalogue.get("pre_ln"),
+    block=lambda site, norm: catalogue.get("pre_ln" if site.block else "post_ln").block(site, norm),
+)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("scheme", "scan", "depth", "lengths"),
+    [
+        (catalogue.get("pre_ln"), "on", 3, [3]),
+        (FIRST_APART, "on", 4, [3]),  # the first block stands by itself
+        (catalogue.get("pre_ln"), "off", UNROLL_BELOW, []),
+        (catalogue.get("pre_ln"), "auto", UNROLL_BELOW - 1, []),
+        (catalogue.get("pre_ln"), "auto", UNROLL_BELOW, [UNROLL_BELOW]),
+    ],
+    ids=["on", "on-but-the-first", "off", "auto-shallow", "auto-deep"],
+)
+def test_layers_are_scanned_where_that_is_said(scheme, scan, depth, lengths):
+    """Equal numbers do not tell (they shall be equal): the program does, and a deep one compiles for minutes without."""
+    model = decoder(scheme, architecture(scan_layers=scan, depth=depth))
+    parameters = {path: jax.ShapeDtypeStruct(spec.shape, jnp.float32) for path, spec in model.specs.items()}
+    jaxpr = jax.make_jaxpr(lambda p: model.bind(p)(tokens(), Context(batch=B))[0])(parameters)
+    assert scans(jaxpr.jaxpr) == lengths
+
+
 # --- the classifier ---
 
 
@@ -209,8 +248,7 @@ def test_the_textbook_classifier_overfits_a_small_batch():
 # --- numbers ---
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm")))
 def test_bfloat16(name):
     """Near the float32 result, float32 logits, finite gradients; the parameters stay float32."""
     model = decoder(catalogue.get(name))
@@ -275,6 +313,23 @@ def test_attention_statistics(padded, implementation):
 def test_statistics_do_not_come_unasked():
     model = decoder(catalogue.get("pre_ln"))
     assert model.bind(random_parameters(model.specs))(tokens(), Context(batch=B))[1] == {}
+
+
+@pytest.mark.core
+def test_the_gradient_of_a_tied_embedding_is_that_of_both_its_uses():
+    """At the input and at the head, taken apart in the untied model whose head is the transposed table."""
+    tied, untied = (decoder(catalogue.get("pre_ln"), tied=tied) for tied in (True, False))
+    shared = random_parameters(tied.specs)
+    apart = shared | {"head/kernel": shared["embedding/tokens"].T}
+    assert apart.keys() == untied.specs.keys()
+
+    def gradients(model, parameters):
+        return jax.grad(lambda p: jnp.mean(jnp.sin(model.bind(p)(tokens(), Context(batch=B))[0])))(parameters)
+
+    whole, parts = gradients(tied, shared), gradients(untied, apart)
+    uses = parts["embedding/tokens"], parts["head/kernel"].T
+    assert min(float(jnp.abs(use).max()) for use in uses) > 1e-3
+    assert distance(whole["embedding/tokens"], sum(uses)) < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 8)])

@@ -10,14 +10,15 @@ from bridge import distance
 from flax import nnx
 from reference import norms as reference
 
-from addnorm_exp.residual import norms
+from addnorm_exp.residual import SchemeError, catalogue, norms
 from addnorm_exp.residual.norms import Norm, NormSpec
 
 D = 16
 REFERENCE = {"layer": reference.layer_norm, "rms": reference.rms_norm}
+ELEMENTWISE = {"dyt": reference.dyt, "derf": reference.derf}
 AXES = list(
     itertools.product(("layer", "rms"), ("full", "gain", "none"), ("plain", "unit_offset"), ("inside", "outside"))
-)
+) + [(kind, affine, "plain", "inside") for kind in ELEMENTWISE for affine in ("full", "gain", "none")]
 
 
 def inputs(width: int = D, mean: float = 0.0, spread: float = 1.0) -> np.ndarray:
@@ -34,10 +35,16 @@ def perturbed(spec: NormSpec, width: int = D) -> tuple[Norm, dict[str, np.ndarra
             parameter = getattr(norm, name)
             parameter[...] += jnp.asarray(0.5 * g.normal(size=width), jnp.float32)
             values[name] = np.asarray(parameter[...], np.float64)
+    for name, value in (("alpha", 0.7), ("shift", -0.3)):
+        if hasattr(norm, name):
+            getattr(norm, name)[...] = jnp.float32(value)
+            values[name] = np.float64(np.float32(value))
     return norm, values
 
 
 def expected(spec: NormSpec, x: np.ndarray, values) -> np.ndarray:
+    if spec.kind in ELEMENTWISE:
+        return ELEMENTWISE[spec.kind](x, values)
     unit_offset = spec.gain == "unit_offset"
     return REFERENCE[spec.kind](x, values, eps=spec.eps, place=spec.eps_place, unit_offset=unit_offset)
 
@@ -48,7 +55,9 @@ def test_values(kind, affine, gain, place):
     for eps in (1e-6, 0.3):
         spec = NormSpec(kind, eps=eps, eps_place=place, affine=affine, gain=gain)
         norm, values = perturbed(spec)
-        assert set(values) == {"full": {"gain", "bias"}, "gain": {"gain"}, "none": set()}[affine]
+        scalars = {"dyt": {"alpha"}, "derf": {"alpha", "shift"}}.get(kind, set())
+        assert set(values) - scalars == {"full": {"gain", "bias"}, "gain": {"gain"}, "none": set()}[affine]
+        assert scalars <= set(values)
         x = inputs(mean=0.7)
         assert distance(norm(jnp.asarray(x)), expected(spec, x, values)) < 1e-6
 
@@ -121,7 +130,7 @@ def test_l2_and_none():
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("kind", ["layer", "rms", "l2"])
+@pytest.mark.parametrize("kind", ["layer", "rms", "l2", "dyt", "derf"])
 def test_bfloat16_has_float32_statistics(kind):
     """From bfloat16 numbers, the float32 result rounded once: half a unit in the last of 8 bits."""
     x = jnp.asarray(inputs(mean=30.0), jnp.bfloat16)
@@ -163,3 +172,11 @@ def test_a_row_without_spread_has_gradient_zero(kind):
     norm = Norm(NormSpec(kind, eps=1e-8, eps_place="outside", affine="none"), 8, rngs=nnx.Rngs(0))
     gradient = jax.grad(lambda x: norm(x).sum())(jnp.zeros((2, 8)))
     assert np.all(np.isfinite(gradient))
+
+
+def test_axes_that_mean_nothing_are_refused():
+    for kind, axes in (("dyt", {"eps": 1e-5}), ("derf", {"eps_place": "outside"}), ("rms", {"alpha": 0.3})):
+        with pytest.raises(SchemeError, match=f"norm.kind is '{kind}', so norm.{min(axes)} has no meaning"):
+            catalogue.get("pre_ln").with_norm(kind=kind, **axes)
+    assert catalogue.get("pre_ln").with_norm(kind="derf", alpha=0.3).norm == NormSpec("derf", eps=0.0, alpha=0.3)
+    assert catalogue.get("dyt").with_norm(kind="dyt").norm.alpha == 1.0

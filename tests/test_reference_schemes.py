@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from reference import norms, schemes, streams, transformer
+from reference import norm_free, norms, schemes, streams, transformer
 from reference.cases import (
     B,
     D,
@@ -27,7 +27,7 @@ from reference.cases import (
 def forward(name, x, p, F, norm=norms.layer_norm):
     """Any decoder-only scheme by name on one parameter tree."""
     if name == "rezero":
-        return schemes.rezero(x, F, p)
+        return norm_free.rezero(x, F, p)
     if name == "no_norm":
         return schemes.no_norm(x, F)
     if name == "ngpt":
@@ -85,7 +85,7 @@ def test_by_hand_on_pairs():
     close(schemes.sandwich_ln(x, F, p, exact_layer), exact_layer([[[-1.0, 2.0]]], {}))
     close(schemes.sandwich_ln(x, F, p, norms.no_norm), [[[-0.5, 3.0]]])
     # x + a (attention + feed-forward), a = .5
-    close(schemes.rezero(x, F, p), [[[0.25, 1.5]]])
+    close(norm_free.rezero(x, F, p), [[[0.25, 1.5]]])
     # h = (-1, 1); (1, 0) + (-1, 1) + (0, 3) = (0, 4); with a weaker last branch the input decides: (1,0)+(-1,1)+(0,-3)
     close(schemes.b2t_encoder(x, F, p, exact_layer), [[[-1, 1]]])
     weaker = constant_stack([[[-1.5, 0.0]]], [[[0.0, -1.5]]])
@@ -104,7 +104,7 @@ def test_pre_ln_stream_and_the_forms_without_norm():
     identity = schemes.no_norm(x, F)
     for name in ("post_ln", "pre_ln", "sandwich_ln", "mix_ln", "hybrid_norm"):
         close(forward(name, x, p, F, norms.no_norm), identity)
-    close(schemes.rezero(x, F, set_blocks(p, a=1.0)), identity)
+    close(norm_free.rezero(x, F, set_blocks(p, a=1.0)), identity)
     branches = g.normal(size=(2, B, T, D))
     end = schemes.pre_ln(x, constant_stack(*branches, depth=3), scheme_params(g, 3), norms.no_norm)
     close(end, x + 3 * branches.sum(0))
@@ -115,13 +115,13 @@ def test_pre_ln_stream_and_the_forms_without_norm():
 def test_rezero_is_the_identity_at_a_zero():
     g = rng()
     x = g.normal(size=(B, T, D))
-    assert np.array_equal(schemes.rezero(x, stack(g), set_blocks(scheme_params(g), a=0.0)), x)
+    assert np.array_equal(norm_free.rezero(x, stack(g), set_blocks(scheme_params(g), a=0.0)), x)
 
 
 def test_rezero_shares_its_scalar_within_a_block_only():
     p = {"blocks": [{"a": 2.0}, {"a": -1.0}]}
     ones = np.ones((1, 1, 2))
-    close(schemes.rezero(0 * ones, constant_stack(ones, 10 * ones, depth=2), p), 2 * 11 - 11)
+    close(norm_free.rezero(0 * ones, constant_stack(ones, 10 * ones, depth=2), p), 2 * 11 - 11)
 
 
 def test_sandwich_branches_have_the_rms_of_their_gain():

@@ -74,6 +74,57 @@ def test_nothing_to_draw_is_not_success(tmp_path, capsys):
         command.run([str(tmp_path / "a"), "--ot=x"])
 
 
+def test_running_runs_are_drawn_as_far_as_they_came_and_said_to_be_unfinished(tmp_path):
+    rng = np.random.default_rng(0)
+    plan = [
+        write_run(tmp_path / s, s, 0, summary_of(s, 2.4, "running", last), metrics=curve(rng, 2.4, last))
+        for s, last in (("pre_ln", 480), ("post_ln", 240))
+    ]
+    plan.append({"id": "m", "overrides": {"scheme": "no_norm", "seed": 0}})
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    said = []
+    assert [p.name for p in plot(tmp_path, say=said.append)] == ["learning_curves.png", "learning_curves.svg"]
+    reason = "no run has finished yet (2 running, the foremost at step 480 of 1000, 1 to go)"
+    assert [line.partition(": ")[2] for line in said] == [
+        f"learning_curves is of what there is so far: {reason}",
+        f"lr_sensitivity not drawn: {reason}",
+        f"grad_norm_heatmap not drawn: {reason}",
+        f"grad_norm_by_depth not drawn: {reason}",
+    ]
+    with style.paper():
+        figure = curves.draw(reported(load_study(tmp_path)))
+    assert [axes.get_title().split(" (")[0] for axes in figure.axes] == [
+        "validation loss so far",
+        "training loss so far",
+    ]
+    assert [float(line.get_xdata()[-1]) for line in figure.axes[1].lines] == [480, 240]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pre_ln", "post_ln"]
+
+
+def test_tuning_that_has_just_begun_is_said_to_be_unfinished(tmp_path):
+    plan = [write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4, "running", 480))]
+    plan.append(write_run(tmp_path / "b", "pre_ln", 0, summary_of("pre_ln", 2.4, "failed"), lr=1e-2))
+    write_plan(tmp_path, {"tune": plan})
+    said = []
+    assert plot(tmp_path, say=said.append) == []
+    assert {line.partition("drawn: ")[2] for line in said} == {
+        "no run has finished yet (1 running, at step 480 of 1000, 1 failed)"
+    }
+
+
+def test_pictures_of_a_part_say_how_large_it_is(tmp_path):
+    rng = np.random.default_rng(0)
+    plan = [write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), metrics=curve(rng, 2.4))]
+    plan.append(write_run(tmp_path / "b", "pre_ln", 1, summary_of("pre_ln", 2.4, "running", 70)))
+    plan += [{"id": f"m{seed}", "overrides": {"scheme": "pre_ln", "seed": seed}} for seed in (2, 3)]
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    said = []
+    assert len(plot(tmp_path, say=said.append)) == 2
+    name = tmp_path.name
+    assert said[0] == f"{name}: pictures of 1 of 4 runs (1 running, at step 70 of 1000, 2 to go)"
+    assert said[1] == f"{name}: lr_sensitivity not drawn: no finished runs at two or more learning rates"
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(study, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
@@ -103,6 +154,14 @@ def test_five_seeds_have_a_band_of_the_95_per_cent_interval(tmp_path):
     assert (ys.min(), ys.max()) == pytest.approx((2.2 - half, 2.2 + half), rel=1e-6)
 
 
+def test_a_band_is_of_the_seeds_that_have_a_curve(tmp_path):
+    _of_seeds(tmp_path / "s", [2.0, 2.1, 2.2, 2.3, 2.4])
+    (tmp_path / "s" / "0" / "metrics.jsonl").unlink()
+    with style.paper():
+        axes = curves.draw(reported(load_study(tmp_path / "s"))).axes[0]
+    assert not axes.collections, "four curves have no interval"
+
+
 def test_fewer_seeds_are_lines_of_their_own(tmp_path):
     axes = _of_seeds(tmp_path / "s", [2.0, 2.1, 2.5])
     assert not axes.collections
@@ -122,6 +181,7 @@ def test_diverged_tuning_runs_stand_at_the_uniform_line(study):
     loaded = load_study(study)
     with style.paper():
         figure = sensitivity.draw(loaded, reported(loaded))
+    assert figure.axes[-1].get_xlabel() == "peak learning rate (points of one rate side by side)"
     marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
     assert len(marks) == sum(run.status == "diverged" for run in loaded.phases["tune"])
     assert {float(mark.get_ydata()[0]) for mark in marks} == {8.0}
@@ -242,11 +302,12 @@ def test_the_picture_rings_the_winner_that_the_protocol_chooses(tmp_path):
     (winner,) = shown.winners.values()
     assert winner.tuned == (("optim.lr", 1e-3),)
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == pytest.approx((1e-3, 8.0))
+    assert figure.axes[-1].get_xlabel() == "peak learning rate", "one scheme stands at its rates"
 
 
 def test_runs_of_another_version_are_drawn_with_a_line(tmp_path):
     rows = curve(np.random.default_rng(0), 2.4, 100)
-    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), metrics=rows, semantics=0)
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4, step=100), metrics=rows, semantics=0)
     said = []
     plot(tmp_path / "a", say=said.append)
     assert sum(line.startswith("a: Made under semantics 0; this version trains under") for line in said) == 1

@@ -209,7 +209,7 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
     plan = [write_run(folder / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))]
     plan.append(write_run(folder / "b", "pre_ln", 1, None))
     plan.append(write_run(folder / "c", "pre_ln", 2, summary_of("pre_ln", 2.0)))
-    (folder / "c" / "summary.json").write_text('{"format": 1, "sta')
+    (folder / "c" / "config.json").unlink()
     plan.append(write_run(folder / "d", "pre_ln", 3, summary_of("pre_ln", 2.0, "running", 400)))
     plan.append({"id": "e", "overrides": {"scheme": "pre_ln", "seed": 4}})
     write_run(folder / "stranger", "pre_ln", 9, summary_of("pre_ln", 2.0), sha="f" * 64)
@@ -218,7 +218,7 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
     assert [(run.status, run.reason) for run in study.runs] == [
         ("done", None),
         ("failed", "no summary"),
-        ("failed", "no summary"),
+        ("failed", "no config.json"),
         ("running", "unfinished, at step 400 of 1000"),
         ("missing", "not run yet"),
     ]
@@ -240,9 +240,12 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
         (lambda d: (d / "a" / "config.json").write_text("{"), ["config.json", "not a readable JSON object", "delete"]),
         (lambda d: (d / "a" / "config.json").write_text("[]"), ["config.json", "not a readable JSON object"]),
         (lambda d: (d / "a" / "config.json").write_text('{"format": 7}'), ["format 7", "format 1"]),
-        (lambda d: (d / "a" / "config.json").write_text('{"format": 1}'), ["no 'science' part"]),
+        (lambda d: (d / "a" / "config.json").write_text('{"format": 1}'), ["config.json: id is missing", "delete"]),
         (lambda d: (d / "study.json").write_text("nonsense"), ["study.json", "not a readable JSON object"]),
-        (lambda d: (d / "study.json").write_text('{"format": 1, "phases": 3}'), ["not a study's plan"]),
+        (
+            lambda d: (d / "study.json").write_text('{"format": 1, "phases": 3}'),
+            ["study.json: name is missing", "run the sweep again"],
+        ),
     ],
 )
 def test_what_must_not_stand_in_one_table_is_refused(tmp_path, breakage, words):
@@ -295,14 +298,18 @@ def test_layers_join_their_chunks(tmp_path):
     step = np.asarray([1, 10, 20, 10, 20, 30])  # a resume wrote 10 and 20 again
     values = np.arange(6, dtype=np.float32)[:, None] + np.zeros((6, len(SITES)), np.float32)
     write_run(tmp_path / "a", "pre_ln", 0, None, layers={"step": step, "grad_stream": values})
-    (tmp_path / "a" / "layers" / "attention-00000030.npz").write_bytes(b"not read here")
+    np.savez(
+        tmp_path / "a" / "layers" / "attention-00000030.npz", step=[0, 30], entropy=np.ones((2, BLOCKS), np.float32)
+    )
+    (tmp_path / "a" / "layers" / ".00000050.npz").write_bytes(b"half, by a run that goes on")
     run = read_run(tmp_path / "a")
     layers = read_layers(run)
+    attention = read_layers(run, "attention-")
+    assert (attention.attention_sites, attention.step.tolist()) == (tuple(SITES[::2]), [0, 30])
+    assert list(attention.arrays) == ["entropy"]
     assert layers.sites == tuple(SITES)
     assert layers.step.tolist() == [1, 10, 20, 30]
     assert layers.arrays["grad_stream"][:, 0].tolist() == [0.0, 3.0, 4.0, 5.0]
-    (tmp_path / "a" / "layers" / "00000040.npz").write_bytes(b"torn")
-    assert read_layers(run).step.tolist() == [1, 10, 20, 30]
-    (tmp_path / "a" / "layers" / "00000005.npz").write_bytes(b"damaged")
+    (tmp_path / "a" / "layers" / "00000040.npz").write_bytes(b"damaged")
     with pytest.raises(UserError, match="damaged"):
         read_layers(run)

@@ -5,6 +5,7 @@ import io
 import json
 import re
 
+import numpy as np
 import pytest
 from test_report_study import summary_of, write_plan, write_run, write_study
 
@@ -12,7 +13,7 @@ from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import Column, Table, escape, markdown, render
+from addnorm_exp.report.render import Column, Table, markdown, render
 from addnorm_exp.report.table import build
 from addnorm_exp.runs.identity import SEMANTICS
 
@@ -63,6 +64,21 @@ def test_five_seeds_give_intervals_and_a_divergence_takes_them_away(five):
     assert "seed 101 (at step 370: loss is not finite)" in notes
 
 
+def test_a_row_with_a_diverged_run_is_not_tested_though_five_seeds_are_left(tmp_path):
+    plan = [
+        write_run(tmp_path / f"{s}{seed}", s, seed, summary_of(s, level + 0.01 * (seed * k % 5), status))
+        for k, (s, level) in enumerate((("pre_ln", 2.4), ("post_ln", 2.6), ("no_norm", 2.7)), 1)
+        for seed in range(6)
+        for status in ("diverged" if (s, seed) == ("no_norm", 3) else "done",)
+    ]
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    table = build(load_study(tmp_path))
+    assert column(table, "difference")["no_norm"] == column(table, "p")["no_norm"] == "–"
+    assert any("Holm-corrected over 1." in note for note in table.notes)
+    assert table.records[2]["difference"] is None
+    assert table.records[2]["minimum_detectable"] is None
+
+
 def test_constant_confounds_are_said_once_and_others_are_columns(three):
     table = build(load_study(three))
     assert column(table, "norm") == {"post_ln": "layer", "pre_ln": "layer", "pre_rms": "rms", "no_norm": "none"}
@@ -81,6 +97,65 @@ def test_constant_confounds_are_said_once_and_others_are_columns(three):
         assert fact in same
     assert column(table, "parameters")["no_norm"] == "839,936"
     assert not {"flops_per_token", "ms_per_step", "init"} & {found.key for found in table.columns}
+
+
+def test_what_no_run_has_recorded_is_neither_column_nor_note(tmp_path):
+    plan = [write_run(tmp_path / "a", "pre_ln", 0, None)]
+    plan.append({"id": "b", "overrides": {"scheme": "post_ln", "seed": 0}})
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    table = build(load_study(tmp_path))
+    assert [column.key for column in table.columns] == ["scheme", "test_loss", "difference"]
+    assert table["test_loss"] == ["–", "–"]
+    assert "Same for all that have run: lr 0.001." in table.notes
+
+
+def test_values_mixed_within_the_rows_are_a_column_and_never_alike(tmp_path):
+    for scheme in ("pre_ln", "post_ln"):
+        for seed, dtype in enumerate(("float32", "bfloat16")):
+            summary = summary_of(scheme, 2.0)
+            summary["confounds"] = summary["confounds"] | {"dtype": dtype}
+            write_run(tmp_path / "s" / f"{scheme}-{seed}", scheme, seed, summary)
+    table = build(load_study(tmp_path / "s"))
+    assert column(table, "dtype") == dict.fromkeys(("pre_ln", "post_ln"), "float32 | bfloat16")
+    (same,) = [note for note in table.notes if note.startswith("Same for all")]
+    assert "dtype" not in same
+    assert "warmup 50" in same
+
+
+def test_a_row_that_has_not_run_has_no_say_in_what_is_alike(tmp_path):
+    plan = [write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))]
+    plan.append({"id": "b", "overrides": {"scheme": "post_ln", "seed": 0}})
+    recorded = summary_of("no_norm", 2.0)
+    recorded["confounds"].pop("dtype")
+    plan.append(write_run(tmp_path / "c", "no_norm", 0, recorded))
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    table = build(load_study(tmp_path))
+    assert column(table, "dtype") == {"pre_ln": "float32", "post_ln": "–", "no_norm": "–"}, "c ran, and does not say"
+    (same,) = [note for note in table.notes if note.startswith("Same for all that have run: ")]
+    assert "warmup 50" in same
+
+
+def test_the_table_corrects_its_p_values_by_holm(tmp_path):
+    from scipy import stats
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(4)
+    noise = {s: rng.normal(0, 0.01, 5) for s in ("pre_ln", "post_ln", "pre_rms", "no_norm")}
+    values = {s: 2.5 + shift + noise[s] for s, shift in zip(noise, (0.0, 0.03, 0.02, 0.012), strict=True)}
+    plan = [
+        write_run(tmp_path / f"{s}{seed}", s, seed, summary_of(s, float(found[seed])))
+        for s, found in values.items()
+        for seed in range(5)
+    ]
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    raw = [stats.ttest_rel(values[s], values["pre_ln"]).pvalue for s in ("post_ln", "pre_rms", "no_norm")]
+    adjusted = multipletests(raw, method="holm")[1]
+    assert all(abs(a - p) > 0.001 for a, p in sorted(zip(adjusted, raw, strict=True))[:2]), "Holm moves these"
+    table = build(load_study(tmp_path))
+    assert table["p"] == ["–", *("<0.001" if p < 0.001 else f"{p:.3f}" for p in adjusted)]
+    rows = list(csv.DictReader(io.StringIO(render([table], "csv"))))
+    assert [float(row["p"]) for row in rows[1:]] == pytest.approx(raw, rel=1e-9)
+    assert [float(row["p_holm"]) for row in rows[1:]] == pytest.approx(adjusted, rel=1e-9)
 
 
 def test_the_table_fits_a_terminal(three):
@@ -162,6 +237,21 @@ def test_a_baseline_that_no_row_has_is_said(tmp_path):
         line = "The study's baseline pre_ln is no row here; Δ is to post_ln, which the first row has."
         assert (line in notes) == said
         assert any("no row here" in note for note in notes) == said
+
+
+def test_a_baseline_that_every_row_has_is_said(laws, tmp_path):
+    plan = [
+        write_run(tmp_path / law, "pre_ln", 0, summary_of("pre_ln", level), **{"init.law": law})
+        for law, level in (("xavier", 2.0), ("normal", 2.5))
+    ]
+    write_plan(tmp_path, {"run": plan}, tuned=[], group=["scheme", "init.law"], baseline="pre_ln")
+    line = "Every row is a baseline (pre_ln), so there is no Δ; name what tells the rows apart by --baseline."
+    table = build(load_study(tmp_path))
+    assert table["difference"] == ["baseline", "baseline"]
+    assert line in table.notes
+    other = build(load_study(tmp_path), baseline="xavier")
+    assert other["difference"] == ["baseline", "+0.500"]
+    assert not any("Every row" in note for note in (*other.notes, *build(load_study(laws)).notes))
 
 
 def test_runs_of_another_version_are_said_to_be(tmp_path):
@@ -264,13 +354,7 @@ def test_markdown_is_aligned_and_escapes_pipes():
     assert rows[2] == "| one | 1 \\| 2 |"
 
 
-def test_latex_escapes_what_latex_reads_as_commands(three):
-    assert escape("a_b & 50% #1 {x} $y$ ~z^2 \\n") == (
-        r"a\_b \& 50\% \#1 \{x\} \$y\$ \textasciitilde{}z\textasciicircum{}2 \textbackslash{}n"
-    )
-    assert escape("-0.5 [-0.1, +0.2] 1e-05 x-1 ± 2 Δ 3†") == (
-        r"$-$0.5 [$-$0.1, +0.2] 1e-05 x-1 $\pm$ 2 $\Delta$ 3\textsuperscript{\textdagger}"
-    )
+def test_the_latex_of_a_table_is_whole(three):
     text = render([build(load_study(three))], "latex")
     assert text.isascii()
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
@@ -321,11 +405,11 @@ def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, caps
     ("argv", "words"),
     [
         ([], "DIR"),
-        (["{dir}", "more"], "table: unexpected 'more' (it takes DIR)"),
+        (["{dir}", "more"], "table: unexpected 'more' (it takes [DIR])"),
         (["{dir}", "--fromat=csv"], "--fromat: no such flag; did you mean '--format'"),
         (["{dir}", "--format=pdf"], "--format='pdf': valid names: csv, latex, md"),
         (["{dir}", "--format=latx"], "did you mean 'latex'"),
-        (["{dir}", "--rows"], "--rows needs a value: --rows=AXIS"),
+        (["{dir}", "--rows"], "--rows needs a value: --rows=KEYS"),
         (["{dir}", "--cols=schem"], "--cols=schem: no run has this axis; did you mean 'scheme'?"),
         (["{dir}", "--cols=lr"], "--cols=lr: no run has this axis; did you mean 'optim.lr'?"),
         (["{dir}", "--rows=model.zzz"], "--rows=model.zzz: no run has this axis; keys of model: depth, width"),

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from training import TEXT, assert_equal_runs, config, corpus, flags, lines, signals_restored
@@ -12,7 +13,7 @@ from training import TEXT, assert_equal_runs, config, corpus, flags, lines, sign
 from addnorm_exp import cli
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import Busy, RunFolder, write_json
-from addnorm_exp.train import program
+from addnorm_exp.train import program, recorder
 from addnorm_exp.train.loop import run
 
 
@@ -134,7 +135,7 @@ def test_other_data_other_semantics_and_a_foreign_folder(finished, data, tmp_pat
         run(config(), data, folder)
     (folder.path / "config.json").unlink()
     (folder.path / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match=r"has metrics\.jsonl but no readable config\.json"):
+    with pytest.raises(UserError, match=r"holds metrics\.jsonl but no run"):
         run(config(), data, folder)
 
 
@@ -168,6 +169,42 @@ def test_a_folder_that_another_process_holds(data, tmp_path, capsys):
         assert line.startswith(f"error: {folder}: another process is training this run")
         holder.kill()
     assert run(config(), data, RunFolder(folder))["status"] == "done", "a killed holder holds nothing"
+
+
+@pytest.mark.core
+def test_a_run_holds_its_folder_from_its_first_event_to_its_last(data, tmp_path):
+    refused = []
+
+    def watch(event):
+        with pytest.raises(Busy), RunFolder(tmp_path).claimed():
+            pass
+        refused.append(event["event"])
+
+    run(config(), data, RunFolder(tmp_path), watch=watch)
+    assert (refused[0], refused[-1]) == ("start", "done")
+    with RunFolder(tmp_path).claimed():
+        pass  # and no longer
+
+
+@pytest.mark.core
+def test_a_running_run_says_that_it_lives(data, tmp_path, monkeypatch):
+    """Its summary, read from the disk at each chunk: status, a heartbeat that goes on, and how far it has come."""
+    monkeypatch.setattr(recorder, "HEARTBEAT", 0.0)
+    seen, begun = [], time.time()
+
+    def watch(event):
+        if event["event"] == "val":
+            seen.append((event["step"], RunFolder(tmp_path).summary()))
+
+    run(config(), data, RunFolder(tmp_path), watch=watch)
+    assert [step for step, _ in seen] == [0, 3, 6, 9, 12]
+    assert [summary["step"] for _, summary in seen] == [0, 3, 6, 9, 12]
+    assert {summary["status"] for _, summary in seen} == {"running"}
+    assert all(summary["finished"] is None and summary["reason"] is None for _, summary in seen)
+    beats = [summary["heartbeat"] for _, summary in seen]
+    assert beats == sorted(set(beats))
+    assert begun <= beats[0]
+    assert beats[-1] <= RunFolder(tmp_path).summary()["finished"] <= time.time()
 
 
 @pytest.mark.core

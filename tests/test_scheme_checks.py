@@ -1,16 +1,16 @@
 """Records that cannot be right are refused, with a message that says which and the remedy; those that can are carried out as written."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bridge import nested, random_parameters
+from bridge import decoder, nested, random_parameters
 from flax import nnx
 from reference.norms import layer_norm, rms_norm
-from spikes import b2t
 
+from addnorm_exp import residual
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.residual import (
     At,
@@ -20,6 +20,7 @@ from addnorm_exp.residual import (
     Depths,
     Learned,
     NormEnds,
+    Ramp,
     Rule,
     SchemeError,
     Site,
@@ -28,6 +29,8 @@ from addnorm_exp.residual import (
     norms,
     sites,
 )
+from addnorm_exp.residual.contract import LATER
+from addnorm_exp.residual.init import Factors, Init
 
 PLACES = sites("decoder", Depths(decoder=4))
 PRE, POST, DEEP, NONE = (catalogue.get(name) for name in ("pre_ln", "post_ln", "deepnorm", "no_norm"))
@@ -93,7 +96,7 @@ def test_accepted_where_it_is_meant():
     replace(DEEP, init=NONE.init, plain_init=True).check(PLACES)
     replace(POST, ends=PRE.ends).with_norm(kind="none").check(PLACES)
     with_rule(Rule(pre=norms.LAYER, post=norms.LAYER), POST).check(PLACES)
-    b2t.scheme.check(PLACES)
+    catalogue.get("b2t").check(PLACES)
 
 
 @pytest.mark.core
@@ -134,8 +137,15 @@ def test_digest_follows_what_computes_and_not_the_prose():
         replace(PRE, law="normal"),
         replace(PRE, ends=POST.ends),
         replace(PRE, init=DEEP.init),
-        replace(PRE, options=lambda site: {"head_norm": norms.RMS}),
+        replace(PRE, options=lambda site, norm: {"head_norm": norms.RMS}),
         with_rule(Rule(pre=norms.LAYER, scale=0.5)),
+        with_rule(Rule(pre=norms.LAYER, scale=Ramp(10))),
+        with_rule(Rule(pre=norms.LAYER, shift=Learned(0.0))),
+        replace(PRE, init=lambda site, role: 0.5 if role == "head" else 1.0),
+        replace(PRE, init=lambda site, role: Init("orthogonal", 1.0) if role == "out" else 1.0),
+        replace(PRE, factors=lambda site, group: Factors(lr=0.1 if group == "gain" else 1.0)),
+        replace(PRE, factors=lambda site, group: Factors(eps=0.1 if site.kind == "ends" else 1.0)),
+        replace(PRE, calibrate=lambda parameters, measure: parameters),
     ]
     digests = [scheme.digest(PLACES) for scheme in changed]
     assert len({base, *digests}) == 1 + len(changed)
@@ -174,3 +184,37 @@ def test_shared_coefficient_is_one_parameter_a_block():
     one, two = (block.nodes[kind].connection.scale for kind in ("attention", "feed_forward"))
     assert one is two
     assert len(jax.tree.leaves(nnx.state(block, nnx.Param))) == 1
+
+
+def test_a_field_that_came_later_says_nothing_at_its_default():
+    """Runs that were made before keep their identity."""
+
+    @dataclass(frozen=True)
+    class Rule(residual.Rule):
+        extra: float = field(default=0.0, metadata=LATER)
+
+    def digest(rule):
+        return with_rule(rule).digest(PLACES)
+
+    assert digest(Rule(pre=norms.LAYER)) == digest(residual.Rule(pre=norms.LAYER))
+    assert digest(Rule(pre=norms.LAYER, extra=1.0)) != digest(Rule(pre=norms.LAYER))
+
+
+def test_options_that_the_sublayers_do_not_know_are_refused():
+    """A scheme that reaches into attention can never run on an attention that would pass over it in silence."""
+    unknown = replace(PRE, options=lambda site, norm: {"shaping_of_mine": True} if site.kind == "attention" else {})
+    with pytest.raises(TypeError, match="shaping_of_mine"):
+        decoder(unknown)
+
+
+def test_a_width_that_does_not_split_is_refused():
+    catalogue.get("frac").check(PLACES, width=16)
+    with pytest.raises(SchemeError, match=r"splits the stream in 2; set model\.width to a multiple of 2, not 15"):
+        catalogue.get("frac").check(PLACES, width=15)
+
+
+def test_the_catalogue_has_distinct_digests():
+    places = sites("decoder", Depths(decoder=5))  # at 4, attention residuals over blocks are the full ones
+    digests = {catalogue.get(name).digest(places) for name in catalogue.names()}
+    assert len(digests) == len(catalogue.names())
+    assert PRE.digest(iter(places)) == PRE.digest(places)

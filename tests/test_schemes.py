@@ -10,28 +10,32 @@ import pytest
 from bridge import (
     DEPTH,
     HEADS,
+    HIDDEN,
+    VOCAB,
     B,
     T,
     architecture,
+    as_used,
     bodies,
     classifier,
     decoder,
     distance,
     embedded,
+    head_logits,
     nested,
-    own,
     random_parameters,
     reference,
     reference_logits,
+    sublayers,
     tokens,
 )
 from reference import norms as reference_norms
 from reference import schemes as reference_schemes
 from reference import transformer
+from sample import expensive
 
 from addnorm_exp.residual import Context, Depths, Site, catalogue, sites
-from addnorm_exp.residual.catalogue import placement
-from addnorm_exp.residual.init import Init
+from addnorm_exp.residual.catalogue import depth as by_depth
 
 NAMES = catalogue.names()
 SHAPES = {
@@ -43,9 +47,18 @@ SHAPES = {
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_decoder_equals_the_reference(name, shape):
+def test_decoder_equals_the_reference(name):
+    equals_the_reference(name, "gelu-learned-untied")
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "gelu-learned-untied"])
+@pytest.mark.parametrize("name", expensive())
+def test_decoder_of_another_shape_equals_the_reference(name, shape):
+    equals_the_reference(name, shape)
+
+
+def equals_the_reference(name, shape):
     changes, tied = SHAPES[shape]
     arch = architecture(**changes)
     model = decoder(catalogue.get(name), arch, tied=tied)
@@ -55,7 +68,7 @@ def test_decoder_equals_the_reference(name, shape):
     assert distance(logits, reference_logits(name, parameters, tokens(), arch)) < 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if catalogue.get(name).norm.kind != "none"])
+@pytest.mark.parametrize("name", [name for name in NAMES if catalogue.get(name).takes_norm])
 def test_decoder_under_another_norm(name):
     """The norm axes of a config reach every norm of the scheme, the final one included."""
     kind = "rms" if catalogue.get(name).norm.kind == "layer" else "layer"
@@ -69,8 +82,7 @@ def test_decoder_under_another_norm(name):
     assert distance(logits, theirs) < 1e-5
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", expensive(core=("pre_ln", "post_ln", "deepnorm", "rezero")))
 def test_scan_equals_unrolled(name):
     """Outputs, gradients, taps and statistics. Dropout takes part for one scheme, since it lies outside of all of them."""
     context, results = Context(batch=B, diagnostics=True), {}
@@ -86,7 +98,7 @@ def test_scan_equals_unrolled(name):
             return jnp.mean(jnp.sin(logits)), (logits, stats)
 
         function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
-        results[scan] = function(parameters, jnp.zeros(2 * DEPTH))
+        results[scan] = function(parameters, jnp.zeros(len(model.module.labels)))
     (_, (_, stats)), (grads, _) = results["off"]
     assert {"stream_rms", "branch_ratio"} <= set(stats)
     # A gradient that is 0 but for rounding (a key's bias) has no scale of its own.
@@ -96,45 +108,20 @@ def test_scan_equals_unrolled(name):
         assert jnp.abs(one - two).max() <= 2e-5 * max(float(jnp.abs(one).max()), least), path
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", expensive())
 def test_encoder_with_padding_equals_the_reference(name):
     model = classifier(catalogue.get(name))
     parameters = random_parameters(model.specs)
     mask = np.array([[True] * T, [True] * 5 + [False] * (T - 5)])
     logits, _ = model.bind(parameters)(tokens(), Context(batch=B, mask=jnp.asarray(mask)))
-    tree = nested(parameters)
-    F = transformer.bodies(bodies(tree["encoder"]), HEADS, causal=False, key_mask=mask)
-    y = reference(name)(embedded(tree, tokens(), architecture()), F, own(tree["encoder"]))
-    assert distance(logits, transformer.linear(tree["head"], transformer.mean_pool(y, mask))) < 1e-5
+    tree = as_used(name, nested(parameters))
+    inner = getattr(reference_norms, f"{catalogue.get(name).norm.kind}_norm", reference_norms.no_norm)
+    F = sublayers(name)(bodies(tree["encoder"]), HEADS, causal=False, key_mask=mask, inner_norm=inner)
+    y = reference(name)(embedded(tree, tokens(), architecture()), F, tree["encoder"])
+    assert distance(logits, head_logits(transformer.mean_pool(y, mask), tree)) < 1e-5
 
 
 # --- what the papers say of their own schemes ---
-
-
-@pytest.mark.core
-def test_rezero_is_the_identity_at_init():
-    """The stream is x0 to the last bit; only a, the embedding and the head have a gradient."""
-    model = decoder(catalogue.get("rezero"))
-    rates = [path for path in model.specs if model.specs[path].group == "coefficient"]
-    assert len(rates) == DEPTH
-    assert all(model.specs[path].init == Init.constant(0.0) for path in rates)
-    parameters = random_parameters(model.specs) | {path: jnp.zeros(()) for path in rates}
-
-    def run(parameters):
-        bound = model.bind(parameters)
-        x = bound.embedding(tokens(), Context(batch=B), jnp.float32)
-        return x, bound.decoder(x, Context(batch=B))[0]
-
-    before, after = run(parameters)
-    np.testing.assert_array_equal(before, after)
-
-    def loss(parameters):
-        logits, _ = model.bind(parameters)(tokens(), Context(batch=B))
-        return jnp.mean(jnp.sin(logits))
-
-    alive = {path for path, grad in jax.jit(jax.grad(loss))(parameters).items() if np.any(grad)}
-    assert alive == {*rates, "embedding/tokens", "embedding/positions", "head/kernel"}
 
 
 def test_deepnorm_without_its_constants_is_post_ln(monkeypatch):
@@ -144,7 +131,7 @@ def test_deepnorm_without_its_constants_is_post_ln(monkeypatch):
         return decoder(scheme).bind(parameters)(tokens(), Context(batch=B))[0]
 
     with_constants = logits(catalogue.get("deepnorm"))
-    monkeypatch.setattr(placement, "deepnorm_alpha", lambda site: 1.0)
+    monkeypatch.setattr(by_depth, "deepnorm_alpha", lambda site: 1.0)
     without = logits(replace(catalogue.get("deepnorm"), init=lambda site, role: 1.0))
     np.testing.assert_array_equal(without, logits(catalogue.get("post_ln")))
     assert distance(with_constants, without) > 0.01
@@ -177,8 +164,71 @@ def test_deepnorm_constants(encoder, decoder_):
 def test_deepnorm_known_values():
     """α and β of the paper's 18-layer and 1,000-layer single stacks by hand: (2·18)^¼ = √6, (8·18)^-¼ = 1/√12."""
     site = Site(depths=Depths(decoder=18))
-    assert placement.deepnorm_alpha(site) == pytest.approx(6**0.5)
-    assert placement.deepnorm_beta(site, "out") == pytest.approx(12**-0.5)
+    assert by_depth.deepnorm_alpha(site) == pytest.approx(6**0.5)
+    assert by_depth.deepnorm_beta(site, "out") == pytest.approx(12**-0.5)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("scan", ["off", "on"])
+def test_mix_ln_of_more_blocks(scan):
+    """Of nine blocks the first two are Post-LN; of the three of the other tests none."""
+    arch = architecture(depth=9, scan_layers=scan)
+    model = decoder(catalogue.get("mix_ln"), arch)
+    assert sum(path.endswith("post/gain") for path in model.specs) == 2 * 2
+    parameters = random_parameters(model.specs)
+    logits, _ = jax.jit(lambda p: model.bind(p)(tokens(), Context(batch=B)))(parameters)
+    assert distance(logits, reference_logits("mix_ln", parameters, tokens(), arch)) < 1e-5
+
+
+@pytest.mark.core
+def test_what_is_pre_ln_at_depth_1():
+    """LNS, Mix-LN and GPT-2 with random parameters; NormFormer and Sub-LN are not, for their inner norms."""
+    arch = architecture(depth=1)
+    plain = decoder(catalogue.get("pre_ln"), arch)
+    parameters = random_parameters(plain.specs)
+    expected = plain.bind(parameters)(tokens(), Context(batch=B))[0]
+    for name in ("lns", "mix_ln", "gpt2"):
+        model = decoder(catalogue.get(name), arch)
+        assert set(model.specs) == set(parameters)
+        np.testing.assert_array_equal(model.bind(parameters)(tokens(), Context(batch=B))[0], expected, err_msg=name)
+
+
+@pytest.mark.core
+def test_swin_v2_is_the_identity_at_init():
+    model = decoder(catalogue.get("swin_v2"))
+    bound = model.bind(model.init(0))
+    x = bound.embedding(tokens(), Context(batch=B), jnp.float32)
+    _, stats = bound.decoder(x, Context(batch=B, diagnostics=True), jnp.zeros(2 * DEPTH))
+    np.testing.assert_array_equal(stats["branch_ratio"], 0.0)
+    np.testing.assert_array_equal(bound.decoder(x, Context(batch=B))[0], bound.decoder.ends.close(x, Context(batch=B)))
+
+
+def test_hybrid_norm_star_differs_in_its_first_block_alone():
+    depths = Depths(decoder=4)
+    plain, star = (catalogue.get(name) for name in ("hybrid_norm", "hybrid_norm_star"))
+    places = sites("decoder", depths)
+    assert [plain.plan(site) == star.plan(site) for site in places] == [False, True, True, True]
+    assert star.plan(places[0]) == catalogue.get("pre_rms").plan(places[0])
+
+
+@pytest.mark.parametrize(("encoder", "decoder_"), [(0, 4), (12, 0), (6, 6), (12, 3)])
+def test_sub_ln_constants(encoder, decoder_):
+    """γ at every matrix of both stacks; cross-attention plain."""
+    scheme, depths = catalogue.get("sub_ln"), Depths(encoder, decoder_)
+    expected = reference_schemes.sub_ln_gammas(encoder, decoder_)
+    for stack in ("encoder", "decoder"):
+        for site in sites(stack, depths, ("attention", "cross_attention", "feed_forward")):
+            for kind, gamma in (
+                ("attention", expected[stack]),
+                ("cross_attention", 1.0),
+                ("feed_forward", expected[stack]),
+            ):
+                here = site.at(kind)
+                assert [scheme.init(here, role) for role in ("value", "out", "up", "down")] == pytest.approx(
+                    [gamma] * 4
+                )
+                assert [scheme.init(here, role) for role in ("query", "key", "gate")] == [1.0] * 3
+    assert reference_schemes.sub_ln_gammas(0, 18)["decoder"] == pytest.approx(1.8931, rel=1e-4)  # √ln 36
 
 
 def test_sandwich_init_multipliers():
@@ -188,7 +238,8 @@ def test_sandwich_init_multipliers():
     assert {scheme.init(site, role) for role in ("query", "key", "value", "up", "gate")} == {1.0}
 
 
-# Parameters against pre_ln's, per block and at the ends, in units of: a norm with bias (2 D), one without (D), a scalar (1).
+# Parameters against pre_ln's, per block and at the ends, in units of: a norm with bias (2 D), one without (D), a scalar (1);
+# or, where that is not their form, a function of depth and width.
 DELTA = {
     "post_ln": (0, 0, 0, -1, 0),
     "pre_ln": (0, 0, 0, 0, 0),
@@ -198,6 +249,61 @@ DELTA = {
     "sandwich_ln": (2, 0, 0, 0, 0),
     "deepnorm": (0, 0, 0, -1, 0),
     "rezero": (-2, 0, 1, -1, 0),
+    "skipinit": (-2, 0, 2, -1, 0),
+    "layerscale": (0, 2, 0, 0, 0),
+    "dyt": lambda depth, width: 2 * depth + 2,  # α of each norm, and the embedding's scale
+    "derf": lambda depth, width: 4 * depth + 3,
+    "fixup": lambda depth, width: depth * (6 - 4 * width) + 1 - 2 * width,
+    "t_fixup": (-2, 0, 0, -1, 0),
+    "ds_init": (0, 0, 0, -1, 0),
+    "depth_mup": (0, 0, 0, 0, 0),
+    "completep": (0, 0, 0, 0, 0),
+    "gtrxl": lambda depth, width: depth * 2 * (6 * width**2 + width) - 2 * width,
+    "highway": lambda depth, width: depth * 2 * (width**2 + width),
+    "branch_norm": (0, 0, 0, -1, 0),
+    # Per block one gain instead of two norms with bias, no W_v, W_o and their biases; s of both maps, two β and a, b, c of two heads.
+    "simplified": lambda depth, width: (
+        depth * (width - 4 * width - 2 * (width**2 + width) + 4 + 6) + (width**2 + 1) - width
+    ),
+    # Per block two gains instead of two norms with bias, β, β_f, γ, and a, b of two heads.
+    "value_skipinit": lambda depth, width: depth * (-2 * width + 3 + 4) - width,
+}
+
+# Placement: functions of depth L and width d; the norms of q, k and v are over the d / HEADS of a head.
+DELTA |= {
+    "peri_ln": lambda L, d: -d,
+    "res_post_norm": lambda L, d: -d,
+    "swin_v2": lambda L, d: L * HEADS,
+    "normformer": lambda L, d: L * (3 * d + 2 * HIDDEN + HEADS),
+    "sub_ln": lambda L, d: L * (2 * d + 2 * HIDDEN),
+    "gpt2": lambda L, d: 0,
+    "mix_ln": lambda L, d: 0,
+    "hybrid_norm": lambda L, d: L * (3 * d // HEADS - 3 * d) - d,
+    "hybrid_norm_star": lambda L, d: L * (3 * d // HEADS - 3 * d),
+    "lns": lambda L, d: 0,
+    "keel": lambda L, d: (L - 1) * 4 * d - 2 * d,
+    "b2t": lambda L, d: -2 * d,
+    "span_norm": lambda L, d: 0,
+    "parallel": lambda L, d: -2 * L * d,
+}
+
+# Several streams, depth history, recipes and controls.
+DELTA |= {
+    "no_skip": (0, 0, 0, 0, 0),
+    "scale_norm": lambda L, d: (2 * L + 1) * (1 - 2 * d),
+    "ngpt": lambda L, d: L * (2 * d + d + HIDDEN - 4 * d) - 2 * d + VOCAB,
+    "residual_dual": (0, 0, 0, 0, 0),
+    "siamese": (4, 0, 0, 2, 0),
+    "altup": lambda L, d: L * (2 * 2 + 2),
+    "hyper_static": lambda L, d: 2 * L * 4 * (4 + 2),
+    "hyper": lambda L, d: 2 * L * (4 * (4 + 2) + d * (4 + 2) + 2 + 2 * d),
+    "frac": lambda L, d: 2 * L * (2 * (2 * 2 + 1) + d // 2 * (2 * 2 + 1) + 2 + 2 * d // 2),
+    "mhc": lambda L, d: 2 * L * (4 * d * (4**2 + 2 * 4) + 4**2 + 2 * 4 + 3),
+    "laurel": lambda L, d: 2 * L * (2 * 16 * d + 2),
+    "value_residual": (0, 0, 0, 0, 0),
+    "denseformer": lambda L, d: L * (L + 3) // 2,
+    "attn_res": lambda L, d: 2 * d * 2 * L - d * (2 * L + 1),  # RMSNorm for LayerNorm
+    "attn_res_block": lambda L, d: 2 * d * 2 * L - d * (2 * L + 1),
 }
 
 
@@ -205,9 +311,13 @@ DELTA = {
 def test_parameter_delta_against_pre_ln(name):
     if name not in DELTA:
         pytest.fail(f"scheme '{name}' has no entry in DELTA: say by hand what parameters it adds to pre_ln's")
-    layer, gain_only, scalar, end_layer, end_gain = DELTA[name]
+    entry = DELTA[name]
     for depth, width in ((1, 16), (3, 32)):
         arch = architecture(depth=depth, width=width)
         delta = decoder(catalogue.get(name), arch).size - decoder(catalogue.get("pre_ln"), arch).size
+        if callable(entry):
+            assert delta == entry(depth, width)
+            continue
+        layer, gain_only, scalar, end_layer, end_gain = entry
         block = 2 * width * layer + width * gain_only + scalar
         assert delta == depth * block + 2 * width * end_layer + width * end_gain

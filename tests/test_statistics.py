@@ -1,10 +1,12 @@
 """The report's statistics against scipy, and by simulation where a claim is about frequencies."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 from addnorm_exp.report import statistics as ours
 
@@ -85,16 +87,99 @@ def test_the_interval_covers_and_the_test_errs_as_promised():
     assert covered + rejected == trials, "interval and test are the same statement"
 
 
-@pytest.mark.parametrize("n", [5, 10])
+def test_the_interval_covers_as_often_as_the_protocol_says_where_seeds_are_not_normal():
+    """The table of docs/protocol.md, to its two digits."""
+    rng, trials = np.random.default_rng(3), 40_000
+    laws = {
+        "normal": (lambda shape: rng.normal(size=shape), 0.0),
+        "uniform": (lambda shape: rng.uniform(-1, 1, shape), 0.0),
+        "Student's t with 3 degrees of freedom": (lambda shape: rng.standard_t(3, shape), 0.0),
+        "exponential": (lambda shape: rng.exponential(size=shape), 1.0),
+        "normal, but one seed in ten is 5 standard deviations worse": (
+            lambda shape: rng.normal(size=shape) + 5 * (rng.random(shape) < 0.1),
+            0.5,
+        ),
+    }
+    page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+    for law, (draw, centre) in laws.items():
+        stated = re.search(rf"\| {re.escape(law)} \| (.+) \|", page)[1].split(" | ")
+        for n, text in zip((5, 10, 20), stated, strict=True):
+            sample = draw((trials, n))
+            half = ours.t_quantile(0.975, n - 1) * sample.std(axis=1, ddof=1) / math.sqrt(n)
+            covered = np.mean(np.abs(sample.mean(axis=1) - centre) <= half)
+            assert covered == pytest.approx(float(text), abs=0.005 + 0.0045), (
+                law,
+                n,
+            )  # a rounded digit, three standard errors
+
+
+def test_the_protocols_effects_are_those_that_the_table_uses():
+    page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+    stated = {int(n): float(value) for n, value in re.findall(r"δ\((\d+)\) = (\d\.\d\d)(?: {2}|\n)", page)}
+    assert stated == {n: round(ours.detectable_effect(n), 2) for n in (5, 6, 8, 10, 20)}
+    assert "for k = 5: δ(5) = 2.63 instead of 1.68" in page
+    assert round(ours.detectable_effect(5, alpha=0.01), 2) == 2.63
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 40])
 def test_the_minimum_detectable_difference_has_the_power_that_it_states(n):
-    delta = ours.minimum_detectable(1.0, n)
-    exact = stats.nct(n - 1, delta * math.sqrt(n))
-    critical = stats.t.ppf(0.975, n - 1)
-    assert exact.sf(critical) + exact.cdf(-critical) == pytest.approx(0.8, abs=0.04)
-    rng = np.random.default_rng(2)
-    sample = rng.normal(delta, 1.0, (20_000, n))
+    from statsmodels.stats.power import TTestPower
+
+    effect = ours.minimum_detectable(2.0, n) / 2.0
+    assert effect == pytest.approx(TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8), rel=1e-5)
+    for power, alpha in ((0.8, 0.05), (0.95, 0.01)):
+        assert power_by_quadrature(ours.detectable_effect(n, power, alpha), n, alpha) == pytest.approx(power, abs=2e-5)
+    for delta in (0.0, 0.3, 1.0):
+        assert ours.paired_power(delta, n) == pytest.approx(power_by_quadrature(delta, n, 0.05), abs=2e-6)
+
+
+def power_by_quadrature(effect, n, alpha):
+    """P(|T| > critical) for T = (Z + effect √n) / √(V/ν), by adaptive quadrature over V ~ χ²: scipy's own non-central t has gaps."""
+    df, shift = n - 1, effect * math.sqrt(n)
+    critical = stats.t.ppf(1 - alpha / 2, df)
+
+    def integrand(v):
+        edge = critical * math.sqrt(v / df)
+        return stats.chi2.pdf(v, df) * (special.ndtr(shift - edge) + special.ndtr(-shift - edge))
+
+    end = df + 60 + 20 * math.sqrt(df)
+    return integrate.quad(integrand, 0, end, limit=1000, points=[1e-3, 0.1, 1.0])[0]
+
+
+def test_the_minimum_detectable_difference_is_found_as_often_as_it_says():
+    n = 5
+    delta, critical = ours.minimum_detectable(1.0, n), stats.t.ppf(0.975, n - 1)
+    sample = np.random.default_rng(2).normal(delta, 1.0, (20_000, n))
     t = sample.mean(axis=1) / (sample.std(axis=1, ddof=1) / math.sqrt(n))
-    assert np.mean(np.abs(t) > critical) == pytest.approx(0.8, abs=0.045)
+    assert np.mean(np.abs(t) > critical) == pytest.approx(0.8, abs=0.009)  # three standard errors
+
+
+def test_holm_is_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(5)
+    for size in (1, 2, 7):
+        for p in (rng.random(size), rng.random(size) ** 4, np.full(size, 0.02)):
+            assert ours.holm(p.tolist()) == pytest.approx(multipletests(p, method="holm")[1], rel=1e-12)
+
+
+def test_the_tables_comparison_controls_the_family_where_all_rows_meet_one_baseline():
+    """Six schemes that do not differ, five shared seeds: differences to one baseline are correlated, which Holm allows for."""
+    from addnorm_exp.report.compare import paired_with
+    from addnorm_exp.report.outcome import Outcome
+
+    rng = np.random.default_rng(6)
+    trials, wrong, uncorrected = 1000, 0, 0
+    for values in rng.normal(0.0, 1.0, (trials, 6, 5)) + rng.normal(
+        0.0, 3.0, (trials, 1, 5)
+    ):  # seeds share their noise
+        rows = [Outcome(dict(enumerate(row.tolist()))) for row in values]
+        p = [paired_with(row, rows[0]).p for row in rows[1:]]
+        wrong += min(ours.holm(p)) <= 0.05
+        uncorrected += min(p) <= 0.05
+    assert wrong / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+    assert wrong / trials > 0.01, "not so strict as to find nothing"
+    assert uncorrected / trials > 0.12
 
 
 def test_the_median_counts_diverged_runs_as_worst():

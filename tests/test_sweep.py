@@ -14,7 +14,8 @@ from addnorm_exp import cli
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
-from addnorm_exp.train import loop
+from addnorm_exp.sweep.launch import Launcher
+from addnorm_exp.train import loop, program
 from addnorm_exp.train.program import Program
 
 STUDY = """
@@ -85,6 +86,8 @@ def finished(tmp_path_factory):
 def copied(finished, tmp_path) -> Path:
     """A finished study of the test's own; the text stays where it is."""
     shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    plan = tmp_path / "runs" / "tiny" / "study.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"file": str(tmp_path / "tiny.py")}))
     return Path(shutil.copy(finished[0] / "tiny.py", tmp_path / "tiny.py"))
 
 
@@ -286,6 +289,19 @@ def test_a_plain_sweep(tmp_path, trained):
     assert [run.seed for run in study.phases["run"]] == [0, 1]
 
 
+def test_runs_of_one_shape_are_made_together_and_share_one_compilation(tmp_path, trained, monkeypatch):
+    """The plan takes turns between two schemes, and one program is kept at a time: in its order there would be four compilations."""
+    monkeypatch.setattr(program, "_PROGRAMS", {})
+    monkeypatch.setattr(program, "_KEPT", 1)
+    order = "BASE = {base!r}\n\ndef sweep():\n    for seed in (0, 1):\n        for scheme in ('pre_ln', 'no_norm'):\n            "
+    small = {"execution.diagnostics": False, "model.depth": 1}
+    path = write(tmp_path, order + "yield {'scheme': scheme, 'seed': seed}\n", **small)
+    assert sweep(path) == 0
+    assert [name.partition("-")[0] for name in trained] == ["pre_ln", "pre_ln", "no_norm", "no_norm"]
+    compiled = [json.loads((tmp_path / "runs" / "tiny" / name / "summary.json").read_text()) for name in trained]
+    assert [summary["compile_time_s"] > 0.0 for summary in compiled] == [True, False, True, False]
+
+
 SWEEP = "def sweep():\n    "
 WRONG = {
     "yields nothing": (SWEEP + "return []", "sweep() yields no run"),
@@ -310,6 +326,14 @@ WRONG = {
     "no report": ("def tune(): ...", "defines tune()"),
     "an unknown setting": (SWEEP + "return [{}]\nBASES = {}", "BASES has no meaning"),
     "TUNED as text": ("TUNED = 'optim.lr'\ndef tune(): ...\ndef report(best): ...", "write a tuple of keys"),
+    "a seed as a choice": (
+        "TUNED = ('seed',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
+        "TUNED names seed, which is no choice that tuning may make",
+    ),
+    "an unknown key as a choice": (
+        "TUNED = ('optim.warmpu',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
+        "did you mean 'optim.warmup'?",
+    ),
     "TUNED that is never set": (
         "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
         "tune() never sets",
@@ -318,6 +342,15 @@ WRONG = {
         "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\n"
         "def report(best):\n    return [{**b, 'seed': s} for b in best for s in (1, 0)]",
         "report() yields seed 0 of pre_ln, which tuning has used",
+    ),
+    "a seed that tuning used, under an axis that tuning had not": (
+        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\n"
+        "def report(best):\n    return [{**b, 'seed': 0, 'optim.warmup': 5} for b in best]",
+        "report() yields seed 0 of pre_ln, which tuning has used",
+    ),
+    "a baseline that no run has": (
+        "BASELINE = 'post_lm'\n" + SWEEP + "return [{'scheme': 'post_ln'}]",
+        "BASELINE = 'post_lm' is no row; did you mean 'post_ln'?",
     ),
     "a report that raises": (
         "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\ndef report(best):\n    return best[7]",
@@ -331,6 +364,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
     source, told = WRONG[case]
+    monkeypatch.setattr(Launcher, "check", lambda *_: pytest.fail("taken for a plan that can be run"))
     path = tmp_path / "tiny.py"
     path.write_text(source + "\n")
     assert sweep(path) == 2
@@ -370,4 +404,51 @@ def test_a_missing_file_and_data_that_do_not_fit(tmp_path, capsys):
     assert sweep(path) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "eval.sequences=500" in line
-    assert not list((tmp_path / "runs").rglob("config.json"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_plain_sweep_has_wrong_is_told_before_anything_is_written(tmp_path, capsys):
+    path = write(tmp_path, "BASE = {base!r}\n\ndef sweep():\n    return [{}, {'eval.sequences': 500}]\n")
+    assert sweep(path) == 2
+    assert "eval.sequences=500" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.core
+def test_a_seed_is_used_up_for_the_group_that_was_tuned_on_it(tmp_path, capsys):
+    """Each scheme may be reported on the seed that the other was tuned on."""
+    seeds = (
+        "SEEDS_ = {'pre_ln': 0, 'no_norm': 1}\n\ndef tune():\n"
+        "    return [{'scheme': s, 'seed': n, 'optim.lr': 1e-3} for s, n in SEEDS_.items()]\n"
+    )
+    report = "\ndef report(best):\n    return [{**b, 'seed': 1 - SEEDS_[b['scheme']]} for b in best]\n"
+    assert sweep(write(tmp_path, seeds + report), "--dry_run") == 0
+    assert sweep(write(tmp_path, seeds + report.replace("1 - ", "")), "--dry_run") == 2
+    assert "which tuning has used" in capsys.readouterr().err
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("yielded", "told"),
+    [("{**b, 'seed': 0}", "which tuning has used"), ("{**b, 'seed': 9, 'eval.sequences': 500}", "eval.sequences=500")],
+)
+def test_a_report_is_checked_once_more_when_the_winners_are_known(yielded, told, finished, tmp_path, trained, capsys):
+    """The stand-ins of the check before tuning have the first learning rate; what is wrong here is wrong for the second alone."""
+    path = copied(finished, tmp_path)
+    said = f"return [{yielded} if b['optim.lr'] == 1e-2 else {{**b, 'seed': 9}} for b in best]"
+    path.write_text(path.read_text().replace('return product(best, axis("seed", (1, 2)))', said))
+    assert said in path.read_text()
+    assert sweep(path, "--dry_run") == (2 if "used" in told else 0)
+    capsys.readouterr()
+    assert sweep(path) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert told in line
+    assert trained == []
+
+
+def test_a_report_that_does_not_fit_the_data_is_told_before_tuning_is_paid_for(tmp_path, capsys):
+    later = STUDY.replace("product(best, ", "product(best, axis('eval.sequences', (500,)), ")
+    assert later != STUDY
+    assert sweep(write(tmp_path, later)) == 2
+    assert "eval.sequences=500" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

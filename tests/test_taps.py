@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bridge import DEPTH, B, architecture, classifier, decoder, distance, random_parameters, tokens
-from spikes import altup, attention_residuals
 from training import config as tiny
 
 from addnorm_exp.nn.functional import Functional
@@ -19,10 +18,11 @@ from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.step import initial_state, make_step
 
 CONTEXT = Context(batch=B, diagnostics=True)
-SCHEMES = {name: catalogue.get(name) for name in ("pre_ln", "post_ln", "deepnorm", "rezero")} | {
-    "altup": altup.scheme,
-    "attention_residuals": attention_residuals.scheme,
+SCHEMES = {
+    name: catalogue.get(name)
+    for name in ("pre_ln", "post_ln", "deepnorm", "rezero", "residual_dual", "hyper", "altup", "attn_res")
 }
+OF_ONE_STREAM = ("pre_ln", "post_ln", "deepnorm", "rezero")
 
 
 def loss_of(model, numbers=None, dtype=jnp.float32, context=CONTEXT):
@@ -59,7 +59,7 @@ def test_one_tap():
 @pytest.mark.core
 @pytest.mark.parametrize("name", SCHEMES)
 def test_equals_autodiff(name, monkeypatch):
-    """Under AltUp and attention residuals the state is not the stream, and what the body reads is tapped."""
+    """Of several streams, or of a history, what a site reads is tapped, before its norm."""
     model = decoder(SCHEMES[name])
     parameters = random_parameters(model.specs)
     taps, _ = jax.grad(loss_of(model), argnums=1, has_aux=True)(parameters, jnp.ones(len(model.module.labels)))
@@ -69,7 +69,7 @@ def test_equals_autodiff(name, monkeypatch):
     # That the tap stands where it says: of one stream the first is x0; in AltUp's block, what the block reads is what attention reads.
     if name == "altup":
         np.testing.assert_allclose(taps[0::3], taps[1::3], rtol=1e-6)
-    elif name != "attention_residuals":
+    elif name in OF_ONE_STREAM:
         bound = model.bind(parameters)
         x0 = bound.embedding(tokens(), CONTEXT, jnp.float32)
 

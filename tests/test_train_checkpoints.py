@@ -7,12 +7,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from training import assert_equal_runs, config, interrupt, lines
+from training import assert_equal_runs, config, interrupt, lines, parameters
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints, like
+from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.loop import run
+from addnorm_exp.train.program import program
 
 CONFIG = config(execution__keep_checkpoints=3, execution__checkpoint_every=3)
 
@@ -120,6 +123,20 @@ def test_damaged_best_parameters_are_made_again(damage, data, tmp_path):
     assert summary["val"]["best"]["step"] == 0
     assert summary["test"]["best"] != summary["test"]["final"]
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
+
+
+@pytest.mark.core
+def test_the_best_parameters_are_saved_and_not_those_of_the_moment(data, tmp_path):
+    """At that rate the best validation is the one before the first update: what is saved as best after step 3 are initial values."""
+    asked = config(optim__lr=0.5, optim__final_lr=1.0, seed=1, steps=6)
+    assert interrupt(asked, data, tmp_path, chunks=1) == 3
+    compiled = program(asked)
+    initial = compiled.init(hypers(asked)).parameters
+    saved = Checkpoints(tmp_path / "checkpoints", keep=1).best(0, like(initial))
+    for name, value in initial.items():
+        np.testing.assert_array_equal(saved[name], value, err_msg=name)
+    moved = parameters(tmp_path)
+    assert all(np.any(moved[name] != value) for name, value in initial.items() if not name.endswith("key/bias"))
 
 
 def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -108,6 +109,55 @@ def test_bfloat16_trains_with_float32_parameters(data, reference_rows):
     np.testing.assert_allclose(metrics["loss"], reference_rows[1]["loss"], rtol=0.02)
     assert metrics["loss"][-1] < metrics["loss"][0]
     assert not np.array_equal(metrics["loss"], reference_rows[1]["loss"])
+
+
+@pytest.mark.core
+def test_the_gradient_norm_is_recorded_before_clipping(data):
+    """As docs/record.md says, of the whole and by tensor: a clip that leaves next to nothing of the gradient does not show in them."""
+    compiled = program(config())
+    held = compiled.hold(data)
+    told = {}
+    for clip in (1.0, 1e-4):
+        numbers = hypers(config(optim__clip=clip))
+        _, told[clip] = compiled.train(compiled.init(numbers), numbers, held, 1)
+    assert told[1.0]["grad_norm"][0] > 0.1
+    for name in ("grad_norm", "grad_weight"):
+        np.testing.assert_array_equal(told[1e-4][name][0], told[1.0][name][0], err_msg=name)
+
+
+@pytest.mark.core
+def test_the_state_is_donated_and_the_corpus_is_not(data):
+    """A step needs the memory of one state, not two: the buffers that it was given are gone afterwards."""
+    compiled = program(config())
+    numbers, held, state = hypers(config()), compiled.hold(data), compiled.init(hypers(config()))
+    after, _ = compiled.train(state, numbers, held, 1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, held.train, held.val)))
+    compiled.evaluate(after.parameters, held.val, 1)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after)), "an evaluation takes nothing away"
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("precision", ["highest", "high", "default"])
+def test_matrix_products_have_the_precision_that_is_asked_for(precision, data, monkeypatch):
+    """All of a training step's, backward pass included, in the program as it goes to the compiler. (On CPU the three compute the same.)"""
+
+    class Enough(Exception):
+        pass
+
+    def compiled(self, *_, **__):
+        texts.append(self.as_text())
+        raise Enough
+
+    texts = []
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
+    with pytest.raises(Enough):
+        rows(data, model__matmul_precision=precision)
+    products = [line for line in texts[0].splitlines() if "dot_general" in line]
+    assert len(products) > 30
+    for line in products:
+        stated = re.findall(r"precision = \[(\w+), (\w+)\]", line) or [("DEFAULT", "DEFAULT")]
+        assert stated == [(precision.upper(),) * 2], line
 
 
 # --- one program for many runs
@@ -251,13 +301,16 @@ from training import config, corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.loop import run
+from addnorm_exp.train.program import program
 assert jax.local_device_count() == 8
 data = corpus(Path({folder!r}))
 summary = run(config(optim__accumulate=1), data, RunFolder(Path({folder!r}) / "eight"))
 try:
     run(config(batch_size=12), data, RunFolder(Path({folder!r}) / "twelve"))
 except UserError as error:
-    print(json.dumps({{"refused": str(error), "device": summary["device"], "made": (Path({folder!r}) / "twelve").exists()}}))
+    refused, made = str(error), (Path({folder!r}) / "twelve").exists()
+flops = {{key[0]: each.cost_analysis()["flops"] for key, each in program(config())._compiled.items()}}
+print(json.dumps({{"refused": refused, "device": summary["device"], "made": made, "flops": flops}}))
 """
 
 
@@ -275,6 +328,11 @@ def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     assert "batch_size=12" in said["refused"]
     assert "8 devices" in said["refused"]
     assert not said["made"]
+    # Each device computes its share of the batch, not the whole of it: operations of one device's program, by XLA's count.
+    for name, flops in said["flops"].items():
+        (whole,) = (each for key, each in program(config())._compiled.items() if key[0] == name)
+        assert flops < 0.3 * whole.cost_analysis()["flops"], f"{name}: the batch is not split"
+    assert said["flops"].keys() == {"train", "evaluate"}
     for split in ("train", "val", "test"):
         np.testing.assert_allclose(losses(tmp_path / "eight", split), losses(plain, split), rtol=1e-4)
     assert_close(layers(tmp_path / "eight"), layers(plain), rtol=1e-2, atol=1e-5)

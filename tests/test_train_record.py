@@ -13,6 +13,7 @@ from addnorm_exp.train.entry import identify
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.loop import run
 from addnorm_exp.train.program import program
+from addnorm_exp.train.recorder import Progress
 
 
 @pytest.mark.core
@@ -26,6 +27,15 @@ def test_columns_of_tensors_have_their_own_names(data, tmp_path):
     expected = [np.sqrt(np.mean(np.square(np.asarray(initial[name], np.float64)))) for name in index]
     assert len({f"{value:.6f}" for value in expected}) > 20  # the tensors differ, so an exchange shows
     np.testing.assert_allclose(recorded, expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.core
+def test_step_time_is_the_median_and_leaves_out_the_first_chunk():
+    """In seconds, of milliseconds. One slow chunk of a shared machine is no property of the program."""
+    assert Progress().step_seconds() is None
+    assert Progress(chunk_ms=[7.0]).step_seconds() == 0.007
+    assert Progress(chunk_ms=[1000.0, 3.0, 2.0, 900.0, 4.0, 2.5]).step_seconds() == 0.003
+    assert Progress(chunk_ms=[1000.0, 2.0, 4.0]).step_seconds() == 0.003
 
 
 def test_a_damaged_record_is_not_trained_on(data, tmp_path):

@@ -1,6 +1,6 @@
 """For every scheme of the catalogue: resume to the last bit, and change detectors against numbers on file.
 
-`ADDNORM_UPDATE_GOLDEN=1 pytest tests/test_train_schemes.py` writes the files anew; look at the difference before you commit it.
+`ADDNORM_UPDATE_GOLDEN=1 pytest -m '' tests/test_train_schemes.py` writes the files anew; look at the difference before you commit it.
 """
 
 import json
@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from sample import expensive
 from training import assert_equal_runs, config, interrupt, lines, losses
 
 from addnorm_exp.residual import catalogue
@@ -19,9 +20,7 @@ from addnorm_exp.train.loop import run
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))
-SCHEMES = [
-    pytest.param(name, marks=[pytest.mark.core] * (name in ("pre_ln", "deepnorm"))) for name in catalogue.names()
-]
+SCHEMES = expensive(core=("pre_ln", "deepnorm"))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def compare(name: str, found: dict, may_have_moved: str, same) -> None:
         pytest.fail(
             f"{name}: found {json.dumps(found)[:1500]}\nexpected {json.dumps(expected)[:1500]}\n{may_have_moved}\n"
             "If the change is meant: raise SEMANTICS (addnorm_exp/runs/identity.py) where runs made before no longer compare, then\n"
-            "ADDNORM_UPDATE_GOLDEN=1 pytest tests/test_train_schemes.py, and commit the files with the reason."
+            "ADDNORM_UPDATE_GOLDEN=1 pytest -m '' tests/test_train_schemes.py, and commit the files with the reason."
         )
 
 

@@ -1,5 +1,7 @@
 """The optimiser step by itself, on a toy: AdamW against Optax, clipping, weight decay, divergence, chunks, lanes."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import toy
 from training import config as tiny
 
+from addnorm_exp.residual.init import Factors
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.step import CAUSES
 
@@ -44,6 +47,50 @@ def test_adamw_clipping_and_decay_are_optax(clip, decay, wanted):
         for name in theirs:
             np.testing.assert_allclose(state.parameters[name], theirs[name], rtol=1e-4, atol=1e-6, err_msg=name)
     assert int(state.step) == 6
+
+
+class Factored(toy.Toy):
+    """The toy, each tensor with factors of its own."""
+
+    def __init__(self, batch_size: int, factors):
+        super().__init__(batch_size)
+        self.model = toy.Model()
+        self.model.specs = {name: replace(spec, factors=factors[name]) for name, spec in self.model.specs.items()}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_factors_of_a_tensor_are_on_its_rate_its_decay_and_its_epsilon(clip):
+    """Against AdamW written out in float64: lr, wd and ε of each tensor times its own factors, the gradient clipped before, as it is."""
+    factors = {
+        "kernel": Factors(lr=0.5, decay=3.0, eps=10.0),
+        "table": Factors(eps=0.01),
+        "gain": Factors(lr=2.0, decay=7.0),  # a gain is not decayed, whatever the factor
+        "bias": Factors(lr=0.0),
+        "alpha": Factors(),
+    }
+    numbers = hypers(tiny(optim__schedule="constant", optim__weight_decay=0.3, optim__clip=clip, optim__eps=1e-3))
+    lr, b1, b2, eps = (float(numbers[name]) for name in ("lr", "beta1", "beta2", "eps"))
+    step = toy.program(task=Factored(4, factors), optim__schedule="constant", optim__clip=clip)
+    state, data = toy.start(), toy.rows(24)
+    theirs = {name: np.asarray(value, np.float64) for name, value in state.parameters.items()}
+    first, second = ({name: np.zeros_like(value) for name, value in theirs.items()} for _ in range(2))
+    for number in range(6):
+        batch = data[4 * number : 4 * number + 4]
+        grads = jax.grad(toy.toy_loss)({name: jnp.asarray(v, jnp.float32) for name, v in theirs.items()}, batch)
+        grads = {name: np.asarray(grad, np.float64) for name, grad in grads.items()}
+        norm = np.sqrt(sum(np.sum(grad**2) for grad in grads.values()))
+        for name, grad in grads.items():
+            grad = grad * min(1.0, clip / norm) if clip else grad
+            first[name] = b1 * first[name] + (1 - b1) * grad
+            second[name] = b2 * second[name] + (1 - b2) * grad**2
+            m, v = first[name] / (1 - b1 ** (number + 1)), second[name] / (1 - b2 ** (number + 1))
+            decay = 0.3 * factors[name].decay * theirs[name] if name in ("kernel", "table") else 0.0
+            theirs[name] = theirs[name] - lr * factors[name].lr * (m / (np.sqrt(v) + eps * factors[name].eps) + decay)
+        state, _ = step(state, numbers, data)
+        for name in theirs:
+            np.testing.assert_allclose(state.parameters[name], theirs[name], rtol=2e-4, atol=2e-6, err_msg=name)
+    np.testing.assert_array_equal(state.parameters["bias"], toy.start().parameters["bias"])
 
 
 @pytest.mark.core
@@ -165,3 +212,16 @@ def test_columns_by_tensor_are_in_the_order_of_their_names():
         np.testing.assert_allclose(metrics["grad_weight"][column], np.linalg.norm(grads[name]), rtol=1e-4, err_msg=name)
         rms = np.sqrt(np.mean(np.square(state.parameters[name])))
         np.testing.assert_allclose(metrics["weight_rms"][column], rms, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.core
+def test_the_update_ratio_is_of_two_states_in_a_row():
+    """‖θ' - θ‖ / ‖θ‖ for each tensor, in float64 from the states; without a number where a tensor is still 0."""
+    config, data = tiny(batch_size=4, optim__lr=0.1, optim__weight_decay=0.3), toy.rows(4)
+    before = toy.start()
+    before.parameters["bias"] = jnp.zeros_like(before.parameters["bias"])
+    after, metrics = jax.jit(toy.make_step(config, toy.Toy(4), lambda batch: batch))(before, hypers(config), data)
+    for column, name in enumerate(toy.SHAPES):
+        old, new = (np.asarray(state.parameters[name], np.float64) for state in (before, after))
+        expected = np.linalg.norm(new - old) / np.linalg.norm(old) if name != "bias" else np.nan
+        np.testing.assert_allclose(metrics["update_ratio"][column], expected, rtol=1e-4, err_msg=name)

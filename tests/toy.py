@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from training import config as tiny
 
+from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
 
@@ -28,6 +29,7 @@ class Model:
 class Toy:
     """Implements `tasks.task.Task`. One site, whose tap reports the squared gradient of the mean of the inputs."""
 
+    scheme = catalogue.get("pre_ln")
     model, labels, uniform_loss, flops_per_token = Model(), ("toy",), 1.0, 1.0
 
     def __init__(self, batch_size: int):

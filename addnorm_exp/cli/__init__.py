@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.errors import UserError, disk_trouble, memory_trouble
 
-_ORDER = ("train", "sweep", "table", "plot")  # as one uses them; commands not named here follow by name
+_ORDER = ("train", "sweep", "table", "plot", "dashboard")  # as one uses them; commands not named here follow by name
 
 
 def main(argv: list[str]) -> int:
@@ -54,7 +54,7 @@ def _guarded(argv: list[str]) -> int:
             raise
         return _fail(f"the package '{package}' is missing or too old: run `pip install uv && uv run main.py …`")
     except Exception as error:
-        line = disk_trouble(error)
+        line = disk_trouble(error) or memory_trouble(error)
         if line is None:
             raise
         return _fail(line)

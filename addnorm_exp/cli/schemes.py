@@ -28,7 +28,6 @@ EVIDENCE = {
     "secondary": "a re-implementation or notes that cite the paper",
     "memory": "memory; no source was reached",
 }
-NORM_AXES = ("kind", "eps", "eps_place", "affine", "gain")
 DEPTH = 12  # of the diagrams and constants that are shown
 
 
@@ -80,14 +79,13 @@ def listing() -> Any:
 
 
 def added_parameters(name: str) -> int:
-    """Parameters against pre_ln's, in the model of the default config."""
+    """Parameters against those of the default config's scheme, in its model."""
     from addnorm_exp.config import Config, override
     from addnorm_exp.tasks import make_task
 
-    mine, base = (
-        make_task(override(Config(), {"scheme": scheme}, "schemes")).model.size for scheme in (name, "pre_ln")
-    )
-    return mine - base
+    base = Config()
+    mine = override(base, {"scheme": name}, "schemes")
+    return make_task(mine).model.size - make_task(base).model.size
 
 
 def _signed(count: int) -> str:
@@ -112,11 +110,8 @@ def in_full(scheme: Any) -> str:
     """All that the record says, in Markdown."""
     from addnorm_exp.residual.diagram import diagrams
 
-    norm = (
-        ", ".join(f"{axis} {getattr(scheme.norm, axis)}" for axis in NORM_AXES)
-        if scheme.norm.kind != "none"
-        else "none"
-    )
+    norm = ", ".join(f"{axis} {getattr(scheme.norm, axis)}" for axis in ("kind", *scheme.norm.axes))
+    norm = "none" if scheme.norm.kind == "none" else norm
     facts = [
         ("Family", scheme.family),
         ("Source", f"{scheme.citation} ({scheme.year})"),
@@ -125,6 +120,8 @@ def in_full(scheme: Any) -> str:
         ("Final norm", "yes" if scheme.final_norm else "no"),
         ("Init", _init(scheme)),
         ("Inside sublayers", _options(scheme)),
+        ("Optimiser", _factors(scheme)),
+        ("Before step 0", "sets parameters from the first batch" if scheme.calibrate else ""),
         ("Parameters", f"{_signed(added_parameters(scheme.name))} against pre_ln in the model of configs/lm.py"),
     ]
     lines = [f"## {scheme.name}: {scheme.title}", "", f"    {scheme.equation}", ""]
@@ -147,22 +144,50 @@ def _first_and_last(scheme: Any, ask: Any) -> str:
 
 
 def _init(scheme: Any) -> str:
-    from addnorm_exp.residual.scheme import ROLES
+    from addnorm_exp.residual.scheme import ENDS_ROLES, ROLES
 
     def multipliers(site: Any) -> str:
         by_role = {
             role: scheme.init(site.at("feed_forward" if role in ("gate", "up", "down") else "attention"), role)
             for role in ROLES
         }
-        return ", ".join(f"{role} × {factor:.4g}" for role, factor in by_role.items() if factor != 1.0)
+        return ", ".join(f"{role} {_factor(factor)}" for role, factor in by_role.items() if factor != 1.0)
 
-    told = _first_and_last(scheme, multipliers)
-    return f"law {scheme.law}" + (f"; {told}" if told else "")
+    from addnorm_exp.residual import Depths, Site
+
+    ends = Site(kind="ends", depths=Depths(decoder=DEPTH))
+    outside = [f"{role} × {scheme.init(ends, role):.4g}" for role in ENDS_ROLES if scheme.init(ends, role) != 1.0]
+    told = [f"law {scheme.law}", _first_and_last(scheme, multipliers), ", ".join(outside)]
+    return "; ".join(filter(None, told))
+
+
+def _factor(given: Any) -> str:
+    return f"× {given:.4g}" if isinstance(given, float) else given.draw
+
+
+def _factors(scheme: Any) -> str:
+    """Factors on the optimiser, in a block and at the ends, by group of parameters where they differ."""
+    from addnorm_exp.residual import Depths, Site
+    from addnorm_exp.residual.init import GROUPS
+
+    told = []
+    for words, place in (("in the blocks", "block"), ("at the ends", "ends")):
+        groups: dict[str, list[str]] = {}
+        for group in GROUPS:
+            given = dataclasses.asdict(scheme.factors(Site(kind=place, depths=Depths(decoder=DEPTH)), group))
+            text = ", ".join(f"{name} × {factor:.4g}" for name, factor in given.items() if factor != 1.0)
+            groups.setdefault(text, []).append(group)
+        told += [
+            f"{words} {text}" + (f" ({', '.join(names)})" if len(groups) > 1 else "")
+            for text, names in groups.items()
+            if text
+        ]
+    return "; ".join(told)
 
 
 def _options(scheme: Any) -> str:
     def said(site: Any) -> str:
-        options = {kind: scheme.options(site.at(kind)) for kind in site.sublayers}
+        options = {kind: scheme.sublayer_options(site.at(kind)) for kind in site.sublayers}
         return "; ".join(
             f"{kind}: " + ", ".join(f"{key} {_plain(value)}" for key, value in given.items())
             for kind, given in options.items()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
@@ -14,6 +15,7 @@ FLAGS = (
     Flag("runs", Path, Path("runs"), help="the folder of all studies; this one goes to RUNS/<name of the file>"),
     Flag("filter", str, None, help="only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3"),
     Flag("max_runs", int, None, help="make at most so many runs, then stop", least=1),
+    *WANDB_FLAGS,
 )
 
 
@@ -23,11 +25,13 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.launch import Launcher
     from addnorm_exp.sweep.phases import carry_out, dry_run
+    from addnorm_exp.sweep.record import check_folder
     from addnorm_exp.sweep.selection import parse_filter
     from addnorm_exp.sweep.study import read_study
 
     study = read_study(arguments.positionals[0])
     folder = arguments["runs"] / study.name
+    check_folder(folder, study)
     chosen = parse_filter(arguments["filter"])
     if arguments["dry_run"]:
         print(dry_run(study, folder, chosen), end="")
@@ -35,8 +39,8 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.cli.train import StopSignal
 
     stop = StopSignal()
-    with Display() as display:
-        launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"])
+    with Display() as display, mirror_of(arguments, display.say) as mirror:
+        launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
         outcomes = carry_out(study, folder, launcher, chosen)
     return _conclude(folder, outcomes, stop)
 

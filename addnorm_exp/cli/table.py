@@ -1,26 +1,55 @@
 """`main.py table DIR`: the ablation table of a study, from its records on disk."""
 
+import contextlib
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.load import load_study, study_folders
+from addnorm_exp.report.load import Study, load_study, study_folders
+from addnorm_exp.report.metric import BUDGETS, Budget, parse_budget
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import FORMATS, Table, render
+from addnorm_exp.report.server import SOURCE, fetch
 from addnorm_exp.report.table import build
 
 HELP = "print the ablation table of a study (Markdown, LaTeX or CSV)"
 ABOUT = f"""{HELP}
 
-DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. CSV holds every number in full."""
+DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run; in its place --from names runs on W&B's server,
+of all machines that mirror there (docs/wandb.md). CSV holds every number in full. How each number comes about: docs/protocol.md."""
 
 FLAGS = (
+    Flag("from", str, None, "the server's runs in place of DIR, those of one study or a table a study", SOURCE),
     Flag(
         "format", str, "md", "Markdown (the default), LaTeX with booktabs, or CSV", "|".join(FORMATS), choices=FORMATS
     ),
-    Flag("rows", str, None, "the axis down the side, e.g. scheme; with --cols: one number a cell", "AXIS"),
-    Flag("cols", str, None, "the axis across the top, e.g. init.law", "AXIS"),
+    Flag(
+        "rows",
+        str,
+        None,
+        "the axis down the side, one number a cell: a config key or several, e.g. scheme,init.law",
+        "KEYS",
+    ),
+    Flag("cols", str, None, "the axis across the top, e.g. optim.lr", "KEYS"),
+    Flag(
+        "metric",
+        str,
+        None,
+        "a number of summary.json in place of the test metric, e.g. val.best.loss, step_time_s",
+        "NAME",
+    ),
+    Flag(
+        "match",
+        str,
+        None,
+        "validation loss at an equal budget: the least that a finished run used",
+        "|".join(BUDGETS),
+        choices=tuple(BUDGETS),
+    ),
+    Flag("at", str, None, "validation loss at this budget: tokens:1e6, flops:3e15 or time:600 (seconds)", "BUDGET"),
     Flag("baseline", str, None, "the row to compare with; default: the study's, else the first", "NAME"),
     Flag("out", Path, None, "write there instead of printing", "FILE"),
     Flag("mix_semantics", bool, False, "allow runs of different semantics in one table"),
@@ -29,28 +58,21 @@ FLAGS = (
 
 def run(argv: list[str]) -> int:
     """Print or write the table. 0 if every study could be shown, 2 if one of several could not."""
-    arguments = parse(argv, FLAGS, command="table", about=ABOUT, positionals=("DIR",))
-    rows, cols, baseline = arguments["rows"], arguments["cols"], arguments["baseline"]
+    arguments = parse(argv, FLAGS, command="table", about=ABOUT, positionals=("[DIR]",))
     tables: list[Table] = []
-    folders = study_folders(arguments.positionals[0])
     problems: list[UserError] = []
-    for folder in folders:
-        try:
-            study = load_study(folder, mix_semantics=arguments["mix_semantics"])
-            if cols or (rows and rows != "scheme"):
-                if baseline:
-                    raise UserError(
-                        "--baseline: a table with --rows or --cols shows no differences; leave one of them out"
-                    )
-                tables += pivot(study, rows or "scheme", cols or "scheme")
-            else:
-                tables.append(build(study, baseline=baseline))
-        except UserError as error:
-            if len(folders) == 1:
-                raise
-            problems.append(error)
-    if not tables:
-        raise problems[0]
+    with _place(arguments) as place:
+        folders = study_folders(place)
+        for folder in folders:
+            try:
+                study = load_study(folder, mix_semantics=arguments["mix_semantics"])
+                tables += _tables(study, arguments)
+            except UserError as error:
+                if len(folders) == 1:
+                    raise
+                problems.append(error)
+        if not tables:
+            raise problems[0]
     text = render(tables, arguments["format"])
     if arguments["out"]:
         _write(arguments["out"], text)
@@ -62,6 +84,43 @@ def run(argv: list[str]) -> int:
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 2 if problems else 0
+
+
+@contextlib.contextmanager
+def _place(arguments: Arguments) -> Iterator[Path]:
+    """DIR, or a folder with what the server has; there messages name the source, not the folder."""
+    source = arguments["from"]
+    if bool(source) == bool(arguments.positionals):
+        raise UserError(
+            f"table: {'DIR and --from name two sources' if source else 'which runs?'} give DIR, e.g. runs/quickstart, or --from={SOURCE}"
+        )
+    if not source:
+        yield Path(arguments.positionals[0])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fetch(source, Path(folder), curves=bool(arguments["match"] or arguments["at"]))
+            yield Path(folder)
+        except UserError as error:
+            raise UserError(str(error).replace(folder, source)) from None
+
+
+def _tables(study: Study, arguments: Arguments) -> list[Table]:
+    """The ablation table, or where axes are named one number over these."""
+    rows, cols, baseline = arguments["rows"], arguments["cols"], arguments["baseline"]
+    if arguments["match"] and arguments["at"]:
+        raise UserError(f"--match={arguments['match']} --at={arguments['at']}: two budgets; leave one of them out")
+    budget = Budget(arguments["match"]) if arguments["match"] else None
+    if arguments["at"]:
+        budget = parse_budget(arguments["at"])
+    metric = arguments["metric"]
+    if not cols and rows in (None, "scheme"):
+        return [build(study, baseline=baseline, metric=metric, budget=budget)]
+    if baseline:
+        raise UserError("--baseline: a table with --rows or --cols shows no differences; leave one of them out")
+    if rows and not cols and "scheme" not in rows.split(","):
+        cols = "scheme"
+    return pivot(study, rows or "scheme", cols, metric=metric, budget=budget)
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
 
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
-FLAGS = (Flag("workdir", Path, help="the run's folder; the same command goes on where an earlier one stopped"),)
+FLAGS = (
+    Flag("workdir", Path, help="the run's folder; the same command goes on where an earlier one stopped"),
+    *WANDB_FLAGS,
+)
 
 
 def run(argv: list[str]) -> int:
@@ -29,7 +33,9 @@ def run(argv: list[str]) -> int:
 
     stop = StopSignal()
     try:
-        summary = train(config, corpus.load(config.data), RunFolder(folder), watch=_tell(config.steps), stop=stop)
+        with mirror_of(arguments, lambda line: print(line, file=sys.stderr)) as mirror:
+            watch = mirror.watch(folder, _tell(config.steps))
+            summary = train(config, corpus.load(config.data), RunFolder(folder), watch=watch, stop=stop)
     except Busy:
         raise UserError(
             f"{folder}: another process is training this run; wait for it, or choose another folder"
@@ -75,7 +81,8 @@ def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
     if summary["status"] == "diverged":
         print(f"{summary['scheme']} diverged: {summary['reason']}  ({folder})")
         return
+    final = summary["test"]["final"]
+    test = f"{final['bpb']:.4f} bits/byte" if final.get("bpb") is not None else f"loss {final['loss']:.4f}"
     print(
-        f"{summary['scheme']}: test {summary['test']['final']['bpb']:.4f} bits/byte after {summary['step']} steps, "
-        f"{1e3 * summary['step_time_s']:.1f} ms a step  ({folder})"
+        f"{summary['scheme']}: test {test} after {summary['step']} steps, {1e3 * summary['step_time_s']:.1f} ms a step  ({folder})"
     )

@@ -17,10 +17,28 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "model.activation": ("gelu", "swiglu", "relu"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "init.law": ("xavier", "normal"),
-    "norm.kind": ("layer", "rms", "none"),
+    "norm.kind": (
+        "layer",
+        "layer_no_affine",
+        "rms",
+        "prms",
+        "gemma_rms",
+        "crms",
+        "scale",
+        "l2",
+        "ada",
+        "detach",
+        "dyt",
+        "derf",
+        "none",
+    ),
     "norm.eps_place": ("inside", "outside"),
-    "norm.affine": ("full", "gain", "none"),
+    "norm.affine": ("full", "gain", "scalar", "none"),
     "norm.gain": ("plain", "unit_offset"),
+    "attention.qk_norm": ("none", "head", "full", "l2", "cosine"),
+    "attention.v_norm": ("none", "head"),
+    "embedding.norm": ("layer", "rms", "gemma_rms", "scale", "l2", "none"),
+    "embedding.scale": ("one", "root", "learned"),
     "optim.schedule": ("cosine", "inverse_sqrt", "constant", "wsd"),
     "execution.scan_layers": ("auto", "on", "off"),
     "execution.attention": ("einsum", "xla", "cudnn"),
@@ -53,21 +71,27 @@ _SEED = Range(least=0, most=2**32 - 1)  # a uint32 inside the compiled program
 _COUNT = Range(least=1, most=2**31 - 1)  # an int32 there
 _COUNT_OR_OFF = Range(least=0, most=2**31 - 1)
 _POSITIVE = Range(above=0)
+_SIZE = Range(least=1, most=2**20)  # of one axis of an array
 
 # Every number of the schema has its range (a test sees to it).
 RANGES: Mapping[str, Range] = {
     "seed": _SEED,
     "steps": _COUNT,
-    "batch_size": _COUNT,
-    "seq_len": _COUNT,
-    "model.depth": _COUNT,
-    "model.width": _COUNT,
-    "model.num_heads": _COUNT,
-    "model.mlp_ratio": _POSITIVE,
+    "batch_size": _SIZE,
+    "seq_len": _SIZE,
+    "model.depth": Range(least=1, most=4096),  # each block is built before anything runs
+    "model.width": _SIZE,
+    "model.num_heads": _SIZE,
+    "model.mlp_ratio": Range(above=0, most=1024),
     "model.dropout": Range(least=0, below=1),
+    "model.drop_path": Range(least=0, below=1),
+    "attention.soft_cap": Range(least=0),
+    "logits.soft_cap": Range(least=0),
+    "logits.z_loss": Range(least=0),
     "init.std": _POSITIVE,
     "init.gain": _POSITIVE,
     "norm.eps": Range(least=0),
+    "norm.alpha": _POSITIVE,
     "optim.lr": _POSITIVE,
     "optim.warmup": _COUNT_OR_OFF,
     "optim.final_lr": Range(least=0, most=1),
@@ -82,7 +106,7 @@ RANGES: Mapping[str, Range] = {
     "eval.every": _COUNT,
     "eval.sequences": _COUNT,
     "divergence.bound": Range(above=1),  # a fresh model stands near ln(vocabulary) already
-    "execution.chunk_steps": _COUNT,
+    "execution.chunk_steps": Range(least=1, most=100_000),  # every step's metrics of a chunk are held on the device
     "execution.checkpoint_every": _COUNT_OR_OFF,
     "execution.keep_checkpoints": _COUNT,
     "execution.layers_every": _COUNT,
@@ -175,7 +199,7 @@ def _wsd(config: Config) -> str | None:
 def _norm(config: Config) -> str | None:
     norm = config.norm
     if norm.kind == "none":
-        for name in ("eps", "eps_place", "affine", "gain"):
+        for name in ("eps", "eps_place", "affine", "gain", "alpha"):
             if getattr(norm, name) is not None:
                 return f"norm.{name}={getattr(norm, name)!r} means nothing where norm.kind='none': leave it away"
     if norm.affine == "none" and norm.gain is not None:

@@ -62,8 +62,8 @@ def parse(
 ) -> Arguments:
     """Reads a command's arguments; `--help` prints what there is and raises SystemExit(0).
 
-    `positionals` names what must stand there; a name in brackets ("[FILE]") may be absent. With `config="optional"`
-    and no `--config`, the overrides come back with their types checked and nothing else.
+    `positionals` names what must stand there; a name in brackets ("[FILE]") may be absent, "[ID…]" at the end may be several. With
+    `config="optional"` and no `--config`, the overrides come back with their types checked and nothing else.
     """
     parser = _Parser(flags, config, command)
     words = parser.run(argv)
@@ -126,6 +126,8 @@ class _Parser:
                 metavar = self.flags[name].metavar if name in self.flags else "FILE" if name == "config" else "VALUE"
                 raise UserError(f"--{name} needs a value: --{name}={metavar}")
             text = rest.pop(0)
+        if name == "config" and not text:
+            raise UserError("--config needs a value: --config=FILE")
         if name in self.leaves:
             leaf = self.leaves[name]
             self.overrides[leaf.key] = door.convert(leaf, text, f"--{name}")
@@ -190,7 +192,7 @@ def _check_positionals(words: Sequence[str], names: Sequence[str], command: str)
     needed = [name for name in names if not name.startswith("[")]
     if len(words) < len(needed):
         raise UserError(f"{command} needs {needed[len(words)]}: main.py {command} {' '.join(names)}")
-    if len(words) > len(names):
+    if len(words) > len(names) and not (names and names[-1].endswith("…]")):
         word = words[len(names)]
         hint = "; a boolean takes its value after '='" if word.lower() in ("true", "false") else ""
         hint = hint or (f"; did you mean '--{word}'?" if "=" in word else "")

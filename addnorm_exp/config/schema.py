@@ -16,11 +16,12 @@ class ModelConfig:
 
     depth: int = 4  # blocks
     width: int = 128  # of the residual stream
-    num_heads: int = 4  # divides width
+    num_heads: int = 4  # of attention; divides width
     mlp_ratio: float = 4.0  # hidden units of the feed-forward sublayer over width
     dropout: float = 0.0  # on every sublayer's output and on the embedding
-    positions: str = "learned"  # learned | rotary
-    activation: str = "gelu"  # gelu | swiglu | relu
+    drop_path: float | None = None  # stochastic depth: the last block's rate, rising from 0; not set: the scheme's
+    positions: str = "learned"  # how tokens know their place: learned | rotary
+    activation: str = "gelu"  # of the feed-forward sublayer: gelu | swiglu | relu
     bias: bool = True  # in linear maps (norms have their own, by `norm.affine`)
     tie_embeddings: bool = False  # the output head is the embedding matrix
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and loss stay float32
@@ -41,18 +42,46 @@ class InitConfig:
 class NormConfig:
     """Axes of the norm; what is not set is the scheme's published choice."""
 
-    kind: str | None = None  # layer | rms | none
-    eps: float | None = None  # ε
+    kind: str | None = None  # layer|layer_no_affine|rms|prms|gemma_rms|crms|scale|l2|ada|detach|dyt|derf|none
+    eps: float | None = None  # ε, which keeps the division from 0
     eps_place: str | None = None  # inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))
-    affine: str | None = None  # full (gain and bias) | gain | none
+    affine: str | None = None  # full (gain and bias) | gain | scalar (one gain) | none
     gain: str | None = None  # plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)
+    blocks: str | None = None  # where these hold: first:N | last:N | every:N | 1,4-6; not set: everywhere, the ends too
+    alpha: float | None = None  # first value of the scale inside dyt and derf
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Axes inside attention; what is not set is the scheme's published choice, which for most is none."""
+
+    qk_norm: str | None = None  # none | head | full | l2 | cosine (addnorm_exp/nn/attention.py)
+    v_norm: str | None = None  # none | head
+    soft_cap: float | None = None  # c of c tanh(logits / c); 0 is off
+    blocks: str | None = None  # where these hold: first:N | last:N | every:N | 1,4-6; not set: everywhere
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """Axes of the embedding; what is not set is the scheme's published choice."""
+
+    norm: str | None = None  # before the stream opens: layer | rms | gemma_rms | scale | l2 | none
+    scale: str | None = None  # one | root (√width) | learned (a scalar that starts at √width); not set: by init.law
+
+
+@dataclass(frozen=True)
+class LogitsConfig:
+    """Axes of the head and the loss; what is not set is the scheme's published choice, which for most is none."""
+
+    soft_cap: float | None = None  # c of c tanh(z / c); 0 is off
+    z_loss: float | None = None  # times the mean of (log Σ exp z)², by its gradient: not in the recorded loss; 0 is off
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and the learning-rate schedule."""
 
-    lr: float = 1e-3  # peak
+    lr: float = 1e-3  # learning rate at its peak
     schedule: str = "cosine"  # cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd
     warmup: int = 0  # steps of linear warmup
     final_lr: float = 0.1  # lr at the end over lr at the peak (cosine, wsd)
@@ -108,6 +137,9 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     norm: NormConfig = field(default_factory=NormConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    logits: LogitsConfig = field(default_factory=LogitsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

@@ -1,19 +1,54 @@
-"""From a config to the scheme that it names, under the norm axes that it sets."""
+"""From a config to the scheme that it names, under the axes that it sets."""
 
 from dataclasses import replace
 
-from addnorm_exp.config.schema import Config, NormConfig
-from addnorm_exp.residual import Depths, Scheme, SchemeError, Site, catalogue, sites
+from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, LogitsConfig, NormConfig
+from addnorm_exp.residual import Depths, NormEnds, Scheme, SchemeError, Site, axes, catalogue, sites
 from addnorm_exp.residual.scheme import unscaled
 
 
 def resolve(config: Config) -> Scheme:
     """The checked scheme of a config. Raises `residual.SchemeError` (a ValueError) where it cannot be right."""
-    norm = config.norm
-    scheme = catalogue.get(config.scheme).with_norm(
-        kind=norm.kind, eps=norm.eps, eps_place=norm.eps_place, affine=norm.affine, gain=norm.gain
+    norm, attention, embedding, logits = config.norm, config.attention, config.embedding, config.logits
+    scheme = axes.with_norm(
+        catalogue.get(config.scheme),
+        norm.blocks,
+        kind=norm.kind,
+        eps=norm.eps,
+        eps_place=norm.eps_place,
+        affine=norm.affine,
+        gain=norm.gain,
+        alpha=norm.alpha,
     )
-    scheme.check(blocks(config))
+    scheme = axes.with_attention(
+        scheme, attention.blocks, qk_norm=attention.qk_norm, v_norm=attention.v_norm, soft_cap=attention.soft_cap
+    )
+    scheme = axes.with_around(
+        scheme,
+        embedding_norm=embedding.norm,
+        embedding_scale=embedding.scale,
+        logit_cap=logits.soft_cap,
+        z_loss=logits.z_loss,
+        drop_path=config.model.drop_path,
+    )
+    scheme.check(blocks(config), config.model.width)
+    ends = scheme.ends(scheme.norm)
+    if isinstance(ends, NormEnds) and ends.scaled and scheme.around.embedding_scale in ("root", "learned"):
+        raise SchemeError(
+            f"scheme '{scheme.name}' multiplies the embedding by √width, and so does embedding.scale="
+            f"'{scheme.around.embedding_scale}'; leave it unset"
+        )
+    if isinstance(ends, NormEnds) and ends.scaled and config.init.law == "xavier":
+        raise SchemeError(
+            f"scheme '{scheme.name}' multiplies the embedding by √width, and so does init.law='xavier'; leave it unset"
+        )
+    kernel = config.execution.attention
+    if kernel != "einsum" and any(
+        scheme.sublayer_options(site.at(kind)).get("soft_cap") for site in blocks(config) for kind in site.sublayers
+    ):
+        raise SchemeError(
+            f"execution.attention='{kernel}' has no soft-cap on its logits; take einsum, or attention.soft_cap=0"
+        )
     if config.init.depth_scaled and scheme.init is not unscaled:
         raise SchemeError(
             f"init.depth_scaled would scale what scheme '{scheme.name}' scales by its own law; leave it unset"
@@ -22,9 +57,17 @@ def resolve(config: Config) -> Scheme:
 
 
 def resolved(config: Config) -> Config:
-    """The config with the init law that it comes to, and without the norm axes, which the resolved scheme holds."""
+    """The config with the init law that it comes to, and without the axes that the resolved scheme holds."""
     law = config.init.law or catalogue.get(config.scheme).law
-    return replace(config, norm=NormConfig(), init=replace(config.init, law=law))
+    return replace(
+        config,
+        norm=NormConfig(),
+        attention=AttentionConfig(),
+        embedding=EmbeddingConfig(),
+        logits=LogitsConfig(),
+        model=replace(config.model, drop_path=None),
+        init=replace(config.init, law=law),
+    )
 
 
 def blocks(config: Config) -> tuple[Site, ...]:

@@ -1,4 +1,4 @@
-"""Multi-head self-attention (Vaswani 2017, 3.2) as a body of the residual contract."""
+"""Multi-head attention (Vaswani 2017, 3.2), of a sequence over itself or over a memory, as a body of the residual contract."""
 
 import math
 from typing import Literal
@@ -7,17 +7,44 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from addnorm_exp.nn.layers import Inits, Linear, fused
+from addnorm_exp.nn.layers import Inits, Linear, fused, soft_cap
+from addnorm_exp.nn.shaping import ScaledIdentity, Shaping
+from addnorm_exp.residual import norms
 from addnorm_exp.residual.contract import Context, Memo, Stats
+from addnorm_exp.residual.init import Init, parameter
+from addnorm_exp.residual.norms import NormSpec
 
 Implementation = Literal["einsum", "xla", "cudnn"]
+QK_NORMS = ("none", "head", "full", "l2", "cosine")
+V_NORMS = ("none", "head")
 
 
 class Attention(nnx.Module):
-    """`softmax(QKᵀ/√h + mask) V W_o`, softmax in float32.
+    """`softmax(QKᵀ/√h + mask) V W_o`, softmax in float32. With `cross`, keys and values come from `memo["memory"]` (tokens, width), valid
+    where `memo["memory_mask"]` (batch, tokens) is True if it is there, and every query sees all of them.
 
     `implementation`: `einsum` is the reference and the fastest on CPU; `xla` and `cudnn` go through `jax.nn.dot_product_attention`.
     Logits and entropy are always measured by the reference, since fused kernels do not give them out.
+
+    The rest are options that a scheme or a config's axes set:
+
+    | option     | value  | what                                                                 | source                          |
+    |------------|--------|----------------------------------------------------------------------|---------------------------------|
+    | qk_norm    | head   | RMSNorm of q and k over each head, one gain for all heads, before rotary | Qwen 3, Gemma 3, EXAONE 4   |
+    |            | full   | RMSNorm of q and k over the whole width, before the split            | OLMo 2, 2501.00656              |
+    |            | l2     | s ⊙ q/‖q‖ and s ⊙ k/‖k‖ per head after rotary, logits times √h       | nGPT, 2410.01131, eq. 15, 16    |
+    |            | cosine | q·k/(‖q‖‖k‖) times e^τ, τ by head, log 10 at first, at most log 100  | Swin-V2, 2111.09883, eq. 2      |
+    | v_norm     | head   | RMSNorm of v over each head                                          | HybridNorm, 2503.04598          |
+    | soft_cap   | c > 0  | c tanh(logits / c), before the mask                                  | Gemma 2 (c = 50)                |
+    | out_norm   | norm   | N(heads) over the whole width, before W_o                            | Sub-LN, 2210.06423              |
+    | head_scale | True   | each head times a learned γ, 1 at first, before W_o                  | NormFormer, 2110.09456          |
+    | value_mix  | "keep" | v goes into the memo as `values`, before its norm                    | ResFormer, 2410.17897           |
+    |            | (λ, μ) | λ `memo["values"]` + μ v, before the norm                            |                                 |
+    | shaping    | (a, b[, c]) | a I + b softmax(·) - c C, learned by head (nn/shaping.py)       | SAS, 2311.01906                 |
+    | value_map, | identity | s x in the place of W_v or W_o, s a learned scalar                 | SAS, 2311.01906, eq. 6          |
+    | out_map    | residual | s x + r x W                                                        |                                 |
+
+    s is stored as s/√width, so that Adam's first steps are as large against it as nGPT's are.
     """
 
     def __init__(
@@ -31,50 +58,115 @@ class Attention(nnx.Module):
         bias: bool,
         implementation: Implementation,
         rngs: nnx.Rngs,
+        cross: bool = False,
+        qk_norm: str = "none",
+        v_norm: str = "none",
+        soft_cap: float = 0.0,
+        out_norm: NormSpec | None = None,
+        head_scale: bool = False,
+        value_mix: Literal["keep"] | tuple[float, float] | None = None,
+        shaping: tuple[float, ...] = (),
+        value_map: str = "linear",
+        out_map: str = "linear",
     ):
-        self.num_heads, self.causal, self.rotary = num_heads, causal, rotary
+        self.num_heads, self.cross = num_heads, cross
+        self.causal, self.rotary = causal and not cross, rotary and not cross
         self.implementation: Implementation = implementation
+        self.qk_norm, self.soft_cap, self.value_mix = qk_norm, soft_cap, value_mix
+        size = width // num_heads
         self.query = Linear(width, width, inits("query", width, width), bias=bias, rngs=rngs)
         self.key = Linear(width, width, inits("key", width, width), bias=bias, rngs=rngs)
-        self.value = Linear(width, width, inits("value", width, width), bias=bias, rngs=rngs)
-        self.out = Linear(width, width, inits("out", width, width), bias=bias, rngs=rngs)
+
+        def square(role: str, kind: str) -> Linear | ScaledIdentity:
+            if kind == "linear":
+                return Linear(width, width, inits(role, width, width), bias=bias, rngs=rngs)
+            return ScaledIdentity(width, inits(role, width, width) if kind == "residual" else None, rngs)
+
+        self.value, self.out = square("value", value_map), square("out", out_map)
+        self.shaping = Shaping(num_heads, shaping, rngs) if shaping else None
+        over = {"head": size, "full": width}.get(qk_norm)
+        self.query_norm = norms.Norm(norms.RMS, over, rngs=rngs) if over else None
+        self.key_norm = norms.Norm(norms.RMS, over, rngs=rngs) if over else None
+        self.value_norm = norms.Norm(norms.RMS, size, rngs=rngs) if v_norm == "head" else None
+        rate, sharpness, one = Init.constant(width**-0.5), Init.constant(math.log(10.0)), Init.constant(1.0)
+        self.qk_scale = parameter((width,), rate, "coefficient", rngs) if qk_norm == "l2" else None
+        self.temperature = parameter((num_heads,), sharpness, "coefficient", rngs) if qk_norm == "cosine" else None
+        self.head_scale = parameter((num_heads,), one, "gain", rngs) if head_scale else None
+        self.out_norm = norms.make(out_norm, width, rngs)
 
     def __call__(self, x: jax.Array, memo: Memo, context: Context) -> tuple[jax.Array, Memo, Stats]:
         tokens, width = x.shape
-        heads = (context.batch, tokens // context.batch, self.num_heads, width // self.num_heads)
-        q, k, v = (part.reshape(heads) for part in fused(x, (self.query, self.key, self.value)))
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
+        mask = memo.get("memory_mask") if self.cross else context.mask
+        q, k, v, memo = self._project(x, memo, context.batch)
         stats: Stats = {}
         if context.attention_statistics:
-            stats = _statistics(self._logits(q, k), self._allowed(heads[1], context.mask))
+            stats = _statistics(self._logits(q, k), self._allowed(q, k, mask))
         if self.implementation == "einsum":
             # The mask is added, not selected: the sum fuses with the softmax, a select costs a pass of its own.
-            weights = jax.nn.softmax(self._logits(q, k) + self._bias(heads[1], context.mask), axis=-1)
+            weights = jax.nn.softmax(self._logits(q, k) + self._bias(q, k, mask), axis=-1)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
         else:
-            mask = None if context.mask is None else context.mask[:, None, None, :]
+            keys = None if mask is None else mask[:, None, None, :]
             mixed = jax.nn.dot_product_attention(
-                q, k, v, mask=mask, is_causal=self.causal, implementation=self.implementation
+                q, k, v, mask=keys, is_causal=self.causal, implementation=self.implementation, scale=self._scale(q)
             )
-        return self.out(mixed.reshape(tokens, width)), memo, stats
+        if self.shaping is not None:
+            mixed = self.shaping(mixed, v, self._allowed(q, k, mask))
+        if self.head_scale is not None:
+            mixed = self.head_scale[...].astype(x.dtype)[:, None] * mixed
+        return self.out(norms.apply(self.out_norm, mixed.reshape(tokens, width))), memo, stats
+
+    def _project(self, x: jax.Array, memo: Memo, batch: int) -> tuple[jax.Array, jax.Array, jax.Array, Memo]:
+        """q, k, v (batch, tokens, heads, h), ready for the product."""
+        if isinstance(self.value, ScaledIdentity):
+            source = memo["memory"] if self.cross else x
+            q, k, v = self.query(x), self.key(source), self.value(source)
+        elif self.cross:
+            q = self.query(x)
+            k, v = fused(memo["memory"], (self.key, self.value))
+        else:
+            q, k, v = fused(x, (self.query, self.key, self.value))
+        if self.qk_norm == "full":
+            q, k = norms.apply(self.query_norm, q), norms.apply(self.key_norm, k)
+        q, k, v = (part.reshape(batch, -1, self.num_heads, x.shape[-1] // self.num_heads) for part in (q, k, v))
+        if self.qk_norm == "head":
+            q, k = norms.apply(self.query_norm, q), norms.apply(self.key_norm, k)
+        if self.value_mix == "keep":
+            memo = {**memo, "values": v}
+        elif self.value_mix is not None:
+            of_first, of_own = self.value_mix
+            v = of_first * memo["values"] + of_own * v
+        v = norms.apply(self.value_norm, v)
+        if self.rotary:
+            q, k = rotate(q), rotate(k)
+        if self.qk_scale is not None:
+            scale = (self.qk_scale[...] * math.sqrt(x.shape[-1])).reshape(self.num_heads, -1).astype(x.dtype)
+            q, k = scale * direction(q), scale * direction(k)
+        if self.temperature is not None:
+            sharpness = jnp.exp(jnp.minimum(self.temperature[...], math.log(100.0)))
+            q, k = sharpness.astype(x.dtype)[:, None] * direction(q), direction(k)
+        return q, k, v, memo
+
+    def _scale(self, q: jax.Array) -> float:
+        """What the product of q and k is multiplied by."""
+        return {"l2": math.sqrt(q.shape[-1]), "cosine": 1.0}.get(self.qk_norm, 1.0 / math.sqrt(q.shape[-1]))
 
     def _logits(self, q: jax.Array, k: jax.Array) -> jax.Array:
-        """QKᵀ/√h in float32, (batch, heads, queries, keys)."""
-        q = q * (1.0 / math.sqrt(q.shape[-1]))
-        return jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
+        """What enters the softmax but for the mask, in float32, (batch, heads, queries, keys)."""
+        logits = jnp.einsum("bqhd,bkhd->bhqk", q * self._scale(q), k, preferred_element_type=jnp.float32)
+        return soft_cap(logits, self.soft_cap)
 
-    def _allowed(self, length: int, mask: jax.Array | None) -> jax.Array:
+    def _allowed(self, q: jax.Array, k: jax.Array, mask: jax.Array | None) -> jax.Array:
         """True where a query may look, broadcastable to (batch, heads, queries, keys)."""
-        allowed = jnp.ones((1, 1, length, length), bool)
+        allowed = jnp.ones((1, 1, q.shape[1], k.shape[1]), bool)
         if self.causal:
             allowed = jnp.tril(allowed)
         return allowed if mask is None else allowed & mask[:, None, None, :]
 
-    def _bias(self, length: int, mask: jax.Array | None) -> jax.Array | float:
+    def _bias(self, q: jax.Array, k: jax.Array, mask: jax.Array | None) -> jax.Array | float:
         if not self.causal and mask is None:
             return 0.0
-        return jnp.where(self._allowed(length, mask), 0.0, jnp.finfo(jnp.float32).min)
+        return jnp.where(self._allowed(q, k, mask), 0.0, jnp.finfo(jnp.float32).min)
 
 
 def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:
@@ -85,6 +177,12 @@ def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:
     sees = jnp.broadcast_to(jnp.any(allowed, axis=-1), entropy.shape)
     mean = jnp.sum(jnp.where(sees, entropy, 0.0)) / jnp.sum(sees)
     return {"logit_max": [jnp.max(logits)], "entropy": [mean]}
+
+
+def direction(x: jax.Array) -> jax.Array:
+    """x/‖x‖ over the last axis, by float32; a zero vector, which has none, stays zero."""
+    y = x.astype(jnp.float32)
+    return (y * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(y), -1, keepdims=True), 1e-24))).astype(x.dtype)
 
 
 def rotate(x: jax.Array) -> jax.Array:

@@ -1,30 +1,63 @@
 """Token and position embeddings."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.nn.stack import Architecture
-from addnorm_exp.residual import Context
+from addnorm_exp.residual import Around, Context, norms
 from addnorm_exp.residual import init as laws
+from addnorm_exp.residual.around import NOTHING
 from addnorm_exp.residual.dropout import dropout
-from addnorm_exp.residual.init import parameter
+from addnorm_exp.residual.init import Init, parameter
 
 DROPOUT_KEY = 2**32 - 1  # blocks fold their index into the same key; this is the index of none
 
 
 class Embedding(nnx.Module):
-    """Tokens (batch, length) → x0 (tokens, width): embedding plus learned positions, times √width under the law `xavier`; dropout."""
+    """Tokens (batch, length) → x0 (tokens, width): embedding plus learned positions, times √width under the law `xavier`; dropout.
 
-    def __init__(self, vocab: int, length: int, arch: Architecture, *, rngs: nnx.Rngs):
-        law = laws.embedding(arch.law, arch.width)
-        self.multiplier = laws.embedding_multiplier(arch.law, arch.width)
+    `init` is what the scheme makes of the law of both tables. With `fixed_norm` each token's row is divided by its length wherever it is
+    used, in a tied head too (FixNorm: Nguyen & Salazar 2019, 1910.05895, 2.3). `around` may ask for another factor, and for a norm before
+    the dropout.
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        length: int,
+        arch: Architecture,
+        *,
+        init: float | Init = 1.0,
+        fixed_norm: bool = False,
+        around: Around = NOTHING,
+        rngs: nnx.Rngs,
+    ):
+        law = laws.embedding(arch.law, arch.width).under(init)
+        root = math.sqrt(arch.width)
+        by_law = laws.embedding_multiplier(arch.law, arch.width)
+        self.multiplier = {"one": 1.0, "root": root, "learned": 1.0}.get(around.embedding_scale or "", by_law)
+        learned = around.embedding_scale == "learned"
+        self.scale = parameter((), laws.Init.constant(root), "coefficient", rngs) if learned else None
+        self.norm = norms.make(around.embedding_norm, arch.width, rngs)
+        self.fixed_norm = fixed_norm
         self.tokens = parameter((vocab, arch.width), law, "embedding", rngs)
         self.positions = None if arch.rotary else parameter((length, arch.width), law, "embedding", rngs)
 
+    @property
+    def table(self) -> jax.Array:
+        """The tokens' vectors as they are used, (vocab, width) float32."""
+        rows = self.tokens[...]
+        return rows * jax.lax.rsqrt(jnp.sum(jnp.square(rows), -1, keepdims=True)) if self.fixed_norm else rows
+
     def __call__(self, tokens: jax.Array, context: Context, dtype: jnp.dtype) -> jax.Array:
-        x = self.tokens[...].astype(dtype)[tokens]
+        x = self.table.astype(dtype)[tokens]
         if self.positions is not None:
             x = x + self.positions[...][: tokens.shape[1]].astype(dtype)
         x = x * jnp.asarray(self.multiplier, dtype)
+        if self.scale is not None:
+            x = self.scale[...].astype(dtype) * x
+        x = norms.apply(self.norm, x)
         return dropout(x.reshape(-1, x.shape[-1]), context.fold(DROPOUT_KEY))

@@ -1,7 +1,7 @@
 """A module as pure functions over a flat dict of parameters: path → array. Everything above this room works on that dict."""
 
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import jax
 from flax import nnx
@@ -12,6 +12,14 @@ Parameters = dict[str, jax.Array]
 M = TypeVar("M", bound=nnx.Module)
 
 
+class _OneKey:
+    """Stands for `nnx.Rngs` where no value is looked at. `eval_shape` traces the counters of a real one, and whenever a counter is set
+    JAX searches all that was traced before: of 48 blocks that is most of the time (benchmarks/NOTES.md)."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
 class Functional(Generic[M]):
     """The structure of a module, made without computing a single value.
 
@@ -19,8 +27,9 @@ class Functional(Generic[M]):
     """
 
     def __init__(self, make: Callable[[nnx.Rngs], M]):
-        self.module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+        self.module = nnx.eval_shape(lambda: make(cast(nnx.Rngs, _OneKey())))
         self.specs = laws.specs(self.module)
+        laws.forget(self.module)
         self._graph, state = nnx.split(self.module)
         self._paths = {"/".join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
 

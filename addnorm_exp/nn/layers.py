@@ -62,3 +62,8 @@ def fused(x: jax.Array, maps: tuple[Linear, ...]) -> tuple[jax.Array, ...]:
         y = y + jnp.concatenate([one.bias[...] for one in maps]).astype(x.dtype)  # type: ignore[index]
     ends = [one.kernel.shape[1] for one in maps]
     return tuple(jnp.split(y, [sum(ends[: n + 1]) for n in range(len(ends) - 1)], axis=-1))
+
+
+def soft_cap(logits: jax.Array, cap: float) -> jax.Array:
+    """`c tanh(z / c)`: nearly z where it is small, never beyond ±c. A cap of 0 is none."""
+    return cap * jnp.tanh(logits / cap) if cap else logits

@@ -1,26 +1,30 @@
-"""Whole models from the same parts: a decoder that predicts the next token, and an encoder that classifies a sequence."""
+"""Whole models from the same parts: a decoder that predicts the next token, an encoder that classifies a sequence, and both together."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.nn.embedding import Embedding
-from addnorm_exp.nn.layers import Linear
+from addnorm_exp.nn.head import Head
 from addnorm_exp.nn.stack import Architecture, Stack
-from addnorm_exp.residual import Context, Depths, Scheme, sites
+from addnorm_exp.residual import Context, Depths, Scheme, Site, sites
 from addnorm_exp.residual import init as laws
+
+ENCODER_KEY = 2**32 - 2  # beside the index of no block (nn/embedding.py has the other)
 
 
 class Decoder(nnx.Module):
     """Decoder-only Transformer: causal self-attention and feed-forward under one scheme, with a head of its own or a tied one."""
 
     def __init__(self, scheme: Scheme, arch: Architecture, vocab: int, length: int, *, tied: bool, rngs: nnx.Rngs):
-        self.embedding = Embedding(vocab, length, arch, rngs=rngs)
+        ends = Site("decoder", kind="ends", depths=Depths(decoder=arch.depth))
+        self.embedding = _embedding(scheme, ends, vocab, length, arch, rngs)
         self.decoder = Stack(scheme, sites("decoder", Depths(decoder=arch.depth)), arch, causal=True, rngs=rngs)
-        head = laws.head(arch.law, arch.width, vocab)
-        self.head = None if tied else Linear(arch.width, vocab, head, bias=False, rngs=rngs)
+        self.head = _head(scheme, ends, vocab, arch, rngs, tied=tied)
+        _mark(scheme, ends, self.embedding, self.head)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -33,8 +37,11 @@ class Decoder(nnx.Module):
         """tokens int (batch, length) → float32 logits (batch · length, vocab), statistics by site."""
         x = self.embedding(tokens, context, dtype)
         y, stats = self.decoder(x, context, probes)
-        kernel = self.embedding.tokens[...].T if self.head is None else self.head.kernel[...]
-        return jnp.matmul(y, kernel.astype(dtype), preferred_element_type=jnp.float32), stats
+        return self.logits(y), stats
+
+    def logits(self, y: jax.Array) -> jax.Array:
+        """What the head makes of the closed stream: y (tokens, width) → float32 (tokens, vocab)."""
+        return self.head(y, self.embedding.table)
 
 
 class Classifier(nnx.Module):
@@ -42,9 +49,11 @@ class Classifier(nnx.Module):
     (Vaswani 2017, 3.1, under `post_ln`)."""
 
     def __init__(self, scheme: Scheme, arch: Architecture, vocab: int, length: int, classes: int, *, rngs: nnx.Rngs):
-        self.embedding = Embedding(vocab, length, arch, rngs=rngs)
+        ends = Site("encoder", kind="ends", depths=Depths(encoder=arch.depth))
+        self.embedding = _embedding(scheme, ends, vocab, length, arch, rngs)
         self.encoder = Stack(scheme, sites("encoder", Depths(encoder=arch.depth)), arch, causal=False, rngs=rngs)
-        self.head = Linear(arch.width, classes, laws.head(arch.law, arch.width, classes), bias=True, rngs=rngs)
+        self.head = _head(scheme, ends, classes, arch, rngs, bias=True)
+        _mark(scheme, ends, self.embedding, self.head)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -63,6 +72,74 @@ class Classifier(nnx.Module):
         valid = jnp.ones(tokens.shape) if context.mask is None else context.mask.astype(jnp.float32)
         pooled = jnp.einsum("btd,bt->bd", y, valid) / jnp.maximum(valid.sum(1, keepdims=True), 1.0)
         return self.head(pooled), stats
+
+
+class EncoderDecoder(nnx.Module):
+    """The Transformer of Vaswani 2017: an encoder of the source, a decoder that predicts the target and attends to the encoder's output,
+    one table for both embeddings and the head. `arch.depth` is the decoder's, `source_depth` the encoder's.
+    """
+
+    def __init__(
+        self, scheme: Scheme, arch: Architecture, vocab: int, length: int, *, source_depth: int, rngs: nnx.Rngs
+    ):
+        depths = Depths(encoder=source_depth, decoder=arch.depth)
+        ends = Site("encoder", kind="ends", depths=depths)
+        self.embedding = _embedding(scheme, ends, vocab, length, arch, rngs)
+        self.head = _head(scheme, ends, vocab, arch, rngs, tied=True)
+        _mark(scheme, ends, self.embedding, self.head)
+        self.encoder = Stack(scheme, sites("encoder", depths), arch, causal=False, rngs=rngs)
+        kinds = ("attention", "cross_attention", "feed_forward")
+        self.decoder = Stack(scheme, sites("decoder", depths, kinds), arch, causal=True, rngs=rngs)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(label for stack in (self.encoder, self.decoder) for block in stack.labels for label in block)
+
+    def __call__(
+        self,
+        source: jax.Array,
+        target: jax.Array,
+        context: Context,
+        probes: jax.Array | None = None,
+        dtype: jnp.dtype = jnp.float32,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """source int (batch, length), valid where `context.mask`; target int (batch, length) → float32 logits (batch · length, vocab),
+        statistics by site, the encoder's first."""
+        count = sum(len(labels) for labels in self.encoder.labels)
+        ours, theirs = (None, None) if probes is None else (probes[:count], probes[count:])
+        # Blocks of both stacks fold their index into the key, so the encoder's has to be another.
+        reading = context.fold(ENCODER_KEY)
+        memory, read = self.encoder(self.embedding(source, reading, dtype), reading, ours)
+        memo = {"memory": memory} | ({} if context.mask is None else {"memory_mask": context.mask})
+        writing = replace(context, mask=None)
+        y, wrote = self.decoder(self.embedding(target, writing, dtype), writing, theirs, memo)
+        return self.head(y, self.embedding.table), {name: jnp.concatenate([read[name], wrote[name]]) for name in read}
+
+
+def _embedding(scheme: Scheme, ends: Site, vocab: int, length: int, arch: Architecture, rngs: nnx.Rngs) -> Embedding:
+    options = scheme.ends_options.get("embedding", {})
+    init = scheme.init(ends, "embedding")
+    return Embedding(vocab, length, arch, init=init, around=scheme.around, rngs=rngs, **options)
+
+
+def _head(
+    scheme: Scheme,
+    ends: Site,
+    outputs: int,
+    arch: Architecture,
+    rngs: nnx.Rngs,
+    *,
+    tied: bool = False,
+    bias: bool = False,
+) -> Head:
+    law = None if tied else laws.head(arch.law, arch.width, outputs).under(scheme.init(ends, "head"))
+    cap = scheme.around.logit_cap
+    return Head(arch.width, outputs, law, bias=bias, cap=cap, rngs=rngs, **scheme.ends_options.get("head", {}))
+
+
+def _mark(scheme: Scheme, ends: Site, *modules: nnx.Module) -> None:
+    for module in modules:
+        scheme.mark(module, ends)
 
 
 def flops_per_token(arch: Architecture, length: int, vocab: int) -> float:

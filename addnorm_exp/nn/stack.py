@@ -40,17 +40,22 @@ class Block(nnx.Module):
     """The sublayers of one block, and the connections that the scheme puts around them."""
 
     def __init__(self, scheme: Scheme, site: Site, arch: Architecture, *, causal: bool, rngs: nnx.Rngs):
-        self.attention = Attention(
-            arch.width,
-            arch.num_heads,
-            _inits(scheme, site.at("attention"), arch),
-            causal=causal,
-            rotary=arch.rotary,
-            bias=arch.bias,
-            implementation=arch.attention,
-            rngs=rngs,
-            **scheme.options(site.at("attention")),
-        )
+        def attention(kind: str) -> Attention:
+            return Attention(
+                arch.width,
+                arch.num_heads,
+                _inits(scheme, site.at(kind), arch),
+                causal=causal,
+                rotary=arch.rotary,
+                bias=arch.bias,
+                implementation=arch.attention,
+                rngs=rngs,
+                cross=kind == "cross_attention",
+                **scheme.sublayer_options(site.at(kind)),
+            )
+
+        self.attention = attention("attention")
+        self.cross_attention = attention("cross_attention") if "cross_attention" in site.sublayers else None
         self.feed_forward = FeedForward(
             arch.width,
             arch.hidden,
@@ -58,23 +63,27 @@ class Block(nnx.Module):
             _inits(scheme, site.at("feed_forward"), arch),
             bias=arch.bias,
             rngs=rngs,
-            **scheme.options(site.at("feed_forward")),
+            **scheme.sublayer_options(site.at("feed_forward")),
         )
         self.connections = BlockConnections(scheme.plan(site), site, arch.width, rngs=rngs)
+        self.kinds = site.sublayers
+        scheme.mark(self.connections, site)
+        for kind in self.kinds:
+            scheme.mark(getattr(self, kind), site.at(kind))
 
     def __call__(self, state: State, memo: Memo, context: Context, probes: jax.Array | None):
         """→ state, memo, statistics: quantity → float32 (sites of the block,)."""
-        bodies = {"attention": self.attention, "feed_forward": self.feed_forward}
+        bodies = {kind: getattr(self, kind) for kind in self.kinds}
         state, memo, stats = self.connections(state, memo, context, bodies, probes)
         return state, memo, {name: jnp.stack(values) for name, values in stats.items()}
 
 
 def _inits(scheme: Scheme, site: Site, arch: Architecture):
     def inits(role: str, fan_in: int, fan_out: int) -> Init:
-        multiplier = scheme.init(site, role)
+        multiplier = 1.0
         if arch.depth_scaled and role in ("out", "down"):  # Radford 2019, 2.3
             multiplier /= math.sqrt(len(site.sublayers) * site.depth)
-        return laws.linear(arch.law, fan_in, fan_out, multiplier)
+        return laws.linear(arch.law, fan_in, fan_out, multiplier).under(scheme.init(site, role))
 
     return inits
 
@@ -85,16 +94,18 @@ class Stack(nnx.Module):
     def __init__(self, scheme: Scheme, sites: Sequence[Site], arch: Architecture, *, causal: bool, rngs: nnx.Rngs):
         self.blocks = nnx.List([Block(scheme, site, arch, causal=causal, rngs=rngs) for site in sites])
         self.ends = scheme.connect_ends(arch.width, rngs=rngs)
+        scheme.mark(self.ends, sites[0].at("ends"))
         self.scan = arch.scan_layers == "on" or (arch.scan_layers == "auto" and len(sites) >= UNROLL_BELOW)
         self.labels = tuple(scheme.labels(site) for site in sites)
 
-    def __call__(self, x: jax.Array, context: Context, probes: jax.Array | None = None):
+    def __call__(self, x: jax.Array, context: Context, probes: jax.Array | None = None, memo: Memo | None = None):
         """x (tokens, width) → y (tokens, width), statistics: quantity → float32 (sites,).
 
-        `probes`: zeros of shape (sites,), needed where `context.diagnostics` (residual/taps.py).
+        `probes`: zeros of shape (sites,), needed where `context.diagnostics` (residual/taps.py). `memo`: what the sublayers find
+        there from the start, as the memory of cross-attention.
         """
         state: State = self.ends.open(x, context)
-        memo: Memo = {}
+        memo = memo or {}
         alike = self._alike()
         rows, start, site = [], 0, 0
         while start < len(self.blocks):
@@ -105,9 +116,9 @@ class Stack(nnx.Module):
             count = sum(len(labels) for labels in self.labels[start : start + length])
             part = None if probes is None else probes[site : site + count]
             if length > 1:
-                state, memo, stats = _scan(segment, state, memo, context, part, start)
+                state, memo, stats = _scan(segment, state, memo, context, part, start, len(self.blocks))
             else:
-                state, memo, stats = segment[0](state, memo, context.fold(start), part)
+                state, memo, stats = segment[0](state, memo, context.into(start, len(self.blocks)), part)
             rows.append(stats)
             start, site = start + length, site + count
         gathered = {name: jnp.concatenate([row[name] for row in rows if name in row]) for name in _union(rows)}
@@ -141,7 +152,15 @@ def _union(rows):
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _scan(blocks: list[Block], state: State, memo: Memo, context: Context, probes: jax.Array | None, start: int):
+def _scan(
+    blocks: list[Block],
+    state: State,
+    memo: Memo,
+    context: Context,
+    probes: jax.Array | None,
+    start: int,
+    depth: int,
+):
     """The same as calling the blocks in turn, compiled once. Parameters stay separate outside, so that a checkpoint does not know
     whether layers were scanned."""
     graph, _ = nnx.split(blocks[0])
@@ -151,7 +170,7 @@ def _scan(blocks: list[Block], state: State, memo: Memo, context: Context, probe
     def step(carry, inputs):
         (state, memo), (parameters, probe, number) = carry, inputs
         block: Block = nnx.merge(graph, parameters)
-        state, memo, stats = block(state, memo, context.fold(number), probe)
+        state, memo, stats = block(state, memo, context.into(number, depth), probe)
         return (state, memo), stats
 
     numbers = jnp.arange(start, start + len(blocks))

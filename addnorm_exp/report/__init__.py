@@ -9,16 +9,27 @@ Read in this order; a file uses those above it.
     groups        which runs are seeds of one another, and which phase is shown: `Reported`
     outcome       what a group's seeds say about one number, in words that n allows
 
+    metric        the number that a table is about: the protocol's, a named one, or that at an equal budget
+    rates         the learning-rate sensitivity score of tuning
+    published     others' numbers beside ours
+    compare       every row against its baseline: paired differences, Holm, detectable differences
+
+    latex         any text as LaTeX
     render        a `Table` and its forms: Markdown, LaTeX, CSV
+    confounds     costs and confounds of the rows: as columns where they differ, said once where they are alike
     notes         what must be said under a table
     table         the ablation table of a study: a row a group
-    pivot         one number over two axes of one's choice
+    pivot         one number over axes of one's choice
+
+    differences   how two runs or two studies differ, in config and numbers
 
     style         sizes, type, colours and files of all pictures
     curves        learning curves
     sensitivity   loss against learning rate
     gradients     gradient norm by layer and step, and by depth
     figures       draws all of a study's pictures into its folder
+
+    dashboard/    one HTML page to look at studies in a browser: all of the above, live
 
 How to: another column -> table; another note -> notes; another picture -> a file with `draw`, named in figures.FIGURES.
 """

@@ -1,17 +1,21 @@
 """The picture of training: validation and smoothed training loss against optimiser steps, a line a group.
 
 Five seeds or more: mean with its 95 % band. Fewer: every seed thin, their mean thick. Where a seed diverged the thick line is the
-median with diverged runs as worst (never a mean of survivors), and a × marks each end.
+median with diverged runs as worst (never a mean of survivors), and a × marks each end. While no run has finished, the running ones
+are drawn as far as they have come, each by itself, and the titles say so.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from addnorm_exp.report import style
-from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.record import read_metrics
+from addnorm_exp.report.groups import Reported
+from addnorm_exp.report.record import Run, read_metrics
 from addnorm_exp.report.statistics import ENOUGH, t_quantile
+from addnorm_exp.runs.winners import Pairs
 
 POINTS = 800  # of a training curve at most: more cannot be seen, and makes a heavy SVG
 SMOOTHED = 25  # windows of the running mean over a training curve
@@ -23,11 +27,13 @@ Curve = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
 def draw(shown: Reported) -> Figure | str:
     """The figure, or a line that says what is missing."""
     panels = [("val", "validation"), ("train", "training")]
-    curves = {(g.key, split): _curves(g, split) for g in shown.groups for split, _ in panels}
+    drawn, running = _runs(shown)
+    curves = {(g.key, split): _curves(drawn[g.key], split) for g in shown.groups for split, _ in panels}
     found = [split for split, _ in panels if any(len(c[0]) > 1 for g in shown.groups for c in curves[g.key, split])]
     if not found:
         return "no metrics of the reported runs"
-    unit = "bits per byte" if _in_bits(shown) else "nats"
+    in_bits = any("bpb" in read_metrics(run, split) for runs in drawn.values() for run in runs[:1] for split in found)
+    unit = "bits per byte" if in_bits else "nats"
     fig = style.figure(style.PAGE if len(found) > 1 else style.COLUMN, 2.4)
     axes = np.atleast_1d(fig.subplots(1, len(found), sharey=True))
     for panel, split in zip(axes, found, strict=True):
@@ -36,37 +42,50 @@ def draw(shown: Reported) -> Figure | str:
         window = max(1, longest // SMOOTHED) if split == "train" else 1
         for index, group in enumerate(shown.groups):
             smooth = [(steps, style.smooth(values, window)) for steps, values in lines[group.key]]
-            _group(panel, group, smooth, style.look(index))
+            if running:
+                for steps, values in smooth:
+                    panel.plot(*_thin(steps, values), color=style.look(index).colour, linestyle=style.look(index).line)
+            else:
+                _group(panel, drawn[group.key], smooth, style.look(index))
         panel.set_xlabel("optimiser steps")
-        panel.set_title(f"{dict(panels)[split]} loss" + f" (running mean of {window} steps)" * (window > 1))
+        name = f"{dict(panels)[split]} loss{' so far' * running}"
+        panel.set_title(name + f" (running mean of {window} steps)" * (window > 1))
         panel.set_xlim(0, max(steps[-1] for found_lines in lines.values() for steps, _ in found_lines if len(steps)))
     axes[0].set_ylabel(f"loss ({unit})")
-    axes[0].set_ylim(*_view(shown, [curves[g.key, split] for split in found for g in shown.groups], len(found)))
+    every = [run for group in shown.groups for run in drawn[group.key]]
+    axes[0].set_ylim(
+        *_view(every * len(found), [c for split in found for g in shown.groups for c in curves[g.key, split]])
+    )
     for panel, split in zip(axes, found, strict=True):
-        _ends(panel, shown, {g.key: curves[g.key, split] for g in shown.groups})
-    handles = [style.look(i).handle(shown.label(g)) for i, g in enumerate(shown.groups) if g.finished]
+        for index, group in enumerate(shown.groups):
+            _ends(panel, drawn[group.key], curves[group.key, split], style.look(index))
+    handles = [style.look(i).handle(shown.label(g)) for i, g in enumerate(shown.groups) if drawn[g.key]]
     lost = any(run.status == "diverged" for group in shown.groups for run in group.runs)
     style.legend(fig, [*handles, style.cross_handle()] if lost else handles)
     return fig
 
 
-def _in_bits(shown: Reported) -> bool:
-    return any("bpb" in read_metrics(run, "val") for group in shown.groups for run in group.finished[:1])
+def _runs(shown: Reported) -> tuple[dict[Pairs, tuple[Run, ...]], bool]:
+    """The runs to draw, group by group, and whether they are still running: the finished ones, while there are none the others."""
+    found = {group.key: group.finished for group in shown.groups}
+    if any(found.values()):
+        return found, False
+    return {g.key: tuple(run for run in g.runs if run.status == "running") for g in shown.groups}, True
 
 
-def _curves(group: Group, split: str) -> list[Curve]:
-    """One curve a finished run, in the order of its seeds; empty where the run has none."""
+def _curves(runs: Sequence[Run], split: str) -> list[Curve]:
+    """One curve a run, in the order given; empty where the run has none."""
     found = []
-    for run in group.finished:
+    for run in runs:
         columns = read_metrics(run, split)
         values = columns.get("bpb", columns.get("loss"))
         found.append((np.empty(0), np.empty(0)) if values is None else (columns["step"], values))
     return found
 
 
-def _group(axes: Axes, group: Group, curves: list[Curve], look: style.Look) -> None:
-    lost = [run.status == "diverged" for run in group.finished]
-    band = len(curves) >= ENOUGH and not any(lost)
+def _group(axes: Axes, runs: Sequence[Run], curves: list[Curve], look: style.Look) -> None:
+    lost = [run.status == "diverged" for run in runs]
+    band = sum(len(steps) > 0 for steps, _ in curves) >= ENOUGH and not any(lost)
     if not band and len(curves) > 1:
         for steps, values in curves:
             axes.plot(*_thin(steps, values), color=look.colour, alpha=0.4, linewidth=0.6)
@@ -110,11 +129,10 @@ def _thin(steps: np.ndarray, values: np.ndarray) -> Curve:
     return steps[keep], values[keep]
 
 
-def _view(shown: Reported, curves: list[list[Curve]], splits: int) -> tuple[float, float]:
+def _view(runs: Sequence[Run], curves: Sequence[Curve]) -> tuple[float, float]:
     """The losses to show: those after the steep start, which would press everything of interest into a line. How high is for the
-    runs to say that did not diverge (for all where every run did)."""
-    runs = [run for group in shown.groups for run in group.finished] * splits
-    pairs = list(zip(runs, (curve for found in curves for curve in found), strict=True))
+    runs to say that did not diverge (for all where none is done). `curves` are those of `runs`, in their order."""
+    pairs = list(zip(runs, curves, strict=True))
     alive = any(run.status == "done" for run in runs)
     low, high = np.inf, -np.inf
     for run, (steps, values) in pairs:
@@ -128,12 +146,9 @@ def _view(shown: Reported, curves: list[list[Curve]], splits: int) -> tuple[floa
     return low - pad, high + pad
 
 
-def _ends(axes: Axes, shown: Reported, curves: dict) -> None:
+def _ends(axes: Axes, runs: Sequence[Run], curves: Sequence[Curve], look: style.Look) -> None:
     low, high = axes.get_ylim()
-    for index, group in enumerate(shown.groups):
-        for run, (steps, values) in zip(group.finished, curves[group.key], strict=True):
-            good = np.isfinite(values)
-            if run.status == "diverged" and good.any():
-                style.cross(
-                    axes, float(steps[good][-1]), float(np.clip(values[good][-1], low, high)), style.look(index).colour
-                )
+    for run, (steps, values) in zip(runs, curves, strict=True):
+        good = np.isfinite(values)
+        if run.status == "diverged" and good.any():
+            style.cross(axes, float(steps[good][-1]), float(np.clip(values[good][-1], low, high)), look.colour)

@@ -10,7 +10,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.report import curves, gradients, sensitivity, style
 from addnorm_exp.report.groups import Reported, reported
 from addnorm_exp.report.load import Study, load_study, study_folders
-from addnorm_exp.report.notes import semantics_notes
+from addnorm_exp.report.notes import how_far, nothing_finished, semantics_notes
 
 FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
     "learning_curves": lambda study, shown: curves.draw(shown),
@@ -62,12 +62,18 @@ def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) ->
     for line in semantics_notes(study):
         say(f"{study.name}: {line}")
     written: list[Path] = []
+    unfinished = nothing_finished(study.phases.get(shown.phase, study.runs))
+    if not unfinished and how_far(study.runs):
+        finished = sum(run.finished for run in study.runs)
+        say(f"{study.name}: pictures of {finished} of {len(study.runs)} runs ({how_far(study.runs)})")
     with style.paper():
         for name, make in FIGURES.items():
             figure = make(study, shown)
             if isinstance(figure, str):
-                say(f"{study.name}: {name} not drawn: {figure}")
+                say(f"{study.name}: {name} not drawn: {unfinished or figure}")
                 continue
+            if unfinished:
+                say(f"{study.name}: {name} is of what there is so far: {unfinished}")
             try:
                 target.mkdir(parents=True, exist_ok=True)
                 written += style.save(figure, target, name)

@@ -15,6 +15,7 @@ from addnorm_exp.runs.layers import Layers
 
 CELLS = 240  # columns of a heatmap at most; more are joined by their geometric mean
 LAST = 10  # rows that make "the end"
+NO_RECORD = "the finished runs have no per-layer record (was execution.diagnostics off?)"
 STREAM = "gradient of the stream\n" + r"$\|\partial\mathcal{L}/\partial x\|_F$"
 
 
@@ -28,7 +29,7 @@ def heatmap(shown: Reported) -> Figure | str:
                 found.append((group, run, layers))
                 break
     if not found:
-        return "no per-layer record (execution.diagnostics was off)"
+        return NO_RECORD
     values = [v[np.isfinite(v) & (v > 0)] for _, _, layers in found for v in [layers.arrays["grad_stream"]]]
     every = np.concatenate(values)
     if not len(every):
@@ -80,7 +81,7 @@ def by_depth(shown: Reported) -> Figure | str:
     }
     kinds = [k for k in ("grad_stream", "grad_weight") if any(_with(v, k) for found in records.values() for v in found)]
     if not kinds:
-        return "no per-layer record (execution.diagnostics was off)"
+        return NO_RECORD
     fig = style.figure(style.PAGE, 2.05 * len(kinds) + 0.2)
     panels = fig.subplots(len(kinds), 2, squeeze=False, sharey="row", sharex="row")
     for row, kind in enumerate(kinds):
@@ -184,7 +185,7 @@ def _weight_name(records) -> str:
     return "gradient of the block's\nlast matrix " + r"$\|\partial\mathcal{L}/\partial W\|_F$"
 
 
-_SHORT = {"attention": "attn", "self_attention": "attn", "cross_attention": "cross", "feed_forward": "ff"}
+SHORT = {"attention": "attn", "self_attention": "attn", "cross_attention": "cross", "feed_forward": "ff"}
 
 
 def site_names(sites: Sequence[str]) -> list[str]:
@@ -194,7 +195,7 @@ def site_names(sites: Sequence[str]) -> list[str]:
     for site in sites:
         stack, _, rest = site.partition(".")
         block, _, kind = rest.partition(".")
-        names.append(f"{stack[:3] + ' ' if several else ''}{block} {_SHORT.get(kind, kind)}".strip() if rest else site)
+        names.append(f"{stack[:3] + ' ' if several else ''}{block} {SHORT.get(kind, kind)}".strip() if rest else site)
     return names
 
 

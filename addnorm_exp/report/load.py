@@ -4,6 +4,7 @@ A folder is a study (it holds study.json, or run folders), a root of several stu
 table (other semantics, other data) are refused here, before anyone computes with them.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.record import Run, flatten, read_record, read_run
+from addnorm_exp.report.record import Run, flatten, read_run
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.published import Published, read_entry
+from addnorm_exp.runs.reading import SWEEP, read_study
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Study:
     group: tuple[str, ...] = ("scheme",)
     strangers: int = 0  # run folders in the study's folder that its plan does not know
     mixed_semantics: tuple[int, ...] = field(default=())
+    published: tuple[Published, ...] = ()  # others' numbers, to stand beside ours
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -51,11 +55,11 @@ def study_folders(directory: Path | str) -> list[Path]:
         raise UserError(f"{directory}: no such folder; give a study's folder, e.g. runs/quickstart")
     if not directory.is_dir():
         raise UserError(f"{directory}: is a file; give a study's folder, e.g. runs/quickstart")
-    if (directory / "study.json").is_file() or (directory / "config.json").is_file():
+    if _holds(directory, "study.json") or _holds(directory, "config.json"):
         return [directory]
     children = _children(directory)
-    studies = [d for d in children if (d / "study.json").is_file() or any(_run_folders(d))]
-    if any((d / "config.json").is_file() for d in children):
+    studies = [d for d in children if _holds(d, "study.json") or any(_run_folders(d))]
+    if any(_holds(d, "config.json") for d in children):
         return [directory, *studies]  # runs with a --workdir here, perhaps beside studies
     if not studies:
         raise UserError(f"{directory}: no runs here; give a study's folder, e.g. runs/quickstart, or a run's --workdir")
@@ -69,10 +73,10 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
         UserError: no runs; unreadable JSON; runs of different semantics (unless `mix_semantics`) or of different data.
     """
     folder = Path(folder)
-    if (folder / "config.json").is_file():
+    if _holds(folder, "config.json"):
         run = read_run(folder)
         return Study(folder.resolve().name, folder, {"run": (run,)})
-    study = _planned(folder) if (folder / "study.json").is_file() else _unplanned(folder)
+    study = _planned(folder) if _holds(folder, "study.json") else _unplanned(folder)
     if not study.runs:
         raise UserError(f"{folder}: no runs here; run the study first (main.py sweep)")
     semantics = _one(study.recorded, lambda run: run.semantics)
@@ -92,12 +96,17 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
     return study
 
 
+def _holds(folder: Path, name: str) -> bool:
+    """Also where it is a folder, or a link to nothing: reading it says so."""
+    return os.path.lexists(folder / name)
+
+
 def _children(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    return [d for d in _children(folder) if (d / "config.json").is_file()]
+    return [d for d in _children(folder) if _holds(d, "config.json")]
 
 
 def _one(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
@@ -122,16 +131,17 @@ def _unplanned(folder: Path) -> Study:
 
 
 def _planned(folder: Path) -> Study:
-    path = folder / "study.json"
-    plan = read_record(path)
+    plan = read_study(folder / "study.json")
+    if plan is None:
+        raise UserError(f"{folder / 'study.json'}: cannot be found; run the sweep again")
+    phases = {
+        phase: [(entry["id"], flatten(entry["overrides"])) for entry in entries]
+        for phase, entries in plan["phases"].items()
+    }
     try:
-        phases = {
-            phase: [(str(entry["id"]), flatten(entry.get("overrides") or {})) for entry in entries]
-            for phase, entries in plan["phases"].items()
-        }
-        tuned, group = tuple(plan.get("tuned") or ()), tuple(plan.get("group") or ("scheme",))
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: is not a study's plan; delete it and run the study again") from None
+        published = tuple(read_entry(entry) for entry in plan.get("published") or ())
+    except ValueError as error:
+        raise UserError(f"{folder / 'study.json'}: an entry of published {error}; {SWEEP}") from None
     present = {run.id: run for run in (read_run(d) for d in _run_folders(folder))}
     planned = {name for entries in phases.values() for name, _ in entries}
     shared = _shared([run for run in present.values() if run.id in planned])
@@ -142,13 +152,14 @@ def _planned(folder: Path) -> Study:
             for name, overrides in dict(entries).items()
         )
     return Study(
-        name=str(plan.get("name") or folder.resolve().name),
+        name=plan["name"],
         path=folder,
         phases=read,
-        tuned=tuned,
+        tuned=tuple(plan["tuned"]),
         baseline=plan.get("baseline"),
-        group=tuple(key for key in group if key not in (*tuned, "seed")),
+        group=tuple(key for key in plan["group"] if key not in (*plan["tuned"], "seed")),
         strangers=len(set(present) - planned),
+        published=published,
     )
 
 

@@ -131,6 +131,27 @@ def run_notes(study: Study) -> list[str]:
     return lines
 
 
+def nothing_finished(runs: Sequence[Run]) -> str | None:
+    """Why there is nothing to show of these runs, where none of them has finished: what became of them instead."""
+    if any(run.finished for run in runs):
+        return None
+    return "no run has finished yet" + (f" ({how_far(runs)})" if how_far(runs) else "")
+
+
+def how_far(runs: Sequence[Run]) -> str:
+    """What became of the runs that have not finished; empty where all have."""
+    parts = []
+    running = [run for run in runs if run.status == "running"]
+    if running:
+        first = max(running, key=lambda run: run.number("step") or 0)
+        at = f"step {first.summary.get('step', '?')} of {first.summary.get('steps', '?')}"
+        parts.append(f"{len(running)} running, {'at' if len(running) == 1 else 'the foremost at'} {at}")
+    for status, word in (("failed", "failed"), ("missing", "to go")):
+        count = sum(run.status == status for run in runs)
+        parts += [f"{count} {word}"] * bool(count)
+    return ", ".join(parts)
+
+
 def _named(run: Run, study: Study, *, reason: bool) -> str:
     """Which run, by the axes of its study; with its seed and reason, or (in tuning, where divergence is a result) without."""
     facts = [run.scheme]

@@ -48,7 +48,7 @@ class Outcome:
             return f"{self.n}/{self.n} diverged"
         if self.n >= ENOUGH:
             return lost
-        texts = {seed: f"{value:.3f}" for seed, value in self.values.items()} | dict.fromkeys(self.diverged, "div.")
+        texts = {seed: number(value) for seed, value in self.values.items()} | dict.fromkeys(self.diverged, "div.")
         seeds = ", ".join(texts[seed] for seed in sorted(texts))
         return f"{seeds} ({lost})" if self.diverged else seeds
 
@@ -59,7 +59,7 @@ class Outcome:
             return with_half(found.mean, found.half)
         if self.median is None:
             return NOTHING
-        return "diverged" if math.isinf(self.median) else f"{self.median:.3f}"
+        return "diverged" if math.isinf(self.median) else number(self.median)
 
     def columns(self, name: str) -> dict[str, Any]:
         """As named numbers, for CSV: seeds in rising order, joined by spaces."""
@@ -86,6 +86,23 @@ def decimals(half: float) -> int:
     return 4 if half <= 0 or not math.isfinite(half) else min(6, max(2, 1 - math.floor(math.log10(half))))
 
 
+def number(value: float) -> str:
+    """Three digits after the point, as losses are printed; four figures of what is smaller than those show, none after the point of
+    what is larger."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.4g}"
+
+
+def signed(value: float, beside: float) -> str:
+    """A difference of numbers as large as `beside`, with as many digits as these have."""
+    if abs(beside) >= 1000:
+        return f"{value:+,.0f}"
+    return f"{value:+.3f}" if abs(beside) >= 0.1 or beside == 0 else f"{value:+.3g}"
+
+
 def with_half(centre: float, half: float) -> str:
-    places = decimals(half)
+    places = decimals(half) if abs(centre) < 1000 else 0
+    if not places:
+        return f"{centre:,.0f} ± {half:,.0f}"
     return f"{centre:.{places}f} ± {half:.{places}f}"

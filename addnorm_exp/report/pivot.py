@@ -1,95 +1,118 @@
-"""The same numbers over two axes of one's choice, e.g. schemes against init laws: one headline number a cell.
+"""The same numbers over axes of one's choice, e.g. schemes against init laws: one number a cell.
 
-An axis that was tuned has only its winner in the report phase; a pivot over it shows the tuning runs, by their validation metric.
-Axes that are neither rows nor columns give a table each.
+An axis is a config key, or several together ("scheme,init.law"). A key that was tuned has only its winner in the report phase; a pivot
+over it shows the tuning runs, by their validation metric. Axes that are neither rows nor columns give a table each.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from addnorm_exp.config.keys import nearest_key
 from addnorm_exp.errors import UserError
 from addnorm_exp.report import notes
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, label, reported, show, value_of
+from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, label, reported, show, value_of
 from addnorm_exp.report.load import Study
+from addnorm_exp.report.metric import Budget, Metric, choose
 from addnorm_exp.report.outcome import NOTHING
 from addnorm_exp.report.render import Column, Table
-from addnorm_exp.report.table import measure, metric_of, unit_of
+from addnorm_exp.runs.winners import Pairs
 
 
-def pivot(study: Study, rows: str, cols: str) -> list[Table]:
-    """Tables with the values of axis `rows` down and those of `cols` across.
+def pivot(
+    study: Study, rows: str, cols: str | None, *, metric: str | None = None, budget: Budget | None = None
+) -> list[Table]:
+    """Tables with the values of `rows` down and those of `cols` across; without `cols` the metric is the one column.
+
+    Each is a config key or several, parted by commas. `metric` and `budget` as in `table.build`.
 
     Raises:
-        UserError: an axis that no run's config has, or twice the same.
+        UserError: an axis that no run's config has, or twice the same; what `metric.choose` refuses.
     """
+    down, across = _axes("--rows", rows, study), _axes("--cols", cols, study) if cols else ()
+    twice = [axis for axis in down if axis in across]
+    if twice:
+        raise UserError(f"--rows={rows} --cols={cols}: two different axes are needed, {twice[0]} is in both")
+    tuning = any(axis in study.tuned for axis in (*down, *across)) and "tune" in study.phases
+    if tuning:
+        runs = study.phases["tune"]
+        axes = axes_of(study, runs)
+        shown = Reported("tune", groups_of(runs, axes), axes, {})
+    else:
+        shown = reported(study)
+    for axis in (*down, *across):
+        if any(len({repr(value_of(run, axis)) for run in group.runs}) > 1 for group in shown.groups):
+            raise UserError(f"axis {axis}: has several values within one row of the report; choose another axis")
+    chosen = choose(shown, metric, budget, validation=tuning)
+    others = [a for a in shown.varying if a not in (*down, *across) and len({repr(g[a]) for g in shown.groups}) > 1]
+    tables: dict[Pairs, list[Group]] = {}
+    for group in shown.groups:
+        tables.setdefault(tuple((axis, group[axis]) for axis in others), []).append(group)
+    lines = _notes(study, shown, chosen, tuning)
+    return [_one(study, groups, down, across, chosen, key, lines) for key, groups in tables.items()]
+
+
+def _axes(flag: str, text: str, study: Study) -> tuple[str, ...]:
+    """The config keys named in `text`."""
     known = {"scheme", *(key for run in study.runs for key in run.flat)}
-    for flag, axis in (("--rows", rows), ("--cols", cols)):
+    axes = tuple(part.strip() for part in text.split(","))
+    for axis in axes:
         if axis == "seed":
             raise UserError(f"{flag}=seed: a cell holds every seed; choose another axis, e.g. scheme")
         if axis not in known:
             raise UserError(f"{flag}={axis}: no run has this axis; {nearest_key(axis, sorted(known))}")
-    if rows == cols:
-        raise UserError(f"--rows={rows} --cols={cols}: two different axes are needed")
-    tuning = [axis for axis in (rows, cols) if axis in study.tuned]
-    if tuning and "tune" in study.phases:
-        runs = study.phases["tune"]
-        axes = axes_of(study, runs)
-        shown = Reported("tune", groups_of(runs, axes), axes, {})
-        split, unit = "val", unit_of(runs)
-    else:
-        shown = reported(study)
-        split, unit = metric_of([run for group in shown.groups for run in group.runs])
-    for axis in (rows, cols):
-        if any(len({repr(value_of(run, axis)) for run in group.runs}) > 1 for group in shown.groups):
-            raise UserError(f"axis {axis}: has several values within one row of the report; choose another axis")
-    others = [a for a in shown.varying if a not in (rows, cols) and len({repr(g[a]) for g in shown.groups}) > 1]
-    tables: dict[tuple[tuple[str, Any], ...], list[Group]] = {}
-    for group in shown.groups:
-        tables.setdefault(tuple((axis, group[axis]) for axis in others), []).append(group)
-    lines = [f"Cells: {'validation' if split == 'val' else split} {unit} of the final weights."]
-    if tuning:
-        lines.append("Runs: tuning phase, every candidate.")
-    else:
-        lines += notes.phase_notes(shown)
+    if len(set(axes)) < len(axes):
+        raise UserError(f"{flag}={text}: names one axis twice")
+    return axes
+
+
+def _notes(study: Study, shown: Reported, chosen: Metric, tuning: bool) -> list[str]:
+    lines = [f"Cells: {chosen.label}.", *chosen.notes]
+    lines += ["Runs: tuning phase, every candidate."] if tuning else notes.phase_notes(shown)
     lines += notes.semantics_notes(study)
     lines += notes.seed_notes(shown.groups) if shown.groups else []
-    if any(run.status == "diverged" for group in shown.groups for run in group.runs):
+    if chosen.result and any(run.status == "diverged" for group in shown.groups for run in group.runs):
         lines.append("Where a run diverged: how many, and the median with those as worst; never a mean.")
     if not tuning:
         lines += [line.removeprefix(f"{notes.EDGE} ") for line in notes.tuning_notes(study, shown)]
-    lines += notes.run_notes(study)
-    return [_one(study, groups, rows, cols, split, unit, key, lines) for key, groups in tables.items()]
+    return lines + notes.run_notes(study)
 
 
-def _ordered(values: list[Any]) -> list[Any]:
-    """Numbers by size, anything else as the study has it."""
+def _ordered(values: Sequence[Pairs]) -> list[Pairs]:
+    """By size where every key has numbers only, else as the study has them."""
     distinct = list(dict.fromkeys(values))
-    return sorted(distinct) if all(isinstance(v, int | float) for v in distinct) else distinct
+    numeric = all(isinstance(v, int | float) for pairs in distinct for _, v in pairs)
+    return sorted(distinct, key=lambda pairs: [v for _, v in pairs]) if numeric else distinct
 
 
 def _one(
     study: Study,
-    groups: list[Group],
-    rows: str,
-    cols: str,
-    split: str,
-    unit: str,
-    key: tuple[tuple[str, Any], ...],
-    lines: list[str],
+    groups: Sequence[Group],
+    rows: tuple[str, ...],
+    cols: tuple[str, ...],
+    chosen: Metric,
+    key: Pairs,
+    lines: Sequence[str],
 ) -> Table:
-    cells = {(value_of(g.runs[0], rows), value_of(g.runs[0], cols)): g for g in groups if g.runs}
+    cells = {(key_of(g.runs[0], rows), key_of(g.runs[0], cols)): g for g in groups if g.runs}
     down, across = _ordered([r for r, _ in cells]), _ordered([c for _, c in cells])
-    texts, records = [], []
+    texts: list[list[str]] = []
+    records: list[dict[str, Any]] = []
     for row in down:
-        line = [show(row)]
+        line = [show(value) for _, value in row]
         for col in across:
             group = cells.get((row, col))
-            found = measure(group, split, "final", unit) if group else None
+            found = chosen.of(group) if group else None
             line.append(found.text() if found else NOTHING)
             if group and found:
-                facts = {"study": study.name, rows: row, cols: col, **dict(key), "n": found.n}
-                records.append(facts | {"diverged": len(found.diverged)} | found.columns(f"{split}_{unit}"))
+                facts = {"study": study.name, **dict(row), **dict(col), **dict(key), "n": found.n}
+                records.append(facts | {"diverged": len(found.diverged)} | found.columns(chosen.key))
         texts.append(line)
-    title = f"{study.name}: {split} {unit}, {rows} by {cols}" + (f" ({label(key)})" if key else "")
-    heads = [Column(rows, rows, right=False), *(Column(f"{cols}={show(c)}", label(((cols, c),))) for c in across)]
+    by = f"{', '.join(rows)} by {', '.join(cols)}" if cols else f"by {', '.join(rows)}"
+    title = f"{study.name}: {chosen.label}, {by}" + (f" ({label(key)})" if key else "")
+    heads = [Column(axis, axis, right=False) for axis in rows]
+    heads += [Column(_key(col) or chosen.key, label(col) or chosen.label) for col in across]
     return Table(title, heads, texts, lines, records)
+
+
+def _key(pairs: Pairs) -> str:
+    return ",".join(f"{axis}={show(value)}" for axis, value in pairs)

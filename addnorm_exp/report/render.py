@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.report.latex import escape
 
 FORMATS = ("md", "latex", "csv")
 
@@ -49,9 +50,9 @@ def render(tables: Sequence[Table], form: str = "md") -> str:
 
 def markdown(table: Table) -> str:
     cells = [[column.label for column in table.columns], *table.rows]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
+    cells = [[_inline(cell).replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(3, *(_width(row[i]) for row in cells)) for i in range(len(table.columns))]
-    lines = [f"### {table.title}", ""]
+    lines = [f"### {_inline(table.title)}", ""]
     for number, row in enumerate(cells):
         padded = [
             _pad(cell, width, column.right) for cell, width, column in zip(row, widths, table.columns, strict=True)
@@ -61,8 +62,13 @@ def markdown(table: Table) -> str:
             rules = ["-" * (w - 1) + ":" if c.right else "-" * w for w, c in zip(widths, table.columns, strict=True)]
             lines.append(f"| {' | '.join(rules)} |")
     if table.notes:
-        lines += ["", *(f"- {note}" for note in table.notes)]
+        lines += ["", *(f"- {_inline(note)}" for note in table.notes)]
     return "\n".join(lines) + "\n"
+
+
+def _inline(text: str) -> str:
+    """Text for Markdown: what a name may hold that Markdown would read as code, emphasis or HTML is escaped."""
+    return re.sub(r"([\\`*]|<(?=[A-Za-z/!?]))", r"\\\1", " ".join(text.split()))
 
 
 def _width(text: str) -> int:
@@ -73,44 +79,6 @@ def _width(text: str) -> int:
 def _pad(text: str, width: int, right: bool) -> str:
     blank = " " * (width - _width(text))
     return blank + text if right else text + blank
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "–": "--",
-    "…": r"\dots{}",
-    "†": r"\textsuperscript{\textdagger}",
-    "Δ": r"$\Delta$",
-    "ε": r"$\varepsilon$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "≥": r"$\geq$",
-    "₀": r"\textsubscript{0}",
-    "₁": r"\textsubscript{1}",
-    "₂": r"\textsubscript{2}",
-}
-
-
-def escape(text: str) -> str:
-    """Text for LaTeX: its special characters escaped, our symbols as commands, a minus before a number as a minus."""
-    parts = re.split(r"((?<![\w.-])-(?=[\d.]))", text)
-    return "".join("$-$" if i % 2 else "".join(_LATEX.get(c, c) for c in part) for i, part in enumerate(parts))
 
 
 def latex(table: Table) -> str:
@@ -126,17 +94,29 @@ def latex(table: Table) -> str:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # no wider than the page
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(escape(column.label) for column in table.columns) + r" \\",
+        _latex_row([column.label for column in table.columns]),
         r"\midrule",
-        *(" & ".join(escape(cell) for cell in row) + r" \\" for row in table.rows),
+        *(_latex_row(row) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}}",
     ]
     if table.notes:
         lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
-        lines += [escape(note) + (r"\\" if i + 1 < len(table.notes) else "") for i, note in enumerate(table.notes)]
+        lines += [
+            _after_break(escape(note)) + (r"\\" if i + 1 < len(table.notes) else "")
+            for i, note in enumerate(table.notes)
+        ]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return _after_break(" & ".join(escape(cell) for cell in cells)) + r" \\"
+
+
+def _after_break(text: str) -> str:
+    r"""Keeps a bracket or star at the start of a line from being read as an argument of the `\\` before it."""
+    return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def _csv(tables: Sequence[Table]) -> str:

@@ -1,7 +1,8 @@
 """The picture of tuning: final validation loss against learning rate, a line a scheme, a dot a seed.
 
-A diverged run stands at the uniform prediction's loss, which is how the protocol scores it, and is marked ×. The means are those of
-the protocol (runs/winners.py): a run that ended above the uniform loss has its dot there, and counts as uniform.
+Schemes stand side by side at each rate, so that none hides another; the axis' label says so. A diverged run stands at the uniform
+prediction's loss, which is how the protocol scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run
+that ended above the uniform loss has its dot there, and counts as uniform.
 """
 
 import math
@@ -15,9 +16,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from addnorm_exp.report import style
 from addnorm_exp.report.groups import Group, Pairs, Reported, axes_of, groups_of, label
 from addnorm_exp.report.load import Study
+from addnorm_exp.report.rates import KEY, best_setting, mean_score
 from addnorm_exp.report.record import Run
 
-KEY = "optim.lr"
 FAR = 1.6  # the uniform prediction gets a strip of its own when it lies farther than this many heights of the rest above it
 
 
@@ -25,7 +26,7 @@ def draw(study: Study, shown: Reported) -> Figure | str:
     """The figure, or a line that says what is missing."""
     runs = [run for run in study.phases.get("tune") or study.phases.get("run") or () if run.finished]
     if len({run.flat.get(KEY) for run in runs}) < 2:
-        return "no runs at two or more learning rates"
+        return "no finished runs at two or more learning rates"
     unit = "bpb" if any(run.number("val", "final", "bpb") is not None for run in runs) else "loss"
     axes = axes_of(study, runs, (*study.tuned, KEY))
     other = [a for a in axes if a != "scheme"]
@@ -88,14 +89,12 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
     for group in groups:
         index = schemes.index(group.runs[0].scheme)
         look = style.look(index)
-        place = (index - 0.5 * (len(schemes) - 1)) / max(
-            1, len(schemes) - 1
-        )  # schemes stand side by side, not on one another
+        place = (index - 0.5 * (len(schemes) - 1)) / max(1, len(schemes) - 1)
         shift = math.exp(min(0.14, 0.035 * len(schemes)) * gap * place)
         means: dict[float, float] = {}
         gone: dict[float, int] = {}
         for rate in rates:
-            scored = _best_setting([run for run in group.runs if float(run.flat[KEY]) == rate], unit, uniform)
+            scored = best_setting([run for run in group.runs if float(run.flat[KEY]) == rate], unit, uniform)
             for run, value in scored:
                 if _lost(run):
                     style.cross(top, rate * _beside(index, lost[rate], gap), value, look.colour)
@@ -110,7 +109,7 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
                         markeredgewidth=0,
                     )
             if scored:
-                means[rate] = _mean(scored, uniform)
+                means[rate] = mean_score(scored, uniform)
                 gone[rate] = sum(_lost(run) for run, _ in scored)
         x, y = [r * shift for r in means], list(means.values())
         clear = [all(run.status == "done" for run in group.runs if float(run.flat[KEY]) == r) for r in means]
@@ -128,7 +127,7 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
                 markeredgewidth=0.8,
             )
     main.set_xscale("log")
-    main.set_xlabel("peak learning rate")
+    main.set_xlabel("peak learning rate" + " (points of one rate side by side)" * (len(schemes) > 1))
     main.xaxis.set_major_locator(LogLocator(numticks=12))
     main.xaxis.set_minor_formatter(NullFormatter())
     room = math.exp(0.3 * gap)
@@ -192,20 +191,3 @@ def _rate(rate: float) -> str:
     exponent = math.floor(math.log10(rate) + 1e-9)
     factor = rate / 10.0**exponent
     return f"$10^{{{exponent}}}$" if abs(factor - 1) < 1e-9 else rf"${factor:.3g}\!\cdot\!10^{{{exponent}}}$"
-
-
-def _mean(scored: list[tuple[Run, float]], uniform: float | None) -> float:
-    return math.fsum(min(v, math.inf if uniform is None else uniform) for _, v in scored) / len(scored)
-
-
-def _best_setting(runs: list[Run], unit: str, uniform: float | None) -> list[tuple[Run, float]]:
-    """Runs with their values, of the best mean among settings of other tuned keys (weight decay, say) at this learning rate."""
-    settings: dict[str, list[tuple[Run, float]]] = {}
-    for run in runs:
-        value = run.number("uniform", unit) if _lost(run) else run.number("val", "final", unit)
-        if value is not None:
-            rest = repr(sorted((k, v) for k, v in run.flat.items() if k not in ("seed", "data.seed")))
-            settings.setdefault(rest, []).append((run, value))
-    if not settings:
-        return []
-    return min(settings.values(), key=lambda scored: (_mean(scored, uniform), sum(_lost(run) for run, _ in scored)))

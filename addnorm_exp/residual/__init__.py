@@ -5,15 +5,17 @@ model of one's own: make `BlockConnections(scheme.plan(site), site, width, rngs=
 `scheme.connect_ends(width, rngs=rngs)` for the model, hand the sublayers in by name, and open and close the stream around them.
 """
 
-from addnorm_exp.residual import catalogue, init, norms
+from addnorm_exp.residual import axes, catalogue, init, norms
+from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats
 from addnorm_exp.residual.norms import Norm, NormSpec
 from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
-from addnorm_exp.residual.rule import Learned, Rule
+from addnorm_exp.residual.rule import Learned, Ramp, Rule
 from addnorm_exp.residual.scheme import NormEnds, Scheme, SchemeError, sites
 from addnorm_exp.residual.taps import tap
 
 __all__ = [
-    "At", "BlockConnections", "Body", "Chain", "Connection", "Context", "Depths", "Learned", "Memo", "Norm", "NormEnds", "NormSpec",
-    "Rule", "Scheme", "SchemeError", "Site", "State", "Stats", "Sum", "catalogue", "init", "norms", "rms", "sites", "tap",
+    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Context", "Depths", "Learned", "Memo",
+    "Norm", "NormEnds", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats", "Sum", "axes",
+    "catalogue", "init", "norms", "rms", "sites", "tap",
 ]  # fmt: skip

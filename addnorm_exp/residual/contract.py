@@ -1,15 +1,17 @@
 """The contract: a scheme is how sublayers read from the residual stream and write to it.
 
     state    = open(x0)                      once, from the embedding
-    h, kept  = read(state)                   what the body F sees        Pre-LN: N(x)        Post-LN: x
+    u, kept  = read(state)                   what this site takes of it  Pre-LN: x           Post-LN: x
+    h        = enter(u)                      what the body F sees        Pre-LN: N(x)        Post-LN: x
     b, memo  = F(h, memo)                    the body; memo carries what crosses blocks (first-layer values)
-    state    = write(state, b, kept)         what F leaves behind        Pre-LN: x + b       Post-LN: N(x + b)
+    b        = leave(b)                      what F leaves behind        Sandwich-LN: N(b), and b for both
+    state    = write(state, b, kept)         what becomes of the state   Pre-LN: x + b       Post-LN: N(x + b)
     y        = close(state)                  once, to the head           Pre-LN: N(x)        Post-LN: x
 
-`state` is one array for most schemes, and whatever a scheme needs for the others: two streams, n streams, the history of all outputs.
-`kept` is what `write` needs of what `read` saw. A body is a sublayer, a sum of sublayers, or a chain of connections around further
-bodies: with the last, "the skip starts at the block's input" (B2T, SpanNorm) or "one sub-stream goes through a whole block"
-(AltUp) are connections like any other.
+`state` is one array for most schemes, and a tuple of what a scheme needs for the others: two streams, n streams, the history of all
+outputs. Then `u` is what the stream is elsewhere: one array, of which the diagnostics tell. `kept` is what `write` needs of what `read`
+saw. A body is a sublayer, a sum of sublayers, or a chain of connections around further bodies: with the last, "the skip starts at the
+block's input" (B2T, SpanNorm) or "one sub-stream goes through a whole block" (AltUp) are connections like any other.
 
 Activations have shape (..., width), whatever the leading axes; the Transformer of `addnorm_exp.nn` uses (tokens, width).
 """
@@ -20,10 +22,11 @@ from typing import Any, Protocol
 import jax
 from flax import nnx
 
-State = Any  # a pytree of arrays, private to a scheme
+State = Any  # one array, or a tuple whose parts are private to a scheme
 Memo = dict[str, jax.Array]
 Stats = dict[str, list[jax.Array]]  # one scalar a site and quantity, in the order of the sites
 STATIC = {"static": True}
+LATER = {"later": True}  # of a record's field that came after runs were made with it; see `Scheme`
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,9 @@ class Depths:
 class Site:
     """Where a connection stands: all that a scheme may know of its place, and static.
 
-    `block` counts blocks of its stack from 0. `kind` is `attention`, `cross_attention` or `feed_forward`, and `block` where a scheme
-    is asked about a block as a whole. `sublayers` are the kinds that a block of this stack holds, in order.
+    `block` counts blocks of its stack from 0. `kind` is `attention`, `cross_attention` or `feed_forward`, `block` where a scheme is
+    asked about a block as a whole, and `ends` where it is asked about embedding and head. `sublayers` are the kinds that a block of this
+    stack holds, in order.
     """
 
     stack: str = "decoder"
@@ -63,22 +67,33 @@ class Context:
     """What a forward pass knows besides the stream. The arrays are traced; `train` and `diagnostics` are static.
 
     `step` counts finished updates. `mask` is True at valid tokens, shape (batch, tokens), `None` where all are. `key` is this step's
-    dropout key, folded with block and sublayer on the way down; `dropout` is the rate. `batch` is the number of sequences that the
-    leading axis of (tokens, width) activations holds. `attention_statistics` asks attention for its logits and entropy.
+    dropout key, folded with block and sublayer on the way down. `dropout` and `drop_path` are rates, `None` where off; `drop_path` is
+    the last block's on the way in, and inside a block its own. `batch` is the number of sequences that the leading axis of
+    (tokens, width) activations holds. `attention_statistics` asks attention for its logits and entropy, `variances` asks each site for
+    those of stream and branch, which calibration needs.
     """
 
     step: jax.Array | None = None
     key: jax.Array | None = None
     mask: jax.Array | None = None
-    dropout: jax.Array | float = 0.0
+    dropout: jax.Array | float | None = None
+    drop_path: jax.Array | float | None = None
     batch: int = field(default=1, metadata=STATIC)
-    train: bool = field(default=False, metadata=STATIC)  # dropout is on
+    train: bool = field(default=False, metadata=STATIC)  # noise and penalties of training are on
     diagnostics: bool = field(default=False, metadata=STATIC)
     attention_statistics: bool = field(default=False, metadata=STATIC)
+    variances: bool = field(default=False, metadata=STATIC)
 
     def fold(self, number: jax.Array | int) -> "Context":
         """The same context with a key of its own for sublayer or block `number`."""
         return self if self.key is None else replace(self, key=jax.random.fold_in(self.key, number))
+
+    def into(self, block: jax.Array | int, depth: int) -> "Context":
+        """The context of a block, counted from 0: a key of its own, and a rate of stochastic depth that rises linearly from 0."""
+        inside = self.fold(block)
+        return (
+            inside if self.drop_path is None else replace(inside, drop_path=self.drop_path * block / max(depth - 1, 1))
+        )
 
 
 class Body(Protocol):
@@ -88,13 +103,18 @@ class Body(Protocol):
 
 
 class Connection(nnx.Module):
-    """The two verbs at one site. A scheme with a topology of its own derives from this; all others are a `Rule`."""
+    """The verbs at one site. A scheme with a topology of its own derives from this; all others are a `Rule`."""
 
     def read(self, state: State, context: Context) -> tuple[jax.Array, Any]:
         raise NotImplementedError
 
-    def leave(self, branch: jax.Array) -> jax.Array:
+    def enter(self, stream: jax.Array) -> jax.Array:
+        """What the body sees of what was read: after the norm before the body, where a scheme has one."""
+        return stream
+
+    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
         """What the body leaves behind, as it enters the sum: after the branch's norm and coefficient, where a scheme has them."""
+        del context
         return branch
 
     def write(self, state: State, branch: jax.Array, kept: Any, context: Context) -> State:

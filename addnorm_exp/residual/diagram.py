@@ -7,10 +7,21 @@ from typing import Any
 from addnorm_exp.residual.contract import Depths, Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At, Chain, Sum
-from addnorm_exp.residual.rule import Learned, Rule
+from addnorm_exp.residual.rule import Learned, Ramp, Rule
 from addnorm_exp.residual.scheme import Scheme, sites
 
-NORM_NAMES = {"layer": "LayerNorm", "rms": "RMSNorm", "l2": "L2 norm"}
+NORM_NAMES = {
+    "layer": "LayerNorm",
+    "rms": "RMSNorm",
+    "prms": "pRMSNorm",
+    "crms": "CRMSNorm",
+    "scale": "ScaleNorm",
+    "l2": "L2 norm",
+    "ada": "AdaNorm",
+    "detach": "DetachNorm",
+    "dyt": "DyT",
+    "derf": "Derf",
+}
 
 
 @dataclass
@@ -65,6 +76,8 @@ def _connection(drawing: _Drawing, at: At, source: str) -> str:
     branch = drawing.optional(rule.pre, stream)
     if rule.pre_scale != 1.0:
         branch = drawing.node(f"× {rule.pre_scale:.4g}", branch, shape="([])")
+    if rule.shift is not None:
+        branch = drawing.node(f"+ {_learned(rule.shift)}", branch, shape="([])")
     branch = drawing.optional(rule.branch, _body(drawing, at, branch))
     if rule.scale != 1.0:
         branch = drawing.node(_coefficient(rule.scale), branch, shape="([])")
@@ -87,13 +100,22 @@ def _body(drawing: _Drawing, at: At, source: str) -> str:
         return source
     names = at.body.names if isinstance(at.body, Sum) else (at.body,)
     ends = [drawing.node(name.replace("_", " "), source, shape="([])") for name in names]
+    if isinstance(at.body, Sum) and at.body.scales:
+        scales = zip(at.body.scales, ends, strict=True)
+        ends = [drawing.node(_coefficient(scale), end, shape="([])") for scale, end in scales]
     return ends[0] if len(ends) == 1 else drawing.node("+", *ends, shape="(())")
 
 
-def _coefficient(value: float | Learned) -> str:
+def _coefficient(value: float | Learned | Ramp) -> str:
+    if isinstance(value, Ramp):
+        return f"× min(1, t / {value.steps})"
     if not isinstance(value, Learned):
         return f"× {value:.4g}"
-    return f"× learned {value.shape}, {value.init:.4g} at init"
+    return f"× {_learned(value)}"
+
+
+def _learned(value: Learned) -> str:
+    return f"learned {value.shape}, {value.init:.4g} at init"
 
 
 def _ranges(blocks: list[int]) -> str:

@@ -1,14 +1,27 @@
-"""Dropout (Srivastava 2014) with a traced rate: a few lines, because the library layers want the rate as a Python number."""
+"""Dropout of elements and of whole branches, with traced rates: a few lines, because library layers want the rate as a Python number."""
 
 import jax
 import jax.numpy as jnp
 
 from addnorm_exp.residual.contract import Context
 
+PATH_KEY = 2**32 - 3  # beside the numbers of sublayers and blocks
+
 
 def dropout(x: jax.Array, context: Context) -> jax.Array:
-    """`x` with each element zeroed with probability `context.dropout` and the rest scaled up; `x` itself outside of training."""
-    if not context.train or context.key is None:
+    """`x` with each element zeroed with probability `context.dropout` and the rest scaled up (Srivastava 2014); `x` itself outside of
+    training."""
+    if not context.train or context.key is None or context.dropout is None:
         return x
     keep = jax.random.bernoulli(context.key, 1.0 - context.dropout, x.shape)
     return jnp.where(keep, x / (1.0 - context.dropout), 0.0).astype(x.dtype)
+
+
+def drop_path(branch: jax.Array, context: Context) -> jax.Array:
+    """Stochastic depth (Huang 2016, 1603.09382): the whole branch (tokens, width) of a sequence zeroed with probability
+    `context.drop_path`, and the others scaled up, as the released code of vision models does it."""
+    if not context.train or context.key is None or context.drop_path is None:
+        return branch
+    keep = jax.random.bernoulli(jax.random.fold_in(context.key, PATH_KEY), 1.0 - context.drop_path, (context.batch, 1))
+    rows = branch.reshape(context.batch, -1)
+    return jnp.where(keep, rows / (1.0 - context.drop_path), 0.0).astype(branch.dtype).reshape(branch.shape)

@@ -8,11 +8,12 @@ default of a JAX version.
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 LAWS = ("xavier", "normal")
@@ -24,8 +25,8 @@ HYPERS = {"gain": 1.0, "std": 0.02}
 class Init:
     """The law of one tensor: `scale × (product of the named hypers) × draw`.
 
-    draw: `normal` has unit variance, `uniform` lies in [-1, 1], `constant` is 1. The hypers are traced numbers (`init.gain`,
-    `init.std` of the config), so that a sweep over them needs one compiled program.
+    draw: `normal` has unit variance, `uniform` lies in [-1, 1], `constant` is 1, `orthogonal` is a square matrix with orthonormal rows.
+    The hypers are traced numbers (`init.gain`, `init.std` of the config), so that a sweep over them needs one compiled program.
     """
 
     draw: str
@@ -35,6 +36,10 @@ class Init:
     @classmethod
     def constant(cls, value: float) -> "Init":
         return cls("constant", value)
+
+    def under(self, given: "float | Init") -> "Init":
+        """What a scheme makes of this law: a multiplier scales it, a law of its own takes its place."""
+        return given if isinstance(given, Init) else replace(self, scale=self.scale * given)
 
     def __call__(
         self, key: jax.Array, shape: tuple[int, ...], hypers: Mapping[str, jax.Array | float] = HYPERS
@@ -47,11 +52,14 @@ def _draw(draw: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return jnp.ones(shape, jnp.float32)
     if draw == "normal":
         return jax.random.normal(key, shape, jnp.float32)
+    if draw == "orthogonal":  # Mezzadri 2007: Q of a normal matrix, R's diagonal made positive
+        q, r = jnp.linalg.qr(jax.random.normal(key, shape, jnp.float32))
+        return q * jnp.sign(jnp.diagonal(r))
     return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
 
 
 def _scale(init: Init, values: jax.Array, hypers: Mapping[str, jax.Array | float]) -> jax.Array:
-    return values * math.prod((hypers[name] for name in init.hypers), start=jnp.float32(init.scale))
+    return values * math.prod((hypers[name] for name in init.hypers), start=np.float32(init.scale))
 
 
 def linear(law: str, fan_in: int, fan_out: int, multiplier: float = 1.0) -> Init:
@@ -83,9 +91,37 @@ def head(law: str, width: int, vocab: int) -> Init:
     return Init("uniform", math.sqrt(6.0 / (width + vocab))) if law == "xavier" else Init("normal", 1.0, ("std",))
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What a scheme puts on the optimiser for one tensor: factors on its learning rate, its weight decay (decoupled, so that a step takes
+    lr · decay of the tensor away) and the ε of its Adam."""
+
+    lr: float = 1.0
+    decay: float = 1.0
+    eps: float = 1.0
+
+
+PLAIN = Factors()
+
+
 def parameter(shape: tuple[int, ...], init: Init, group: str, rngs: nnx.Rngs) -> nnx.Param:
     """A parameter that knows its law and its group (one of GROUPS; weight decay and learning-rate factors go by group)."""
-    return nnx.Param(init(rngs.params(), shape), init=init, group=group)
+    return nnx.Param(init(rngs.params(), shape), init=init, group=group, factors=PLAIN)
+
+
+def mark(module: nnx.Module, factors: Callable[[str], Factors]) -> None:
+    """Gives each parameter of a module the factors of its group."""
+    for _, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.Param):
+            node.set_metadata(factors=factors(node.group))
+
+
+def forget(module: nnx.Module) -> None:
+    """Takes off each parameter what is known of it besides its value: to `lax.scan`, blocks of unlike laws are of one structure then."""
+    for _, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.Param):
+            for name in ("init", "group", "factors"):
+                node.del_metadata(name)
 
 
 @dataclass(frozen=True)
@@ -95,6 +131,7 @@ class Spec:
     shape: tuple[int, ...]
     init: Init
     group: str
+    factors: Factors = PLAIN
     size: int = field(init=False)
 
     def __post_init__(self):
@@ -105,7 +142,8 @@ def specs(abstract: nnx.Module) -> dict[str, Spec]:
     """Path → Spec of every parameter of a module, real or from `nnx.eval_shape`; paths look like `blocks/0/attention/out/kernel`."""
     flat = nnx.to_flat_state(nnx.state(abstract, nnx.Param))
     return {
-        "/".join(map(str, path)): Spec(tuple(variable.shape), variable.init, variable.group) for path, variable in flat
+        "/".join(map(str, path)): Spec(tuple(variable.shape), variable.init, variable.group, variable.factors)
+        for path, variable in flat
     }
 
 

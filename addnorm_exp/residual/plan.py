@@ -9,22 +9,24 @@ hence the same initial values, under every scheme.
 import functools
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from addnorm_exp.residual.contract import Body, Connection, Context, Memo, Site, State, Stats
-from addnorm_exp.residual.dropout import dropout
+from addnorm_exp.residual.contract import LATER, Body, Connection, Context, Memo, Site, State, Stats
+from addnorm_exp.residual.dropout import drop_path, dropout
+from addnorm_exp.residual.rule import Learned, learned, times
 from addnorm_exp.residual.taps import tap
 
 
 class ConnectionRecord(Protocol):
-    """Data that makes a connection: a `Rule`, or a frozen dataclass of one's own.
+    """Data that makes a connection: a `Rule`, or a frozen dataclass of one's own. One that splits the stream says in `fractions` in how
+    many parts.
 
-    One's own says in `reads` and `writes` what its two verbs do, in the few words of a diagram's boxes: `h = Σ α_i x_i`.
+    One's own says in `reads` (up to the body) and `writes` what it does, in the few words of a diagram's boxes: `h = N(Σ α_i x_i)`.
     """
 
     def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection: ...
@@ -32,9 +34,10 @@ class ConnectionRecord(Protocol):
 
 @dataclass(frozen=True)
 class Sum:
-    """Sublayers that see the same h and whose outputs are added: `F_a(h) + F_f(h)`."""
+    """Sublayers that see the same h and whose outputs are added: `F_a(h) + F_f(h)`, each times its learned scale where these are given."""
 
     names: tuple[str, ...]
+    scales: tuple[Learned, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Node(nnx.Module):
         self.connection = at.rule.connect(here, width, rngs, shared)
         names = (at.body,) if isinstance(at.body, str) else at.body.names if isinstance(at.body, Sum) else ()
         self.sublayers = tuple((name, site.sublayers.index(name)) for name in names)
+        scales = zip(names, at.body.scales, strict=False) if isinstance(at.body, Sum) else ()
+        self.scales = nnx.Dict({name: learned(scale, width, rngs, shared) for name, scale in scales})
         parts = at.body.parts if isinstance(at.body, Chain) else ()
         self.inside = nnx.Dict({part.label: Node(part, site, width, rngs, shared) for part in parts})
         self.order = tuple(part.label for part in parts)
@@ -79,13 +84,14 @@ class Node(nnx.Module):
     def __call__(
         self, state: State, memo: Memo, context: Context, bodies: Mapping[str, Body], probes: Iterator[jax.Array]
     ) -> tuple[State, Memo, Stats]:
-        # A scheme of one stream is tapped at the stream, which the skip sees too; one of several at what its body reads.
+        # A scheme of one stream is tapped at the stream, which the skip sees too; one of several at what this site reads of them.
         single = isinstance(state, jax.Array)
         if context.diagnostics and single:
             state = tap(state, next(probes))
-        h, kept = self.connection.read(state, context)
+        stream, kept = self.connection.read(state, context)
         if context.diagnostics and not single:
-            h = tap(h, next(probes))
+            stream = tap(stream, next(probes))
+        h = self.connection.enter(stream)
         stats: Stats = {}
         if self.order:
             branch = h
@@ -97,12 +103,17 @@ class Node(nnx.Module):
             for name, number in self.sublayers:
                 b, memo, inner = bodies[name](h, memo, context.fold(number))
                 # Here and nowhere else, so that place and count of dropout are the same under every scheme.
-                left.append(dropout(b, context.fold(number)))
+                b = dropout(b, context.fold(number))
+                left.append(times(self.scales[name], b) if name in self.scales else b)
                 stats = merge(stats, inner)
             branch = functools.reduce(operator.add, left)
-        branch = self.connection.leave(branch)
+        branch = self.connection.leave(branch, context)
+        if self.sublayers:  # the last thing before the sum, behind norm and coefficient of the branch
+            branch = drop_path(branch, context.fold(self.sublayers[0][1]))
         if context.diagnostics:
-            stats = merge(_site_statistics(state if single else h, branch), stats)
+            stats = merge(_site_statistics(state if single else stream, branch), stats)
+        if context.variances:
+            stats = merge(_variances(state if single else stream, branch), stats)
         return self.connection.write(state, branch, kept, context), memo, stats
 
 
@@ -139,6 +150,13 @@ def merge(first: Stats, second: Stats) -> Stats:
 def _site_statistics(stream: jax.Array, branch: jax.Array) -> Stats:
     stream_rms, branch_rms = rms(stream), rms(branch)
     return {"stream_rms": [stream_rms], "branch_ratio": [branch_rms / stream_rms]}
+
+
+def _variances(stream: jax.Array, branch: jax.Array) -> Stats:
+    """Over all elements, in float32."""
+    return {
+        f"{name}_variance": [jnp.var(x.astype(jnp.float32))] for name, x in (("stream", stream), ("branch", branch))
+    }
 
 
 def rms(x: jax.Array) -> jax.Array:

@@ -1,12 +1,13 @@
 """Rule: the record that most schemes are. Four places for a norm, a coefficient on the skip and one on the branch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.contract import LATER, Connection, Context, Site
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 
@@ -24,10 +25,20 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """`s = N_stream(x)`, `h = pre_scale · N_pre(s)`, `b = N_branch(F(h))`, `x ← N_post(skip · s + scale · b)`.
+class Ramp:
+    """A coefficient that rises with training: min(1, t / steps) after t updates; 1 where no step is known."""
 
-    Each norm may be absent. `stream` differs from `pre` in that the skip sees it too (HybridNorm's feed-forward).
+    steps: int
+
+    def at(self, step: jax.Array | None) -> float | jax.Array:
+        return 1.0 if step is None else jnp.minimum(step.astype(jnp.float32) / self.steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`s = N_stream(x)`, `h = pre_scale · N_pre(s) + shift`, `b = N_branch(F(h))`, `x ← N_post(skip · s + scale · b)`.
+
+    Each norm may be absent, and so may the shift. `stream` differs from `pre` in that the skip sees it too (HybridNorm's feed-forward).
     """
 
     stream: NormSpec | None = None
@@ -36,7 +47,8 @@ class Rule:
     post: NormSpec | None = None
     pre_scale: float = 1.0
     skip: float | Learned = 1.0
-    scale: float | Learned = 1.0
+    scale: "float | Learned | Ramp" = 1.0
+    shift: Learned | None = field(default=None, metadata=LATER)
 
     def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "RuleConnection":
         del site  # a rule is what is left when the site has been looked at
@@ -59,26 +71,34 @@ class RuleConnection(Connection):
         self.branch = norms.make(rule.branch, width, rngs)
         self.post = norms.make(rule.post, width, rngs)
         self.skip = _coefficient(rule.skip, width, rngs, shared)
-        self.scale = _coefficient(rule.scale, width, rngs, shared)
+        self.scale = rule.scale if isinstance(rule.scale, Ramp) else _coefficient(rule.scale, width, rngs, shared)
+        self.shift = None if rule.shift is None else learned(rule.shift, width, rngs, shared)
 
     def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
         del context
         stream = norms.apply(self.stream, state)
-        return _times(self.pre_scale, norms.apply(self.pre, stream)), stream
+        return stream, stream
 
-    def leave(self, branch: jax.Array) -> jax.Array:
-        return _times(self.scale, norms.apply(self.branch, branch))
+    def enter(self, stream: jax.Array) -> jax.Array:
+        h = times(self.pre_scale, norms.apply(self.pre, stream))
+        return h if self.shift is None else h + self.shift[...].astype(h.dtype)
+
+    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
+        scale = self.scale.at(context.step) if isinstance(self.scale, Ramp) else self.scale
+        return times(scale, norms.apply(self.branch, branch))
 
     def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
         del state, context  # `kept` is the stream, after its norm where it has one
         if isinstance(self.skip, float) and self.skip == 0.0:
             return norms.apply(self.post, branch)
-        return norms.apply(self.post, _times(self.skip, kept) + branch)
+        return norms.apply(self.post, times(self.skip, kept) + branch)
 
 
 def _coefficient(value: float | Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> float | nnx.Param:
-    if not isinstance(value, Learned):
-        return float(value)
+    return learned(value, width, rngs, shared) if isinstance(value, Learned) else float(value)
+
+
+def learned(value: Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> nnx.Param:
     if value.shared and value.shared in shared:
         return shared[value.shared]
     made = parameter((width,) if value.shape == "vector" else (), Init.constant(value.init), "coefficient", rngs)
@@ -87,7 +107,7 @@ def _coefficient(value: float | Learned, width: int, rngs: nnx.Rngs, shared: dic
     return made
 
 
-def _times(coefficient: float | nnx.Param, x: jax.Array) -> jax.Array:
-    if isinstance(coefficient, nnx.Variable):
-        return coefficient[...].astype(x.dtype) * x
-    return x if coefficient == 1.0 else coefficient * x
+def times(coefficient: float | jax.Array | nnx.Param, x: jax.Array) -> jax.Array:
+    if isinstance(coefficient, float):
+        return x if coefficient == 1.0 else coefficient * x
+    return coefficient[...].astype(x.dtype) * x

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -11,13 +12,21 @@ import jax
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import Context, Depths, Site, State
+from addnorm_exp.residual.around import NOTHING, Around
+from addnorm_exp.residual.contract import LATER, Context, Depths, Site, State
+from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, mark, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
+from addnorm_exp.residual.predictions import Prediction
 from addnorm_exp.residual.rule import Rule
 
 EVIDENCE = ("paper", "code", "secondary", "memory")
 ROLES = ("query", "key", "value", "out", "gate", "up", "down")  # the weight matrices of a block
+ENDS_ROLES = ("embedding", "head")  # and those at the ends
+
+
+Values = Mapping[str, jax.Array]  # parameters by path
+Measure = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
 
 
 class SchemeError(ValueError):
@@ -25,15 +34,24 @@ class SchemeError(ValueError):
 
 
 class EndsRecord(Protocol):
+    """What happens at the embedding and before the head. `closing` is the final norm, where there is one."""
+
+    @property
+    def closing(self) -> NormSpec | None: ...
+
     def connect(self, width: int, rngs: nnx.Rngs) -> Any: ...
 
 
 @dataclass(frozen=True)
 class NormEnds:
-    """`open(x0) = N_open(x0)` and `close(x) = N_close(x)`, each norm optional: the ends of a scheme of one stream."""
+    """`open(x0) = N_open(x0)` and `close(x) = N_close(x)`, each norm optional: the ends of a scheme of one stream.
+
+    `scaled`: x0 times a learned scalar, √width at first, before its norm (the language models of DyT and Derf).
+    """
 
     opening: NormSpec | None = None
     closing: NormSpec | None = None
+    scaled: bool = field(default=False, metadata=LATER)
 
     def connect(self, width: int, rngs: nnx.Rngs) -> "NormEndsModule":
         return NormEndsModule(self, width, rngs)
@@ -41,11 +59,14 @@ class NormEnds:
 
 class NormEndsModule(nnx.Module):
     def __init__(self, ends: NormEnds, width: int, rngs: nnx.Rngs):
+        self.scale = parameter((), Init.constant(math.sqrt(width)), "coefficient", rngs) if ends.scaled else None
         self.opening = norms.make(ends.opening, width, rngs)
         self.closing = norms.make(ends.closing, width, rngs)
 
     def open(self, x0: jax.Array, context: Context) -> State:
         del context
+        if self.scale is not None:
+            x0 = self.scale[...].astype(x0.dtype) * x0
         return norms.apply(self.opening, x0)
 
     def close(self, state: State, context: Context) -> jax.Array:
@@ -53,15 +74,27 @@ class NormEndsModule(nnx.Module):
         return norms.apply(self.closing, state)
 
 
-def unscaled(site: Site, role: str) -> float:
+def own_path(label: str, name: str) -> str:
+    """The path of parameter `name` of the connection at a site, in a model whose stacks are named by `Site.stack`."""
+    stack, block, at = label.split(".")
+    return f"{stack}/blocks/{block}/connections/nodes/{at}/connection/{name}"
+
+
+def unscaled(site: Site, role: str) -> float | Init:
     """The init multiplier of schemes that have none."""
     del site, role
     return 1.0
 
 
-def no_options(site: Site) -> dict[str, Any]:
+def no_factors(site: Site, group: str) -> Factors:
+    """The optimiser's factors of schemes that leave it as it is."""
+    del site, group
+    return PLAIN
+
+
+def no_options(site: Site, norm: NormSpec) -> dict[str, Any]:
     """What schemes ask of a sublayer that need nothing special of it."""
-    del site
+    del site, norm
     return {}
 
 
@@ -69,10 +102,24 @@ def no_options(site: Site) -> dict[str, Any]:
 class Scheme:
     """One published Add & Norm variant. Functions of the site give what differs from place to place.
 
-    `block(site, norm)` is the plan of one block; `ends(norm)` what happens at the embedding and before the head; `init(site, role)` a
-    multiplier on the law of that weight matrix. `options(site)` are keywords for the constructor of that sublayer, where a scheme
-    reaches into it (QKV-norm, mixing of values); a Transformer whose sublayers do not know them cannot be made. `norm` is the
-    published normaliser, which the norm axes of a config override.
+    `block(site, norm)` is the plan of one block; `ends(norm)` what happens at the embedding and before the head. `init(site, role)` is a
+    multiplier on the law of that weight matrix, or a law in its place: one of ROLES, or of ENDS_ROLES at the site `ends`.
+    `options(site, norm)` are keywords for the constructor of that sublayer, where a scheme reaches into it (QKV-norm, mixing of values); a
+    Transformer whose sublayers do not know them cannot be made. `norm` is the published normaliser, which the norm axes of a config
+    override.
+
+    `factors(site, group)` are those on learning rate, weight decay and Adam's ε, by the parameter's group (`init.GROUPS`): at the site of a
+    sublayer for what is in it, of the block for what is around it, at `ends` for embedding, head and final norm.
+    `calibrate(parameters, measure)` sets parameters from data, once, before step 0 (Admin): path → array to path → array.
+    `measure(parameters)` runs the model on the first training batch and gives, by the label of each site in order, `stream_variance` and
+    `branch_variance`, what the site reads and what it adds. `own_path(label, name)` is the path of a connection's own parameter.
+    `predictions` are what theory says of it at init (`main.py probe`).
+
+    `project(parameters)` maps all parameters to where they have to be, before step 0 and after every update (nGPT): path → array to path →
+    array. `ends_options` are keywords for the constructors of the model's `embedding` and `head`, as `options` are for sublayers.
+
+    A record of this package may gain a field later: one with `metadata=LATER` says nothing at its default, and the digests of the
+    records that were there before stay as they are.
     """
 
     name: str
@@ -86,11 +133,17 @@ class Scheme:
     ends: Callable[[NormSpec], EndsRecord]
     norm: NormSpec = norms.LAYER
     law: str = "xavier"
-    init: Callable[[Site, str], float] = unscaled
-    options: Callable[[Site], Mapping[str, Any]] = no_options
+    init: Callable[[Site, str], float | Init] = unscaled
+    options: Callable[[Site, NormSpec], Mapping[str, Any]] = no_options
     needs_norm: bool = False  # its constants or its init assume a norm
+    factors: Callable[[Site, str], Factors] = no_factors
+    calibrate: Callable[[Values, Measure], Values] | None = None
+    project: Callable[[Values], Values] | None = None
+    ends_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    around: Around = NOTHING
     plain_init: bool = False  # a skip coefficient other than 1 without an init of its own is meant (KEEL)
     traps: tuple[str, ...] = field(default=())
+    predictions: tuple[Prediction, ...] = field(default=())
 
     def with_norm(self, **axes: Any) -> "Scheme":
         """This scheme under the norm axes of a config (`NormSpec.override`); `None` leaves an axis as published.
@@ -100,37 +153,64 @@ class Scheme:
         given = {key: value for key, value in axes.items() if value is not None}
         if not given:
             return self
-        if self.norm.kind == "none":
-            raise SchemeError(f"scheme '{self.name}' has no norm, so norm.{min(given)} has no meaning; leave it unset")
+        if not self.takes_norm:
+            own = "no norm" if self.norm.kind == "none" else f"the norm '{self.norm.kind}' alone"
+            raise SchemeError(f"scheme '{self.name}' has {own}, so norm.{min(given)} has no meaning; leave it unset")
         norm = self.norm.override(**given)
         if norm.kind == "none" and self.needs_norm:
             raise SchemeError(
                 f"scheme '{self.name}' needs a norm (its coefficients and init assume one), but norm.kind is 'none'; "
                 "use scheme 'no_norm', or another norm.kind"
             )
-        if norm.kind == "none" and len(given) > 1:
-            raise SchemeError(f"norm.kind is 'none', so norm.{max(given)} has no meaning; leave it unset")
+        idle = given.keys() - {"kind", *norm.axes}
+        if idle:
+            raise SchemeError(f"norm.kind is '{norm.kind}', so norm.{min(idle)} has no meaning; leave it unset")
         return replace(self, norm=norm)
+
+    @property
+    def takes_norm(self) -> bool:
+        """Whether the scheme has a place for the norm of a config."""
+        site = Site(depths=Depths(decoder=1))
+        return self.block(site, norms.LAYER) != self.block(site, norms.NONE)
 
     def plan(self, site: Site) -> tuple[At, ...]:
         return self.block(site.at("block"), self.norm)
+
+    def sublayer_options(self, site: Site) -> Mapping[str, Any]:
+        """Keywords for the constructor of the sublayer at `site` (whose `kind` is that of a sublayer)."""
+        return self.options(site, self.norm)
 
     def connect_ends(self, width: int, *, rngs: nnx.Rngs) -> Any:
         """The module with `open(x0, context)` and `close(state, context)`."""
         return self.ends(self.norm).connect(width, rngs)
 
+    def mark(self, module: nnx.Module, site: Site) -> None:
+        """Gives the parameters of a module at this site the scheme's factors on the optimiser."""
+        if self.factors is not no_factors:
+            mark(module, lambda group: self.factors(site, group))
+
+    def projected(self, parameters: Values) -> dict[str, jax.Array]:
+        """The parameters where the scheme wants them: as they are, but for schemes that `project`."""
+        return dict(parameters if self.project is None else self.project(parameters))
+
     @property
     def final_norm(self) -> bool:
-        ends = self.ends(self.norm)
-        return isinstance(ends, NormEnds) and ends.closing is not None and ends.closing.kind != "none"
+        return _acts(self.ends(self.norm).closing)
 
     def labels(self, site: Site) -> tuple[str, ...]:
         """Names of the sites of this block, `decoder.0.attention` and so on, in the order of taps and statistics."""
         return tuple(f"{site.stack}.{site.block}.{at.label}" for top in self.plan(site) for at in top.walk())
 
-    def check(self, sites: Iterable[Site]) -> None:
-        """Raises SchemeError where the record cannot be right over these blocks of one stack, first to last."""
-        check(self, tuple(sites))
+    def check(self, sites: Iterable[Site], width: int | None = None) -> None:
+        """Raises SchemeError where the record cannot be right over these blocks of one stack, first to last, or with this width."""
+        sites = tuple(sites)
+        check(self, sites)
+        for at in (at for site in sites for top in self.plan(site) for at in top.walk()):
+            multiple = getattr(at.rule, "fractions", 1)
+            if width is not None and width % multiple:
+                raise SchemeError(
+                    f"scheme '{self.name}' splits the stream in {multiple}; set model.width to a multiple of {multiple}, not {width}"
+                )
 
     def digest(self, sites: Iterable[Site]) -> str:
         """SHA-256 of all that the record says about these blocks: part of a run's identity. Prose does not enter."""
@@ -143,8 +223,23 @@ class Scheme:
             for site in sites
         }
         facts = {"ends": self.ends(self.norm), "law": self.law, "blocks": plans}
-        if self.options is not no_options:
-            facts["options"] = [{kind: self.options(site.at(kind)) for kind in site.sublayers} for site in sites]
+        options = [{kind: self.sublayer_options(site.at(kind)) for kind in site.sublayers} for site in sites]
+        if any(given for block in options for given in block.values()):
+            facts["options"] = options
+        if self.factors is not no_factors:
+            places = [at for site in sites for at in (site, *map(site.at, (*site.sublayers, "ends")))]
+            facts["factors"] = [{group: self.factors(at, group) for group in GROUPS} for at in places]
+        if self.calibrate is not None:
+            facts["calibrate"] = self.calibrate.__name__
+        if self.project is not None:
+            facts["project"] = self.project.__name__
+        if self.ends_options:
+            facts["ends_options"] = self.ends_options
+        ends = {role: self.init(sites[0].at("ends"), role) for role in ENDS_ROLES} if sites else {}
+        if any(factor != 1.0 for factor in ends.values()):
+            facts["ends_init"] = ends
+        if self.around != NOTHING:
+            facts["around"] = self.around
         described = _describe(facts)
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
@@ -152,7 +247,12 @@ class Scheme:
 def _describe(value: Any) -> Any:
     """Records as plain JSON, each dataclass under its class's name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {item.name: _describe(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        items = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        fields = {
+            item.name: _describe(held)
+            for item, held in items
+            if not (item.metadata.get("later") and held == item.default)
+        }
         return {"is": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {key: _describe(item) for key, item in value.items()}

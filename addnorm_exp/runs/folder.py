@@ -15,15 +15,18 @@ import fcntl
 import json
 import math
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
 
-FORMAT = 1
+FORMER = ".former-"  # opens the name of a folder that `rerun` has put aside
 FINISHED = ("done", "diverged")  # the statuses of a run that is not run again
 
 
@@ -37,22 +40,72 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Holds the folder for this process. Raises Busy where another holds it."""
+        """Holds the folder for this process. Raises Busy where another holds it, UserError where it is no run's."""
+        self.admit()
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Busy(str(self.path)) from None
-            for left in self.path.glob(".*-*"):  # of an attempt that was killed while replacing a file
-                left.unlink(missing_ok=True)
+            for more in (True, True, False):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not more:
+                        raise Busy(str(self.path)) from None
+                    time.sleep(0.02)  # it may be `held` that asks
             yield
 
+    def held(self) -> bool:
+        """Whether a process trains the run now."""
+        try:
+            with open(self.path / "lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return False
+        return False
+
+    def admit(self) -> None:
+        """Raises UserError where the folder is a study's, or holds files and no run of ours: nobody else's files are touched."""
+        if not self.path.is_dir():
+            return
+        names = {entry.name for entry in self.path.iterdir()}
+        if "study.json" in names:
+            raise UserError(f"{self.path}: is a study's folder (it holds study.json); choose another for a single run")
+        if "config.json" in names:
+            self.config()  # of our making, or a UserError
+            return
+        foreign = sorted(name for name in names if name != "lock" and not is_temporary(name))
+        if foreign:
+            raise UserError(
+                f"{self.path}: holds {foreign[0]} but no run (there is no config.json); choose an empty folder or a new one"
+            )
+
+    def put_aside(self) -> Path | None:
+        """Renames the folder out of the study's sight, where `gc` finds it; returns the new path, None where there was nothing.
+
+        Raises Busy where a process trains the run, UserError where the folder is no run's.
+        """
+        if not self.path.exists():
+            return None
+        with self.claimed():
+            number = 1
+            while (aside := self.path.parent / f"{FORMER}{self.path.name}-{number}").exists():
+                number += 1
+            self.path.rename(aside)
+        return aside
+
+    def sweep(self) -> None:
+        """Removes what an attempt left that was killed while replacing a file."""
+        for entry in self.path.iterdir():
+            if is_temporary(entry.name):
+                entry.unlink(missing_ok=True)
+
     def config(self) -> dict[str, Any] | None:
-        return read_json(self.path / "config.json")
+        return read_config(self.path / "config.json")
 
     def summary(self) -> dict[str, Any] | None:
-        return read_json(self.path / "summary.json")
+        return read_summary(self.path / "summary.json")
 
     def write_config(self, record: Mapping[str, Any]) -> None:
         write_json(self.path / "config.json", {"format": FORMAT, **record})
@@ -69,13 +122,17 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Forgets what was recorded after `step` updates, a torn line included: training goes on from there."""
         path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return
         lines, damaged = read_lines(path)
         if damaged is not None and step >= 0:
-            raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; remove {self.path} to train anew")
+            raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} to train anew")
         kept = [line for line in lines if line["step"] <= step and line["split"] != "test"]
-        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        recorded = len({line["step"] for line in kept if line["split"] == "train"})
+        if recorded < step:  # a checkpoint is written after the record of its steps
+            raise UserError(
+                f"{path}: lacks {step - recorded} of the {step} steps made; delete {self.path} to train anew"
+            )
+        if path.exists():
+            _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def sync(self) -> None:
         """Puts metric lines on the disk: a checkpoint must not outlive the record that it goes on from."""
@@ -101,39 +158,19 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file, None where the file is missing or torn."""
-    try:
-        return _object(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-
-
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int | None]:
-    """The objects of metrics.jsonl up to the first line that is none, and that line's number if others follow it.
-
-    A kill tears the last line only: a number says that the file is damaged.
-    """
-    lines = path.read_text(errors="replace").split("\n")
-    found: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(_object(line))
-        except ValueError:
-            return found, number if any(rest.strip() for rest in lines[number:]) else None
-    return found, None
-
-
-def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replaces a file at once: a reader sees the old text or the new, never half of one."""
     _replace(path, json.dumps(_finite(value), indent=1) + "\n")
+
+
+# The names that `_replace` makes, exactly: a person's own hidden files are left alone.
+_TEMPORARY = re.compile(
+    r"\.(config\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)-[a-z0-9_]{8}"
+)
+
+
+def is_temporary(name: str) -> bool:
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _replace(path: Path, text: str) -> None:

@@ -6,7 +6,8 @@ layers/attention-00000200.npz
 """
 
 import os
-import zipfile
+import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,18 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import read_json, write_json
+from addnorm_exp.runs.folder import is_temporary, write_json
+from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
 
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
 ROWS_A_CHUNK = 50
+SITE_ROWS = ("stream_rms", "branch_ratio", "grad_stream")  # by site; the others are by tensor
+SECONDS_A_CHUNK = 30.0  # a chunk is not held back for longer than this, for the sake of those who read along
+
+
+def is_layers_row(step: Any, every: int, last: Any) -> Any:
+    """Whether update number `step` (1 for the first) is a row of the per-layer record; numbers or traced."""
+    return (step == 1) | (step % every == 0) | (step == last)
 
 
 class LayersWriter:
@@ -27,13 +36,14 @@ class LayersWriter:
     def __init__(self, folder: Path, index: Mapping[str, Sequence[str]]):
         self.folder = folder
         self.rows: dict[str, Rows] = {"": [], "attention-": []}
+        self.written = dict.fromkeys(self.rows, time.monotonic())
         folder.mkdir(exist_ok=True)
         write_json(folder / "index.json", index)
 
     def add(self, step: int, row: Mapping[str, np.ndarray], kind: str = "") -> None:
         """One row: quantity → array over the columns. `kind`: empty, or `attention-`."""
         self.rows[kind].append((step, row))
-        if len(self.rows[kind]) >= ROWS_A_CHUNK:
+        if len(self.rows[kind]) >= ROWS_A_CHUNK or time.monotonic() - self.written[kind] > SECONDS_A_CHUNK:
             self._write(kind)
 
     def flush(self) -> None:
@@ -42,6 +52,7 @@ class LayersWriter:
 
     def _write(self, kind: str) -> None:
         rows, self.rows[kind] = self.rows[kind], []
+        self.written[kind] = time.monotonic()
         if not rows:
             return
         names = rows[0][1]
@@ -57,42 +68,57 @@ class LayersWriter:
         made.replace(path)
 
 
+_CHUNK = re.compile(r"(\.?)(attention-)?(\d{8,})\.npz")  # with the dot: not yet whole
+
+
 def rewind(folder: Path, step: int) -> None:
-    """Removes chunks with rows after `step`. Chunks end at checkpoints, so none holds rows from before and after one."""
+    """Removes chunks with rows after `step`, and what a killed attempt left half written. Other files are somebody's own.
+
+    Chunks end at checkpoints, so none holds rows from before and after one.
+    """
     if folder.is_dir():
         for path in folder.iterdir():
-            number = path.stem.rpartition("-")[2]
-            if path.name.startswith(".") or (number.isdigit() and int(number) > step):
-                path.unlink()
+            chunk = _CHUNK.fullmatch(path.name)
+            if chunk and not chunk[1] and int(chunk[3]) > step:
+                path.unlink(missing_ok=True)
+        for path in half_written(folder):
+            path.unlink(missing_ok=True)
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What attempts left that were killed while they wrote a chunk or the index."""
+    found = sorted(folder.iterdir())
+    return [path for path in found if is_temporary(path.name) or ((c := _CHUNK.fullmatch(path.name)) and c[1])]
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Per-layer arrays of a run: `step` (n,), `arrays[name]` (n, S) by site or (n, P) by weight tensor."""
+    """Per-layer arrays of a run: `step` (n,), `arrays[name]` (n, S) by site, (n, P) by weight tensor or (n, A) by attention site."""
 
     sites: tuple[str, ...]
     tensors: tuple[str, ...]
     step: np.ndarray
     arrays: Mapping[str, np.ndarray]
+    attention_sites: tuple[str, ...] = ()
 
 
-def read(folder: Path) -> Layers | None:
-    """The rows without those of attention, None where there are none. Of a step that was written twice the later row counts.
+def read_index(folder: Path) -> dict[str, list[str]] | None:
+    """The names of the columns: `sites`, `tensors`, `attention_sites`; None where there is no record."""
+    return read_object(folder / "index.json", INDEX, AGAIN, formed=False)
 
-    A last chunk that cannot be read is left out, as a torn line is; an earlier one is a `UserError`.
+
+def read(folder: Path, kind: str = "") -> Layers | None:
+    """The rows of one kind (empty, or `attention-`), None where there are none. Of a step that was written twice the later row counts.
+
+    Raises UserError where a file is damaged: chunks are written whole, so that is no kill's doing.
     """
-    paths = sorted(p for p in folder.glob("*.npz") if p.stem.isdigit())
-    index = read_json(folder / "index.json")
+    index = read_index(folder)
+    paths = sorted(
+        p for p in folder.glob("*.npz") if (c := _CHUNK.fullmatch(p.name)) and not c[1] and (c[2] or "") == kind
+    )
     if not paths or index is None:
         return None
-    chunks: list[dict[str, np.ndarray]] = []
-    for path in paths:
-        try:
-            with np.load(path) as file:
-                chunks.append({name: file[name] for name in file.files})
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            if path != paths[-1]:
-                raise UserError(f"{path}: is damaged; delete the run's folder and run it again") from None
+    chunks = [found for path in paths if (found := _chunk(path, index, kind)) is not None]
     if not chunks:
         return None
     names = set.intersection(*(set(chunk) for chunk in chunks)) - {"step"}
@@ -101,4 +127,25 @@ def read(folder: Path) -> Layers | None:
     _, first = np.unique(step[::-1], return_index=True)
     keep = len(step) - 1 - first
     arrays = {name: np.concatenate([chunk[name] for chunk in chunks])[keep] for name in sorted(names)}
-    return Layers(tuple(index.get("sites", ())), tuple(index.get("tensors", ())), step[keep], arrays)
+    return Layers(tuple(index["sites"]), tuple(index["tensors"]), step[keep], arrays, tuple(index["attention_sites"]))
+
+
+def _chunk(path: Path, index: Mapping[str, Sequence[str]], kind: str) -> dict[str, np.ndarray] | None:
+    """A chunk's arrays; None where a run that goes on has just taken it back."""
+    try:
+        with open(path, "rb") as raw, np.load(raw) as file:
+            found = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds for a damaged archive
+        raise UserError(f"{path}: is damaged ({type(error).__name__}); {AGAIN}") from None
+    step = found.get("step")
+    if step is None or step.ndim != 1 or not np.issubdtype(step.dtype, np.integer):
+        raise UserError(f"{path}: has no steps; {AGAIN}")
+    for name, array in found.items():
+        wide = len(index["attention_sites" if kind else "sites" if name in SITE_ROWS else "tensors"])
+        if name != "step" and (array.shape != (len(step), wide) or not np.issubdtype(array.dtype, np.floating)):
+            raise UserError(
+                f"{path}: {name} is {array.dtype} of shape {array.shape}, expected {(len(step), wide)}; {AGAIN}"
+            )
+    return found

@@ -103,7 +103,7 @@ class Display(AbstractContextManager):
 def _result(summary: Mapping[str, Any]) -> str:
     if summary.get("status") == "done":
         final = summary["val"]["final"]
-        return f"val {final['bpb']:.4f} bits/byte" if "bpb" in final else f"val loss {final['loss']:.4f}"
+        return f"val {final['bpb']:.4f} bits/byte" if final.get("bpb") is not None else f"val loss {final['loss']:.4f}"
     return f"{summary.get('status', 'failed')}: {summary.get('reason') or ''}"
 
 

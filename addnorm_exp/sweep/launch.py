@@ -1,7 +1,7 @@
 """Runs a plan on this machine, one run after another, so that runs of one shape share one compiled program."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
+from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.window import Place
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
@@ -32,23 +34,45 @@ class Outcome:
 
 
 class Launcher:
-    """Trains what is missing of a plan. `most` bounds the runs of all phases together; None is no bound."""
+    """Trains what is missing of a plan. `most` bounds the runs of all phases together; None is no bound. A run's folder is
+    `folder/<id>`, or what `places` says of its id."""
 
-    def __init__(self, folder: Path, name: str, display: Display, stop: Callable[[], bool], most: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        name: str | None,
+        display: Display,
+        stop: Callable[[], bool],
+        most: int | None = None,
+        places: Mapping[str, Path] | None = None,
+        mirror: Mirror | None = None,
+    ):
         self.folder, self.name, self.display, self.stop, self.most = folder, name, display, stop, most
+        self.places = places or {}
+        self.mirror = mirror or Mirror("disabled", Place(), display.say)
         self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
+
+    def place(self, run: Planned) -> RunFolder:
+        return RunFolder(self.places.get(run.id, self.folder / run.id))
 
     def finished(self, runs: Iterable[Planned]) -> dict[str, dict[str, Any]]:
         """Summaries of the finished ones."""
-        found = ((run.id, RunFolder(self.folder / run.id).summary()) for run in runs)
-        return {name: summary for name, summary in found if summary and summary.get("status") in FINISHED}
+        found = ((run.id, self.place(run).summary()) for run in runs)
+        return {name: summary for name, summary in found if summary and summary["status"] in FINISHED}
+
+    def check(self, runs: Iterable[Planned]) -> None:
+        """Raises UserError where the corpus of one that is not finished cannot be had, or does not fit it, or the devices do not."""
+        runs = tuple(runs)
+        finished = self.finished(runs)
+        for run in runs:
+            if run.id not in finished:
+                check(run.config, self.corpus(run))
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
         """Runs are taken shape by shape, in the plan's order otherwise. Raises UserError where the corpus does not fit a run."""
         outcome = Outcome(summaries=self.finished(runs))
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
-        for run in waiting:
-            check(run.config, self._corpus(run))
+        self.check(waiting)
         self.display.phase(phase, total=len(runs), finished=len(outcome.summaries))
         for run in waiting:
             if self.stop():
@@ -61,13 +85,12 @@ class Launcher:
         return outcome
 
     def _one(self, run: Planned, outcome: Outcome) -> None:
-        folder = RunFolder(self.folder / run.id)
+        folder = self.place(run)
         self.display.begin(run)
         started = time.perf_counter()
+        watch = self.mirror.watch(folder.path, self.display.watch)
         try:
-            summary = train(
-                run.config, self._corpus(run), folder, study=self.name, watch=self.display.watch, stop=self.stop
-            )
+            summary = train(run.config, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop)
         except Busy:
             outcome.busy.append(run)
             self.display.end(run, {"status": "busy", "reason": "another process trains it"}, 0.0)
@@ -85,10 +108,13 @@ class Launcher:
         else:
             outcome.summaries[run.id] = summary
             self.display.end(run, summary, time.perf_counter() - started)
+        finally:
+            self.mirror.end()
         if self.most is not None:
             self.most -= 1
 
-    def _corpus(self, run: Planned) -> Corpus:
+    def corpus(self, run: Planned) -> Corpus:
+        """A run's corpus, read once."""
         data = run.config.data
         if (data.name, data.path) not in self._corpora:
             self._corpora[data.name, data.path] = load(data)

@@ -16,12 +16,14 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     if not study.phased:
         runs = study.sweep()
         _some(choose(runs, chosen), chosen)
+        launcher.check(choose(runs, chosen))
         write_plan(folder, study, {"run": runs})
         return {"run": launcher.launch("run", choose(runs, chosen))}
     tuning = study.tune()
-    study.report(study.stand_in(tuning), tuning)
+    standing_in = study.report(study.stand_in(tuning), tuning)
     tried = choose(tuning, _unseeded(chosen))
     _some(tried, chosen)
+    launcher.check((*tried, *choose(standing_in, _untuned(study, chosen))))
     # Groups that were tuned before stay in the plan, whatever this call does about the others.
     _plan_report(study, folder, tuning)
     outcomes = {"tune": launcher.launch("tune", tried)}

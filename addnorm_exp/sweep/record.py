@@ -3,10 +3,32 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import write_json
+from addnorm_exp.runs.published import written
+from addnorm_exp.runs.reading import FORMAT, read_study
 from addnorm_exp.sweep.study import Planned, Study
 
-FORMAT = 1
+
+def check_folder(folder: Path, study: Study) -> None:
+    """Raises UserError where the folder is a run's, or another study's: two files of one stem share it.
+
+    Another: the file that study.json names is still there, is not this one, and says something else. A study file may change, move,
+    or be copied with its runs.
+    """
+    if (folder / "config.json").exists():
+        raise UserError(
+            f"{folder}: is a run's folder (it holds config.json); rename {study.path}, or choose --runs=DIR"
+        )
+    plan = read_study(folder / "study.json")
+    if plan is None:
+        return
+    former = Path(plan["file"])
+    if former.is_file() and not former.samefile(study.path) and former.read_bytes() != study.path.read_bytes():
+        raise UserError(
+            f"{folder}: holds the study of {former}, not of {study.path}; rename one, choose --runs=DIR, or delete "
+            f"{folder / 'study.json'} to go on here with this one"
+        )
 
 
 def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]]) -> None:
@@ -26,5 +48,6 @@ def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned
             "tuned": list(study.tuned),
             "baseline": study.baseline,
             "group": list(study.axes(runs)),
+            "published": [written(entry) for entry in study.published],
         },
     )

@@ -6,6 +6,8 @@ A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yie
     BASE = {"steps": 300}        overrides common to all runs
     TUNED = ("optim.lr",)        keys that tuning chooses, group by group
     BASELINE = "post_ln"         the row that the table compares with
+    PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Author et al. 2020, table 1"}]
+                                 others' numbers, which the table shows beside the rows that have these keys' values
 
 `report(best)` gets one dict of overrides a group: the group's own keys and the winning values of the tuned ones, without a seed.
 """
@@ -16,17 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.config import files, flatten, load, override, read
+from addnorm_exp.config import files, flatten, leaves, load, override, read
+from addnorm_exp.config.keys import unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.train.entry import identify
 
 PHASES = ("tune", "report", "run")
-SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE")
+SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE", "PUBLISHED")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Study:
     base: Config
     tuned: tuple[str, ...]
     baseline: str | None
+    published: tuple[Published, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,7 +68,7 @@ class Study:
 
     def tune(self) -> tuple[Planned, ...]:
         plan = self._plan("tune", lambda: self.module.tune())
-        self._check_baseline(plan)
+        self._check_rows(plan)
         for key in self.tuned:
             if not any(key in run.overrides for run in plan):
                 raise UserError(
@@ -91,7 +96,7 @@ class Study:
 
     def sweep(self) -> tuple[Planned, ...]:
         plan = self._plan("sweep", lambda: self.module.sweep())
-        self._check_baseline(plan)
+        self._check_rows(plan)
         return plan
 
     def axes(self, runs: Iterable[Planned]) -> tuple[str, ...]:
@@ -127,13 +132,22 @@ class Study:
         first = {self.group(run): run for run in reversed(tuple(runs))}
         return [{**self._own(run), **dict(self._tuned(run))} for run in reversed(first.values())]
 
-    def _check_baseline(self, plan: Iterable[Planned]) -> None:
-        """A row is named by its scheme, followed by other axes where they tell rows apart (report/groups.py)."""
+    def _check_rows(self, plan: Iterable[Planned]) -> None:
+        """That BASELINE and PUBLISHED speak of rows which the plan has. A row is named by its scheme, followed by other axes where
+        they tell rows apart (report/groups.py)."""
+        plan = tuple(plan)
         schemes = {run.config.scheme for run in plan}
         if self.baseline is not None and str(self.baseline).partition(",")[0] not in schemes:
             raise UserError(
                 f"{self.path}: BASELINE = {self.baseline!r} is no row; {nearest(str(self.baseline), schemes)}"
             )
+
+        for number, entry in enumerate(self.published, 1):
+            if not any(entry.matches(flatten(run.config)) for run in plan):
+                row = ", ".join(f"{key}={value!r}" for key, value in entry.row.items())
+                raise UserError(
+                    f"{self.path}: PUBLISHED entry {number} ({row}) stands beside no run of the plan; mend its keys"
+                )
 
     def _own(self, run: Planned) -> Overrides:
         return {key: value for key, value in run.overrides.items() if key not in (*self.tuned, "seed")}
@@ -181,6 +195,11 @@ def read_study(path: str) -> Study:
     tuned = getattr(module, "TUNED", ("optim.lr",)) if "tune" in functions else ()
     if not isinstance(tuned, tuple | list) or not all(isinstance(key, str) for key in tuned):
         raise UserError(f"{path}: TUNED is {tuned!r}; write a tuple of keys, e.g. TUNED = ('optim.lr',)")
+    for key in tuned:
+        if key not in leaves():
+            raise unknown(key, f"{path}: TUNED: {key}")
+        if key in ("scheme", "seed") or key.startswith(("data.", "eval.", "execution.")):
+            raise UserError(f"{path}: TUNED names {key}, which is no choice that tuning may make; take it out")
     spec = getattr(module, "CONFIG", "configs/lm.py")
     if not isinstance(spec, str):
         raise UserError(f"{path}: CONFIG is {spec!r}; write a config file's name, e.g. CONFIG = 'configs/lm.py'")
@@ -189,7 +208,26 @@ def read_study(path: str) -> Study:
     if not isinstance(common, Mapping):
         raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
     base = override(config, common, f"{path}: BASE")
-    return Study(Path(path), module, base, tuple(tuned), getattr(module, "BASELINE", None))
+    baseline = getattr(module, "BASELINE", None)
+    return Study(Path(path), module, base, tuple(tuned), baseline, _published(path, getattr(module, "PUBLISHED", ())))
+
+
+def _published(path: str, entries: Any) -> tuple[Published, ...]:
+    if not isinstance(entries, list | tuple):
+        raise UserError(f"{path}: PUBLISHED is a {type(entries).__name__}; write a list of dicts")
+    found = []
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: PUBLISHED entry {number}"
+        try:
+            found.append(read_entry(entry))
+        except ValueError as error:
+            raise UserError(
+                f"{where} {error}; write e.g. {{'scheme': 'pre_ln', 'value': 1.23, 'metric': 'test bpb', 'source': '…, table 1'}}"
+            ) from None
+        for key in found[-1].row:
+            if key not in leaves():
+                raise unknown(key, f"{where}: {key}")
+    return tuple(found)
 
 
 def _config_file(study: str, spec: str) -> str:

@@ -48,7 +48,12 @@ class LanguageModelling:
         logits, stats = self.model.bind(parameters)(inputs, context, probes, self.dtype)
         log_z = jax.nn.logsumexp(logits, axis=-1)
         chosen = jnp.take_along_axis(logits, targets.reshape(-1, 1), axis=-1)[:, 0]
-        return jnp.mean(log_z - chosen), stats
+        loss, weight = jnp.mean(log_z - chosen), self.scheme.around.z_loss
+        if weight and context.train:
+            # By its gradient alone: what is recorded and compared stays the cross-entropy.
+            penalty = weight * jnp.mean(jnp.square(log_z))
+            loss = loss + (penalty - jax.lax.stop_gradient(penalty))
+        return loss, stats
 
     def windows(self, tokens: np.ndarray, split: str) -> np.ndarray:
         return fixed_windows(tokens, self.config.eval.sequences, self.config.seq_len, split)

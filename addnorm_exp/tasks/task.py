@@ -6,10 +6,11 @@ import jax
 import numpy as np
 
 from addnorm_exp.nn.functional import Functional, Parameters
-from addnorm_exp.residual import Context
+from addnorm_exp.residual import Context, Scheme
 
 
 class Task(Protocol):
+    scheme: Scheme
     model: Functional
     labels: tuple[str, ...]  # of the sites
     uniform_loss: float  # of the uniform prediction: what a diverged run scores

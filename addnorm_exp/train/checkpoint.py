@@ -3,11 +3,11 @@
 Orbax writes the arrays. It restores a file with a flipped bit without a word, so each checkpoint carries a manifest of SHA-256 sums,
 written last; a folder whose manifest is missing or does not fit is passed over in favour of the one before.
 
-    checkpoints/00001000/            state, for resume
-    checkpoints/best-00000600/       parameters of the best validation
+    checkpoints/00001000/       state, for resume (names: runs/states.py)
         arrays/  meta.json  manifest.json
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -20,9 +20,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from addnorm_exp.runs.folder import read_json
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.reading import Maybe, read_object
+from addnorm_exp.runs.states import BEST, halves, whole
 
-BEST = "best-"
+OVERHEAD = 2**18  # bytes of a checkpoint besides its arrays
 
 
 class Checkpoints:
@@ -73,19 +75,18 @@ class Checkpoints:
         return {step for name in self._states() for step in self._needs(name)}
 
     def _names(self) -> list[str]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(
-            entry.name for entry in self.folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-        )
+        return [path.name for path in whole(self.folder)]
 
     def _states(self) -> list[str]:
         return [name for name in self._names() if name.isdigit()]
 
     def _write(self, name: str, tree: Any, meta: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*"):  # of an attempt that was killed while writing
+        if (self.folder / name).exists() and name not in self._names():
+            raise UserError(f"{self.folder / name}: is in the way of a checkpoint, and is none; move it elsewhere")
+        for left in halves(self.folder):
             shutil.rmtree(left, ignore_errors=True)
+        self._check_room(tree)
         made = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
         try:
             with ocp.PyTreeCheckpointer() as checkpointer:
@@ -98,6 +99,12 @@ class Checkpoints:
             shutil.rmtree(made, ignore_errors=True)
             raise
 
+    def _check_room(self, tree: Any) -> None:
+        """Raises OSError where the disk has no room for the arrays: Orbax's threads would each say so with a traceback of their own."""
+        needed = sum(array.nbytes for array in jax.tree.leaves(tree)) + OVERHEAD
+        if shutil.disk_usage(self.folder).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
     def _read(self, name: str, like: Any) -> tuple[Any, dict[str, Any]]:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.restore(
@@ -108,8 +115,11 @@ class Checkpoints:
 
     def _needs(self, name: str) -> set[int]:
         """The step of the best parameters that a state refers to, if any. An unreadable one needs nothing: it is never restored."""
-        best = (read_json(self.folder / name / "meta.json") or {}).get("best")
-        return {best["step"]} if best else set()
+        try:
+            meta = read_object(self.folder / name / "meta.json", {"best": Maybe({"step": int})}, "", formed=False) or {}
+        except UserError:
+            return set()
+        return {meta["best"]["step"]} if meta.get("best") else set()
 
     def _sound(self, name: str) -> bool:
         """Whether a checkpoint can be trusted; one that cannot is named and removed."""
@@ -122,16 +132,18 @@ class Checkpoints:
         return fault is None
 
     def _fault(self, name: str) -> str | None:
-        """What is wrong with a checkpoint, None where it is sound."""
+        """What is wrong with a checkpoint, None where it is sound. A file that the manifest does not name is no part of it."""
+        folder = self.folder / name
         try:
-            manifest = json.loads((self.folder / name / "manifest.json").read_text())
+            manifest = json.loads((folder / "manifest.json").read_text())
         except (OSError, ValueError):
             return "its manifest is missing or torn"
-        found = _sums(self.folder / name)
-        for path in sorted({*manifest, *found}):
-            if path not in found:
+        if not isinstance(manifest, dict) or "meta.json" not in manifest:
+            return "its manifest is none"
+        for path, checksum in manifest.items():
+            if not (folder / path).is_file():
                 return f"{path} is missing"
-            if manifest.get(path) != found[path]:
+            if _sum(folder / path) != checksum:
                 return f"{path} does not have the checksum that it was saved with"
         return None
 
@@ -144,8 +156,11 @@ class Checkpoints:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / "manifest.json")
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(folder)): _sum(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_synced(path: Path, text: str) -> None:

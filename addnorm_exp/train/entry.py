@@ -13,6 +13,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs import facts
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS, run_id
+from addnorm_exp.runs.reading import dotted
 from addnorm_exp.tasks.task import Task
 
 
@@ -26,8 +27,6 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
     identity = identify(config, corpus.sha256)
     there = folder.config()
     if there is None:
-        if (folder.path / "metrics.jsonl").exists():
-            raise UserError(f"{folder.path}: has metrics.jsonl but no readable config.json; choose another folder")
         folder.write_config(
             {
                 "id": identity,
@@ -46,32 +45,26 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
                 "scheme_digest": resolve(config).digest(blocks(config)),
             }
         )
-    elif there.get("semantics") != SEMANTICS:
+    elif there["semantics"] != SEMANTICS:
         raise UserError(
-            f"{folder.path}: made under semantics {there.get('semantics')}, and training means something else since "
+            f"{folder.path}: made under semantics {there['semantics']}, and training means something else since "
             f"(semantics {SEMANTICS}); choose another folder"
         )
-    elif there.get("id") != identity:
+    elif there["id"] != identity:
         raise UserError(
             f"{folder.path}: holds another run, {_difference(there, config, corpus)}; choose another folder"
         )
 
 
 def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str:
-    def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in tree.items():
-            found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-        return found
-
-    ours, theirs = flat(science(config)), flat(there.get("science", {}))
+    ours, theirs = dotted(science(config)), dotted(there["science"])
     for key in ours:
         # Where the bytes lie is no difference; what they are comes below.
         if key != "data.path" and ours[key] != theirs.get(key):
             return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
-    if there.get("data", {}).get("sha256") != corpus.sha256:
-        return f"on other data ({there.get('data', {}).get('name')})"
-    return f"{there.get('id')} (the scheme's record has changed since)"
+    if there["data"]["sha256"] != corpus.sha256:
+        return f"on other data ({there['data']['name']})"
+    return f"{there['id']} (the scheme's record has changed since)"
 
 
 def describe(
@@ -94,7 +87,7 @@ def describe(
         "scheme": config.scheme,
         "steps": config.steps,
         "started": started,
-        "attempts": [*((folder.summary() or {}).get("attempts", [])), attempt],
+        "attempts": [*((folder.summary() or {}).get("attempts") or ()), attempt],
         "uniform": task.metrics(task.uniform_loss),
         "parameters": task.model.size,
         "flops_per_token": task.flops_per_token,
@@ -107,7 +100,7 @@ def describe(
         "confounds": {
             "norm": scheme.norm.kind,
             "final_norm": scheme.final_norm,
-            "eps": scheme.norm.eps if scheme.norm.kind != "none" else None,
+            "eps": scheme.norm.eps if "eps" in scheme.norm.axes else None,
             "affine": scheme.norm.affine,
             "init": (config.init.law or scheme.law) + (", depth-scaled" if config.init.depth_scaled else ""),
             "warmup": config.optim.warmup,

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from addnorm_exp.config import scheme
 from addnorm_exp.config.schema import Config
 
 Hypers = dict[str, Any]  # scalars: numpy, on the device, or traced
@@ -25,6 +26,7 @@ def hypers(config: Config) -> Hypers:
         "weight_decay": optim.weight_decay,
         "clip": optim.clip,
         "dropout": config.model.dropout,
+        "drop_path": scheme.resolve(config).around.drop_path,
         "steps": config.steps,
         "bound": config.divergence.bound,
         "gain": config.init.gain,
@@ -43,12 +45,13 @@ def static(config: Config) -> Config:
     Where a number also switches something on (dropout, clipping), it stays 0 or becomes 1.
     """
     zeros: dict[str, Any] = dict.fromkeys(("lr", "final_lr", "decay", "beta1", "beta2", "eps", "weight_decay"), 0.0)
+    drop_path = None if config.model.drop_path is None else float(config.model.drop_path > 0.0)
     optim = replace(config.optim, **zeros, warmup=0, clip=float(config.optim.clip > 0.0))
     return replace(
         config,
         seed=0,
         steps=0,
-        model=replace(config.model, dropout=float(config.model.dropout > 0.0)),
+        model=replace(config.model, dropout=float(config.model.dropout > 0.0), drop_path=drop_path),
         init=replace(config.init, gain=0.0, std=0.0),
         optim=optim,
         data=replace(config.data, name="", path=None, seed=None),

@@ -15,6 +15,7 @@ from addnorm_exp.data.corpus import Corpus, check_lengths
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import rewind as rewind_layers
+from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
 from addnorm_exp.train.program import check_devices, program
@@ -47,8 +48,9 @@ def run(
     with folder.claimed():
         enter(folder, config, corpus, study)
         done = folder.summary()
-        if done is not None and done.get("status") in FINISHED:
+        if done is not None and done["status"] in FINISHED:
             return done
+        folder.sweep()
         try:
             summary = Attempt(config, corpus, folder, watch).train(stop)
         except (UserError, Stopped, KeyboardInterrupt):
@@ -178,6 +180,7 @@ class Attempt:
             if value is not None
         }
         self.recorder.test(self.step, results)
+        self.recorder.settle()  # a summary that says `done` must not outlive its metrics
         if not all(map(math.isfinite, results.values())):
             return self._diverged("non-finite test loss", results["final"])
         test = {weights: self.program.task.metrics(loss) for weights, loss in results.items()}
@@ -207,6 +210,10 @@ class Attempt:
         """State to start from; the record is rewound to it."""
         state, progress, step = self.program.init(self.hypers), Progress(), -1
         found = self.checkpoints.latest(like(state))
+        if found is None:
+            drawn = state.parameters
+            state = self.program.calibrate(state, self.hypers, self.held)
+            progress.calibrated = means_of_changed(drawn, state.parameters)
         if found is not None:
             state, meta = found
             progress, step = Progress(**meta), int(state.step)

@@ -1,7 +1,7 @@
 """The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -10,11 +10,13 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from addnorm_exp.config.schema import Config
+from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
+from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.hypers import Hypers, hypers, static
 from addnorm_exp.train.platform import keep_memory
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
@@ -57,6 +59,14 @@ class Program:
         """The state before step 0."""
         # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme.
         return jax.device_put(initial_state(self.task, hypers), self.replicated)
+
+    def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
+        """The state before step 0 as the scheme sets it from the first batch; itself where the scheme sets nothing."""
+        if self.task.scheme.calibrate is None:
+            return state
+        arguments = (state.parameters, hypers, held.train)
+        parameters = self._call("calibrate", held.train.shape, self._calibrate, arguments)
+        return replace(state, parameters=parameters)
 
     def hold(self, corpus: Corpus) -> Held:
         """Puts a corpus and its fixed evaluation windows on the devices."""
@@ -130,6 +140,11 @@ class Program:
         _, stats = self.task.loss(parameters, probes, self._shard(batch), context)
         return {name: stats[name] for name in ("logit_max", "entropy")}
 
+    def _calibrate(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array) -> Parameters:
+        batch = self.task.batch(corpus, hypers["data_seed"], jnp.zeros((), jnp.int32))
+        batch = jax.tree.map(lambda x: x[: self._micro_batch], batch)
+        return calibrated(self.task, parameters, self._shard(batch))
+
     @property
     def _micro_batch(self) -> int:
         """Sequences that are in memory at once."""
@@ -159,15 +174,17 @@ def check_devices(config: Config) -> None:
         )
 
 
-_PROGRAMS: dict[Config, Program] = {}
+_PROGRAMS: dict[tuple[Config, str], Program] = {}
 _TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
 _KEPT = 32  # more would only hold memory
 
 
 def program(config: Config) -> Program:
     """The program of a config's shape, compiled at most once a process while it is in use."""
-    key = static(config)
-    found = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(key)
+    shape = static(config)
+    # By the scheme's record too: in a notebook a name may come to mean another one (`catalogue.add`).
+    key = (shape, resolve(config).digest(blocks(config)))
+    found = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape)
     _PROGRAMS[key] = found  # at the end: the first in the dict is the one not used for longest
     while len(_PROGRAMS) > _KEPT:
         _PROGRAMS.pop(next(iter(_PROGRAMS)))

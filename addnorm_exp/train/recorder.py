@@ -11,12 +11,10 @@ import numpy as np
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import LayersWriter
+from addnorm_exp.runs.layers import SITE_ROWS, LayersWriter, is_layers_row
 from addnorm_exp.tasks.task import Task
-from addnorm_exp.train.step import is_layers_row
 
 SCALARS = ("loss", "grad_norm", "lr")
-SITE_ROWS = ("stream_rms", "branch_ratio", "grad_stream")
 TENSOR_ROWS = ("grad_weight", "update_ratio", "weight_rms")
 HEARTBEAT = 5.0  # seconds between two summaries of a running run
 
@@ -32,6 +30,9 @@ class Progress:
     chunk_ms: list[float] = field(default_factory=list)  # milliseconds a step, one figure a chunk
     validation: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    calibrated: dict[str, float] = field(
+        default_factory=dict
+    )  # means of the tensors that the scheme set from data before step 0
 
     def step_seconds(self) -> float | None:
         """Median over chunks; the first after a start is left out where there are others, for caches are cold in it."""
@@ -53,7 +54,7 @@ class Recorder:
     ):
         self.folder, self.config, self.task, self.base, self.watch = folder, config, task, base, watch
         self.progress = progress
-        self._beat = 0.0
+        self._beat = -math.inf
         self.layers: LayersWriter | None = None
         if config.execution.diagnostics:
             attention_sites = [label for label in task.labels if "attention" in label.split(".")[-1].split("+")]
@@ -112,7 +113,7 @@ class Recorder:
         self.folder.sync()
 
     def _running(self, step: int) -> None:
-        now = time.time()
+        now = time.monotonic()  # a clock that is set back must not silence the heart
         if now - self._beat > HEARTBEAT:
             self._beat = now
             self.summary("running", step)
@@ -135,6 +136,7 @@ class Recorder:
             "tokens": tokens,
             "train_time_s": progress.train_seconds,
             "step_time_s": progress.step_seconds(),
+            **({"calibrated": progress.calibrated} if progress.calibrated else {}),
             **more,
         }
         self.folder.write_summary(record)

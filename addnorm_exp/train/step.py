@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from addnorm_exp.config import scheme
 from addnorm_exp.config.schema import Config
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
+from addnorm_exp.runs.layers import is_layers_row
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.schedule import learning_rate
 
@@ -40,7 +42,7 @@ Step = Callable[[TrainState, Mapping[str, Any], jax.Array], tuple[TrainState, Me
 
 
 def initial_state(task: Task, hypers: Mapping[str, Any]) -> TrainState:
-    parameters = task.model.init(hypers["seed"], hypers)
+    parameters = task.scheme.projected(task.model.init(hypers["seed"], hypers))
     # Three arrays, not one: a donated state may not hold a buffer twice.
     step, cause, value = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
     return TrainState(parameters, optax.scale_by_adam().init(parameters), step, cause, value)
@@ -54,14 +56,16 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
     """
     diagnostics, accumulate = config.execution.diagnostics, config.optim.accumulate
     specs = task.model.specs
+    drops_paths = scheme.resolve(config).around.drop_path > 0.0
 
     def gradients(state: TrainState, hypers, corpus):
         key = jax.random.fold_in(jax.random.key(hypers["seed"], impl="threefry2x32"), DROPOUT_STREAM)
         context = Context(
             step=state.step,
-            key=jax.random.fold_in(key, state.step) if config.model.dropout else None,
-            dropout=hypers["dropout"],
-            train=bool(config.model.dropout),
+            key=jax.random.fold_in(key, state.step) if config.model.dropout or drops_paths else None,
+            dropout=hypers["dropout"] if config.model.dropout else None,
+            drop_path=hypers["drop_path"] if drops_paths else None,
+            train=True,
             diagnostics=diagnostics,
         )
         probes = jnp.zeros(len(task.labels), jnp.float32)
@@ -93,22 +97,26 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
         if config.optim.clip:
             factor = jnp.minimum(1.0, hypers["clip"] / (grad_norm + 1e-6))
             grads = {path: grad * factor for path, grad in grads.items()}
+        # Adam's ε of one tensor alone: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
+        grads = {path: grad / specs[path].factors.eps for path, grad in grads.items()}
         adam = optax.scale_by_adam(hypers["beta1"], hypers["beta2"], hypers["eps"])
         updates, moments = adam.update(grads, state.moments)
         lr = learning_rate(config.optim.schedule, state.step, hypers)
-        updates = {
-            path: -lr * (update + hypers["weight_decay"] * state.parameters[path])
-            if specs[path].group in DECAYED
-            else -lr * update
-            for path, update in updates.items()
-        }
+
+        def change(path: str, update: jax.Array) -> jax.Array:
+            factors = specs[path].factors
+            if specs[path].group in DECAYED:
+                update = update + factors.decay * hypers["weight_decay"] * state.parameters[path]
+            return -(factors.lr * lr) * update
+
+        updates = {path: change(path, update) for path, update in updates.items()}
         above = loss > hypers["bound"] * task.uniform_loss
         infinite = jnp.where(jnp.isfinite(loss), jnp.where(jnp.isfinite(grad_norm), 0, 2), 1)
         cause = jnp.where((infinite == 0) & above, 3, infinite).astype(jnp.int32)
         # The arrays of a run that diverged are of no use, so they are not kept from the bad update: a select over the whole state
         # would cost a copy of it in every step. The count is, and `make_chunk` stops at the cause.
         moved = TrainState(
-            parameters={path: value + updates[path] for path, value in state.parameters.items()},
+            parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
             moments=moments,
             step=state.step + (cause == 0),
             cause=cause,
@@ -125,11 +133,6 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
         return moved, metrics
 
     return step
-
-
-def is_layers_row(step: Any, every: int, last: Any) -> Any:
-    """Whether update number `step` (1 for the first) is a row of the per-layer record; numbers or traced."""
-    return (step == 1) | (step % every == 0) | (step == last)
 
 
 def _weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metrics:

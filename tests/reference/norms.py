@@ -8,6 +8,7 @@ sqrt(v) + ε.
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy.special import erf
 
 Array = np.ndarray
 Params = Mapping[str, Array]
@@ -55,6 +56,58 @@ def l2_norm(x, p: Params | None = None, axis: int = -1) -> Array:
     if not np.all(length > 0):
         raise ZeroDivisionError("l2_norm of a zero vector")
     return x / length
+
+
+def dyt(x, p: Params) -> Array:
+    """Dynamic Tanh (Zhu et al. 2025): gain ⊙ tanh(αx) + bias, α = p["alpha"] a scalar."""
+    return _affine(np.tanh(f64(p["alpha"]) * f64(x)), p, False)
+
+
+def derf(x, p: Params) -> Array:
+    """Dynamic erf (Chen et al. 2025): gain ⊙ erf(αx + s) + bias, α = p["alpha"] and s = p["shift"] scalars."""
+    return _affine(erf(f64(p["alpha"]) * f64(x) + f64(p["shift"])), p, False)
+
+
+def p_rms_norm(x, p: Params, share: float = 0.0625, eps: float = 1e-8, place: str = "outside") -> Array:
+    """pRMSNorm (Zhang & Sennrich 2019, sec. 4): RMSNorm whose mean of squares is over the first int(share · D) coordinates."""
+    x = f64(x)
+    first = x[..., : max(1, int(share * x.shape[-1]))]
+    return _affine(x / _root((first**2).mean(axis=-1, keepdims=True), eps, place), p, False)
+
+
+def crms_norm(x, p: Params, eps: float = 1e-6, place: str = "inside") -> Array:
+    """CRMSNorm (Jiang et al. 2023): x holds all but the last of the coordinates of a vector whose sum is 0, and is divided by
+    that vector's root mean square."""
+    x = f64(x)
+    whole = np.concatenate([x, -x.sum(axis=-1, keepdims=True)], axis=-1)
+    return _affine(x / _root((whole**2).mean(axis=-1, keepdims=True), eps, place), p, False)
+
+
+def scale_norm(x, p: Params, eps: float = 1e-5) -> Array:
+    """ScaleNorm (Nguyen & Salazar 2019): g x / max(‖x‖, ε); p["gain"] = g, a scalar (√D at first)."""
+    x = f64(x)
+    return _affine(x / np.maximum(np.sqrt((x**2).sum(axis=-1, keepdims=True)), eps), p, False)
+
+
+def ada_norm(x, p: Params, C: float = 1.0, eps: float = 1e-5, place: str = "outside", frozen=None) -> Array:
+    """AdaNorm (Xu et al. 2019): C (1 - k y) ⊙ y, k = 1/10, y = (x - mean) / (std + ε).
+
+    The factor 1 - k y is a constant for the gradient: `frozen` = the x that it is taken from, x itself where not given.
+    """
+    y = layer_norm(x, {}, eps, place)
+    factor = y if frozen is None else layer_norm(frozen, {}, eps, place)
+    return _affine(C * (1.0 - factor / 10.0) * y, p, False)
+
+
+def detach_norm(x, p: Params, parts: str = "both", eps: float = 1e-5, place: str = "outside", frozen=None) -> Array:
+    """DetachNorm (Xu et al. 2019): (x - mean) / (std + ε) where mean, std ("deviation") or both are constants for the gradient,
+    taken from `frozen` (x itself where not given)."""
+    x = f64(x)
+    constant = x if frozen is None else f64(frozen)
+    of_mean = constant if parts in ("both", "mean") else x
+    of_std = constant if parts in ("both", "deviation") else x
+    mean = of_mean.mean(axis=-1, keepdims=True)
+    return _affine((x - mean) / _root(of_std.var(axis=-1, keepdims=True), eps, place), p, False)
 
 
 def no_norm(x, p: Params | None = None) -> Array:

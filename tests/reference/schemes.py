@@ -78,6 +78,18 @@ def no_norm(x0, F: Bodies, memory=None) -> Array:
     return x
 
 
+def no_skip(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm, memory=None) -> Array:
+    """Pre-LN without its skip: x <- F(N(x)); output N_f(x).
+
+    p["blocks"][l][kind]["pre"], p["final"] = {gain: [D], bias: [D]}
+    """
+    x = f64(x0)
+    for l, block in enumerate(F):
+        for kind, body in sublayers(block, memory):
+            x = body(norm(x, p["blocks"][l][kind]["pre"]))
+    return norm(x, p["final"])
+
+
 def sandwich_ln(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm, memory=None) -> Array:
     """Sandwich-LN (Ding et al. 2021): x <- x + N_out(F(N_pre(x))); output N_f(x).
 
@@ -139,19 +151,6 @@ def deepnorm_encoder_decoder(
     constants = deepnorm_pair(len(encoder), len(decoder))
     memory = deepnorm(source0, encoder, p["encoder"], norm, constants["encoder"][0])
     return deepnorm(target0, decoder, p["decoder"], norm, constants["decoder"][0], memory), memory
-
-
-def rezero(x0, F: Bodies, p: Mapping[str, Any], memory=None) -> Array:
-    """ReZero (Bachlechner et al. 2020): x <- x + a_l F(x), one scalar a_l a block, shared by its sublayers; no norms.
-
-    Not even a final one.
-    p["blocks"][l]["a"] = scalar (0 at init)
-    """
-    x = f64(x0)
-    for l, block in enumerate(F):
-        for _, body in sublayers(block, memory):
-            x = x + float(p["blocks"][l]["a"]) * body(x)
-    return x
 
 
 def b2t_encoder(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm) -> Array:
@@ -225,3 +224,81 @@ def hybrid_norm(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = rms_norm, star
         z = norm(y, q["feed_forward"]["pre"])
         x = z + block["feed_forward"](z)
     return norm(x, p["final"])
+
+
+def res_post_norm(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = rms_norm, memory=None) -> Array:
+    """Norm on the branch's output alone (OLMo 2; Swin-V2 with LayerNorm): x <- x + N(F(x)); output N_f(x).
+
+    The QK-norm of OLMo 2 and the cosine attention of Swin-V2 are the bodies'.
+    p["blocks"][l][kind]["branch"], p["final"] = {gain: [D], bias: [D]?}
+    """
+    x = f64(x0)
+    for l, block in enumerate(F):
+        for kind, body in sublayers(block, memory):
+            x = x + norm(body(x), p["blocks"][l][kind]["branch"])
+    return norm(x, p["final"])
+
+
+def normformer(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm) -> Array:
+    """NormFormer (Shleifer et al. 2021): x <- x + N(MHA(N x));  x <- r ⊙ x + FFN(N x); output N_f(x).
+
+    MHA scales its heads before W_o and FFN normalises its hidden units: both are the bodies'.
+    p["blocks"][l]["attention"] = {"pre", "branch"}, p["blocks"][l]["feed_forward"] = {"pre", "skip": r: [D]}, p["final"]
+    """
+    x = f64(x0)
+    for l, block in enumerate(F):
+        a, f = p["blocks"][l]["attention"], p["blocks"][l]["feed_forward"]
+        x = x + norm(block["attention"](norm(x, a["pre"])), a["branch"])
+        x = f64(f["skip"]) * x + block["feed_forward"](norm(x, f["pre"]))
+    return norm(x, p["final"])
+
+
+def sub_ln_gammas(encoder_depth: int, decoder_depth: int) -> dict[str, float]:
+    """Sub-LN's (Wang et al. 2022) factor on the initial W_v, W_o, W_1, W_2 of each stack that there is.
+
+    One stack of L blocks: √ln(2L). N encoder and M decoder blocks: √(⅓ ln(3M) ln(2N)) and √ln(3M).
+    """
+    if not encoder_depth or not decoder_depth:
+        depth = encoder_depth or decoder_depth
+        return dict.fromkeys(("encoder", "decoder"), math.sqrt(math.log(2 * depth)))
+    decoder = math.log(3 * decoder_depth)
+    return {"encoder": math.sqrt(decoder * math.log(2 * encoder_depth) / 3), "decoder": math.sqrt(decoder)}
+
+
+def lns(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm, memory=None) -> Array:
+    """LayerNorm Scaling (Sun et al. 2025): x <- x + F(N(x)/√l), l = 1…L for both sublayers of a block; output N_f(x).
+
+    p["blocks"][l][kind]["pre"], p["final"] = {gain: [D], bias: [D]}
+    """
+    x = f64(x0)
+    for l, block in enumerate(F):
+        for kind, body in sublayers(block, memory):
+            x = x + body(norm(x, p["blocks"][l][kind]["pre"]) / math.sqrt(l + 1))
+    return norm(x, p["final"])
+
+
+def keel(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm) -> Array:
+    """KEEL (Chen & Wei 2026): x <- N(αx + F(N_in(x))), α = 2L; the first block is x <- x + F(N_in(x)); no final norm.
+
+    p["blocks"][l][kind]["pre"], from the second block on also ["post"] = {gain: [D], bias: [D]}
+    """
+    x = pre_block(f64(x0), F[0], p["blocks"][0], norm)
+    for l, block in enumerate(F[1:], start=1):
+        for kind, body in sublayers(block):
+            q = p["blocks"][l][kind]
+            x = norm(2 * len(F) * x + body(norm(x, q["pre"])), q["post"])
+    return x
+
+
+def span_norm(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm) -> Array:
+    """SpanNorm (Wang et al. 2026): y = N(x + F_a(x)), x <- N(x + F_f(y)); no final norm.
+
+    The first block's attention reads N(x), its skip x.
+    p["blocks"][l][kind]["post"] = {gain: [D], bias: [D]}, p["blocks"][0]["attention"]["pre"] besides
+    """
+    x = f64(x0)
+    for l, block in enumerate(F):
+        a, f = p["blocks"][l]["attention"], p["blocks"][l]["feed_forward"]
+        y = norm(x + block["attention"](norm(x, a["pre"]) if l == 0 else x), a["post"])
+        x = norm(x + block["feed_forward"](y), f["post"])
+    return x

@@ -157,3 +157,72 @@ def ngpt_project(params: Mapping[str, Any]) -> dict[str, Any]:
     ]
     head = {**params["head"], "kernel": l2_norm(params["head"]["kernel"], axis=0)}
     return {**params, "embedding": l2_norm(params["embedding"]), "head": head, "blocks": blocks}
+
+
+def residual_dual(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm, memory=None) -> Array:
+    """ResiDual (Xie et al. 2023): f = F(x), r <- r + f, x <- N(x + f) from x = r = x0; output x + N_f(r).
+
+    p["blocks"][l][kind]["post"], p["final"] = {gain, bias: [D]}
+    """
+    post = total = f64(x0)
+    for l, block in enumerate(F):
+        for kind, body in sublayers(block, memory):
+            f = body(post)
+            total = total + f
+            post = norm(post + f, p["blocks"][l][kind]["post"])
+    return post + norm(total, p["final"])
+
+
+def siamese(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm, memory=None) -> Array:
+    """SiameseNorm (Li et al. 2026) as its authors' code for DeiT has it, l = 1…L:
+
+    p' = N_p(p), f = F(N_in(p' + N_u(u))), p <- p' + f/√(2l), u <- u + f from p = u = x0; output N(N(p) + N(u)).
+    p["blocks"][l][kind] = {"post": N_p, "pre": N_u, "entry": N_in}, p["ends"] = {"post", "pre", "closing"}, each
+    {gain, bias: [D]}
+    """
+    post = pre = f64(x0)
+    for l, block in enumerate(F, start=1):
+        for kind, body in sublayers(block, memory):
+            q = p["blocks"][l - 1][kind]
+            post = norm(post, q["post"])
+            f = body(norm(post + norm(pre, q["pre"]), q["entry"]))
+            post, pre = post + f / np.sqrt(2.0 * l), pre + f
+    ends = p["ends"]
+    return norm(norm(post, ends["post"]) + norm(pre, ends["pre"]), ends["closing"])
+
+
+def denseformer(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm, memory=None) -> Array:
+    """DenseFormer (Pagliardini et al. 2024), l = 1…L: X_l = Block_l(x_{l-1}), x_l = Σ_{j=0..l} a_lj X_j; output N_f(x_L).
+
+    X_0 = x_0 = x0; the blocks are Pre-LN.
+    p["blocks"][l] = {"a": [l + 2], kind: {"pre": {gain, bias: [D]}}}, p["final"] = {gain, bias: [D]}
+    """
+    x = f64(x0)
+    outputs = [x]
+    for l, block in enumerate(F):
+        outputs.append(pre_block(x, block, p["blocks"][l], norm, memory))
+        x = np.einsum("j,jbtd->btd", f64(p["blocks"][l]["a"]), np.stack(outputs))
+    return norm(x, p["final"])
+
+
+def attention_residuals_in_blocks(
+    x0, F: Bodies, p: Mapping[str, Any], blocks: int = 8, norm: Norm = rms_norm, key_eps: float = 1e-6, memory=None
+) -> Array:
+    """Block attention residuals (Kimi 2026) over `blocks` parts of the S sublayers; part n ends with sublayer ⌈nS/blocks⌉.
+
+    b_0 = x0, b_n = the sum of part n's sublayer outputs. The first sublayer of part n sees b_0 … b_{n-1}, the later ones
+    the running sum of their own part as well; the readout sees all. Layout as in `attention_residuals`.
+    """
+    total = sum(len(block) for block in F)
+    ends = {int(np.ceil(n * total / blocks)) for n in range(1, blocks + 1)}
+    done, running, s = [f64(x0)], None, 0
+    for l, block in enumerate(F):
+        for kind, body in sublayers(block, memory):
+            q, s = p["blocks"][l][kind], s + 1
+            seen = done if running is None else [*done, running]
+            f = body(norm(depth_attention(seen, q["query"], q["key_norm"], key_eps), q["pre"]))
+            running = f if running is None else running + f
+            if s in ends:
+                done, running = [*done, running], None
+    assert running is None
+    return norm(depth_attention(done, p["readout"]["query"], p["readout"]["key_norm"], key_eps), p["final"])

@@ -2,8 +2,10 @@
 
 - linear        `{"kernel": [in, out], "bias": [out]?}`
 - attention     `{"query", "key", "value", "out": linear}` and, only for the variants that have them,
-                `{"query_norm", "key_norm", "value_norm": {"gain": [h]?}}`, `{"qk_scale": [H·h]}`; see `attention_parts`
-- feed-forward  `{"up", "down": linear}`, for swiglu also `{"gate": linear}`, nGPT `{"up_scale", "gate_scale": [d_f]}`
+                `{"query_norm", "key_norm", "value_norm": {"gain": [h]?}}`, `{"qk_scale": [H·h]}`, `{"temperature": [H]}`,
+                `{"head_scale": [H]}`, `{"out_norm": affine}`; see `attention_parts`
+- feed-forward  `{"up", "down": linear}`, for swiglu also `{"gate": linear}`, nGPT `{"up_scale", "gate_scale": [d_f]}`,
+                NormFormer and Sub-LN `{"hidden_norm": affine}`
 - embedding     `{"embedding": [V, D], "positions": [T_max, D]?}`
 - head          `{"kernel": [D, V], "bias": [V]?}`, or the embedding table when tied
 
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .norms import Array, Norm, f64, l2_norm, rms_norm
+from .norms import Array, Norm, f64, l2_norm, layer_norm, rms_norm
 
 Tree = Mapping[str, Any]
 
@@ -25,6 +27,13 @@ Tree = Mapping[str, Any]
 def linear(p: Tree, x) -> Array:
     y = f64(x) @ f64(p["kernel"])
     return y + f64(p["bias"]) if "bias" in p else y
+
+
+def square(p: Tree, x) -> Array:
+    """A linear map, or where p holds `gain` = s the scaled identity s x + r x W (He & Hofmann 2023, eq. 6), without r W where absent."""
+    if "gain" not in p:
+        return linear(p, x)
+    return float(p["gain"]) * f64(x) + (float(p["rest"]) * (f64(x) @ f64(p["kernel"])) if "kernel" in p else 0.0)
 
 
 def softmax(z, axis: int = -1) -> Array:
@@ -82,6 +91,8 @@ def attention_parts(
     key_mask=None,
     rotary_base: float | None = None,
     head_norm: Norm = rms_norm,
+    inner_norm: Norm = layer_norm,
+    soft_cap: float = 0.0,
     first_values: Array | None = None,
     value_mix: Sequence[float] | None = None,
 ) -> dict[str, Array]:
@@ -95,28 +106,39 @@ def attention_parts(
     2. value residual (Zhou et al. 2024): V <- λ₁ V_first + λ₂ V with `value_mix = (λ₁, λ₂)` and
        `first_values` = the `values` of block 0;
     3. per-head norm over h of q, k, v where p holds `query_norm`, `key_norm`, `value_norm` (gain [h], shared by the
-       heads);
+       heads); a gain of [D] is OLMo 2's norm over the whole width instead, before the split;
     4. rotary on q and k when `rotary_base` is given;
     5. nGPT, where p holds `qk_scale: [H·h]` (effective value): q <- s ⊙ q/‖q‖, k <- s ⊙ k/‖k‖ per head;
-    6. softmax(q kᵀ · scale), scale = 1/√h, or √h with `qk_scale`.
+    6. z = q kᵀ · scale, scale = 1/√h, or √h with `qk_scale`; Swin-V2, where p holds `temperature` = τ: [H]:
+       z = cos(q, k) · min(exp τ, 100) instead;
+    7. with `soft_cap` = c > 0 (Gemma 2): z <- c tanh(z / c);
+    8. weights = softmax(z + mask), heads = weights · v;
+       He & Hofmann 2023, where p holds `shaping` = {identity: a, softmax: b, uniform: c?} of [H]: a v + b (weights · v) - c (C · v),
+       C uniform over the valid keys;
+    9. NormFormer, where p holds `head_scale` = γ: [H]: head n times γ_n;
+    10. Sub-LN, where p holds `out_norm`: `inner_norm` over the joined heads; then the out projection.
 
     `key_mask: bool [B, M]` marks the valid keys. A query with no valid key at all attends to nothing: weights and head
     outputs 0.
     """
     x = f64(x)
     source = x if memory is None else f64(memory)
-    q = split_heads(linear(p["query"], x), heads)
-    k = split_heads(linear(p["key"], source), heads)
-    own_values = v = split_heads(linear(p["value"], source), heads)
-    T, M, h = q.shape[2], k.shape[2], q.shape[3]
+    q, k = linear(p["query"], x), linear(p["key"], source)
+    h = x.shape[-1] // heads
+    whole = {name for name in ("query_norm", "key_norm") if name in p and np.size(p[name]["gain"]) > h}
+    q = head_norm(q, p["query_norm"]) if "query_norm" in whole else q
+    k = head_norm(k, p["key_norm"]) if "key_norm" in whole else k
+    q, k = split_heads(q, heads), split_heads(k, heads)
+    own_values = v = split_heads(square(p["value"], source), heads)
+    T, M = q.shape[2], k.shape[2]
 
     if value_mix is not None:
         if first_values is None:
             raise ValueError("value_mix needs first_values")
         v = value_mix[0] * f64(first_values) + value_mix[1] * v
-    if "query_norm" in p:
+    if "query_norm" in p and "query_norm" not in whole:
         q = head_norm(q, p["query_norm"])
-    if "key_norm" in p:
+    if "key_norm" in p and "key_norm" not in whole:
         k = head_norm(k, p["key_norm"])
     if "value_norm" in p:
         v = head_norm(v, p["value_norm"])
@@ -128,18 +150,35 @@ def attention_parts(
     if "qk_scale" in p:
         s = f64(p["qk_scale"]).reshape(heads, 1, h)
         q, k, scale = s * l2_norm(q), s * l2_norm(k), math.sqrt(h)
+    z = scale * (q @ k.swapaxes(-1, -2))
+    if "temperature" in p:
+        sharpness = np.minimum(np.exp(f64(p["temperature"])), 100.0)
+        z = sharpness[:, None, None] * (l2_norm(q) @ l2_norm(k).swapaxes(-1, -2))
+    if soft_cap:
+        z = soft_cap * np.tanh(z / soft_cap)
 
     allowed = np.ones((x.shape[0], 1, T, M), dtype=bool)
     if causal and memory is None:
         allowed &= np.tri(T, dtype=bool)
     if key_mask is not None:
         allowed &= np.asarray(key_mask, dtype=bool)[:, None, None, :]
-    logits = np.where(allowed, scale * (q @ k.swapaxes(-1, -2)), -np.inf)
+    logits = np.where(allowed, z, -np.inf)
     some = allowed.any(axis=-1, keepdims=True)
     weights = np.where(some, softmax(np.where(some, logits, 0.0)), 0.0)
 
-    mixed = (weights @ v).transpose(0, 2, 1, 3).reshape(x.shape[0], T, heads * h)
-    return {"out": linear(p["out"], mixed), "values": own_values, "logits": logits, "weights": weights}
+    mixed = weights @ v
+    if "shaping" in p:
+        a, b = (f64(p["shaping"][name])[:, None, None] for name in ("identity", "softmax"))
+        mixed = a * v + b * mixed
+        if "uniform" in p["shaping"]:
+            uniform = allowed / np.maximum(allowed.sum(axis=-1, keepdims=True), 1)
+            mixed = mixed - f64(p["shaping"]["uniform"])[:, None, None] * (uniform @ v)
+    if "head_scale" in p:
+        mixed = f64(p["head_scale"])[:, None, None] * mixed
+    mixed = mixed.transpose(0, 2, 1, 3).reshape(x.shape[0], T, heads * h)
+    if "out_norm" in p:
+        mixed = inner_norm(mixed, p["out_norm"])
+    return {"out": square(p["out"], mixed), "values": own_values, "logits": logits, "weights": weights}
 
 
 def attention(p: Tree, x, heads: int, memory=None, **options) -> Array:
@@ -147,13 +186,22 @@ def attention(p: Tree, x, heads: int, memory=None, **options) -> Array:
     return attention_parts(p, x, heads, memory=memory, **options)["out"]
 
 
-def feed_forward(p: Tree, x, activation: str = "gelu", root_d_on: str = "both") -> Array:
+def feed_forward(p: Tree, x, activation: str = "gelu", root_d_on: str = "both", inner_norm: Norm = layer_norm) -> Array:
     """down(act(up(x))) with activation "gelu" or "relu"; "swiglu" is down(up(x) ⊙ silu(gate(x))).
+
+    Where p holds `hidden_norm` (NormFormer, Sub-LN), `inner_norm` over the d_f hidden units stands before down.
 
     nGPT: where p holds `up_scale` and `gate_scale` ([d_f], effective values), u <- u ⊙ s_u and v <- v ⊙ s_v·√D with u
     = up(x), v = gate(x); with `root_d_on="both"` (the released code) u is multiplied by √D too, with "gate" (the
     paper) it is not.
     """
+    if "inner_shift" in p:  # Fixup: a scalar before the activation and one before W_2
+        before, after = float(p["inner_shift"]), float(p["hidden_shift"])
+        if activation == "swiglu":
+            hidden = linear(p["up"], x) * silu(linear(p["gate"], x) + before)
+        else:
+            hidden = {"gelu": gelu, "relu": relu}[activation](linear(p["up"], x) + before)
+        return linear(p["down"], hidden + after)
     if activation == "swiglu":
         u, v = linear(p["up"], x), linear(p["gate"], x)
         root_d = math.sqrt(np.shape(x)[-1])
@@ -161,25 +209,28 @@ def feed_forward(p: Tree, x, activation: str = "gelu", root_d_on: str = "both") 
             u = u * f64(p["up_scale"]) * {"both": root_d, "gate": 1.0}[root_d_on]
         if "gate_scale" in p:
             v = v * f64(p["gate_scale"]) * root_d
-        return linear(p["down"], u * silu(v))
-    return linear(p["down"], {"gelu": gelu, "relu": relu}[activation](linear(p["up"], x)))
+        hidden = u * silu(v)
+    else:
+        u = linear(p["up"], x)
+        if "up_scale" in p:  # nGPT has no such feed-forward; its scale of the gated one, before the activation
+            u = u * f64(p["up_scale"]) * math.sqrt(np.shape(x)[-1])
+        hidden = {"gelu": gelu, "relu": relu}[activation](u)
+    return linear(p["down"], inner_norm(hidden, p["hidden_norm"]) if "hidden_norm" in p else hidden)
 
 
 def bodies(blocks: Sequence[Tree], heads: int, activation: str = "gelu", **options) -> list[dict[str, Callable]]:
     """The bodies F of a stack from its parameters `blocks[l] = {"attention", "cross_attention"?, "feed_forward"}`.
 
-    `options` are those of self-attention (`causal`, `key_mask`, `rotary_base`, `head_norm`) and `memory_mask`, the
-    valid keys of the memory. The bodies take (h), cross-attention (h, memory).
+    `options` are those of self-attention (`causal`, `key_mask`, `rotary_base`, `head_norm`, `inner_norm`, `soft_cap`) and
+    `memory_mask`, the valid keys of the memory. The bodies take (h), cross-attention (h, memory).
     """
     memory_mask = options.pop("memory_mask", None)
+    shared = {name: options[name] for name in ("head_norm", "inner_norm", "soft_cap") if name in options}
+    inner_norm = options.get("inner_norm", layer_norm)
     makers: dict[str, Callable] = {
         "attention": lambda p: lambda h: attention(p, h, heads, **options),
-        "cross_attention": lambda p: (
-            lambda h, memory: attention(
-                p, h, heads, memory, key_mask=memory_mask, head_norm=options.get("head_norm", rms_norm)
-            )
-        ),
-        "feed_forward": lambda p: lambda h: feed_forward(p, h, activation),
+        "cross_attention": lambda p: lambda h, memory: attention(p, h, heads, memory, key_mask=memory_mask, **shared),
+        "feed_forward": lambda p: lambda h: feed_forward(p, h, activation, inner_norm=inner_norm),
     }
     return [{kind: makers[kind](p) for kind, p in block.items()} for block in blocks]
 

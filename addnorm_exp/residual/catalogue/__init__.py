@@ -2,13 +2,53 @@
 
 import difflib
 
-from addnorm_exp.residual.catalogue import norm_free, placement
+from addnorm_exp.residual.catalogue import (
+    depth,
+    depth_init,
+    gated,
+    history,
+    hyper,
+    mhc,
+    mixed,
+    norm_free,
+    placement,
+    recipes,
+    skipless,
+    streams,
+    transfer,
+)
 from addnorm_exp.residual.scheme import Scheme, SchemeError
 
-_ALL = (*placement.SCHEMES, *norm_free.SCHEMES)
+_FILES = (
+    placement,
+    depth,
+    mixed,
+    norm_free,
+    depth_init,
+    transfer,
+    gated,
+    skipless,
+    streams,
+    hyper,
+    mhc,
+    history,
+    recipes,
+)
+_ALL = tuple(scheme for file in _FILES for scheme in file.SCHEMES)
 _BY_NAME: dict[str, Scheme] = {scheme.name: scheme for scheme in _ALL}
 if len(_BY_NAME) != len(_ALL):
     raise SchemeError("two schemes of the catalogue have one name")
+
+
+def add(scheme: Scheme) -> Scheme:
+    """Enters a scheme of one's own for the rest of this process: from a notebook, or from the study file that uses it.
+
+    A later one of the same name takes its place. Raises SchemeError where a published scheme has the name.
+    """
+    if any(scheme.name == published.name for published in _ALL):
+        raise SchemeError(f"the catalogue has a scheme '{scheme.name}'; give yours another name")
+    _BY_NAME[scheme.name] = scheme
+    return scheme
 
 
 def names() -> tuple[str, ...]:

@@ -1,10 +1,13 @@
-"""Schemes that differ in where the norm stands, and in constants of depth that go with the place."""
+"""Schemes that differ in where the norm stands, in every block alike; those with constants of depth are in depth.py."""
+
+from dataclasses import replace
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.rule import Rule
+from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import NormEnds, Scheme
 
 
@@ -39,6 +42,7 @@ post_ln = Scheme(
         "Needs warmup at the learning rates that Pre-LN takes without.",
         "Has no final norm: the last sublayer's own norm stands before the head.",
     ),
+    predictions=theory.POST_LN,
 )
 
 pre_ln = Scheme(
@@ -55,6 +59,7 @@ pre_ln = Scheme(
         "The final norm is part of the scheme.",
         "The stream's second moment grows about linearly with depth at init.",
     ),
+    predictions=theory.PRE_LN,
 )
 
 post_rms = Scheme(
@@ -124,43 +129,102 @@ sandwich_ln = Scheme(
 )
 
 
-def deepnorm_alpha(site: Site) -> float:
-    """α of DeepNorm (2203.00555, fig. 2), by stack; N encoder and M decoder blocks."""
-    n, m = site.depths.encoder, site.depths.decoder
-    if n and m:
-        return 0.81 * (n**4 * m) ** (1 / 16) if site.stack == "encoder" else (3 * m) ** 0.25
-    return (2 * site.depth) ** 0.25
-
-
-def deepnorm_beta(site: Site, role: str) -> float:
-    """β of DeepNorm (2203.00555, fig. 2) on value, output and feed-forward matrices; query and key stay as they are.
-
-    A gated feed-forward, which the paper has not, keeps its gate unscaled, so that the branch scales with β² as in the paper.
-    """
-    if role not in ("value", "out", "up", "down"):
-        return 1.0
-    n, m = site.depths.encoder, site.depths.decoder
-    if n and m:
-        return 0.87 * (n**4 * m) ** (-1 / 16) if site.stack == "encoder" else (12 * m) ** -0.25
-    return (8 * site.depth) ** -0.25
-
-
-deepnorm = Scheme(
-    name="deepnorm",
-    title="DeepNorm",
+peri_ln = Scheme(
+    name="peri_ln",
+    title="Peri-LN",
     family="placement",
-    equation="x ← N(α x + F(x));  W_v, W_o, W_1, W_2 × β at init;  decoder-only: α = (2L)^¼, β = (8L)^-¼",
-    citation="Wang et al., DeepNet: Scaling Transformers to 1,000 Layers (2203.00555), fig. 2 and eq. 1",
-    year=2022,
-    evidence="code",
-    block=lambda site, norm: tuple(At(kind, Rule(skip=deepnorm_alpha(site), post=norm)) for kind in site.sublayers),
-    ends=no_ends,
-    init=deepnorm_beta,
-    needs_norm=True,
+    equation="x ← x + N_out(F(N_pre(x))),  y = N(x)",
+    citation="Kim et al., Peri-LN (2502.02732); in this form Gemma 2 and 3, GLM-4, HyperCLOVA-X",
+    year=2025,
+    evidence="secondary",
+    block=lambda site, norm: tuple(At(kind, Rule(pre=norm, branch=norm)) for kind in site.sublayers),
+    ends=final,
+    norm=norms.RMS,
     traps=(
-        "α and β go together; baselines in later repositories have a fixed α or an inverted β and are not DeepNorm.",
-        "torchscale gives q, k and v an Xavier gain of 1/√2 before β; here v starts at β times the plain law.",
+        "The paper's optional norm of the embedding is the axis embedding.norm.",
+        "The gain of the outer norm has to be learned: a frozen one is worse (fig. 8).",
+        "The branch's RMS is its norm's gain, whatever the weights: depth-scaled init has no effect on the forward pass.",
+        "Differs from sandwich_ln in the norm's kind and the init alone.",
+        "A widely read blog draws the outer norm behind the sum; it stands before.",
+    ),
+    predictions=theory.DEEPNORM,
+)
+
+res_post_norm = Scheme(
+    name="res_post_norm",
+    title="Res-post-norm (OLMo 2)",
+    family="placement",
+    equation="x ← x + N(F(x)),  y = N(x);  QK-norm over the whole width",
+    citation="OLMo team, 2 OLMo 2 Furious (2501.00656), 3, and the released code; the place as in Liu et al. 2021 (2111.09883)",
+    year=2025,
+    evidence="code",
+    block=lambda site, norm: tuple(At(kind, Rule(branch=norm)) for kind in site.sublayers),
+    ends=final,
+    norm=norms.RMS,
+    law="normal",
+    options=lambda site, norm: {"qk_norm": "full"} if "attention" in site.kind else {},
+    traps=(
+        "The stream enters the sublayers without a norm: without QK-norm its size is that of the logits, and deep stacks do not train.",
+        "OLMo 2 trains with a z-loss of 1e-5 besides (logits.z_loss=1e-5).",
     ),
 )
 
-SCHEMES = (post_ln, pre_ln, post_rms, pre_rms, no_norm, sandwich_ln, deepnorm)
+swin_v2 = Scheme(
+    name="swin_v2",
+    title="Swin-V2",
+    family="placement",
+    equation="x ← x + N(F(x)),  y = N(x);  gain and bias of N 0 at init;  cosine attention",
+    citation="Liu et al., Swin Transformer V2 (2111.09883), 3.2 and 3.3, and the released code",
+    year=2021,
+    evidence="code",
+    block=lambda site, norm: tuple(At(kind, Rule(branch=replace(norm, gain_init=0.0))) for kind in site.sublayers),
+    ends=final,
+    options=lambda site, norm: {"qk_norm": "cosine"} if "attention" in site.kind else {},
+    needs_norm=True,
+    traps=(
+        "The identity at init: in the first step only the branch norms, the final norm, the embedding and the head have a gradient.",
+        "The zero gain is in the code and not in the paper.",
+        "Trained with stochastic depth behind the norm (model.drop_path), without a bias on the keys, and with a continuous relative "
+        "position bias; the last two are left out. Its giant models have one more norm on the stream every 6 blocks.",
+    ),
+)
+
+
+def normformer_rule(site: Site, kind: str, norm: NormSpec) -> Rule:
+    """The feed-forward, last in its block, has the learned skip; the others a norm on their output."""
+    if kind == site.sublayers[-1]:
+        return Rule(pre=norm, skip=Learned(1.0, "vector"))
+    return Rule(pre=norm, branch=norm)
+
+
+normformer = Scheme(
+    name="normformer",
+    title="NormFormer",
+    family="placement",
+    equation="x ← x + N(γ · MHA(N(x))),  x ← r ⊙ x + W_2 N(act(W_1 N(x))),  y = N(x);  γ a head, r a channel, 1 at init",
+    citation="Shleifer et al., NormFormer (2110.09456), 2 and eq. 1-3, and the released code",
+    year=2021,
+    evidence="code",
+    block=lambda site, norm: tuple(At(kind, normformer_rule(site, kind, norm)) for kind in site.sublayers),
+    ends=final,
+    options=lambda site, norm: {"hidden_norm": norm} if site.kind == "feed_forward" else {"head_scale": True},
+    traps=(
+        "Head scales stand before W_o, as in the paper; the released code multiplies the output channels behind it, another function.",
+        "The learned skip r is advised for small models alone.",
+        "Its published learning rates are higher than Pre-LN's: 3e-3 at 125M.",
+    ),
+)
+
+
+SCHEMES = (
+    post_ln,
+    pre_ln,
+    post_rms,
+    pre_rms,
+    no_norm,
+    sandwich_ln,
+    peri_ln,
+    res_post_norm,
+    swin_v2,
+    normformer,
+)

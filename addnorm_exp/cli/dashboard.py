@@ -1,0 +1,61 @@
+"""`main.py dashboard DIR`: a page to look at a study in a browser, from its records on disk."""
+
+import os
+import sys
+from pathlib import Path
+
+from addnorm_exp.cli.wandb_flags import WANDB_FLAGS
+from addnorm_exp.config.flags import Arguments, Flag, parse
+from addnorm_exp.errors import UserError
+
+HELP = "write a study's page: table, runs, curves, per-layer heatmaps, in one HTML file that needs no network"
+ABOUT = f"""{HELP}
+
+DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run; unfinished ones too.
+Open DIR/dashboard.html in a browser. With --wandb a view is saved in the W&B project that runs are mirrored to, and its address printed: of
+the study in DIR, or without DIR of all runs there (needs the extra `dashboard`)."""
+
+FLAGS = (
+    Flag("out", Path, None, "where to write; default: dashboard.html in DIR", "FILE"),
+    Flag("baseline", str, None, "the row of the table to compare with; default: the study's, else the first", "NAME"),
+    Flag("mix_semantics", bool, False, "allow runs of different semantics in one study"),
+    Flag("wandb", bool, False, "save a view of the W&B project in place of a page"),
+    *(flag for flag in WANDB_FLAGS if flag.name != "wandb"),
+)
+
+
+def run(argv: list[str]) -> int:
+    """Write the page and print its path. 0, or 2 if one of several studies could not be read."""
+    arguments = parse(argv, FLAGS, command="dashboard", about=ABOUT, positionals=("[DIR]",))
+    if arguments["wandb"]:
+        return _save(arguments)
+    if not arguments.positionals:
+        raise UserError("dashboard needs DIR: main.py dashboard DIR")
+    from addnorm_exp.report.dashboard.page import dashboard  # its libraries are slow to import, and --help needs none
+
+    problems: list[str] = []
+
+    def say(line: str) -> None:
+        problems.append(line)
+        print(line, file=sys.stderr)
+
+    path = dashboard(
+        arguments.positionals[0],
+        arguments["out"],
+        baseline=arguments["baseline"],
+        mix_semantics=arguments["mix_semantics"],
+        say=say,
+    )
+    print(path)
+    return 2 if problems else 0
+
+
+def _save(arguments: Arguments) -> int:
+    from addnorm_exp.report.load import load_study
+    from addnorm_exp.report.workspace import save
+    from addnorm_exp.runs.mirror.window import PROJECT
+
+    study = load_study(arguments.positionals[0], mix_semantics=True).name if arguments.positionals else None
+    project = arguments["wandb_project"] or os.environ.get("WANDB_PROJECT") or PROJECT
+    print(save(arguments["wandb_entity"] or os.environ.get("WANDB_ENTITY"), project, study))
+    return 0

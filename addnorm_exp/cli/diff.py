@@ -1,0 +1,39 @@
+"""`main.py diff A B`: how two runs, or two studies, differ."""
+
+import os
+import sys
+from pathlib import Path
+
+from addnorm_exp.config.flags import parse
+from addnorm_exp.errors import UserError
+
+HELP = "tell how two runs or two studies differ: config, versions, results, metrics"
+ABOUT = f"""{HELP}
+
+A and B are two run folders or two studies' folders. Numbers are compared to the last bit. Exit code 0 where config and numbers are
+the same, 1 where they differ; execution, versions, device and times are told and do not count."""
+
+
+def run(argv: list[str]) -> int:
+    arguments = parse(argv, command="diff", about=ABOUT, positionals=("A", "B"))
+    from addnorm_exp.report import differences
+    from addnorm_exp.report.load import load_study
+    from addnorm_exp.report.record import read_run
+
+    first, second = map(Path, arguments.positionals)
+    for folder in (first, second):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; give two runs' folders, or two studies'")
+    single = [os.path.lexists(folder / "config.json") for folder in (first, second)]
+    if single[0] != single[1]:
+        run_, study = (first, second) if single[0] else (second, first)
+        raise UserError(f"{run_} is a run and {study} is none; give two runs' folders, or two studies'")
+    if single[0]:
+        parts = differences.runs(read_run(first), read_run(second))
+    else:
+        parts = differences.studies(*(load_study(folder, mix_semantics=True) for folder in (first, second)))
+    differ = any(part.counts for part in parts)
+    sys.stdout.write(differences.text(parts))
+    if not differ:
+        print("the same config and the same numbers, to the last bit")
+    return 1 if differ else 0

@@ -1,0 +1,87 @@
+"""`main.py probe`: signal and gradient by depth at initialisation, for any schemes of the catalogue, without training."""
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.errors import UserError, nearest
+
+HELP = "measure schemes at init, without training: stream, gradients, sensitivity by depth, beside what theory predicts"
+ABOUT = f"""{HELP}
+
+Prints slopes against depth and the verdict on each published prediction; writes probe.csv and a picture a quantity to --out.
+Settings: `batch` is the decoder of configs/lm.py with ReLU on a real batch, `theory` that of Xiong et al. 2020 (2002.04745)."""
+
+FLAGS = (
+    Flag("schemes", str, "all", "all, or names between commas", "all|a,b"),
+    Flag("depths", str, "6,12,24,48", "blocks, between commas", "N,N"),
+    Flag("width", int, 256, "of the stream; divisible by 8", "N", least=8),
+    Flag("seeds", int, 3, "whose mean is told", "N", least=1),
+    Flag("data", str, None, "a file whose bytes make the batch; default: enwik8", "FILE"),
+    Flag("out", Path, Path("probe"), "where probe.csv and the pictures go", "DIR"),
+)
+
+
+def run(argv: list[str]) -> int:
+    arguments = parse(argv, FLAGS, command="probe", about=ABOUT)
+    depths = _depths(arguments["depths"])
+    if arguments["width"] % 8:
+        raise UserError(f"--width={arguments['width']}: must be divisible by 8 (4 heads of an even size)")
+    from addnorm_exp.residual import catalogue
+
+    schemes = {name: catalogue.get(name) for name in _names(arguments["schemes"], catalogue.names())}
+    from addnorm_exp.config.schema import DataConfig
+    from addnorm_exp.data import corpus
+    from addnorm_exp.probe import figures, rows, settings, table
+    from addnorm_exp.report.render import render
+    from addnorm_exp.residual.predictions import SETTINGS
+    from addnorm_exp.train.platform import keep_memory
+
+    keep_memory()
+    text = corpus.load(DataConfig(path=arguments["data"]))
+    corpus.check_lengths(text, settings.TOKENS)
+    folder = arguments["out"]
+    folder.mkdir(parents=True, exist_ok=True)
+    width, seeds = arguments["width"], arguments["seeds"]
+
+    def of(name: str) -> list[rows.Row]:
+        return [
+            row
+            for setting in SETTINGS
+            for depth in depths
+            for row in rows.rows_of(schemes[name], setting, depth, width, seeds, text.train)
+        ]
+
+    found: list[rows.Row] = []
+    began = time.monotonic()
+    # Two at a time: most of it is compilation and dispatch, which leave a second core idle.
+    with ThreadPoolExecutor(2) as pool:
+        for number, (name, measured) in enumerate(zip(schemes, pool.map(of, schemes), strict=True), 1):
+            found += measured
+            print(f"probe {number}/{len(schemes)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+    with (folder / "probe.csv").open("w", newline="") as file:
+        rows.write(found, file)
+    probed = rows.Probed(found)
+    sys.stdout.write(render(table.tables(probed, schemes, width, seeds)))
+    pictures = [path.name for path in figures.draw(probed, folder) if path.suffix == ".png"]
+    print(f"probe.csv and pictures: {folder} ({', '.join(pictures)})")
+    return 0
+
+
+def _names(text: str, known: tuple[str, ...]) -> list[str]:
+    if text == "all":
+        return list(known)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--schemes={text}: unknown scheme '{name}'; {nearest(name, known)}")
+    return list(dict.fromkeys(names))
+
+
+def _depths(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 1000 for part in parts):
+        raise UserError(f"--depths={text}: expected whole numbers from 1 to 1000 between commas, e.g. --depths=6,12")
+    return sorted({int(part) for part in parts})

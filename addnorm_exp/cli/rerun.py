@@ -1,0 +1,69 @@
+"""`main.py rerun DIR …`: make runs again from step 0."""
+
+import sys
+from pathlib import Path
+
+from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
+from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.errors import UserError
+
+HELP = "make runs again from step 0: by their ids, --failed or --diverged"
+ABOUT = f"""{HELP}
+
+DIR is a study's folder or a single run. An id may be cut short where it stays clear. The runs' own config.json says what they are, so
+no study file is needed. The former records are put aside, to DIR/.former-…; `main.py gc DIR --former` lists and removes them. A run
+that failed or was stopped needs no rerun to go on: `main.py sweep` does that, from its last checkpoint."""
+
+FLAGS = (
+    Flag("failed", bool, False, "every run that failed"),
+    Flag("diverged", bool, False, "every run that diverged"),
+    *WANDB_FLAGS,
+)
+
+
+def run(argv: list[str]) -> int:
+    """0 where every run asked for has an outcome again, 1 where one failed or another process trains it."""
+    arguments = parse(argv, FLAGS, command="rerun", about=ABOUT, positionals=("DIR", "[ID…]"))
+    directory, *ids = arguments.positionals
+    kinds = [kind for kind in ("failed", "diverged") if arguments[kind]]
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a study's folder, e.g. runs/quickstart")
+
+    from addnorm_exp.runs.life import chosen, standings
+
+    runs = standings(folder)
+    if not runs:
+        raise UserError(f"{folder}: no runs here; give a study's folder, e.g. runs/quickstart, or a run's --workdir")
+    single = len(runs) == 1 and runs[0].path == folder
+    if not (ids or kinds or single):
+        raise UserError(f"rerun {folder}: which runs? name their ids, or give --failed or --diverged")
+    asked = [*chosen(runs, tuple(ids)), *(run for run in runs if run.status in kinds)]
+    asked = list({run.id: run for run in (runs if single else asked)}.values())
+    if not asked:
+        print(f"{folder}: no run has {' or '.join(kinds)}", file=sys.stderr)
+        return 0
+    for found in asked:
+        if found.status == "damaged":
+            raise UserError(f"{found.path}: {found.reason}")
+
+    from addnorm_exp.cli.train import StopSignal
+    from addnorm_exp.sweep.display import Display
+    from addnorm_exp.sweep.rerun import again
+
+    stop = StopSignal()
+    with Display() as display, mirror_of(arguments, display.say) as mirror:
+        outcome, aside = again(asked, display, stop, mirror)
+    for path in aside:
+        print(f"former record: {path}")
+    if stop():
+        print(
+            "stopped; what was put aside and not made again is missing: run the sweep or train again", file=sys.stderr
+        )
+        return stop.code
+    for planned in outcome.failed:
+        place = next(found.path for found in asked if found.id == planned.id)
+        print(f"failed: {planned.label} (see {place / 'failure.log'})", file=sys.stderr)
+    if outcome.busy:
+        print(f"{len(outcome.busy)} runs are trained by another process; they were left alone", file=sys.stderr)
+    return 1 if outcome.failed or outcome.busy else 0

@@ -1,0 +1,50 @@
+"""What stands in for the missing skip of attention: a matrix of weights that starts at the identity, and maps that do."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.nn.layers import matmul
+from addnorm_exp.residual.init import Init, parameter
+
+
+class Shaping(nnx.Module):
+    """`A = a I + b softmax(·) - c C` for each head, C the uniform weights over what a query may look at (He & Hofmann 2023, 2311.01906;
+    Noci 2023, 2306.17759); without c where it is not given (He 2023, 2302.10322).
+
+    `first` holds the first values of a, b and c, which are learned, one of each a head.
+    """
+
+    def __init__(self, num_heads: int, first: tuple[float, ...], rngs: nnx.Rngs):
+        made = [parameter((num_heads,), Init.constant(value), "coefficient", rngs) for value in first]
+        self.identity, self.softmax = made[0], made[1]
+        self.uniform = made[2] if len(made) > 2 else None
+
+    def __call__(self, mixed: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
+        """A v, (batch, queries, heads, h), of softmax(·) v = `mixed`, the values and where a query may look
+        (broadcastable to batch, heads, queries, keys)."""
+
+        def gain(parameter: nnx.Param) -> jax.Array:
+            return parameter[...].astype(v.dtype)[:, None]
+
+        shaped = gain(self.identity) * v + gain(self.softmax) * mixed
+        if self.uniform is None:
+            return shaped
+        uniform = allowed / jnp.maximum(allowed.sum(-1, keepdims=True), 1)
+        uniform = jnp.broadcast_to(uniform[:, 0], (v.shape[0], *uniform.shape[-2:])).astype(v.dtype)
+        return shaped - gain(self.uniform) * jnp.einsum("bqk,bkhd->bqhd", uniform, v)
+
+
+class ScaledIdentity(nnx.Module):
+    """`s x`, or with a law `s x + r x W`, s and r learned scalars, 1 at first (He & Hofmann 2023, eq. 6). W should start at 0."""
+
+    def __init__(self, width: int, init: Init | None, rngs: nnx.Rngs):
+        self.gain = parameter((), Init.constant(1.0), "coefficient", rngs)
+        self.rest = None if init is None else parameter((), Init.constant(1.0), "coefficient", rngs)
+        self.kernel = None if init is None else parameter((width, width), init, "matrix", rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.gain[...].astype(x.dtype) * x
+        if self.kernel is None or self.rest is None:
+            return y
+        return y + self.rest[...].astype(x.dtype) * matmul(x, self.kernel[...].astype(x.dtype))

@@ -1,0 +1,163 @@
+"""The quantities of a stack at init, measured block by block.
+
+Blocks of equal structure share one compiled program, whatever the depth of their stack: a stack of 48 costs no more compilation than one
+of 6. The backward pass computes each block once more from what came into it.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from addnorm_exp.probe.settings import SEQUENCES, Problem
+from addnorm_exp.residual import Context
+
+PERTURBATION = 0.01  # of a weight matrix's root mean square
+
+
+@dataclass(frozen=True)
+class Value:
+    """A mean over seeds at block `block` of a stack; 0 is where the embedding enters, the depth is the output."""
+
+    block: int
+    quantity: str
+    value: float
+
+
+def measure(problem: Problem) -> Iterator[Value]:
+    """stream_ms, token_similarity: blocks 0 to depth. grad_stream, grad_w2, attn_entropy: blocks 0 to depth - 1.
+    sensitivity: the output.
+
+    stream_ms: second moment of the stream, mean over tokens and width; of a scheme of several streams, of what the first body of the
+      block reads, and none at the output.
+    token_similarity: mean cosine of two tokens of a sequence, of what the head would see if the stack ended here.
+    grad_stream: Frobenius norm of the loss's gradient with respect to the same array as stream_ms.
+    grad_w2: Frobenius norm of the loss's gradient with respect to the feed-forward's output matrix.
+    attn_entropy: of the attention weights, in nats, mean over heads and queries.
+    sensitivity: ‖y' - y‖² / ‖y‖² of the output y when each matrix W of the blocks becomes W + 0.01 rms(W) ε, ε standard normal.
+    """
+    seeds = problem.inputs.shape[0]
+    blocks = [nnx.split(block) for block in problem.stack.blocks]
+    ends = nnx.split(problem.stack.ends)
+    counts = [len(labels) for labels in problem.stack.labels]
+    carries, stats, y = _forward(problem, ends, blocks, counts)
+
+    for block, (state, _) in enumerate(carries):
+        if block < len(blocks):
+            yield _mean(block, "stream_ms", stats[block]["stream_rms"][:, 0] ** 2)
+        elif isinstance(state, jax.Array):
+            yield _mean(block, "stream_ms", jnp.mean(jnp.square(state), axis=(1, 2)))
+        yield _mean(block, "token_similarity", _similarity(_close(ends[0], ends[1], state, problem.context)))
+    for block, row in enumerate(stats):
+        if "entropy" in row:
+            yield _mean(block, "attn_entropy", row["entropy"][:, 0])
+
+    state, memo = carries[-1]
+    cotangent = _loss_gradient(ends[0], problem.loss, ends[1], state, problem.targets, problem.context)
+    cotangents = cotangent, jax.tree.map(jnp.zeros_like, memo)
+    for block in reversed(range(len(blocks))):
+        graph, parameters = blocks[block]
+        gradients, squares, cotangents = _block_gradient(
+            graph, parameters, carries[block], jnp.zeros((seeds, counts[block])), problem.context, cotangents
+        )
+        yield _mean(block, "grad_stream", jnp.sqrt(squares[:, 0]))
+        yield _mean(
+            block, "grad_w2", jnp.sqrt(jnp.sum(jnp.square(gradients["feed_forward"]["down"]["kernel"][...]), (1, 2)))
+        )
+
+    shaken = [(graph, _perturb(parameters, jax.random.key(n))) for n, (graph, parameters) in enumerate(blocks)]
+    _, _, other = _forward(problem, ends, shaken, counts)
+    yield _mean(len(blocks), "sensitivity", jnp.sum((other - y) ** 2, (1, 2)) / jnp.sum(y**2, (1, 2)))
+
+
+def _forward(problem: Problem, ends, blocks, counts):
+    """→ state and memo before each block and at the end, statistics of each block, output (seeds, tokens, width)."""
+    seeds = problem.inputs.shape[0]
+    carry: tuple[Any, dict[str, jax.Array]] = (_open(ends[0], ends[1], problem.inputs, problem.context), {})
+    carries, stats = [carry], []
+    for (graph, parameters), count in zip(blocks, counts, strict=True):
+        carry, row = _block(graph, parameters, carry, jnp.zeros((seeds, count)), problem.context)
+        carries.append(carry)
+        stats.append(row)
+    return carries, stats, _close(ends[0], ends[1], carry[0], problem.context)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _open(graph, parameters, inputs, context: Context):
+    return jax.vmap(lambda values, x: nnx.merge(graph, values).open(x, context))(parameters, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _close(graph, parameters, state, context: Context):
+    return jax.vmap(lambda values, one: nnx.merge(graph, values).close(one, context))(parameters, state)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _loss_gradient(graph, loss: Callable, parameters, state, targets, context: Context):
+    """With respect to the state before it is closed."""
+
+    def value(state, values, wanted):
+        return loss(nnx.merge(graph, values).close(state, context), wanted)
+
+    return jax.vmap(jax.grad(value))(state, parameters, targets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block(graph, parameters, carry, probes, context: Context):
+    """→ (state, memo), statistics: quantity → (seeds, sites)."""
+
+    def run(values, carry, probes):
+        state, memo, stats = nnx.merge(graph, values)(*carry, context, probes)
+        return (state, memo), stats
+
+    return jax.vmap(run)(parameters, carry, probes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block_gradient(graph, parameters, carry, probes, context: Context, cotangents):
+    """→ gradients of the parameters, squared gradient norms of the taps (seeds, sites), cotangents of (state, memo)."""
+
+    def pull(values, carry, probes, cotangents):
+        def run(values, carry, probes):
+            state, memo, _ = nnx.merge(graph, values)(*carry, context, probes)
+            return state, memo
+
+        _, back = jax.vjp(run, values, carry, probes)
+        gradients, before, squares = back(cotangents)
+        return gradients, squares, before
+
+    return jax.vmap(pull)(parameters, carry, probes, cotangents)
+
+
+@jax.jit
+def _perturb(parameters, key):
+    """Weight matrices only, each by `PERTURBATION` of its own root mean square."""
+    leaves, tree = jax.tree.flatten(parameters)
+    moved = []
+    for number, leaf in enumerate(leaves):
+        if leaf.ndim == 3:  # (seeds, in, out)
+            size = PERTURBATION * jnp.sqrt(jnp.mean(jnp.square(leaf), (1, 2), keepdims=True))
+            leaf = leaf + size * jax.random.normal(jax.random.fold_in(key, number), leaf.shape)
+        moved.append(leaf)
+    return jax.tree.unflatten(tree, moved)
+
+
+@jax.jit
+def _similarity(y: jax.Array) -> jax.Array:
+    """(seeds, tokens, width) → (seeds,)."""
+    seeds, tokens, width = y.shape
+    y = y.reshape(seeds, SEQUENCES, tokens // SEQUENCES, width).astype(jnp.float32)
+    y = y / jnp.linalg.norm(y, axis=-1, keepdims=True)
+    count = y.shape[2]
+    # The sum over all pairs is the square of the sum; a token's cosine with itself is 1.
+    pairs = jnp.sum(jnp.square(jnp.sum(y, axis=2)), axis=-1) - count
+    return jnp.mean(pairs / (count * (count - 1)), axis=1)
+
+
+def _mean(block: int, quantity: str, values: jax.Array) -> Value:
+    return Value(block, quantity, float(np.mean(np.asarray(values, np.float64))))

@@ -1,0 +1,112 @@
+"""Rows of a probe: measured for many schemes and depths, kept as CSV, summed up as log-log slopes against depth."""
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from addnorm_exp.probe import settings
+from addnorm_exp.probe.measure import measure
+from addnorm_exp.residual import Scheme
+
+# Where a quantity is followed over depths: at the output, but gradients at the last block's matrix and at the stream's entry.
+END: dict[str, Callable[[int], int]] = {
+    "stream_ms": lambda depth: depth,
+    "grad_w2": lambda depth: depth - 1,
+    "grad_stream": lambda depth: 0,
+    "sensitivity": lambda depth: depth,
+    "token_similarity": lambda depth: depth,
+    "attn_entropy": lambda depth: depth - 1,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of probe.csv: a mean over seeds. `block` is 0 at the embedding and `depth` at the output."""
+
+    scheme: str
+    setting: str
+    depth: int
+    block: int
+    quantity: str
+    value: float
+
+
+def rows_of(scheme: Scheme, setting: str, depth: int, width: int, seeds: int, text: np.ndarray) -> list[Row]:
+    """All that is measured of one scheme at one depth; by quantity, and by block within."""
+    problem = (
+        settings.batch(scheme.name, depth, width, seeds, text)
+        if setting == "batch"
+        else settings.theory(scheme, depth, width, seeds)
+    )
+    found = [Row(scheme.name, setting, depth, one.block, one.quantity, one.value) for one in measure(problem)]
+    order = list(END)
+    return sorted(found, key=lambda row: (order.index(row.quantity), row.block))
+
+
+class Probed:
+    """Rows by what they are of."""
+
+    def __init__(self, rows: Iterable[Row]):
+        self.rows = list(rows)
+        self._curves: dict[tuple[str, str, str, int], dict[int, float]] = {}
+        for row in self.rows:
+            self._curves.setdefault((row.scheme, row.setting, row.quantity, row.depth), {})[row.block] = row.value
+
+    @property
+    def schemes(self) -> list[str]:
+        return list(dict.fromkeys(row.scheme for row in self.rows))
+
+    @property
+    def depths(self) -> list[int]:
+        return sorted({row.depth for row in self.rows})
+
+    def curve(self, scheme: str, setting: str, quantity: str, depth: int) -> dict[int, float]:
+        """Block → value; empty where nothing was measured."""
+        return self._curves.get((scheme, setting, quantity, depth), {})
+
+    def end(self, scheme: str, setting: str, quantity: str, depth: int) -> float | None:
+        """The value at the quantity's end (`END`); of a scheme without a second moment at the output, at its last block."""
+        curve = self.curve(scheme, setting, quantity, depth)
+        block = END[quantity](depth)
+        return curve.get(block, curve.get(block - 1))
+
+    def slope(self, scheme: str, setting: str, quantity: str) -> float | None:
+        """Of log(end) against log(depth), by least squares. None with fewer than two depths, or a value that is 0 or not finite."""
+        found = [(depth, self.end(scheme, setting, quantity, depth)) for depth in self.depths]
+        points = [(depth, value) for depth, value in found if value is not None]
+        if len(points) < 2 or not all(value > 0 and math.isfinite(value) for _, value in points):
+            return None
+        x, y = np.log(np.array(points)).T
+        return float(np.polyfit(x, y, 1)[0])
+
+
+def write(rows: Iterable[Row], file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Row))
+    writer.writerows(_texts(rows))
+
+
+def _texts(rows: Iterable[Row]) -> Iterator[tuple]:
+    for row in rows:
+        *key, value = astuple(row)
+        yield (*key, f"{value:.6g}")
+
+
+def read(path: Path) -> list[Row]:
+    with path.open(newline="") as file:
+        return [
+            Row(
+                line["scheme"],
+                line["setting"],
+                int(line["depth"]),
+                int(line["block"]),
+                line["quantity"],
+                float(line["value"]),
+            )
+            for line in csv.DictReader(file)
+        ]

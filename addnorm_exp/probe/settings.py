@@ -1,0 +1,115 @@
+"""The two settings of the probe: a real batch through the decoder that is trained, and the setting in which the theorems are stated."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from addnorm_exp.config import Config, override
+from addnorm_exp.nn.functional import Functional, Parameters
+from addnorm_exp.nn.stack import Architecture, Stack
+from addnorm_exp.residual import Context, Depths, Scheme, sites
+from addnorm_exp.tasks.lm import LanguageModelling
+from addnorm_exp.train.calibration import calibrated
+
+HEADS = 4
+TOKENS = 64  # of a sequence
+SEQUENCES = 2
+CLASSES = 512  # of the theory's random labels
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One stack at init, what goes in, and what its output is asked for. Arrays have a leading axis of seeds.
+
+    `inputs` (seeds, tokens, width) is what the stack opens; `targets` is whatever `loss(y, targets)` takes for one seed, where y is the
+    closed stream (tokens, width) and the loss a mean cross-entropy in nats.
+    """
+
+    stack: Stack
+    inputs: jax.Array
+    targets: Any
+    loss: Callable[[jax.Array, Any], jax.Array]
+    context: Context
+
+
+def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> Problem:
+    """The decoder of configs/lm.py with `depth` blocks, ReLU and the scheme's own init law, on `SEQUENCES` windows of a corpus (uint8)."""
+    config = override(
+        Config(),
+        {
+            "scheme": scheme,
+            "seq_len": TOKENS,
+            "batch_size": SEQUENCES,
+            "model.depth": depth,
+            "model.width": width,
+            "model.num_heads": HEADS,
+            "model.activation": "relu",
+        },
+    )
+    task = LanguageModelling(config)
+    numbers = jnp.arange(seeds)
+    corpus = jnp.asarray(text)
+    tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
+    drawn = [task.scheme.projected(task.model.init(seed)) for seed in range(seeds)]
+    parameters = _stacked(
+        [calibrated(task, one, (tokens[seed], labels[seed])) for seed, one in enumerate(drawn)]  # Admin's ω
+    )
+    context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
+    inputs = jax.vmap(lambda values, one: task.model.bind(values).embedding(one, context, jnp.dtype("float32")))(
+        parameters, tokens
+    )
+    decoder = task.model.bind(parameters)
+    # The head's own parameters travel with the targets; those of the blocks are held by the stack.
+    head = {path: value for path, value in parameters.items() if not path.startswith("decoder/")}
+    blocks = {path: value[0] for path, value in parameters.items() if path.startswith("decoder/")}
+
+    def loss(y: jax.Array, targets: Any) -> jax.Array:
+        head, labels = targets
+        return cross_entropy(task.model.bind({**blocks, **head}).logits(y), labels)
+
+    return Problem(decoder.decoder, inputs, (head, labels), loss, context)
+
+
+def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
+    """Xiong et al. 2020 (2002.04745), section 3: uniform attention over all tokens, no output projection, a ReLU feed-forward as wide as
+    the stream, weights N(0, 1/width) times the scheme's own multipliers, inputs of unit variance, random labels.
+
+    The code is that of every model: queries are zero, which makes attention uniform, and output projections the identity.
+    """
+    arch = Architecture(depth, width, HEADS, width, activation="relu", bias=False, law="normal")
+    places = sites("decoder", Depths(decoder=depth))
+    model = Functional(lambda rngs: Stack(scheme, places, arch, causal=False, rngs=rngs))
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    hypers = {"gain": 1.0, "std": 1 / math.sqrt(width)}
+    parameters = _stacked([model.init(seed, hypers) for seed in range(seeds)])
+    for path, spec in model.specs.items():
+        if path.endswith("attention/query/kernel"):
+            parameters[path] = jnp.zeros_like(parameters[path])
+        elif path.endswith("attention/out/kernel"):
+            identity = spec.init.scale * jnp.eye(width)
+            parameters[path] = jnp.broadcast_to(identity, parameters[path].shape)
+
+    def draw(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        of_inputs, of_head, of_labels = jax.random.split(key, 3)
+        inputs = jax.random.normal(of_inputs, (SEQUENCES * TOKENS, width))
+        head = jax.random.normal(of_head, (width, CLASSES)) / math.sqrt(width)
+        return inputs, (head, jax.random.randint(of_labels, (SEQUENCES * TOKENS,), 0, CLASSES))
+
+    inputs, targets = jax.vmap(draw)(keys)
+    context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
+    return Problem(model.bind(parameters), inputs, targets, lambda y, t: cross_entropy(y @ t[0], t[1]), context)
+
+
+def _stacked(drawn: list[Parameters]) -> Parameters:
+    return jax.tree.map(lambda *values: jnp.stack(values), *drawn)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean over tokens, in nats."""
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    return jnp.mean(log_z - jnp.take_along_axis(logits, labels.reshape(-1, 1), axis=-1)[:, 0])

@@ -1,0 +1,63 @@
+"""The probe's tables: log-log slopes against depth per scheme, and each prediction with its verdict."""
+
+from collections.abc import Mapping
+
+from addnorm_exp.probe.rows import Probed
+from addnorm_exp.probe.verdict import FAILS, HOLDS, Verdict, judge, number
+from addnorm_exp.report.render import Column, Table
+from addnorm_exp.residual import Scheme
+from addnorm_exp.residual.predictions import SETTINGS
+
+SLOPES = ("stream_ms", "grad_w2", "grad_stream", "sensitivity")
+VALUES = ("token_similarity", "attn_entropy")
+TITLES = {"batch": "a real batch", "theory": "the setting of theory (uniform attention, no output projection)"}
+
+
+def tables(probed: Probed, schemes: Mapping[str, Scheme], width: int, seeds: int) -> list[Table]:
+    """One table a setting, then the predictions' verdicts where the schemes' records have any."""
+    verdicts = {name: list(judge(probed, name, schemes[name].predictions)) for name in probed.schemes}
+    made = [_slopes(probed, setting, verdicts, width, seeds) for setting in SETTINGS]
+    if any(verdicts.values()):
+        made.append(_predictions([one for name in probed.schemes for one in verdicts[name]]))
+    return made
+
+
+def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]], width: int, seeds: int) -> Table:
+    deepest = probed.depths[-1]
+    columns = [
+        Column("scheme", "scheme", right=False),
+        *(Column(f"{name}_slope", f"{name} slope") for name in SLOPES),
+        *(Column(name, f"{name} at {deepest}") for name in VALUES),
+        Column("predictions", "predictions", right=False),
+    ]
+    rows, records = [], []
+    for scheme in probed.schemes:
+        found = [probed.slope(scheme, setting, name) for name in SLOPES]
+        ends = [probed.end(scheme, setting, name, deepest) for name in VALUES]
+        mine = [one for one in verdicts[scheme] if one.prediction.setting == setting]
+        cells = ["none" if value is None else f"{value:+.2f}" for value in found]
+        cells += ["none" if value is None else number(value) for value in ends]
+        told = f"{sum(one.verdict == HOLDS for one in mine)} of {len(mine)} hold" if mine else "none"
+        rows.append([scheme, *cells, told])
+        values = dict(zip([column.key for column in columns[1:-1]], [*found, *ends], strict=True))
+        records.append({"scheme": scheme, "setting": setting, **values, "predictions": told})
+    notes = (
+        f"Slopes of log(value) against log(depth) over depths {', '.join(map(str, probed.depths))}; width {width}, mean of {seeds} seeds.",
+        "stream_ms and sensitivity at the output, grad_w2 at the last block, grad_stream at the first.",
+    )
+    return Table(f"At init, {TITLES[setting]}", columns, rows, notes, records)
+
+
+def _predictions(verdicts: list[Verdict]) -> Table:
+    columns = [
+        Column(name, name, right=False)
+        for name in ("scheme", "setting", "claim", "predicted", "measured", "verdict", "source")
+    ]
+    rows = []
+    for one in verdicts:
+        claim = one.prediction
+        rows.append([one.scheme, claim.setting, claim.claim, one.predicted, one.measured, one.verdict, claim.source])
+    records = [dict(zip((column.key for column in columns), row, strict=True)) for row in rows]
+    failed = sum(one.verdict == FAILS for one in verdicts)
+    note = f"{len(verdicts)} predictions, {failed} of which do not hold here."
+    return Table("Predictions", columns, rows, (note,), records)

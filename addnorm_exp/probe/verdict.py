@@ -1,0 +1,81 @@
+"""What was measured beside what the scheme's record predicts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from addnorm_exp.probe.rows import Probed
+from addnorm_exp.residual.predictions import Band, Curve, Prediction, Ratio, Slope
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
+
+Point = tuple[str, float, Band]  # where, what was measured, what was predicted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`predicted` and `measured` are texts for a table's cells."""
+
+    scheme: str
+    prediction: Prediction
+    predicted: str
+    measured: str
+    verdict: str
+
+
+def judge(probed: Probed, scheme: str, predictions: tuple[Prediction, ...]) -> Iterator[Verdict]:
+    for prediction in predictions:
+        if isinstance(prediction, Slope):
+            told = _slope(probed, scheme, prediction)
+        else:
+            points = (
+                _curve(probed, scheme, prediction)
+                if isinstance(prediction, Curve)
+                else _ratio(probed, scheme, prediction)
+            )
+            told = _worst(list(points))
+        yield Verdict(scheme, prediction, *told)
+
+
+def _slope(probed: Probed, scheme: str, prediction: Slope) -> tuple[str, str, str]:
+    low, high = prediction.band
+    predicted = f"slope {number(low)} to {number(high)}"
+    found = probed.slope(scheme, prediction.setting, prediction.quantity)
+    if found is None:
+        return predicted, "no slope (one depth, or a value of 0)", UNDECIDED
+    return predicted, f"slope {number(found)}", HOLDS if low <= found <= high else FAILS
+
+
+def _curve(probed: Probed, scheme: str, prediction: Curve) -> Iterator[Point]:
+    for depth in probed.depths:
+        for block, value in probed.curve(scheme, prediction.setting, prediction.quantity, depth).items():
+            yield f"at block {block} of {depth}", value, prediction.band(block, depth)
+
+
+def _ratio(probed: Probed, scheme: str, prediction: Ratio) -> Iterator[Point]:
+    for depth in probed.depths:
+        curve = probed.curve(scheme, prediction.setting, prediction.quantity, depth)
+        if curve and curve[max(curve)]:
+            yield f"first over last at depth {depth}", curve[0] / curve[max(curve)], prediction.band(depth)
+
+
+def _worst(points: list[Point]) -> tuple[str, str, str]:
+    """The point that leaves its band the most, or else the last."""
+    if not points:
+        return "a band", "nothing", UNDECIDED
+    place, value, (low, high) = max(points[::-1], key=_outside)
+    inside = _outside((place, value, (low, high))) == 0.0
+    return f"{number(low)} to {number(high)} {place}", f"{number(value)}", HOLDS if inside else FAILS
+
+
+def _outside(point: Point) -> float:
+    """How far from its band, over the band's larger end; 0 inside."""
+    _, value, (low, high) = point
+    if math.isnan(value):
+        return math.inf
+    return max(low - value, value - high, 0.0) / max(abs(low), abs(high), 1e-30)
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"

@@ -1,0 +1,144 @@
+"""Every row against its baseline: paired differences over shared seeds, Holm's correction, the minimum detectable difference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.report.groups import Reported
+from addnorm_exp.report.outcome import NOTHING, Outcome, decimals, signed
+from addnorm_exp.report.statistics import ENOUGH, Paired, detectable_effect, holm, minimum_detectable, paired
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One entry a row. `against` is the row compared with: itself for a baseline, None where there is none."""
+
+    main: Sequence[Outcome]
+    labels: Sequence[str]
+    against: Sequence[int | None]
+    name: str  # the baseline's
+    lost: str | None  # the baseline that the study names, where no row has it
+    found: Sequence[Paired | None]  # where five shared seeds and no divergence allow it
+    adjusted: Sequence[float | None]  # p by Holm over all of these
+
+    def texts(self) -> list[str]:
+        """The differences, as printed."""
+        return [self._text(i) for i in range(len(self.main))]
+
+    def _text(self, i: int) -> str:
+        j, found = self.against[i], self.found[i]
+        if i == j:
+            return "baseline"
+        if j is None or self.main[i].diverged or self.main[j].diverged:
+            return NOTHING
+        size = max((abs(value) for value in self.main[j].values.values()), default=0.0)
+        if found:
+            places = decimals(found.half) if size < 1000 else 0
+            mean, low, high = (f"{value:+,.{places}f}" for value in (found.mean, found.low, found.high))
+            return f"{mean} [{low}, {high}]"
+        return ", ".join(signed(value, size) for value in self._seeds(i, j)) or NOTHING
+
+    def _seeds(self, i: int, j: int) -> list[float]:
+        own, base = self.main[i].values, self.main[j].values
+        return [own[seed] - base[seed] for seed in sorted(set(own) & set(base))]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The differences as numbers, for CSV."""
+        rows = []
+        for i, (j, found) in enumerate(zip(self.against, self.found, strict=True)):
+            numbers: dict[str, Any] = {"baseline": None if j is None else self.labels[j]}
+            numbers["difference"] = found.mean if found else None
+            numbers["difference_low"] = found.low if found else None
+            numbers["difference_high"] = found.high if found else None
+            each = [] if j is None or i == j else self._seeds(i, j)
+            numbers["difference_seeds"] = None if j is None else " ".join(f"{value:.6g}" for value in each)
+            numbers["difference_n"] = found.n if found else None
+            numbers["minimum_detectable"] = minimum_detectable(found.sd, found.n) if found else None
+            rows.append(numbers)
+        return rows
+
+    def p_texts(self) -> list[str]:
+        return [NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}" for p in self.adjusted]
+
+    def p_records(self) -> list[dict[str, Any]]:
+        return [{"p": f.p if f else None, "p_holm": p} for f, p in zip(self.found, self.adjusted, strict=True)]
+
+    def notes(self) -> list[str]:
+        lines = []
+        if any(self.found):
+            tested = [(label, f) for label, f in zip(self.labels, self.found, strict=True) if f]
+            lines.append(
+                f"Δ: mean paired difference to {self.name} over shared seeds [95 % interval]; p two-sided, "
+                f"Holm-corrected over {len(tested)}."
+            )
+            effects = ", ".join(f"δ({n}) = {detectable_effect(n):.3g}" for n in sorted({f.n for _, f in tested}))
+            each = ", ".join(f"{label} {minimum_detectable(f.sd, f.n):.2g}" for label, f in tested)
+            lines.append(
+                f"Minimum detectable difference (one two-sided paired t test, α = 0.05, power 0.8; δ(n) × standard deviation of the "
+                f"differences, {effects}): {each}."
+            )
+        if len(self.against) > 1 and all(i == j for i, j in enumerate(self.against)):
+            lines.append(
+                f"Every row is a baseline ({self.name}), so there is no Δ; name what tells the rows apart by --baseline."
+            )
+        if self.lost is not None:
+            lines.append(
+                f"The study's baseline {self.lost} is no row here; Δ is to {self.name}, which the first row has."
+            )
+        if any(j is None for j in self.against):
+            lines.append(f"No Δ where no row {self.name} shares the other axes.")
+        return lines
+
+
+def compare(shown: Reported, main: Sequence[Outcome], baseline: str | None, fallback: str | None) -> Comparison:
+    """Compare each row of `main` with `baseline` (which must be there), else with `fallback`, the study's, else the first row."""
+    wanted = baseline or fallback
+    against, name = baselines(shown, wanted, strict=baseline is not None)
+    lost = wanted if wanted is not None and wanted != name and len(shown.groups) > 1 else None
+    found = [None if j is None or i == j else paired_with(main[i], main[j]) for i, j in enumerate(against)]
+    adjusted = iter(holm([f.p for f in found if f]))
+    return Comparison(
+        main,
+        [shown.label(group) for group in shown.groups],
+        against,
+        name,
+        lost,
+        found,
+        [next(adjusted) if f else None for f in found],
+    )
+
+
+def paired_with(own: Outcome, base: Outcome) -> Paired | None:
+    """The paired difference where five shared seeds and no divergence allow it."""
+    if own.diverged or base.diverged or len(set(own.values) & set(base.values)) < ENOUGH:
+        return None
+    return paired(own.values, base.values)
+
+
+def baselines(shown: Reported, name: str | None, *, strict: bool) -> tuple[list[int | None], str]:
+    """For every group the index of the group that it is compared with, and the baseline's name.
+
+    `name` is the value of an axis (a scheme, usually): every group is compared with the one that has this value and shares its
+    other axes. It may also be one group's whole label. Not given: the first row. Unknown: a `UserError` if `strict`, else the first.
+    """
+    groups = shown.groups
+    if not groups:
+        return [], ""
+    labels = [shown.label(group) for group in groups]
+    if name in labels and len(shown.varying) > 1:
+        return [labels.index(name)] * len(groups), name
+    for axis in shown.varying:
+        if name is not None and any(str(group[axis]) == name for group in groups):
+            value = next(group[axis] for group in groups if str(group[axis]) == name)
+            index = {group.key: i for i, group in enumerate(groups)}
+            twins = [tuple((a, value if a == axis else v) for a, v in group.key) for group in groups]
+            return [index.get(twin) for twin in twins], name
+    if name is not None and strict:
+        raise UserError(
+            f"--baseline={name}: no such row; {nearest(name, {*labels, *(str(g[a]) for g in groups for a in shown.varying)})}"
+        )
+    free = [axis for axis in shown.varying if len({repr(group[axis]) for group in groups}) > 1]
+    if free and str(groups[0][free[0]]) != name:
+        return baselines(shown, str(groups[0][free[0]]), strict=False)
+    return [0] * len(groups), labels[0]

@@ -1,0 +1,102 @@
+"""What else may explain a difference: what a group costs, and what it was trained under besides its axes.
+
+Each is a column where it differs between rows. Where it is the same in every row it is said once, in a note below the table; a row
+whose runs have recorded nothing yet has no say in that. What no row has recorded is left out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from addnorm_exp.report.groups import Group, Reported, show
+from addnorm_exp.report.load import Study
+from addnorm_exp.report.outcome import NOTHING, Outcome
+from addnorm_exp.report.record import Run
+
+CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "warmup", "dtype", "evidence")
+NAMES = {"final_norm": "final norm", "eps": "ε"}
+MIXED = " | "
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One cost or confound over the rows: its texts, `NOTHING` where a row has none, and what CSV gets."""
+
+    key: str
+    label: str
+    texts: Sequence[str]
+    values: Sequence[Any]
+    right: bool
+    shared: str | None  # how it is said once, where it is the same in every row that has recorded anything
+
+    @property
+    def seen(self) -> bool:
+        """Whether it is a column of the printed table."""
+        return self.shared is None and any(text != NOTHING for text in self.texts)
+
+
+def facts(study: Study, shown: Reported) -> list[Fact]:
+    """Costs first, then confounds; the learning rate belongs to these where it is neither tuned nor an axis."""
+    silent = [not any(run.summary for run in group.runs) for group in shown.groups]
+    found = _costs(shown, silent)
+    keys = dict.fromkeys(CONFOUNDS)
+    for group in shown.groups:
+        for run in group.runs:
+            keys |= dict.fromkeys(run.summary.get("confounds") or ())
+    for key in keys:
+        found.append(_confound(key, NAMES.get(key, key), shown, _recorded(key), silent))
+    if "optim.lr" not in (*study.tuned, *shown.varying):
+        found.append(_confound("lr", "lr", shown, lambda run: run.flat.get("optim.lr", ...), silent))
+    return found
+
+
+def _costs(shown: Reported, silent: Sequence[bool]) -> list[Fact]:
+    """The median over a group's runs that have it (diverged ones too: the program was the same)."""
+    kinds: tuple[tuple[str, str, str, Callable[[float], float], Callable[[float], str]], ...] = (
+        ("parameters", "parameters", "params", round, lambda v: f"{v:,}"),
+        ("flops_per_token", "flops_per_token", "FLOPs/token", round, si),
+        ("ms_per_step", "step_time_s", "ms/step", lambda v: 1e3 * v, lambda v: f"{v:.3g}"),
+    )
+    found = []
+    for name, key, label, convert, form in kinds:
+        medians = [
+            Outcome({i: v for i, run in enumerate(group.runs) if (v := run.number(key)) is not None}).median
+            for group in shown.groups
+        ]
+        values = [None if value is None else convert(value) for value in medians]
+        texts = [NOTHING if value is None else form(value) for value in values]
+        once = _once(texts, silent) if len(texts) > 1 else None
+        found.append(Fact(name, label, texts, values, True, None if once is None else f"{once} {label}"))
+    return found
+
+
+def _confound(key: str, label: str, shown: Reported, read: Callable[[Run], Any], silent: Sequence[bool]) -> Fact:
+    values = [_values(group, read) for group in shown.groups]
+    texts = [MIXED.join(found) or NOTHING for found in values]
+    mixed = any(len(found) > 1 for found in values)  # within a row: not alike, though the rows may read the same
+    once = None if mixed else _once(texts, silent)
+    return Fact(key, label, texts, texts, False, None if once is None else f"{label} {once}")
+
+
+def _once(texts: Sequence[str], silent: Sequence[bool]) -> str | None:
+    """The one text of all rows that have recorded something, None where they differ or one of them lacks it."""
+    heard = {text for text, nothing in zip(texts, silent, strict=True) if not (nothing and text == NOTHING)}
+    return heard.pop() if len(heard) == 1 and NOTHING not in heard else None
+
+
+def _recorded(key: str) -> Callable[[Run], Any]:
+    return lambda run: (run.summary.get("confounds") or {}).get(key, ...)
+
+
+def _values(group: Group, read: Callable[[Run], Any]) -> list[str]:
+    """The distinct values within a group, as text."""
+    values = [read(run) for run in group.runs]
+    return list(dict.fromkeys("none" if v is None else show(v) for v in values if v is not ...))
+
+
+def si(value: float) -> str:
+    """Three figures and a decimal prefix: 4.9 M."""
+    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"

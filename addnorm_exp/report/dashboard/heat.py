@@ -1,0 +1,136 @@
+"""Per-layer diagnostics as cells of layer × step: two bytes a cell, long records joined, within a budget for the whole page."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from addnorm_exp.report.dashboard.pack import Pool
+from addnorm_exp.report.gradients import SHORT, site_names
+from addnorm_exp.report.record import Run, read_layers
+from addnorm_exp.runs.layers import Layers, read_index
+
+CELLS = 3_000_000  # on a page at most
+ROWS = 120  # in steps, of a run at most; more cannot be told apart
+FEWEST = 30  # rows that a run keeps where the page has many runs; runs for which even these are too many are left out
+LEVELS = 65535
+PREFIXES = ("", "attention-")  # of the record's files
+
+# Quantity -> what its columns are, words for it, and whether its colours are logarithmic.
+QUANTITIES = {
+    "grad_stream": ("sites", "gradient of the stream, ‖∂L/∂x‖", True),
+    "stream_rms": ("sites", "RMS of the stream", True),
+    "branch_ratio": ("sites", "branch over stream, RMS", True),
+    "grad_weight": ("tensors", "gradient of the weights, ‖∂L/∂W‖", True),
+    "update_ratio": ("tensors", "update over weight, norms", True),
+    "weight_rms": ("tensors", "RMS of the weights", True),
+    "logit_max": ("attention_sites", "largest attention logit", False),
+    "entropy": ("attention_sites", "attention entropy (nats)", False),
+}
+
+
+def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any]:
+    """`runs`: of each run that has a per-layer record, by its place, {quantity: [names, steps, cells, low, high]}, the first three being
+    places in `names` and in the pool. `first` are the ids of the runs that are kept before others where there is not room for all.
+
+    `scale` holds bounds of the colours by quantity: all but the utmost cells of the runs in `first` that did not diverge.
+    Cells are uint16 (rows of steps one after another): 0 where there is no value, else 1 + 65534 · (v − low) / (high − low), v the value or
+    its common logarithm. `joined`: the record's rows that one row stands for at most; `left_out`: runs for which there was no room.
+    """
+    sizes = {run.id: size for run in runs if (size := _columns(run))}
+    rows = int(np.clip(CELLS // max(1, sum(sizes.values())), FEWEST, ROWS))
+    chosen: set[str] = set()
+    room = CELLS
+    for name in sorted(sizes, key=lambda name: name not in set(first)):
+        room -= rows * sizes[name]
+        if room >= 0 or not chosen:
+            chosen.add(name)
+    names: list[dict[str, Any]] = []
+    found: dict[int, dict[str, list[Any]]] = {}
+    seen: dict[str, list[np.ndarray]] = {}
+    joined = 1
+    for place, run in enumerate(runs):
+        mine: dict[str, list[Any]] = {}
+        for prefix in PREFIXES if run.id in chosen else ():
+            layers = read_layers(run, prefix)
+            if layers is None or not len(layers.step):
+                continue
+            size = -(-len(layers.step) // rows)
+            joined = max(joined, size)
+            steps = pool.add(join(layers.step, size))
+            for key, labels, values in _quantities(layers, size):
+                if labels not in names:
+                    names.append(labels)
+                cells, low, high = coded(values)
+                mine[key] = [names.index(labels), steps, pool.codes(cells), low, high]
+                if run.id in first and run.status != "diverged":
+                    seen.setdefault(key, []).append(values[np.isfinite(values)])
+        if mine:
+            found[place] = mine
+    present = {quantity for mine in found.values() for quantity in mine}
+    return {
+        "quantities": [[key, words, log, kind] for key, (kind, words, log) in QUANTITIES.items() if key in present],
+        "names": names,
+        "runs": found,
+        "scale": {key: bounds for key, values in seen.items() if (bounds := _bounds(np.concatenate(values)))},
+        "joined": joined,
+        "left_out": len(sizes) - len(chosen),
+    }
+
+
+def _columns(run: Run) -> int:
+    index = read_index(run.path / "layers")
+    return 0 if index is None else sum(len(index[kind]) for kind, _, _ in QUANTITIES.values())
+
+
+def _quantities(layers: Layers, size: int) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
+    """Key, names of the columns and joined rows of each quantity, by common logarithms where its colours are logarithmic."""
+    for key, (kind, _, log) in QUANTITIES.items():
+        values, columns = layers.arrays.get(key), getattr(layers, kind)
+        if values is not None and values.shape[1:] == (len(columns),):
+            yield key, labelled(columns, kind), join(logarithms(values) if log else values.astype(np.float64), size)
+
+
+def _bounds(values: np.ndarray) -> list[float] | None:
+    return [float(v) for v in np.quantile(values, [0.002, 0.998])] if len(values) else None
+
+
+def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:
+    """`labels` of the columns; of tensors also `families`: what a tensor is called within its block, empty outside of blocks."""
+    if kind != "tensors":
+        return {"labels": site_names(columns)}
+    parts = [re.match(r"^(.*?)/?blocks/(\d+)/(.+)$", name) for name in columns]
+    several = len({found[1] for found in parts if found}) > 1
+    labels, families = [], []
+    for name, found in zip(columns, parts, strict=True):
+        family = re.sub(r"connections?/(nodes/)?", "", found[3]) if found else ""
+        short = " ".join(SHORT.get(part, part) for part in family.removesuffix("/kernel").split("/"))
+        labels.append(f"{found[1][:3] + ' ' if several else ''}{found[2]} {short}" if found else name)
+        families.append(family)
+    return {"labels": labels, "families": families}
+
+
+def join(values: np.ndarray, size: int) -> np.ndarray:
+    """Rows (n, …) -> (m, …): the mean over `size` rows each; over those that are numbers, NaN where none is."""
+    starts = np.arange(0, len(values), size)
+    good = np.isfinite(values)
+    total = np.add.reduceat(np.where(good, values, 0.0), starts, axis=0)
+    with np.errstate(invalid="ignore"):
+        return total / np.add.reduceat(good.astype(np.float64), starts, axis=0)
+
+
+def logarithms(values: np.ndarray) -> np.ndarray:
+    """Common logarithms; what is not positive has none. The mean of logarithms is that of the geometric mean."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log10(np.where(values > 0, values, np.nan).astype(np.float64))
+
+
+def coded(values: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Values as uint16 with the bounds of their scale; 0 where there is none."""
+    good = np.isfinite(values)
+    if not good.any():
+        return np.zeros(values.shape, np.uint16), 0.0, 0.0
+    low, high = float(values[good].min()), float(values[good].max())
+    share = (np.where(good, values, low) - low) / ((high - low) or 1.0)
+    return np.where(good, 1 + np.rint(share * (LEVELS - 1)), 0).astype(np.uint16), low, high

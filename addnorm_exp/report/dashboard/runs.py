@@ -1,0 +1,152 @@
+"""A study's runs as the page needs them: who they are, what they gave, how they differ, which are seeds of one another."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from addnorm_exp.report import style
+from addnorm_exp.report.groups import Reported, axes_of, groups_of
+from addnorm_exp.report.load import Study
+from addnorm_exp.report.record import Run, flatten
+from addnorm_exp.report.statistics import ENOUGH, t_quantile
+from addnorm_exp.runs.life import standing
+
+DARK = "#1b1c1f"  # the page's background at night (page/style.css), on which colours must be seen
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "triangle-left")
+WIDTH = 2.0  # of a line in the page, in pixels; line styles are in units of it
+STATUSES = ("done", "diverged", "running", "stopped", "failed", "missing")
+FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown beside the config where runs are compared
+
+
+def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
+    """Schemes with their looks, runs with their results, configs by key, groups of seeds by phase. `runs` are the study's, and
+    everything that names a run does so by its place there."""
+    names = scheme_names(study, shown)
+    place = {run.id: i for i, run in enumerate(runs)}
+    phases: dict[str, list[str]] = {run.id: [] for run in runs}
+    for phase, members in study.phases.items():
+        for run in members:
+            phases[run.id].append(phase)
+    groups = _groups(study, shown, place)
+    listed = [_run(run, names.index(run.scheme), phases[run.id], unit) for run in runs]
+    return {
+        "schemes": [look(name, index) for index, name in enumerate(names)],
+        "phases": list(study.phases),
+        "shown": shown.phase,
+        "statuses": [status for status in STATUSES if any(run["status"] == status for run in listed)],
+        "runs": listed,
+        "config": columns([run.flat for run in runs]),
+        "facts": columns(
+            [flatten({key: run.summary.get(key) for key in FACTS if run.summary.get(key)}) for run in runs]
+        ),
+        "axes": _axes(study, runs),
+        "groups": groups,
+        "t": [t_quantile(0.975, n - 1) for n in range(ENOUGH, 1 + max((len(g["runs"]) for g in groups), default=0))],
+    }
+
+
+def scheme_names(study: Study, shown: Reported) -> list[str]:
+    """Schemes in the order in which they take their colours, the same as in the pictures."""
+    return list(dict.fromkeys(run.scheme for run in (*(r for g in shown.groups for r in g.runs), *study.runs)))
+
+
+def look(name: str, index: int) -> dict[str, Any]:
+    """A scheme's colour by day and by night, line and marker, in plotly's words."""
+    found = style.look(index)
+    dash = "solid" if found.line == "-" else ",".join(f"{WIDTH * part:g}px" for part in found.line[1])
+    return {
+        "name": name,
+        "light": found.colour,
+        "dark": lightened(found.colour),
+        "dash": dash,
+        "symbol": SYMBOLS[style.MARKERS.index(found.marker)],
+    }
+
+
+def lightened(colour: str, against: str = DARK, contrast: float = 4.5) -> str:
+    """The colour with as much white as it needs to stand out from a dark ground (WCAG's contrast ratio)."""
+    for white in range(0, 101, 5):
+        mixed = [round(c + (255 - c) * white / 100) for c in _rgb(colour)]
+        if (luminance(mixed) + 0.05) / (luminance(_rgb(against)) + 0.05) >= contrast:
+            break
+    return "#" + "".join(f"{c:02X}" for c in mixed)
+
+
+def luminance(rgb: Iterable[int]) -> float:
+    """Relative luminance (WCAG 2) of 8-bit sRGB."""
+    linear = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _rgb(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def _run(run: Run, scheme: int, phases: list[str], unit: str) -> dict[str, Any]:
+    step = run.number("step")
+    return {
+        "id": run.id,
+        "scheme": scheme,
+        "phases": phases,
+        "seed": run.seed,
+        "status": _status(run),
+        "reason": run.reason,
+        "step": None if step is None else round(step),
+        "steps": run.flat.get("steps"),
+        "test": run.number("test", "final", unit),
+        "val": run.number("val", "final", unit),
+        "best": run.number("val", "best", unit),
+        "params": run.number("parameters"),
+        "ms": None if (seconds := run.number("step_time_s")) is None else 1e3 * seconds,
+    }
+
+
+def _status(run: Run) -> str:
+    """In the words of `main.py runs`, which tells by its lock whether a run that has not ended is still being trained."""
+    if run.finished:
+        return run.status
+    found = standing(run.path, "").status
+    return found if run.recorded or found == "running" else run.status
+
+
+def exact(value: Any) -> str:
+    """A config value without loss, as the command line takes it; `default` where it is not set."""
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(exact, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def columns(flats: Sequence[Any]) -> dict[str, Any]:
+    """By key: one text where all have the same, else [distinct texts, each run's index among them], null where a run has no such
+    key."""
+    found: dict[str, Any] = {}
+    for key in sorted({key for flat in flats for key in flat}):
+        texts = [exact(flat[key]) if key in flat else None for flat in flats]
+        distinct = list(dict.fromkeys(texts))
+        found[key] = distinct[0] if len(distinct) == 1 else [distinct, [distinct.index(text) for text in texts]]
+    return found
+
+
+def _axes(study: Study, runs: Sequence[Run]) -> list[str]:
+    """Keys that have a column of their own in the list of runs: tuned ones and those by which the study groups or differs."""
+    groups = [axis for members in study.phases.values() for axis in axes_of(study, members)]
+    keys = dict.fromkeys((*study.tuned, *groups))
+    differing = {key for key in keys if len({repr(run.flat.get(key)) for run in runs}) > 1}
+    return [key for key in keys if key in differing and key != "scheme"]
+
+
+def _groups(study: Study, shown: Reported, place: dict[str, int]) -> list[dict[str, Any]]:
+    """Runs that are seeds of one another, phase by phase; those of the reported phase as the table has them."""
+    found = []
+    for phase, members in study.phases.items():
+        if phase == shown.phase and phase != "tune":
+            held = shown
+        else:
+            axes = axes_of(study, members)
+            held = Reported(phase, groups_of(members, axes), axes, {})
+        found += [
+            {"phase": phase, "label": held.label(group), "runs": [place[run.id] for run in group.runs]}
+            for group in held.groups
+        ]
+    return found

@@ -1,0 +1,65 @@
+"""Numbers that others have published, beside ours: a column each metric, its sources below the table. No statistic ever sees them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from addnorm_exp.report.groups import Group, Reported, show
+from addnorm_exp.report.outcome import NOTHING
+from addnorm_exp.runs.published import Published
+
+
+@dataclass(frozen=True)
+class Side:
+    """One column: the numbers of one metric, a text and the numbers for CSV for every row."""
+
+    metric: str
+    texts: Sequence[str]
+    records: Sequence[dict[str, Any]]
+
+
+def sides(entries: Sequence[Published], shown: Reported) -> list[Side]:
+    """A column for each published metric of which a row has a number; marks [a], [b], … name the sources."""
+    marks = _marks(entries, shown)
+    found = []
+    for metric in dict.fromkeys(entry.metric for entry in entries):
+        of = [[e for e in entries if e.metric == metric and _stands_beside(e, group)] for group in shown.groups]
+        if not any(of):
+            continue
+        texts = [", ".join(f"{show(e.value)} [{marks[e.source]}]" for e in row) or NOTHING for row in of]
+        key = f"published_{'_'.join(metric.split())}"
+        records = [
+            {key: " ".join(f"{e.value:.12g}" for e in row), f"{key}_source": "; ".join(e.source for e in row)}
+            for row in of
+        ]
+        found.append(Side(metric, texts, records))
+    return found
+
+
+def notes(entries: Sequence[Published], shown: Reported) -> list[str]:
+    """The sources, and that the numbers are not ours."""
+    marks = _marks(entries, shown)
+    if not marks:
+        return []
+    sources = "; ".join(f"[{mark}] {source}" for source, mark in marks.items())
+    return [f"Published numbers are as their sources print them, of other set-ups, and enter no statistic: {sources}."]
+
+
+def _stands_beside(entry: Published, group: Group) -> bool:
+    return bool(group.runs) and all(entry.matches(run.flat) for run in group.runs)
+
+
+def _marks(entries: Sequence[Published], shown: Reported) -> dict[str, str]:
+    """A letter for each source of a number that stands in the table, in order of appearance."""
+    used = dict.fromkeys(e.source for e in entries if any(_stands_beside(e, group) for group in shown.groups))
+    return {source: _letter(i) for i, source in enumerate(used)}
+
+
+def _letter(index: int) -> str:
+    """a … z, aa, ab, …"""
+    text = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text

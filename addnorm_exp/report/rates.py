@@ -1,0 +1,120 @@
+"""Loss against learning rate in the tuning phase: what the picture of sensitivity draws, and its one number.
+
+The score is that of Wortsman et al. 2023 (2309.14322): E over learning rates of min(loss, loss₀) − the least of them. Here
+the expectation is the plain mean over the grid's rates, the loss of a rate is the mean over tuning seeds of the final validation
+loss, and loss₀, in the paper that at initialisation, is the uniform prediction's, which is how the protocol scores diverged runs.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from addnorm_exp.report.groups import Reported, axes_of, key_of, show
+from addnorm_exp.report.load import Study
+from addnorm_exp.report.record import Run
+from addnorm_exp.runs.winners import Pairs
+
+KEY = "optim.lr"
+ENOUGH_RATES = 3  # from which the score is a column of the printed table
+
+Scored = list[tuple[Run, float]]  # runs of one setting, each with its final validation loss; diverged: the uniform one
+
+
+def final_loss(run: Run, unit: str) -> float | None:
+    """The final validation loss, for a diverged run the uniform prediction's; None where it has neither."""
+    if run.status == "diverged":
+        return run.number("uniform", unit)
+    return run.number("val", "final", unit) if run.status == "done" else None
+
+
+def mean_score(scored: Scored, uniform: float | None) -> float:
+    """The protocol's mean (runs/winners.py): no run counts as worse than the uniform prediction."""
+    return math.fsum(min(v, math.inf if uniform is None else uniform) for _, v in scored) / len(scored)
+
+
+def best_setting(runs: Iterable[Run], unit: str, uniform: float | None) -> Scored:
+    """Runs with their losses, of the best mean among settings of other tuned keys (weight decay, say) at one learning rate."""
+    settings: dict[str, Scored] = {}
+    for run in runs:
+        value = final_loss(run, unit)
+        if value is not None:
+            rest = repr(sorted((k, v) for k, v in run.flat.items() if k not in ("seed", "data.seed")))
+            settings.setdefault(rest, []).append((run, value))
+    if not settings:
+        return []
+    return min(settings.values(), key=lambda scored: (mean_score(scored, uniform), _lost(scored)))
+
+
+def _lost(scored: Scored) -> int:
+    return sum(run.status == "diverged" for run, _ in scored)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The score of every group shown, by group key; over `rates`, which all groups that were tuned have in full."""
+
+    scores: Mapping[Pairs, float]
+    rates: tuple[float, ...]
+    left_out: tuple[float, ...]
+    unit: str
+
+    @property
+    def printed(self) -> bool:
+        """Whether it is a column of the printed table; CSV has it in any case."""
+        return len(self.rates) >= ENOUGH_RATES
+
+    @property
+    def note(self) -> str | None:
+        if not self.rates:
+            return (
+                "No LR sens.: the rows have fewer than two learning rates in common that each was tuned over in full."
+            )
+        if not self.printed:
+            return None
+        without = f", without {', '.join(show(r) for r in self.left_out)}, which not every row has in full" * bool(
+            self.left_out
+        )
+        return (
+            f"LR sens.: tuning runs' final validation {self.unit}, at most the uniform prediction's, less that of the best rate: mean over "
+            f"{', '.join(show(r) for r in self.rates)}{without} (Wortsman et al. 2023, 2309.14322). It compares rows of this grid only."
+        )
+
+
+def sensitivity(study: Study, shown: Reported, unit: str) -> Sensitivity | None:
+    """None where the learning rate was not tuned over two rates; without scores where the rows have fewer than two in common."""
+    tune = study.phases.get("tune", ())
+    if KEY not in study.tuned or not any(run.finished for run in tune):
+        return None
+    axes = axes_of(study, tune, study.tuned)
+    members: dict[Pairs, list[Run]] = {}
+    for run in tune:
+        members.setdefault(key_of(run, axes), []).append(run)
+    found = {}
+    for group in shown.groups:
+        own = tuple(pair for pair in group.key if pair[0] in axes)
+        if means := _means(members.get(own, []), study.tuned, unit):
+            found[group.key] = means
+    rates = sorted(set.intersection(*map(set, found.values()))) if found else []
+    every = {float(run.flat[KEY]) for run in tune if run.flat.get(KEY) is not None}
+    if len(rates) < 2:
+        apart = any(len(means) >= ENOUGH_RATES for means in found.values())
+        return Sensitivity({}, (), tuple(sorted(every)), unit) if apart else None
+    scores = {key: math.fsum(m[r] for r in rates) / len(rates) - min(m[r] for r in rates) for key, m in found.items()}
+    return Sensitivity(scores, tuple(rates), tuple(sorted(every - set(rates))), unit)
+
+
+def _means(runs: Iterable[Run], tuned: Iterable[str], unit: str) -> dict[float, float]:
+    """One group's mean loss at each learning rate, by the best setting of the other tuned keys; rates with every run of a setting."""
+    runs = list(runs)
+    uniform = next((v for run in runs if (v := run.number("uniform", unit)) is not None), None)
+    settings: dict[Pairs, list[Run]] = {}
+    for run in runs:
+        settings.setdefault(key_of(run, tuned), []).append(run)
+    seeds = {run.seed for run in runs}
+    found: dict[float, float] = {}
+    for setting, members in settings.items():
+        scored = [(run, value) for run in members if (value := final_loss(run, unit)) is not None]
+        rate = dict(setting)[KEY]
+        if rate is not None and {run.seed for run, _ in scored} == seeds:
+            found[float(rate)] = min(mean_score(scored, uniform), found.get(float(rate), math.inf))
+    return found

@@ -1,0 +1,126 @@
+"""Studies from W&B's server: their records are fetched into a folder, and read there as any others.
+
+What a run's record says is in its config and summary there (runs/mirror/forms.py); the study's plan is a file of its runs. So a team's runs
+from many machines meet in one table, which is the same table as that of the folders they came from.
+"""
+
+import json
+import os
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
+from addnorm_exp.runs.mirror.forms import from_config, from_summary
+from addnorm_exp.runs.mirror.window import reason
+from addnorm_exp.runs.reading import FORMAT
+
+SOURCE = "wandb:ENTITY/PROJECT[/GROUP]"
+POINTS = 10_000  # of a validation curve, at most
+
+
+def fetch(source: str, into: Path, *, curves: bool = False) -> None:
+    """Writes a folder a study below `into`: its plan, each run's config and summary, and (`curves`) its validations.
+
+    Runs outside of a study come into one named after the project. Of a run that was made twice, the finished record counts, then the
+    newest.
+
+    Raises: UserError where `source` is none, cannot be had or holds no runs of ours.
+    """
+    match = re.fullmatch(r"wandb:([^/]+)/([^/]+?)(?:/(.+))?", source)
+    if not match:
+        raise UserError(f"--from={source}: expected {SOURCE}, e.g. wandb:my-team/addnorm_exp/quickstart")
+    entity, project, group = match.groups()
+    studies: dict[str, dict[str, Any]] = defaultdict(dict)
+    for run in _runs(source, entity, project, group):
+        config = from_config(run.config)
+        if config is None or not _is_name(config["id"]) or not _is_name(run.group or project):
+            continue  # somebody else's
+        found = studies[run.group or project]
+        found[config["id"]] = max(found.get(config["id"], run), run, key=_counts)
+    if not studies:
+        raise UserError(f"--from={source}: no runs of this program there; upload some (main.py sync), or name another")
+    for name, runs in studies.items():
+        folder = into / name
+        folder.mkdir(parents=True)
+        plan = _plan(runs.values())
+        if plan:
+            write_json(folder / "study.json", plan)
+        for run in runs.values():
+            _write(folder, run, curves)
+
+
+def _is_name(text: Any) -> bool:
+    """Whether it may name a folder: what a server says is no path of ours."""
+    return isinstance(text, str) and re.fullmatch(r"[\w+-][\w.+ -]*", text) is not None
+
+
+def _runs(source: str, entity: str, project: str, group: str | None) -> Iterable[Any]:
+    os.environ["WANDB_SILENT"] = "true"
+    os.environ.pop("WANDB_MODE", None)  # whoever asks for the server's runs means it
+    import wandb
+
+    try:
+        filters = {"group": group} if group else {}
+        return list(wandb.Api(timeout=30).runs(f"{entity}/{project}", filters=filters, per_page=100, lazy=False))
+    except (wandb.Error, ValueError, OSError) as error:
+        raise UserError(
+            f"--from={source}: cannot be read ({reason(error)}); see that WANDB_API_KEY (or `wandb login`), the names and the network "
+            "are right"
+        ) from None
+
+
+def _summary(run: Any) -> dict[str, Any]:
+    return from_summary(dict(run.summary._json_dict))
+
+
+def _counts(run: Any) -> tuple[bool, float]:
+    """Finished before unfinished, then by when it began."""
+    summary = _summary(run)
+    return summary.get("status") in FINISHED, summary.get("started") or 0.0
+
+
+def _plan(runs: Iterable[Any]) -> Mapping[str, Any] | None:
+    """The plan that knows most runs; the entries of others, of machines that made a part of the study, follow those of their phase."""
+    digests: dict[str, Any] = {}
+    for run in runs:
+        digest = run.config["record"].get("plan")
+        if digest:
+            digests.setdefault(digest, run)
+    plans = [plan for run in digests.values() if (plan := _file(run, "study.json")) is not None]
+    plans.sort(key=lambda plan: -sum(map(len, plan["phases"].values())))
+    for other in plans[1:]:
+        for phase, entries in other["phases"].items():
+            known = plans[0]["phases"].setdefault(phase, [])
+            ids = {entry["id"] for entry in known}
+            known += [entry for entry in entries if entry["id"] not in ids]
+    return plans[0] if plans else None
+
+
+def _file(run: Any, name: str) -> dict[str, Any] | None:
+    """A JSON file of a run's; None where it has no such file."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = run.file(name)
+        if not found.size:
+            return None
+        found.download(root=folder, replace=True).close()
+        return json.loads((Path(folder) / name).read_text())
+
+
+def _write(folder: Path, run: Any, curves: bool) -> None:
+    config, summary = from_config(run.config), _summary(run)
+    assert config is not None
+    place = RunFolder(folder / config["id"])
+    place.path.mkdir()
+    place.write_config(config)
+    if summary.get("status"):
+        place.write_summary({"format": FORMAT, **summary})
+    if curves:
+        rows = run.history(samples=POINTS, keys=["val/loss", "val/bpb"], pandas=False)
+        place.append(
+            {"step": row["_step"], "split": "val", "loss": row["val/loss"], "bpb": row["val/bpb"]} for row in rows
+        )

@@ -1,0 +1,127 @@
+"""A saved view of a W&B project: what one looks at in an ablation, as panels, made from code so that every project has the same.
+
+Needs the package wandb-workspaces (the extra `dashboard`). W&B keeps each saved view: saving again makes another.
+"""
+
+import os
+from importlib import import_module
+from typing import Any
+
+from addnorm_exp.config import Config as Schema
+from addnorm_exp.config import flatten
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.mirror.window import reason
+
+LAYER_CURVES = ("grad_stream", "grad_weight", "stream_rms", "branch_ratio", "update_ratio", "entropy")
+COORDINATES = ("scheme", "optim.lr", "optim.warmup", "model.depth", "model.width", "init.law", "norm.kind", "seed")
+SCORE = "val.final.loss"  # of the summary (docs/record.md)
+
+
+def workspace(entity: str, project: str, study: str | None = None) -> Any:
+    """The view (a `wandb_workspaces.workspaces.Workspace`) of a project's runs, or of one study's; not yet saved."""
+    wr: Any
+    ws: Any
+    expr: Any
+    try:
+        wr, ws, expr = (import_module(f"wandb_workspaces.{name}") for name in ("reports.v2", "workspaces", "expr"))
+    except ModuleNotFoundError:
+        raise UserError(
+            "--wandb: the package 'wandb-workspaces' is missing; run `uv run --extra dashboard main.py dashboard --wandb …` or "
+            "`pip install wandb-workspaces`"
+        ) from None
+
+    scheme = wr.Config("scheme")
+    assert set(COORDINATES) <= set(flatten(Schema()))
+
+    def curves(title: str, *names: str, **more: Any) -> Any:
+        """Against steps; a line a scheme, the mean of its runs, in the band of their least and greatest."""
+        grouped = {"groupby": scheme, "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+        return wr.LinePlot(
+            title=title, x=wr.Metric("step"), y=list(names), title_x="optimiser steps", **grouped, **more
+        )
+
+    layers = [
+        curves(f"{name} by layer", *(f"layers/{name}/{place}" for place in ("first", "middle", "last")), log_y=True)
+        for name in LAYER_CURVES
+    ]
+    sections = [
+        ws.Section(
+            "Learning curves, by scheme",
+            [
+                curves("validation loss", "val/loss"),
+                curves("validation bits per byte", "val/bpb"),
+                curves("training loss", "train/loss", smoothing_type="gaussian", smoothing_factor=10),
+            ],
+            is_open=True,
+        ),
+        ws.Section(
+            "Gradient norms and layers",
+            [
+                curves("gradient norm before clipping", "train/grad_norm", log_y=True),
+                wr.MediaBrowser(title="layer × step", media_keys=["layers/heatmap"]),
+                *layers,
+            ],
+            is_open=True,
+        ),
+        ws.Section(
+            "Loss against learning rate",
+            [
+                wr.ScatterPlot(
+                    title=f"{name} against learning rate",
+                    x=wr.Config("optim.lr"),
+                    y=wr.SummaryMetric(name),
+                    log_x=True,
+                )
+                for name in (SCORE, "test.final.loss")
+            ],
+            is_open=True,
+        ),
+        ws.Section(
+            "All axes at once",
+            [
+                wr.ParallelCoordinatesPlot(
+                    title="runs by their axes",
+                    columns=[
+                        *(
+                            wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=key == "optim.lr")
+                            for key in COORDINATES
+                        ),
+                        wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(SCORE)),
+                    ],
+                )
+            ],
+            is_open=True,
+        ),
+        ws.Section("Runs side by side", [wr.RunComparer(diff_only="split")], is_open=True),
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"Ablation {study}" if study else "Ablations",
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis="step", max_runs=100),
+        runset_settings=ws.RunsetSettings(
+            filters=[expr.Metric("Group") == study] if study else [],
+            pinned_columns=["summary:status", f"summary:{SCORE}", "summary:test.final.loss"],
+        ),
+    )
+
+
+def save(entity: str | None, project: str, study: str | None = None) -> str:
+    """Saves the view, and returns its address. Without an entity: the person's own.
+
+    Raises: UserError where the server cannot be had or does not take it.
+    """
+    os.environ["WANDB_SILENT"] = "true"
+    os.environ.pop("WANDB_MODE", None)  # whoever asks for the server means it
+    import wandb
+
+    try:
+        found = workspace(entity or str(wandb.Api(timeout=30).default_entity), project, study)
+        found.save()
+    except (wandb.Error, ValueError, OSError) as error:
+        raise UserError(
+            f"--wandb: the view cannot be saved ({reason(error)}); see that WANDB_API_KEY (or `wandb login`), --wandb_entity, "
+            "--wandb_project and the network are right"
+        ) from None
+    return str(found.url)

@@ -1,0 +1,25 @@
+"""What a scheme asks of the model around its blocks: at the embedding, at the head, and of whole branches in training."""
+
+from dataclasses import dataclass
+
+from addnorm_exp.residual.norms import NormSpec
+
+
+@dataclass(frozen=True)
+class Around:
+    """Each of these says nothing at its default.
+
+    `embedding_norm` stands on the embedding, positions included, before the stream opens. `embedding_scale` multiplies the embedding: by
+    1 (`one`), by √width (`root`), by one learned scalar that starts there (`learned`); not set, the init law decides. The logits are
+    `logit_cap · tanh(z / logit_cap)` (Gemma 2). `z_loss` times the mean of (log Σ exp z)² is added to the loss in training (PaLM,
+    2204.02311, 5). `drop_path` is the last block's rate of stochastic depth.
+    """
+
+    embedding_norm: NormSpec | None = None
+    embedding_scale: str | None = None
+    logit_cap: float = 0.0
+    z_loss: float = 0.0
+    drop_path: float = 0.0
+
+
+NOTHING = Around()

@@ -1,0 +1,183 @@
+"""Schemes that count blocks: constants of depth in coefficients and init, and a place of the norm that changes on the way up."""
+
+import math
+
+from addnorm_exp.residual.catalogue.placement import final, no_ends, pre
+from addnorm_exp.residual.contract import Site
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At
+from addnorm_exp.residual.rule import Rule
+from addnorm_exp.residual.scheme import Scheme
+
+
+def sublayers(site: Site) -> int:
+    """Of the whole stack."""
+    return len(site.sublayers) * site.depth
+
+
+def scaled_outputs(site: Site, role: str) -> float:
+    """Megatron's and GPT-2's law of the output projections: one over the root of the number of sublayers."""
+    return sublayers(site) ** -0.5 if role in ("out", "down") else 1.0
+
+
+def deepnorm_alpha(site: Site) -> float:
+    """α of DeepNorm (2203.00555, fig. 2), by stack; N encoder and M decoder blocks."""
+    n, m = site.depths.encoder, site.depths.decoder
+    if n and m:
+        return 0.81 * (n**4 * m) ** (1 / 16) if site.stack == "encoder" else (3 * m) ** 0.25
+    return (2 * site.depth) ** 0.25
+
+
+def deepnorm_beta(site: Site, role: str) -> float:
+    """β of DeepNorm (2203.00555, fig. 2) on value, output and feed-forward matrices; query and key stay as they are.
+
+    A gated feed-forward, which the paper has not, keeps its gate unscaled, so that the branch scales with β² as in the paper.
+    """
+    if role not in ("value", "out", "up", "down"):
+        return 1.0
+    n, m = site.depths.encoder, site.depths.decoder
+    if n and m:
+        return 0.87 * (n**4 * m) ** (-1 / 16) if site.stack == "encoder" else (12 * m) ** -0.25
+    return (8 * site.depth) ** -0.25
+
+
+deepnorm = Scheme(
+    name="deepnorm",
+    title="DeepNorm",
+    family="placement",
+    equation="x ← N(α x + F(x));  W_v, W_o, W_1, W_2 × β at init;  decoder-only: α = (2L)^¼, β = (8L)^-¼",
+    citation="Wang et al., DeepNet: Scaling Transformers to 1,000 Layers (2203.00555), fig. 2 and eq. 1",
+    year=2022,
+    evidence="code",
+    block=lambda site, norm: tuple(At(kind, Rule(skip=deepnorm_alpha(site), post=norm)) for kind in site.sublayers),
+    ends=no_ends,
+    init=deepnorm_beta,
+    needs_norm=True,
+    traps=(
+        "α and β go together; baselines in later repositories have a fixed α or an inverted β and are not DeepNorm.",
+        "torchscale gives q, k and v an Xavier gain of 1/√2 before β; here v starts at β times the plain law.",
+    ),
+)
+
+
+def sub_ln_gamma(site: Site, role: str) -> float:
+    """γ of Sub-LN (2210.06423, fig. 2) on value, output and feed-forward matrices, by stack; N encoder and M decoder blocks.
+
+    Cross-attention stays as it is, as in the authors' code. A gated feed-forward keeps its gate unscaled.
+    """
+    if role not in ("value", "out", "up", "down") or site.kind == "cross_attention":
+        return 1.0
+    n, m = site.depths.encoder, site.depths.decoder
+    if not (n and m):
+        return math.sqrt(math.log(2 * site.depth))
+    return math.sqrt(math.log(3 * m) * (math.log(2 * n) / 3 if site.stack == "encoder" else 1.0))
+
+
+sub_ln = Scheme(
+    name="sub_ln",
+    title="Sub-LN (Magneto)",
+    family="placement",
+    equation="x ← x + W_o N(heads(N(x))),  x ← x + W_2 N(act(W_1 N(x))),  y = N(x);  W_v, W_o, W_1, W_2 × γ at init, γ = √ln(2L)",
+    citation="Wang et al., Foundation Transformers (2210.06423), fig. 2, and the released code",
+    year=2022,
+    evidence="code",
+    block=pre,
+    ends=final,
+    init=sub_ln_gamma,
+    options=lambda site, norm: {"attention": {"out_norm": norm}, "feed_forward": {"hidden_norm": norm}}.get(
+        site.kind, {}
+    ),
+    needs_norm=True,
+    traps=(
+        "The norm inside attention is over the whole width, not by head.",
+        "Cross-attention has no inner norm and no γ, as in the released code.",
+        "Encoder–decoder: γ = √(ln(3M) ln(2N) / 3) in the encoder, √ln(3M) in the decoder.",
+    ),
+)
+
+gpt2 = Scheme(
+    name="gpt2",
+    title="GPT-2",
+    family="placement",
+    equation="x ← x + F(N(x)),  y = N(x);  weights N(0, 0.02²), W_o and W_2 × 1/√(2L) at init",
+    citation="Radford et al., Language Models are Unsupervised Multitask Learners (2019), 2.3; constants as in later open code",
+    year=2019,
+    evidence="secondary",
+    block=pre,
+    ends=final,
+    law="normal",
+    init=scaled_outputs,
+    traps=(
+        "The stream's growth at init does not depend on the depth, so Pre-LN's law of gradients (1/√L at the last block) is gone.",
+        "The paper says by what the weights of residual layers are scaled; which matrices those are is told by code alone.",
+    ),
+)
+
+
+lns = Scheme(
+    name="lns",
+    title="LayerNorm Scaling",
+    family="mixed",
+    equation="x ← x + F(N(x) / √l),  y = N(x);  l counts blocks from 1",
+    citation="Sun et al., The Curse of Depth in Large Language Models (2502.05795), eq. 8",
+    year=2025,
+    evidence="code",
+    block=lambda site, norm: tuple(
+        At(kind, Rule(pre=norm, pre_scale=1 / math.sqrt(site.block + 1))) for kind in site.sublayers
+    ),
+    ends=final,
+    traps=(
+        "The amplitude falls by 1/√l and the variance by 1/l, in spite of how the abstract puts it. The final norm is not scaled.",
+        "Not to be combined with depth-scaled init (the authors: 20.35 to 20.79 perplexity at 250M).",
+        "In the repository the branch of this name cannot be reached; the formula is what it says.",
+    ),
+)
+
+keel = Scheme(
+    name="keel",
+    title="KEEL",
+    family="mixed",
+    equation="x ← N(α x + F(N_in(x))),  α = 2L;  first block x ← x + F(N_in(x))",
+    citation="Chen & Wei, Post-LayerNorm Is Back (2601.19895)",
+    year=2026,
+    evidence="secondary",
+    block=lambda site, norm: tuple(
+        At(kind, Rule(pre=norm) if site.block == 0 else Rule(pre=norm, skip=float(sublayers(site)), post=norm))
+        for kind in site.sublayers
+    ),
+    ends=no_ends,
+    needs_norm=True,
+    plain_init=True,
+    traps=(
+        "α is the number of sublayers and constant; a learned one is an extension of others.",
+        "The last block's gradient shrinks with depth and the first one's does not: Adam hides that, SGD and global clipping do not.",
+    ),
+)
+
+
+POST_SHARE = 0.25  # of Mix-LN's blocks
+
+
+def mixed(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    rule = Rule(post=norm) if site.block < math.floor(POST_SHARE * site.depth) else Rule(pre=norm)
+    return tuple(At(kind, rule) for kind in site.sublayers)
+
+
+mix_ln = Scheme(
+    name="mix_ln",
+    title="Mix-LN",
+    family="mixed",
+    equation="x ← N(x + F(x)) in the first ⌊L/4⌋ blocks,  x ← x + F(N(x)) after,  y = N(x)",
+    citation="Li et al., Mix-LN (2412.13795), eq. 7, and the released code",
+    year=2024,
+    evidence="code",
+    block=mixed,
+    ends=final,
+    traps=(
+        "Below four blocks it is Pre-LN. The share 1/4 is the paper's to 1B parameters; larger models take less.",
+        "The repository compares it with Pre-LN under another gradient clip (0 against 1) and an embedding of deviation 0.63.",
+    ),
+)
+
+
+SCHEMES = (deepnorm, sub_ln, gpt2, lns, keel, mix_ln)

@@ -1,0 +1,140 @@
+"""Schemes that put a gate where the sum stands: a learned mixture of the stream and of what the sublayer says, for each coordinate."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue.placement import final, no_ends
+from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.init import Init, linear, parameter
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At
+from addnorm_exp.residual.scheme import Scheme
+
+
+def _square(width: int, rngs: nnx.Rngs) -> nnx.Param:
+    """A gate's matrix; the law is Xavier's whatever that of the sublayers."""
+    return parameter((width, width), linear("xavier", width, width), "matrix", rngs)
+
+
+def _times(x: jax.Array, kernel: nnx.Param) -> jax.Array:
+    return x @ kernel[...].astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class GRUGate:
+    """The gate of a GRU (Cho 2014), the stream x in the place of the state and y = ReLU(F(N(x))) in that of the input:
+
+    r = σ(W_r y + U_r x),  z = σ(W_z y + U_z x - b),  ĥ = tanh(W_g y + U_g (r ⊙ x)),  x ← (1 - z) ⊙ x + z ⊙ ĥ.
+    """
+
+    norm: NormSpec
+    bias: float = 2.0
+    reads = "N(x)"
+    writes = "x ← GRU(x, ReLU(F))"
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "GRUGateConnection":
+        del site, shared
+        return GRUGateConnection(self, width, rngs)
+
+
+class _Gated(Connection):
+    """What both gates have in common: the norm before the body, and one stream."""
+
+    norm: norms.Norm | None
+
+    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, None]:
+        del context
+        return state, None
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.norm, stream)
+
+
+class GRUGateConnection(_Gated):
+    def __init__(self, record: GRUGate, width: int, rngs: nnx.Rngs):
+        self.norm = norms.make(record.norm, width, rngs)
+        self.branch = nnx.Dict({name: _square(width, rngs) for name in ("reset", "update", "candidate")})
+        self.stream = nnx.Dict({name: _square(width, rngs) for name in ("reset", "update", "candidate")})
+        self.bias = parameter((width,), Init.constant(record.bias), "bias", rngs)
+
+    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
+        del context
+        return jax.nn.relu(branch)
+
+    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
+        del kept, context
+        x, y, w, u = state, branch, self.branch, self.stream
+        reset = jax.nn.sigmoid(_times(y, w["reset"]) + _times(x, u["reset"]))
+        update = jax.nn.sigmoid(_times(y, w["update"]) + _times(x, u["update"]) - self.bias[...].astype(x.dtype))
+        candidate = jnp.tanh(_times(y, w["candidate"]) + _times(reset * x, u["candidate"]))
+        return (1.0 - update) * x + update * candidate
+
+
+@dataclass(frozen=True)
+class HighwayGate:
+    """t = σ(W x + b),  x ← t ⊙ F(N(x)) + (1 - t) ⊙ x (Srivastava 2015)."""
+
+    norm: NormSpec
+    bias: float = -2.0
+    reads = "N(x)"
+    writes = "x ← t ⊙ F + (1 - t) ⊙ x"
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "HighwayConnection":
+        del site, shared
+        return HighwayConnection(self, width, rngs)
+
+
+class HighwayConnection(_Gated):
+    def __init__(self, record: HighwayGate, width: int, rngs: nnx.Rngs):
+        self.norm = norms.make(record.norm, width, rngs)
+        self.kernel = _square(width, rngs)
+        self.bias = parameter((width,), Init.constant(record.bias), "bias", rngs)
+
+    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
+        del kept, context
+        transform = jax.nn.sigmoid(_times(state, self.kernel) + self.bias[...].astype(state.dtype))
+        return transform * branch + (1.0 - transform) * state
+
+
+gtrxl = Scheme(
+    name="gtrxl",
+    title="GTrXL",
+    family="gated",
+    equation="y = ReLU(F(N(x))),  x ← (1 - z) ⊙ x + z ⊙ ĥ;  r = σ(W_r y + U_r x),  z = σ(W_z y + U_z x - b),  "
+    "ĥ = tanh(W_g y + U_g (r ⊙ x)),  b = 2 at init",
+    citation="Parisotto et al., Stabilizing Transformers for Reinforcement Learning (1910.06764), 3.2; b and the ends as in DI-engine",
+    year=2019,
+    evidence="secondary",
+    block=lambda site, norm: tuple(At(kind, GRUGate(norm)) for kind in site.sublayers),
+    ends=no_ends,
+    traps=(
+        "A gate has 6 d² parameters, so that the two of a block weigh as much as the block (12 d²): compare at equal parameters too.",
+        "b > 0 starts near the identity: z = σ(-2) = 0.12 of the candidate goes in.",
+        "No final norm; the stream stays bounded because the candidate is.",
+        "The gates' matrices start by Xavier's law here, whatever that of the sublayers; no source says how.",
+        "The paper sits in Transformer-XL with memory; this record is its residual part.",
+    ),
+)
+
+highway = Scheme(
+    name="highway",
+    title="Highway",
+    family="gated",
+    equation="t = σ(W x + b),  x ← t ⊙ F(N(x)) + (1 - t) ⊙ x,  y = N(x);  b = -2 at init",
+    citation="Srivastava et al., Highway Networks (1505.00387), eq. 3; as a gate of Transformers Parisotto et al. (1910.06764)",
+    year=2015,
+    evidence="secondary",
+    block=lambda site, norm: tuple(At(kind, HighwayGate(norm)) for kind in site.sublayers),
+    ends=final,
+    traps=(
+        "The norms before F and at the end are Pre-LN's; the paper of 2015 has none.",
+        "The paper starts b at -1 to -3 by depth; here -2, whose gate is GTrXL's at init.",
+        "What is not taken in is taken away: 1 - t scales the stream, so that old content fades with depth.",
+    ),
+)
+
+SCHEMES = (gtrxl, highway)

@@ -1,0 +1,249 @@
+"""Schemes in which a sublayer, or a block, sees what was written long before it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue.hyper import ZERO, number, weighted
+from addnorm_exp.residual.catalogue.placement import final, pre
+from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.init import parameter
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At, Chain
+from addnorm_exp.residual.scheme import Scheme
+
+History = tuple[jax.Array, ...]
+
+
+def first_values(site: Site, norm: NormSpec) -> dict[str, Any]:
+    """Options of attention: the first block's values are kept, and each later block's mixed with them."""
+    del norm
+    if site.kind != "attention":
+        return {}
+    return {"value_mix": "keep" if site.block == 0 else (0.5, 0.5)}
+
+
+value_residual = Scheme(
+    name="value_residual",
+    title="Value residual (ResFormer)",
+    family="history",
+    equation="V_l ← ½ V_1 + ½ V_l in attention, l ≥ 2, on values as projected;  x ← x + F(N(x)),  y = N(x)",
+    citation="Zhou et al., Value Residual Learning (2410.17897), and the released code",
+    year=2024,
+    evidence="code",
+    block=pre,
+    ends=final,
+    options=first_values,
+    traps=(
+        "The two weights are constants of ½ in the released code; the paper also has learned and sparse ones.",
+        "V_1 is what the first block projected: it is never mixed itself, and gradients reach it from all blocks.",
+        "The value of the first token, which often is a sink, reaches all depths this way.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class DepthAverage:
+    """DenseFormer's weighted average of the embedding and the outputs of all blocks so far, taken after each block."""
+
+    reads = "x"
+    writes = "X_l = F,  x ← Σ_(j ≤ l) a_j X_j"
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "DepthAverageConnection":
+        del width, shared
+        return DepthAverageConnection(site.block + 2, rngs)
+
+
+class DepthAverageConnection(Connection):
+    """The state is (x, X_0, …, X_l): the average, and what it is of. Weights are kept as their distance from (0, …, 0, 1)."""
+
+    def __init__(self, count: int, rngs: nnx.Rngs):
+        self.weights = parameter((count,), ZERO, "coefficient", rngs)
+
+    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
+        del context
+        return state[0], None
+
+    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
+        del kept, context
+        outputs = (*state[1:], branch)
+        return (weighted(list(self.weights[...].at[-1].add(1.0)), outputs), *outputs)
+
+
+@dataclass(frozen=True)
+class DepthAverageEnds:
+    """`y = N(x)` of the last average."""
+
+    closing: NormSpec
+
+    def connect(self, width: int, rngs: nnx.Rngs) -> "DepthAverageEndsModule":
+        return DepthAverageEndsModule(self, width, rngs)
+
+
+class DepthAverageEndsModule(nnx.Module):
+    def __init__(self, ends: DepthAverageEnds, width: int, rngs: nnx.Rngs):
+        self.closing = norms.make(ends.closing, width, rngs)
+
+    def open(self, x0: jax.Array, context: Context) -> History:
+        del context
+        return x0, x0
+
+    def close(self, state: History, context: Context) -> jax.Array:
+        del context
+        return norms.apply(self.closing, state[0])
+
+
+denseformer = Scheme(
+    name="denseformer",
+    title="DenseFormer",
+    family="history",
+    equation="X_l = Block_l(x_l-1),  x_l = Σ_(j ≤ l) a_lj X_j,  y = N(x_L);  a_l = (0, …, 0, 1) at init;  Pre-LN blocks",
+    citation="Pagliardini et al., DenseFormer (2402.02622), and the released code",
+    year=2024,
+    evidence="code",
+    block=lambda site, norm: (At(Chain(pre(site, norm)), DepthAverage()),),
+    ends=DepthAverageEnds,
+    traps=(
+        "Dilation and period are 1: every average is taken, and over all. The paper's larger models have 4 and 5.",
+        "A later test at equal recipe (2603.15031, table 4) found no gain: loss 1.767 against 1.766.",
+        "The weights are not decayed. The averages keep L + 1 activations, and layers are not scanned.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class DepthAttention:
+    """Softmax attention over what was written so far. `fresh`: what this sublayer writes is a source of its own, and not added to the
+    newest one."""
+
+    norm: NormSpec
+    fresh: bool = True
+    reads = "h = N(Σ_i a_i v_i),  a = softmax_i(wᵀ RMSNorm(v_i))"
+
+    @property
+    def writes(self) -> str:
+        return "v_new = F" if self.fresh else "v_last ← v_last + F"
+
+    def connect(
+        self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]
+    ) -> "DepthAttentionConnection":
+        del shared
+        return DepthAttentionConnection(self, number(site, site.kind) == 0, width, rngs)
+
+
+class DepthAttentionConnection(Connection):
+    """The state is the sources v_0, v_1, …; the first sublayer has v_0 alone, to which no query makes a difference."""
+
+    def __init__(self, record: DepthAttention, first: bool, width: int, rngs: nnx.Rngs):
+        self.fresh = record.fresh
+        self.sources = None if first else Sources(width, rngs)
+        self.pre = norms.make(record.norm, width, rngs)
+
+    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
+        del context
+        return state[0] if self.sources is None else self.sources(state), None
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.pre, stream)
+
+    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
+        del kept, context
+        return (*state, branch) if self.fresh else (*state[:-1], state[-1] + branch)
+
+
+class Sources(nnx.Module):
+    """`Σ_i a_i v_i`, `a = softmax_i(wᵀ RMSNorm(v_i))` for each token, without 1/√width; w = 0 at first, hence the mean."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.query = parameter((width,), ZERO, "coefficient", rngs)
+        self.key_norm = norms.Norm(norms.RMS, width, rngs=rngs)
+
+    def __call__(self, sources: History) -> jax.Array:
+        logits = [self.key_norm(source.astype(jnp.float32)) @ self.query[...] for source in sources]
+        weights = jax.nn.softmax(jnp.stack(logits), axis=0)
+        return weighted([weight[..., None] for weight in weights], sources)
+
+
+@dataclass(frozen=True)
+class DepthAttentionEnds:
+    """The embedding is the first source; one more query reads all sources for the head, `y = N(Σ_i a_i v_i)`."""
+
+    closing: NormSpec
+
+    def connect(self, width: int, rngs: nnx.Rngs) -> "DepthAttentionEndsModule":
+        return DepthAttentionEndsModule(self, width, rngs)
+
+
+class DepthAttentionEndsModule(nnx.Module):
+    def __init__(self, ends: DepthAttentionEnds, width: int, rngs: nnx.Rngs):
+        self.sources = Sources(width, rngs)
+        self.closing = norms.make(ends.closing, width, rngs)
+
+    def open(self, x0: jax.Array, context: Context) -> History:
+        del context
+        return (x0,)
+
+    def close(self, state: History, context: Context) -> jax.Array:
+        del context
+        return norms.apply(self.closing, self.sources(state))
+
+
+attn_res = Scheme(
+    name="attn_res",
+    title="Attention residuals",
+    family="history",
+    equation="h_s = Σ_(i < s) a_i v_i,  a = softmax_i(w_sᵀ RMSNorm(v_i)),  v_s = F_s(N(h_s)),  v_0 = x_0;  y = N(Σ a_i v_i);  w = 0 first",
+    citation="Kimi Team, Attention Residuals (2603.15031), the full form",
+    year=2026,
+    evidence="paper",
+    block=lambda site, norm: tuple(At(kind, DepthAttention(norm)) for kind in site.sublayers),
+    ends=DepthAttentionEnds,
+    norm=norms.RMS,
+    traps=(
+        "Replaces the stream: nothing is summed. At init the sources' mean has the direction of Pre-LN's stream: under a norm that sees no "
+        "scale it is Pre-LN's function, with other gradients.",
+        "The logits are not divided by √width, and w starts at 0: several re-implementations depart from both.",
+        "The first sublayer has one source, hence no query here; with one, it would never have a gradient.",
+        "Keeps all 2L + 1 outputs, and layers are not scanned.",
+    ),
+)
+
+BLOCKS = 8  # what the paper finds enough
+
+
+def starts_block(site: Site, kind: str, blocks: int) -> bool:
+    """Whether a sublayer is the first of one of `blocks` parts of its stack, as even as they can be; of short stacks each is."""
+    total, before = site.depth * len(site.sublayers), number(site, kind)
+    return before == 0 or before * blocks // total > (before - 1) * blocks // total
+
+
+def depth_attention_in_blocks(blocks: int):
+    def block(site: Site, norm: NormSpec) -> tuple[At, ...]:
+        return tuple(At(kind, DepthAttention(norm, fresh=starts_block(site, kind, blocks))) for kind in site.sublayers)
+
+    return block
+
+
+attn_res_block = Scheme(
+    name="attn_res_block",
+    title="Attention residuals over blocks",
+    family="history",
+    equation="as attn_res over x_0 and the sum of the sublayers' outputs in each of 8 parts of the stack, the present one so far included",
+    citation="Kimi Team, Attention Residuals (2603.15031), the block form",
+    year=2026,
+    evidence="paper",
+    block=depth_attention_in_blocks(BLOCKS),
+    ends=DepthAttentionEnds,
+    norm=norms.RMS,
+    traps=(
+        "Up to 4 Transformer blocks every sublayer is a part of its own, and this is attn_res.",
+        "The embedding stays a source of its own; it is in none of the sums.",
+        "Where 8 does not divide the sublayers, the parts are as even as they can be; the paper's sizes all divide.",
+    ),
+)
+
+SCHEMES = (value_residual, denseformer, attn_res, attn_res_block)

@@ -1,0 +1,129 @@
+"""Schemes whose sublayers differ in their place of the norm, and those whose skips start or end elsewhere than at one sublayer."""
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue.depth import scaled_outputs
+from addnorm_exp.residual.catalogue.placement import final, no_ends, pre
+from addnorm_exp.residual.contract import Site
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At, Chain, Sum
+from addnorm_exp.residual.rule import Rule
+from addnorm_exp.residual.scheme import Scheme
+
+
+def hybrid(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    *inner, last = site.sublayers
+    return (*(At(kind, Rule()) for kind in inner), At(last, Rule(stream=norm)))
+
+
+def hybrid_star(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    return pre(site, norm) if site.block == 0 else hybrid(site, norm)
+
+
+def qkv_norm(site: Site, norm: NormSpec) -> dict[str, str]:
+    del norm
+    return {"qk_norm": "head", "v_norm": "head"} if "attention" in site.kind else {}
+
+
+hybrid_norm = Scheme(
+    name="hybrid_norm",
+    title="HybridNorm",
+    family="mixed",
+    equation="y = x + F_a(x) with RMSNorm on q, k and v,  z = N(y),  x ← z + F_f(z);  y = N(x) at the end",
+    citation="Zhuo et al., HybridNorm (2503.04598), and the released code",
+    year=2025,
+    evidence="code",
+    block=hybrid,
+    ends=final,
+    norm=norms.RMS,
+    law="normal",
+    init=scaled_outputs,
+    options=qkv_norm,
+    traps=(
+        "The norms of q, k and v are by head and before rotary positions.",
+        "The feed-forward's skip starts behind its norm.",
+        "The released configs draw weights with a deviation of 0.01398 (init.std) and decay the norms too.",
+    ),
+)
+
+hybrid_norm_star = Scheme(
+    name="hybrid_norm_star",
+    title="HybridNorm*",
+    family="mixed",
+    equation="HybridNorm, but in the first block x ← x + F(N(x)) for both sublayers",
+    citation="Zhuo et al., HybridNorm (2503.04598), and the released code",
+    year=2025,
+    evidence="code",
+    block=hybrid_star,
+    ends=final,
+    norm=norms.RMS,
+    law="normal",
+    init=scaled_outputs,
+    options=qkv_norm,
+    traps=("The first block keeps the norms of q, k and v beside its pre-norm.",),
+)
+
+
+def bottom_to_top(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    """The skip from the block's input is a connection around the block; inside, all norms but the last."""
+    *inner, last = site.sublayers
+    chain = (*(At(kind, Rule(post=norm)) for kind in inner), At(last, Rule()))
+    return (At(Chain(chain), Rule(post=norm)),)
+
+
+b2t = Scheme(
+    name="b2t",
+    title="B2T connection",
+    family="mixed",
+    equation="h = N(x + F_a(x)),  x ← N(x + h + F_f(h))",
+    citation="Takase et al., B2T Connection (2206.00330), eq. 11",
+    year=2022,
+    evidence="secondary",
+    block=bottom_to_top,
+    ends=no_ends,
+    traps=(
+        "Of the Post-LN family: no final norm.",
+        "With cross-attention the extra skip passes by its norm too; that form is from memory.",
+    ),
+)
+
+
+def span(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    """Inside, the first norms; the last sublayer drops its own skip, for which the block's stands."""
+    *inner, last = site.sublayers
+    first = [At(kind, Rule(pre=norm if site.block == 0 and kind == inner[0] else None, post=norm)) for kind in inner]
+    return (At(Chain((*first, At(last, Rule(skip=0.0)))), Rule(post=norm)),)
+
+
+span_norm = Scheme(
+    name="span_norm",
+    title="SpanNorm",
+    family="mixed",
+    equation="h = N(x + F_a(x)),  x ← N(x + F_f(h));  in the first block F_a(N(x))",
+    citation="Wang et al., SpanNorm (2601.22580)",
+    year=2026,
+    evidence="secondary",
+    block=span,
+    ends=no_ends,
+    traps=(
+        "The feed-forward's skip starts at the block's input, so one skip runs through the whole stack.",
+        "The scaling of weights that the abstract speaks of was in no source that was reached, and is left out.",
+    ),
+)
+
+parallel = Scheme(
+    name="parallel",
+    title="Parallel block",
+    family="mixed",
+    equation="x ← x + F_a(N(x)) + F_f(N(x)),  one N for both,  y = N(x)",
+    citation="Wang & Komatsuzaki, GPT-J (2021); Chowdhery et al., PaLM (2204.02311), 2, and the code of GPT-J and Cohere",
+    year=2021,
+    evidence="code",
+    block=lambda site, norm: (At(Sum(site.sublayers), Rule(pre=norm)),),
+    ends=final,
+    traps=(
+        "One sum a block: constants of depth count L of them, not 2L.",
+        "GPT-NeoX gives each sublayer a norm of its own.",
+    ),
+)
+
+SCHEMES = (hybrid_norm, hybrid_norm_star, b2t, span_norm, parallel)

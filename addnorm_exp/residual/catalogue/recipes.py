@@ -1,0 +1,161 @@
+"""Whole recipes, which change more than the residual connection, and controls."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue.placement import final, pre
+from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.init import Factors, Init, parameter
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At
+from addnorm_exp.residual.rule import Rule
+from addnorm_exp.residual.scheme import NormEnds, Scheme
+
+no_skip = Scheme(
+    name="no_skip",
+    title="No skip",
+    family="controls",
+    equation="x ← F(N(x)),  y = N(x)",
+    citation="control; as in Dong et al., Attention is not all you need (2103.03404), but with the norms of Pre-LN",
+    year=2021,
+    evidence="memory",
+    block=lambda site, norm: tuple(At(kind, Rule(pre=norm, skip=0.0)) for kind in site.sublayers),
+    ends=final,
+    traps=(
+        "A control: what Pre-LN's norms are worth without its skip. It trains where it is shallow, and is not meant to at depth.",
+        "Tokens grow alike with depth: without a skip, attention's output loses rank doubly exponentially (2103.03404).",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """nGPT's connection: a step on the unit sphere towards what the sublayer says, by a learned rate for each coordinate.
+
+    The rates start at `rate`. They are stored as rate / (√width · `rate`), so that Adam's first steps are as large against them as the
+    paper's are.
+    """
+
+    rate: float = 0.05
+    reads = "x"
+    writes = "x ← Norm(x + |a| ⊙ (Norm(F) − x))"
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "SphereConnection":
+        del site, shared
+        return SphereConnection(self, width, rngs)
+
+
+class SphereConnection(Connection):
+    """The state is the stream, one array of unit vectors."""
+
+    def __init__(self, record: Sphere, width: int, rngs: nnx.Rngs):
+        self.factor = record.rate * math.sqrt(width)
+        self.rate = parameter((width,), Init.constant(width**-0.5), "coefficient", rngs)
+        self.norm = norms.Norm(norms.L2, width, rngs=rngs)
+
+    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
+        del context
+        return state, state
+
+    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
+        del context
+        return self.norm(branch)
+
+    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
+        del state, context
+        rate = jnp.abs(self.factor * self.rate[...])
+        return self.norm(kept.astype(jnp.float32) + rate * (branch - kept)).astype(branch.dtype)
+
+
+# The axis along which a weight matrix, (in, out), has the stream's width: its input, but for those that write to the stream.
+WRITES_TO_THE_STREAM = ("out", "down")
+
+
+def project_to_the_sphere(parameters: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Every token's embedding and every weight vector of the stream's width divided by its length."""
+
+    def projected(path: str, value: jax.Array) -> jax.Array:
+        *_, owner, name = path.split("/")
+        if owner == "embedding":
+            axis = 1
+        elif name == "kernel":
+            axis = 1 if owner in WRITES_TO_THE_STREAM else 0
+        else:
+            return value
+        return value * jax.lax.rsqrt(jnp.sum(jnp.square(value), axis, keepdims=True))
+
+    return {path: projected(path, value) for path, value in parameters.items()}
+
+
+def sphere_options(site: Site, norm: NormSpec) -> dict[str, Any]:
+    del norm
+    return {"hidden_scale": True} if site.kind == "feed_forward" else {"qk_norm": "l2"}
+
+
+def no_decay(site: Site, group: str) -> Factors:
+    del site, group
+    return Factors(decay=0.0)
+
+
+ngpt = Scheme(
+    name="ngpt",
+    title="nGPT, the normalised Transformer",
+    family="recipes",
+    equation="x ← Norm(x + |a| ⊙ (Norm(F(x)) − x)), Norm = L2;  scales on q, k, hidden units and logits;  weight vectors of unit length",
+    citation="Loshchilov et al., nGPT (2410.01131), 2.6, and the released code",
+    year=2024,
+    evidence="code",
+    block=lambda site, norm: tuple(At(kind, Sphere()) for kind in site.sublayers),
+    ends=lambda norm: NormEnds(opening=norms.L2),
+    norm=norms.L2,
+    law="normal",
+    options=sphere_options,
+    ends_options={"head": {"scaled": True}},
+    factors=no_decay,
+    project=project_to_the_sphere,
+    traps=(
+        "Meant with rotary positions, swiglu, no biases, a head of its own, and no warmup; these are the config's to set. Learned "
+        "positions are put on the sphere too, and the sum of both is normalised.",
+        "Embedding and weight matrices are divided by their lengths after each update, outside of the gradient; nothing is decayed.",
+        "√width stands on both halves of the hidden units as in the code; the paper is said to have it on the gate alone.",
+        "In a feed-forward without a gate, which nGPT has not, the one scale stands before the activation.",
+        "The public code warns that its bfloat16 weights exaggerate the gain over its baseline.",
+    ),
+)
+
+
+def small_init(site: Site, role: str) -> float:
+    """SmallInit (1910.05895, 2.2): attention's matrices of variance 2/(5 width) in place of Xavier's 1/width; the others Xavier's."""
+    del site
+    return math.sqrt(2 / 5) if role in ("query", "key", "value", "out") else 1.0
+
+
+scale_norm = Scheme(
+    name="scale_norm",
+    title="ScaleNorm with FixNorm and SmallInit",
+    family="recipes",
+    equation="x ← x + F(N(x)),  y = N(x),  N = g x/‖x‖, g = √d at init;  embeddings √d e/‖e‖, e/‖e‖ in a tied head too",
+    citation="Nguyen & Salazar, Transformers without Tears (1910.05895), and the released code",
+    year=2019,
+    evidence="code",
+    block=pre,
+    ends=final,
+    norm=norms.SCALE,
+    init=small_init,
+    ends_options={"embedding": {"fixed_norm": True}},
+    traps=(
+        "The factor √d on the embeddings belongs to init.law=xavier, the default here.",
+        "Meant with a tied head; one of its own is not normalised.",
+        "The code draws embeddings from U(±0.01), here N(0, 1/d): FixNorm takes the scale out of the forward pass, and leaves of it "
+        "a smaller relative step of the embedding.",
+    ),
+)
+
+SCHEMES = (no_skip, scale_norm, ngpt)

@@ -1,0 +1,238 @@
+"""Schemes with two streams, or with several that take turns; streams that are mixed are in hyper.py."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue.hyper import ZERO, Copies, Streams, weighted
+from addnorm_exp.residual.catalogue.placement import pre
+from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.init import Init, parameter
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At, Chain
+from addnorm_exp.residual.scheme import Scheme
+
+Pair = tuple[jax.Array, jax.Array]
+
+
+@dataclass(frozen=True)
+class Dual:
+    """ResiDual's connection: a Post-LN stream, and beside it the plain sum of all that the sublayers say."""
+
+    norm: NormSpec
+    reads = "x"
+    writes = "x ← N(x + F),  r ← r + F"
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "DualConnection":
+        del site, shared
+        return DualConnection(self, width, rngs)
+
+
+class DualConnection(Connection):
+    """The state is (x, r)."""
+
+    def __init__(self, record: Dual, width: int, rngs: nnx.Rngs):
+        self.post = norms.make(record.norm, width, rngs)
+
+    def read(self, state: Pair, context: Context) -> tuple[jax.Array, None]:
+        del context
+        return state[0], None
+
+    def write(self, state: Pair, branch: jax.Array, kept: None, context: Context) -> Pair:
+        del kept, context
+        x, r = state
+        return norms.apply(self.post, x + branch), r + branch
+
+
+@dataclass(frozen=True)
+class DualEnds:
+    """Both streams start as the embedding; `y = x + N(r)`."""
+
+    closing: NormSpec
+
+    def connect(self, width: int, rngs: nnx.Rngs) -> "DualEndsModule":
+        return DualEndsModule(self, width, rngs)
+
+
+class DualEndsModule(nnx.Module):
+    def __init__(self, ends: DualEnds, width: int, rngs: nnx.Rngs):
+        self.closing = norms.make(ends.closing, width, rngs)
+
+    def open(self, x0: jax.Array, context: Context) -> Pair:
+        del context
+        return x0, x0
+
+    def close(self, state: Pair, context: Context) -> jax.Array:
+        del context
+        x, r = state
+        return x + norms.apply(self.closing, r)
+
+
+residual_dual = Scheme(
+    name="residual_dual",
+    title="ResiDual",
+    family="streams",
+    equation="x ← N(x + F(x)),  r ← r + F(x),  y = x + N(r);  x = r = x_0 at first",
+    citation="Xie et al., ResiDual: Transformer with Dual Residual Connections (2304.14802), and the released code",
+    year=2023,
+    evidence="code",
+    block=lambda site, norm: tuple(At(kind, Dual(norm)) for kind in site.sublayers),
+    ends=DualEnds,
+    traps=(
+        "The two streams are added before the head, not concatenated; at init the sum's RMS is about √2.",
+        "The released code's final norm has ε 1e-7, its others the usual 1e-5; here all have one ε.",
+        "The released code can scale what enters r against float16 overflow; the factor is 1 by default, and is left out.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Siamese:
+    """SiameseNorm's connection: sublayers shared by a Post-LN stream p and a Pre-LN stream u; `scale` is of p's branch."""
+
+    norm: NormSpec
+    scale: float
+    reads = "p ← N_p(p),  h = N_in(p + N_u(u))"
+    writes = "p ← p + F/√(2l),  u ← u + F"
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "SiameseConnection":
+        del site, shared
+        return SiameseConnection(self, width, rngs)
+
+
+class SiameseConnection(Connection):
+    """The state is (p, u)."""
+
+    def __init__(self, record: Siamese, width: int, rngs: nnx.Rngs):
+        self.scale = record.scale
+        self.post = norms.make(record.norm, width, rngs)
+        self.pre = norms.make(record.norm, width, rngs)
+        self.entry = norms.make(record.norm, width, rngs)
+
+    def read(self, state: Pair, context: Context) -> tuple[jax.Array, jax.Array]:
+        del context
+        p, u = norms.apply(self.post, state[0]), state[1]
+        return p + norms.apply(self.pre, u), p
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.entry, stream)
+
+    def write(self, state: Pair, branch: jax.Array, kept: jax.Array, context: Context) -> Pair:
+        del context
+        return kept + self.scale * branch, state[1] + branch
+
+
+@dataclass(frozen=True)
+class SiameseEnds:
+    """Both streams start as the embedding; `y = N(N(p) + N(u))`."""
+
+    closing: NormSpec
+
+    def connect(self, width: int, rngs: nnx.Rngs) -> "SiameseEndsModule":
+        return SiameseEndsModule(self, width, rngs)
+
+
+class SiameseEndsModule(nnx.Module):
+    def __init__(self, ends: SiameseEnds, width: int, rngs: nnx.Rngs):
+        self.post = norms.make(ends.closing, width, rngs)
+        self.pre = norms.make(ends.closing, width, rngs)
+        self.closing = norms.make(ends.closing, width, rngs)
+
+    def open(self, x0: jax.Array, context: Context) -> Pair:
+        del context
+        return x0, x0
+
+    def close(self, state: Pair, context: Context) -> jax.Array:
+        del context
+        p, u = state
+        return norms.apply(self.closing, norms.apply(self.post, p) + norms.apply(self.pre, u))
+
+
+siamese = Scheme(
+    name="siamese",
+    title="SiameseNorm",
+    family="streams",
+    equation="p ← N_p(p),  f = F(N_in(p + N_u(u))),  p ← p + f/√(2l),  u ← u + f;  y = N(N_p(p) + N_u(u))",
+    citation="Li et al., SiameseNorm (2602.08064), and the released code for DeiT",
+    year=2026,
+    evidence="code",
+    block=lambda site, norm: tuple(
+        At(kind, Siamese(norm, 1 / math.sqrt(2 * (site.block + 1)))) for kind in site.sublayers
+    ),
+    ends=SiameseEnds,
+    traps=(
+        "l counts blocks from 1 and is the same for both sublayers of a block.",
+        "The code applies N_p where the next sublayer starts, so the embedding is normalised once too; the paper writes it after the sum.",
+        "Three norms a sublayer and three at the end: the parameters of four more a block than Pre-LN.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class AltUp:
+    """One of K streams goes through a block; the others are predicted, and corrected by what the block found."""
+
+    streams: int
+    active: int
+    writes = "x_i ← x̂_i + g_i (F − x̂_j)"
+
+    @property
+    def reads(self) -> str:
+        return f"x̂ = P x,  h = x̂_j,  j = {self.active + 1}"
+
+    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "AltUpConnection":
+        del site, width, shared
+        return AltUpConnection(self, rngs)
+
+
+class AltUpConnection(Connection):
+    """The state is K arrays. P is kept as its distance from the identity, which is 0 at first."""
+
+    def __init__(self, record: AltUp, rngs: nnx.Rngs):
+        self.active = record.active
+        self.predict = parameter((record.streams, record.streams), ZERO, "coefficient", rngs)
+        self.correct = parameter((record.streams,), Init.constant(1.0), "coefficient", rngs)
+
+    def read(self, state: Streams, context: Context) -> tuple[jax.Array, Streams]:
+        del context
+        predicted = tuple(weighted(row, state) for row in self.predict[...] + jnp.eye(len(state)))
+        return predicted[self.active], predicted
+
+    def write(self, state: Streams, branch: jax.Array, kept: Streams, context: Context) -> Streams:
+        del state, context
+        found = branch - kept[self.active]
+        pairs = zip(self.correct[...], kept, strict=True)
+        return tuple(weighted((jnp.ones(()), gain), (stream, found)) for gain, stream in pairs)
+
+
+def altup_block(streams: int):
+    def block(site: Site, norm: NormSpec) -> tuple[At, ...]:
+        return (At(Chain(pre(site, norm)), AltUp(streams, active=site.block % streams)),)
+
+    return block
+
+
+ALTERNATING = 2  # of the paper's main results
+
+altup = Scheme(
+    name="altup",
+    title="AltUp",
+    family="streams",
+    equation="x̂ = P x,  b = Block(x̂_j),  x_i ← x̂_i + g_i (b − x̂_j),  j = l mod K;  y = N(Σ_i x_i);  K = 2;  P = I, g = 1 at init",
+    citation="Baykal et al., Alternating Updates for Efficient Transformers (2301.13310), alg. 1",
+    year=2023,
+    evidence="secondary",
+    block=altup_block(ALTERNATING),
+    ends=lambda norm: Copies(ALTERNATING, norm),
+    traps=(
+        "The init of P and g, and whether streams start as copies, are from memory of the paper, and not verified.",
+        "Blocks are Pre-LN's. The head has a sum of the streams here; the paper's models have a wider embedding and head.",
+        "Gemma 3n's form has a fixed active stream, P by token, and coefficients that are clipped: do not cite it as the paper's.",
+    ),
+)
+
+SCHEMES = (residual_dual, siamese, altup)

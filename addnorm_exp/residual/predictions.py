@@ -1,0 +1,49 @@
+"""What theory says of a scheme at initialisation, as data: `main.py probe` measures it and gives a verdict."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+QUANTITIES = ("stream_ms", "grad_w2", "grad_stream", "sensitivity", "token_similarity", "attn_entropy")
+SETTINGS = ("batch", "theory")
+
+Band = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Slope:
+    """`quantity ∝ depth^s` with s inside `band`.
+
+    What is followed over models of rising depth is the value at the end of the model: of the last block (`grad_w2`), of the output
+    (`stream_ms`, `sensitivity`, `token_similarity`), and for `grad_stream` that of the first block.
+    """
+
+    claim: str
+    source: str
+    setting: str
+    quantity: str
+    band: Band
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The value at block l of L (0 is the embedding, L the output) lies in `band(l, L)`, at every l and every L."""
+
+    claim: str
+    source: str
+    setting: str
+    quantity: str
+    band: Callable[[int, int], Band]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The value at block 0 over that at the last block lies in `band(L)`, at every depth L."""
+
+    claim: str
+    source: str
+    setting: str
+    quantity: str
+    band: Callable[[int], Band]
+
+
+Prediction = Slope | Curve | Ratio

@@ -1,0 +1,105 @@
+"""What dead attempts left behind, and what else of a run may go: found first, removed only when asked.
+
+A folder that a process holds is left alone: its half-written files are alive.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from addnorm_exp.runs.folder import FORMER, Busy, RunFolder, is_temporary
+from addnorm_exp.runs.layers import half_written
+from addnorm_exp.runs.life import Standing, standings
+from addnorm_exp.runs.states import halves, whole
+
+
+@dataclass(frozen=True)
+class Left:
+    """A file or a folder that may go. `run`: the folder whose lock guards it, None where none does."""
+
+    path: Path
+    why: str
+    size: int  # bytes
+    run: Path | None
+
+
+def leavings(folder: Path, *, checkpoints: bool = False, former: bool = False) -> Iterator[Left]:
+    """What may go in a study's folder or a run's.
+
+    `checkpoints`: those of finished runs too: their parameters cannot be had again but by training. `former`: the records that
+    `rerun` has put aside.
+    """
+    runs = standings(folder)
+    places = [run.path for run in runs if run.path.is_dir()]
+    if folder not in places:
+        yield from _temporary(folder, None)
+        places += [path for path in _begun(folder) if path not in places]
+    for place in places:
+        if not RunFolder(place).held():
+            yield from _of_run(place)
+    if former:
+        for path in sorted({place.parent for place in places} | {folder}):
+            yield from (
+                _left(old, "put aside by rerun", None) for old in sorted(path.glob(f"{FORMER}*")) if old.is_dir()
+            )
+    if checkpoints:
+        yield from (left for run in runs if run.finished for left in _checkpoints(run))
+
+
+def remove(left: Left) -> bool:
+    """False where a process has taken the run since."""
+    if left.run is None:
+        _delete(left.path)
+        return True
+    try:
+        with RunFolder(left.run).claimed():
+            _delete(left.path)
+    except Busy:
+        return False
+    return True
+
+
+def _of_run(place: Path) -> Iterator[Left]:
+    if _is_bare(place):
+        yield _left(place, "an attempt that ended before it wrote anything", place)
+        return
+    yield from _temporary(place, place)
+    for path in (place / "layers", place / "checkpoints"):
+        if path.is_dir() and not path.is_symlink():
+            found = half_written(path) if path.name == "layers" else halves(path)
+            yield from (_left(half, "half written, or half removed", place) for half in found)
+
+
+def _begun(folder: Path) -> list[Path]:
+    """Folders in which an attempt ended before it wrote its config."""
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "." and _is_bare(path)]
+
+
+def _is_bare(place: Path) -> bool:
+    """Whether an attempt ended here before it wrote its config."""
+    names = {entry.name for entry in place.iterdir()}
+    return "lock" in names and all(name == "lock" or is_temporary(name) for name in names)
+
+
+def _temporary(folder: Path, run: Path | None) -> Iterator[Left]:
+    for path in sorted(folder.iterdir()):
+        if is_temporary(path.name):
+            yield _left(path, "half written", run)
+
+
+def _checkpoints(run: Standing) -> Iterator[Left]:
+    for path in whole(run.path / "checkpoints"):
+        yield _left(path, f"checkpoint of a run that is {run.status}", run.path)
+
+
+def _left(path: Path, why: str, run: Path | None) -> Left:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
+    return Left(path, why, sum(file.stat().st_size for file in files), run)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""The life of runs: how each one stands, read from its folder and its lock (docs/runs.md).
+
+missing   in the plan, and not begun
+running   a process holds its lock
+stopped   begun, not ended, and no process holds it: killed or interrupted; the same command goes on
+failed    an attempt raised an error; the same command tries again
+diverged  ended: a result
+done      ended: a result
+damaged   its record cannot be read
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.reading import read_study
+
+STANDINGS = ("missing", "running", "stopped", "failed", "diverged", "done", "damaged")
+STRANGER = "–"  # the phase of a run that the study's plan does not know
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a run stands. `age`: seconds since its summary was last written, None without one."""
+
+    path: Path
+    id: str
+    phase: str
+    scheme: str
+    status: str
+    step: int | None = None
+    steps: int | None = None
+    age: float | None = None
+    reason: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+
+def standings(folder: Path) -> list[Standing]:
+    """The runs of a study in the order of its plan, then those in its folder that the plan does not know; or a single run.
+
+    A run of both phases is told once, under the first.
+    """
+    if os.path.lexists(folder / "config.json"):
+        return [standing(folder, "run")]
+    plan = read_study(folder / "study.json")
+    found: dict[str, Standing] = {}
+    for phase, entries in (plan["phases"] if plan else {}).items():
+        for entry in entries:
+            if entry["id"] not in found:
+                found[entry["id"]] = standing(folder / entry["id"], phase, str(entry["overrides"].get("scheme", "")))
+    for path in sorted(folder.iterdir()):
+        if path.name not in found and not path.name.startswith(".") and os.path.lexists(path / "config.json"):
+            found[path.name] = standing(path, STRANGER if plan else "run")
+    return list(found.values())
+
+
+def standing(path: Path, phase: str, scheme: str = "") -> Standing:
+    """`scheme` is told where the folder does not say it."""
+    folder = RunFolder(path)
+    try:
+        config, summary = folder.config(), folder.summary()
+    except UserError as error:
+        said = str(error).removeprefix(f"{path}{os.sep}")
+        return Standing(path, path.name, phase, scheme, "damaged", reason=said)
+    held = folder.held()
+    if config is None:
+        status = "running" if held else "missing"
+        return Standing(path, path.name, phase, scheme, status)
+    about = (path, config["id"], phase, config["scheme"])
+    steps = config["science"]["steps"]
+    if summary is None:
+        return Standing(*about, "running" if held else "stopped", 0, steps, reason="before its first step")
+    written = summary.get("finished") or summary.get("heartbeat")
+    age = None if written is None else max(0.0, time.time() - written)  # a clock may jump
+    status, reason = summary["status"], summary.get("reason")
+    if status not in FINISHED and held:
+        status, reason = "running", None
+    elif status == "running":
+        status = "stopped"
+    if status == "diverged":
+        reason = f"{summary['diverged']['cause']}, step {summary['diverged']['step']}"
+    return Standing(*about, status, summary.get("step"), steps, age, reason)
+
+
+def in_words(seconds: float | None) -> str:
+    """An age as people say it: 40 s, 3 min, 5 h, 12 days."""
+    if seconds is None:
+        return ""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def chosen(standings: list[Standing], ids: tuple[str, ...]) -> Iterator[Standing]:
+    """The runs that these ids, or beginnings of ids that fit one run only, name."""
+    for name in ids:
+        fitting = [run for run in standings if run.id == name] or [run for run in standings if run.id.startswith(name)]
+        if len(fitting) > 1:
+            raise UserError(
+                f"{name}: fits {len(fitting)} runs, e.g. {fitting[0].id} and {fitting[1].id}; write more of it"
+            )
+        if not fitting:
+            raise UserError(f"{name}: no such run here; `main.py runs` lists them")
+        yield fitting[0]

@@ -1,0 +1,96 @@
+"""What W&B is told of a run beside its curves, made from the record; and the record's files made from it again.
+
+The config is the science config as it is nested, with `execution` and `record` (the rest of config.json) beside its keys. The summary is
+summary.json. Not sent: paths of this machine, and the list of attempts.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.reading import read_study
+
+Tree = dict[str, Any]
+_KEPT_BACK = ("format", "attempts", "heartbeat")  # of summary.json
+
+
+@dataclass(frozen=True)
+class About:
+    """A run by W&B's names. `group` is the study, `job_type` the phase."""
+
+    id: str
+    name: str
+    group: str | None
+    job_type: str
+    tags: tuple[str, ...]
+    config: Tree
+
+
+def about(folder: Path) -> About | None:
+    """None where the folder holds no run that has begun."""
+    config, summary = RunFolder(folder).config(), RunFolder(folder).summary()
+    if config is None or summary is None:
+        return None
+    plan = plan_of(folder)
+    phase, overrides = _planned(plan, config["id"])
+    study = str(plan["name"]) if phase else config.get("study")
+    # Two machines, or a folder that was removed and trained anew, are two runs with one id of ours; W&B has them apart.
+    born = (summary.get("attempts") or [summary])[0].get("started")
+    apart = hashlib.sha256(json.dumps([study, born]).encode()).hexdigest()[:6]
+    scheme = str(config.get("scheme"))
+    words = [scheme, *(f"{key}={value}" for key, value in overrides.items() if key != "scheme")]
+    return About(
+        id=f"{config['id']}-{apart}",
+        name=" ".join(words)[:120] if overrides else config["id"],
+        group=study,
+        job_type=phase or "train",
+        tags=tuple(str(tag) for tag in (config["science"].get("task"), scheme) if tag),
+        config=to_config(config, phase, plan),
+    )
+
+
+def plan_of(folder: Path) -> Tree:
+    """study.json beside the run, {} where there is none."""
+    return read_study(folder.resolve().parent / "study.json") or {}
+
+
+def plan_digest(plan: Mapping[str, Any]) -> str | None:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12] if plan else None
+
+
+def _planned(plan: Mapping[str, Any], name: str) -> tuple[str | None, Tree]:
+    """The phase that the run belongs to and what the study file set for it."""
+    for phase, entries in plan.get("phases", {}).items():
+        for entry in entries:
+            if entry["id"] == name:
+                return phase, entry.get("overrides") or {}
+    return None, {}
+
+
+def to_config(config: Mapping[str, Any], phase: str | None, plan: Mapping[str, Any]) -> Tree:
+    record = {key: value for key, value in config.items() if key not in ("science", "execution")}
+    record |= {"phase": phase, "plan": plan_digest(plan)}
+    science = {**config["science"], "data": {**config["science"].get("data", {}), "path": None}}
+    return {**science, "execution": config.get("execution", {}), "record": record}
+
+
+def from_config(told: Mapping[str, Any]) -> Tree | None:
+    """config.json again, None where this is no run of ours. `phase` and `plan` stay in it."""
+    record = told.get("record")
+    if not isinstance(record, Mapping) or "id" not in record:
+        return None
+    science = {key: value for key, value in told.items() if key not in ("record", "execution", "_wandb")}
+    return {**record, "science": science, "execution": told.get("execution", {})}
+
+
+def to_summary(summary: Mapping[str, Any]) -> Tree:
+    return {key: value for key, value in summary.items() if key not in _KEPT_BACK}
+
+
+def from_summary(told: Mapping[str, Any]) -> Tree:
+    """summary.json again: what W&B adds by itself (last values of curves, its own keys) is left out."""
+    return {key: value for key, value in told.items() if "/" not in key and not key.startswith("_")}

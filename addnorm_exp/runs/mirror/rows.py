@@ -1,0 +1,155 @@
+"""A run's record as rows of W&B's history: each step once, in order, whole.
+
+A step's row is whole when nothing can be added to it any more: a later step is on the disk, and so are the per-layer rows that are due
+at it. Which rows there are depends on the record alone, not on when it is read.
+"""
+
+import contextlib
+import json
+import math
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.layers import SITE_ROWS, is_layers_row, read_index
+
+Row = dict[str, float]
+_KINDS = ("", "attention-")  # of chunks of per-layer rows
+COLUMNS = {  # what the columns of a quantity are, where not tensors (docs/record.md)
+    **dict.fromkeys(SITE_ROWS, "sites"),
+    **dict.fromkeys(("logit_max", "entropy"), "attention_sites"),
+}
+_LAYER = re.compile(r"^(?P<stack>\w+)(?:\.|/blocks/)(?P<block>\d+)[./](?P<rest>.+)$")
+
+
+class Rows:
+    """The rows of a run's folder after step `after`, as they come to be. The folder must have been rewound before (train/loop.py)."""
+
+    def __init__(self, folder: Path, after: int = -1):
+        self.folder, self.after = folder, after
+        self.last_layers = -1  # the step of the newest per-layer row that has been read
+        self._offset = 0  # of metrics.jsonl, up to which lines have been read
+        self._rows: dict[int, Row] = defaultdict(dict)
+        self._layers: dict[int, Row] = defaultdict(dict)
+        self._chunks: set[str] = set()
+        self._newest = dict.fromkeys(_KINDS, -1)
+        config = RunFolder(folder).config() or {}
+        self._science, execution = config.get("science", {}), config.get("execution", {})
+        attempts = (RunFolder(folder).summary() or {}).get("attempts") or [{}]
+        self._execution: Mapping[str, Any] = attempts[-1].get("execution", execution)
+        # What an earlier attempt left is whole: attempts go on from a checkpoint, before which all is put on the disk.
+        self._settled = attempts[-1].get("from_step", 0) or -1
+
+    def poll(self, ended: bool = False) -> list[tuple[int, Row]]:
+        """Rows that have become whole since the last call. `ended`: nothing will follow, so that all are."""
+        self._read_layers()
+        self._read_metrics()
+        whole = []
+        newest = max(self._rows, default=-1)
+        for step in sorted(self._rows):
+            if not ended and (step == newest or not self._has_layers(step)):
+                break
+            row = self._rows.pop(step)
+            if step > self.after:
+                self.after = step
+                whole.append((step, {**self._place(step), **row, **self._layers.pop(step, {})}))
+        return whole
+
+    def _place(self, step: int) -> Row:
+        tokens = step * self._science.get("batch_size", 0) * self._science.get("seq_len", 0)
+        return {"step": step, "tokens": tokens}
+
+    def _has_layers(self, step: int) -> bool:
+        execution = self._execution
+        if step <= self._settled or not execution.get("diagnostics"):
+            return True
+        last = self._science.get("steps")
+        if step and is_layers_row(step, execution["layers_every"], last) and step > self._newest[""]:
+            return False
+        every = execution["attention_every"]
+        return not (every and (step % every == 0 or step == last) and step > self._newest["attention-"])
+
+    def _read_metrics(self) -> None:
+        try:
+            with open(self.folder / "metrics.jsonl", "rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
+            return
+        end = text.rfind(b"\n") + 1  # a line that is being written comes with the next call
+        self._offset += end
+        for line in text[:end].splitlines():
+            with contextlib.suppress(ValueError):
+                self._take(json.loads(line))
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        split = line["split"]
+        if split == "test":  # a number, not a curve: it is in the summary
+            return
+        numbers = {name: value for name, value in line.items() if name not in ("step", "split") and _is_number(value)}
+        self._rows[line["step"]].update({f"{split}/{name}": value for name, value in numbers.items()})
+
+    def _read_layers(self) -> None:
+        folder = self.folder / "layers"
+        if not folder.is_dir():
+            return
+        for path in sorted(folder.glob("[!.]*.npz")):
+            if path.name in self._chunks:
+                continue
+            index = read_index(folder) or {}
+            try:
+                with np.load(path) as file:
+                    chunk = {name: file[name] for name in file.files}
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # tables and pictures will say so
+                chunk = {"step": np.array([], np.int32)}
+            self._chunks.add(path.name)
+            kind = "attention-" if path.name.startswith("attention-") else ""
+            for number, step in enumerate(chunk.pop("step").tolist()):
+                self._newest[kind] = max(self._newest[kind], step)
+                self._layers[step].update(scalars(index, {name: values[number] for name, values in chunk.items()}))
+            self.last_layers = self._newest[""]
+
+
+def scalars(index: Mapping[str, Sequence[str]], row: Mapping[str, np.ndarray]) -> Row:
+    """One per-layer row as the numbers of the first, the middle and the last layer: means over a layer's sites or weight matrices."""
+    found: Row = {}
+    for name, values in row.items():
+        layers = by_layer(columns_of(index, name, len(values)))
+        for place, layer in _ends(list(layers)).items():
+            value = float(np.mean(values[layers[layer]]))
+            if math.isfinite(value):
+                found[f"layers/{name}/{place}"] = value
+    return found
+
+
+def columns_of(index: Mapping[str, Sequence[str]], name: str, count: int) -> Sequence[str]:
+    """The names of a quantity's `count` columns; none where the index does not fit."""
+    names = index.get(COLUMNS.get(name, "tensors"), ())
+    return names if len(names) == count else ()
+
+
+def by_layer(names: Iterable[str]) -> dict[str, list[int]]:
+    """`stack.block` → its columns; of tensors the weight matrices alone, and none that is outside of a block."""
+    layers: dict[str, list[int]] = {}
+    for column, name in enumerate(names):
+        found = _LAYER.match(name)
+        if found and ("/" not in name or name.endswith("/kernel")):
+            layers.setdefault(f"{found['stack']}.{found['block']}", []).append(column)
+    return layers
+
+
+def _ends(layers: Sequence[str]) -> dict[str, str]:
+    """first, middle and last, as far as they are different layers."""
+    places = {"first": 0, "last": len(layers) - 1, "middle": len(layers) // 2}
+    chosen = {number: place for place, number in reversed(places.items()) if layers}
+    return {place: layers[number] for number, place in sorted(chosen.items())}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,184 @@
+"""One run on W&B, through its client: opened under its id, fed with the rows that it lacks, closed.
+
+The server knows how far its history goes (`starting_step` of a resumed run), and rows are the same whenever they are read: so nothing is
+sent twice, however often a run is stopped, rewound, killed, or uploaded again.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
+from addnorm_exp.runs.layers import read as read_layers
+from addnorm_exp.runs.mirror.forms import about, plan_of, to_summary
+from addnorm_exp.runs.mirror.rows import Rows
+
+PROJECT = "addnorm_exp"
+SUMMARY_EVERY = 30.0  # seconds
+PICTURES = 8  # of a whole run, at most
+PICTURE_EVERY = 30.0  # seconds
+LEDGER = "mirror.json"
+
+
+def patience(name: str, default: float) -> float:
+    """Seconds of a time-out, by the client's own variable: WANDB_INIT_TIMEOUT, WANDB_FINISH_TIMEOUT."""
+    try:
+        return float(os.environ[f"WANDB_{name}_TIMEOUT"])
+    except (KeyError, ValueError):
+        return default
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs go on W&B; None is the client's default (WANDB_PROJECT, WANDB_ENTITY, the person's own)."""
+
+    project: str | None = None
+    entity: str | None = None
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Holds the mirror of a run for this process. Raises folder.Busy where another mirrors it."""
+    place = folder / "wandb"
+    place.mkdir(exist_ok=True)
+    with open(place / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(str(folder)) from None
+        yield
+
+
+class Window:
+    """A run that is open on W&B (`mode` online) or in an offline run of the client's (`mode` offline)."""
+
+    def __init__(self, folder: Path, place: Place, mode: str):
+        import wandb
+
+        self.folder, self.mode = folder, mode
+        told = about(folder)
+        if told is None:
+            raise ValueError(f"{folder}: no run that has begun")
+        summary = RunFolder(folder).summary() or {}
+        self.steps = int(summary.get("steps") or 0)
+        ledger = read_ledger(folder)
+        plain = (summary.get("device") or {}).get(
+            "platform"
+        ) == "cpu"  # then there is nothing to sample beside ourselves
+        self.run: Any = wandb.init(
+            project=place.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+            entity=place.entity or None,
+            id=ledger.get("id") or told.id,
+            name=told.name,
+            group=told.group,
+            job_type=told.job_type,
+            tags=told.tags,
+            config=told.config,
+            dir=str(folder),
+            mode="online" if mode == "online" else "offline",
+            resume="allow",
+            settings=wandb.Settings(
+                init_timeout=patience("INIT", 20),
+                finish_timeout=patience("FINISH", 60),
+                finish_timeout_raises=True,
+                console="off",
+                silent=True,
+                disable_code=True,
+                disable_git=True,
+                save_code=False,
+                x_disable_meta=True,
+                x_disable_machine_info=True,
+                x_disable_stats=plain,
+                x_save_requirements=False,
+            ),
+        )
+        # An offline run cannot ask the server, so there the ledger must do. A sweep agent dictates an id of its own.
+        known = ledger if ledger.get("id") == self.run.id else {}
+        after = int(known.get("step", -1)) if mode != "online" else int(self.run.starting_step) - 1
+        self.rows = Rows(folder, after)
+        self.sent = 0  # rows
+        self._place = {"id": self.run.id, "project": self.run.project, "entity": self.run.entity or None}
+        self._summarised = self._pictured = 0.0
+        self._pictures = self._share(after)
+        self._define()
+        self._note()
+        if plan_of(folder):
+            self.run.save(str(folder.resolve().parent / "study.json"), str(folder.resolve().parent), policy="now")
+
+    @property
+    def url(self) -> str:
+        return str(self.run.url or "")
+
+    def feed(self, ended: bool = False) -> None:
+        """Sends the rows that have become whole; a picture and the summary now and then, and when the run has `ended`."""
+        whole = self.rows.poll(ended)
+        for place, (step, row) in enumerate(whole):
+            last = place == len(whole) - 1
+            self.run.log({**row, **(self._picture(step, ended) if last else {})}, step=step, commit=True)
+            self.sent += 1
+        if whole:
+            self._note()
+        if ended or time.monotonic() - self._summarised > SUMMARY_EVERY:
+            self._summarised = time.monotonic()
+            self.run.summary.update(to_summary(RunFolder(self.folder).summary() or {}))
+
+    def close(self, ended: bool) -> None:
+        """Sends the rest and waits until the server has it. Raises TimeoutError where it does not take it in time."""
+        self.feed(ended)
+        status = (RunFolder(self.folder).summary() or {}).get("status")
+        if status == "running":
+            self.run.mark_preempting()  # stopped or killed, not failed: the same command goes on with it
+        self.run.finish(exit_code=0 if status in FINISHED else 1)
+        self._note(finished=ended and self.mode == "online")
+
+    def _define(self) -> None:
+        for name in ("step", "tokens"):
+            self.run.define_metric(name, hidden=True)
+        for name in ("train/*", "val/*", "layers/*"):
+            self.run.define_metric(name, step_metric="step")
+
+    def _note(self, finished: bool = False) -> None:
+        """The ledger: under which id, how far, and whether the server has all of the run."""
+        summary = RunFolder(self.folder).summary() or {}
+        done = {"finished": summary.get("finished"), "server": self.run.settings.base_url} if finished else {}
+        write_json(self.folder / "wandb" / LEDGER, {**self._place, "step": self.rows.after, "mode": self.mode, **done})
+
+    def _share(self, step: int) -> int:
+        return PICTURES * max(step, 0) // max(self.steps, 1)
+
+    def _picture(self, step: int, ended: bool) -> dict[str, Any]:
+        """A heatmap where one is due: at every eighth of the run, not too often, and at its end."""
+        due = self._share(step) > self._pictures and time.monotonic() - self._pictured > PICTURE_EVERY
+        if self.rows.last_layers < 0 or not (due or ended):
+            return {}
+        self._pictures, self._pictured = self._share(step), time.monotonic()
+        from addnorm_exp.runs.mirror.picture import heatmap
+
+        layers = read_layers(self.folder / "layers")
+        image = heatmap(layers) if layers else None
+        if image is None:
+            return {}
+        import wandb
+
+        return {"layers/heatmap": wandb.Image(image)}
+
+
+def read_ledger(folder: Path) -> dict[str, Any]:
+    """{} where there is none, or none that can be read: then the server is asked."""
+    try:
+        found = json.loads((folder / "wandb" / LEDGER).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def reason(error: BaseException) -> str:
+    """What the client said, in a line."""
+    told = " ".join(str(error).split())
+    return (told[:200] or type(error).__name__).rstrip(".")

@@ -1,0 +1,53 @@
+"""A number that others have published, as a study file names it and study.json keeps it.
+
+PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Author et al. 2020, table 1"}]
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+WORDS = ("value", "metric", "source")  # of an entry; its other keys say which rows it belongs to
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number. `row` are the config keys and values of the rows that it stands beside."""
+
+    value: float
+    metric: str
+    source: str
+    row: Mapping[str, Any]
+
+    def matches(self, flat: Mapping[str, Any]) -> bool:
+        return all(key in flat and same(flat[key], value) for key, value in self.row.items())
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal values of a config; true is no 1."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def read_entry(entry: Any) -> Published:
+    """An entry of a study file or of study.json. Raises ValueError, in words, for one that is none."""
+    if not isinstance(entry, Mapping):
+        raise ValueError("is no dict")
+    for word in WORDS:
+        if word not in entry:
+            raise ValueError(f"has no '{word}'")
+    value = entry["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"has value {value!r}, which is no finite number")
+    for word in ("metric", "source"):
+        if not isinstance(entry[word], str) or not entry[word].strip():
+            raise ValueError(f"has {word} {entry[word]!r}, where text is needed")
+    row = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key not in WORDS}
+    if not row:
+        raise ValueError("names no row, e.g. 'scheme': 'pre_ln'")
+    return Published(value, " ".join(entry["metric"].split()), " ".join(entry["source"].split()), row)
+
+
+def written(entry: Published) -> dict[str, Any]:
+    """The entry as a study file has it."""
+    return {**entry.row, "value": entry.value, "metric": entry.metric, "source": entry.source}

@@ -1,0 +1,67 @@
+"""Runs made again from step 0, by what their own folders say; the former records are put aside, not removed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from addnorm_exp.config import Config, leaves, override
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.folder import Busy, RunFolder
+from addnorm_exp.runs.life import Standing
+from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.reading import dotted
+from addnorm_exp.sweep.display import Display
+from addnorm_exp.sweep.launch import Launcher, Outcome
+from addnorm_exp.sweep.study import Planned
+from addnorm_exp.train.entry import identify
+from addnorm_exp.train.loop import check
+
+
+def planned(run: Standing) -> Planned:
+    """The run as a plan would have it. Raises UserError where its folder holds no config."""
+    record = RunFolder(run.path).config()
+    if record is None:
+        raise UserError(f"{run.id}: has not begun, so its folder says nothing; run the sweep (main.py sweep)")
+    told = dotted({**record["science"], "execution": record.get("execution") or {}})
+    where = str(run.path / "config.json")
+    gone = [key for key in told if key not in leaves()]
+    if gone:
+        raise UserError(f"{where}: has {gone[0]}, which this version does not know; use the version that wrote it")
+    return Planned(record["id"], override(Config(), told, where), _label(record["science"]))
+
+
+def again(
+    runs: Iterable[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
+) -> tuple[Outcome, list[Path]]:
+    """Trains them, and returns what became of them and where the former records are. All is checked before anything is touched.
+
+    Raises UserError where a run would come out as another: under other data, another record of the scheme, or other semantics.
+    """
+    runs = list(runs)
+    plan = tuple(planned(run) for run in runs)
+    places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
+    studies = {(RunFolder(run.path).config() or {}).get("study") for run in runs}
+    study = studies.pop() if len(studies) == 1 else None
+    launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
+    for run in plan:
+        corpus = launcher.corpus(run)
+        check(run.config, corpus)
+        if identify(run.config, corpus.sha256) != run.id:
+            raise UserError(
+                f"{places[run.id]}: its data, its scheme's record or the semantics of training have changed since, so this would "
+                "be another run; run the sweep, or train it into another folder"
+            )
+    aside, busy = [], []
+    for run in plan:
+        try:
+            former = launcher.place(run).put_aside()
+        except Busy:
+            busy.append(run)
+        else:
+            aside += [former] if former else []
+    outcome = launcher.launch("rerun", tuple(run for run in plan if run not in busy))
+    outcome.busy += busy
+    return outcome, aside
+
+
+def _label(science: Mapping[str, object]) -> dict[str, object]:
+    return {"optim.lr": dotted(science)["optim.lr"], "seed": science["seed"]}

@@ -1,0 +1,349 @@
+"""Does a small study every harm that machines do, and sees whether the same command finishes it as if nothing had been.
+
+Command:   python benchmarks/chaos.py --kills=200            (--seed=N repeats the same choices)
+Cost:      about 3 s a kill on two cores
+Expected:  every line says `sound`; exit code 0. The counts stand in NOTES.md.
+
+A study of five runs (two of tuning, three reported, of which one diverges) is made once undisturbed. Then it is begun anew and harmed some
+times in a row, each time by one of
+
+    event    kill -9 just before the process opens, renames, removes or makes its k-th file, k drawn from all of an undisturbed study:
+             training, evaluation, checkpointing and publishing alike
+    moment   kill -9 at a random time
+    term     SIGTERM at a random time, which must end in exit code 0 (or in the signal, where it comes before the command has begun)
+    clock    kill -9 at a random time, while the clock jumps by days at every look
+    two      two launchers at once, one of which is killed at a random time
+    full     a disk that takes no more from the k-th file on, which must end in exit code 2 and a line that says so
+    rot      kill -9 at a random time, then a bit of the newest checkpoint flips, or its end is lost
+
+After each, every record that is there can be read, and what had ended before is untouched to the byte. Then the same command is left
+alone: it must end well, with metrics, per-layer arrays and results equal to the undisturbed ones to the last bit, nothing twice, and
+nothing left over that `main.py gc` does not name. Processes are forked from one that has imported everything and computed nothing.
+"""
+
+import argparse
+import collections
+import contextlib
+import errno
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads before the fork
+CACHE = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="chaos-cache-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import numpy as np  # noqa: E402
+
+from addnorm_exp import cli  # noqa: E402
+from addnorm_exp.report import figures  # noqa: E402
+from addnorm_exp.report.load import load_study  # noqa: E402
+from addnorm_exp.report.record import read_layers, read_metrics  # noqa: E402
+from addnorm_exp.runs.gc import leavings, remove  # noqa: E402
+from addnorm_exp.runs.life import standings  # noqa: E402
+from addnorm_exp.runs.states import whole  # noqa: E402
+
+for room in (
+    "cli.sweep",
+    "cli.train",
+    "sweep.launch",
+    "sweep.phases",
+    "report.table",
+    "train.loop",
+):  # once, before the forks
+    importlib.import_module(f"addnorm_exp.{room}")
+
+STUDY = """
+BASE = {base!r}
+TUNED = ("optim.lr",)
+
+
+def tune():
+    for rate in (3e-3, 1e-2):
+        yield {{"optim.lr": rate, "seed": 0}}
+
+
+def report(best):
+    for chosen in best:
+        yield {{**chosen, "seed": 1}}
+        yield {{**chosen, "seed": 2}}
+        yield {{**chosen, "seed": 3, "optim.lr": 1e4}}
+"""
+BASE = {
+    "steps": 16,
+    "batch_size": 4,
+    "seq_len": 16,
+    "model.depth": 1,
+    "model.width": 16,
+    "model.num_heads": 2,
+    "eval.every": 8,
+    "eval.sequences": 8,
+    "execution.chunk_steps": 4,
+    "execution.checkpoint_every": 8,
+    "execution.layers_every": 2,
+    "execution.attention_every": 8,
+}
+KINDS = ("event", "event", "event", "moment", "term", "clock", "two", "full", "rot")
+IN_A_ROW = 5  # kills of one study, at most
+EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"})
+WRITING = EVENTS - {"os.remove", "os.rmdir", "shutil.rmtree"}
+RESULTS = ("status", "reason", "step", "val", "test", "train_loss_final", "diverged", "tokens")
+
+
+class Trouble(Exception):
+    """What should not be."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument(
+        "--seconds", type=float, default=None, help="begin no study after so long, and tell what was done"
+    )
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--dir", type=Path, default=None, help="where to work; default: a temporary folder")
+    arguments = parser.parse_args()
+    seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}", flush=True)
+    with contextlib.ExitStack() as stack:
+        if arguments.dir is None:
+            arguments.dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        return Chaos(arguments.dir, random.Random(seed)).run(arguments.kills, arguments.seconds)
+
+
+class Chaos:
+    def __init__(self, folder: Path, rng: random.Random):
+        self.folder, self.rng = folder, rng
+        folder.mkdir(parents=True, exist_ok=True)
+        text = np.random.default_rng(7).choice(np.frombuffer(b"abcdefgh    the of", np.uint8), size=20_000)
+        (folder / "text").write_bytes(bytes(text))
+        (folder / "tiny.py").write_text(STUDY.format(base={**BASE, "data.path": str(folder / "text")}))
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.deck: list[str] = []
+
+    def draw(self) -> str:
+        """The next kind: all of them before any comes again more often than it should."""
+        if not self.deck:
+            self.deck = self.rng.sample(KINDS, len(KINDS))
+        return self.deck.pop()
+
+    def run(self, kills: int, seconds: float | None) -> int:
+        begun = time.monotonic()
+        self.attempt("undisturbed").wait()  # compiles
+        shutil.rmtree(self.folder / "undisturbed")
+        first = self.attempt("undisturbed", "count")
+        if first.wait() != 0:
+            raise Trouble(f"the undisturbed study failed: {first.said()}")
+        self.seconds, self.events = first.seconds, int((self.folder / "undisturbed.count").read_text())
+        self.expected = results(self.folder / "undisturbed" / "tiny")
+        print(f"undisturbed: {len(self.expected)} runs, {self.seconds:.1f} s, {self.events} file events", flush=True)
+        done = number = 0
+        while done < kills and (seconds is None or time.monotonic() - begun < seconds):
+            number += 1
+            made = self.disturb(f"study-{number}", min(kills - done, self.rng.randint(1, IN_A_ROW)))
+            done += made
+            print(f"{done}/{kills}: sound", flush=True)
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items()))
+        print(f"{done} kills in {number} studies, all sound ({told})")
+        return 0
+
+    def disturb(self, name: str, kills: int) -> int:
+        """Harms one study so often, or until it is finished; then has it finished, and looks at it. Returns how often it did."""
+        folder, made, ended, rotten = self.folder / name / "tiny", 0, {}, None
+        for _ in range(kills):
+            kind = self.draw()
+            if not self.harm(name, kind):
+                rotten = None
+                self.deck.append(kind)
+                break  # the study was faster
+            made += 1
+            self.counts[kind] += 1
+            rotten = self.rot(folder) if kind == "rot" else None
+            self.readable(folder)
+            self.untouched(folder, ended)
+            ended = {
+                run.path.name: (run.path / "summary.json").read_bytes()
+                for run in (standings(folder) if folder.is_dir() else ())
+                if run.finished
+            }
+        last = self.attempt(name)
+        if last.wait() != 0:
+            raise Trouble(f"{name}: the same command ended with {last.said()}")
+        if rotten is not None and f"{rotten}: " not in last.said():
+            raise Trouble(f"{rotten}: was damaged, and that was not told: {last.said()}")
+        self.compare(folder)
+        self.untouched(folder, ended)
+        shutil.rmtree(self.folder / name)
+        return made
+
+    def harm(self, name: str, kind: str) -> bool:
+        """One attempt with one harm done to it; False where the study was finished before that."""
+        at = self.rng.randint(1, self.events) if kind in ("event", "full") else None
+        attempt = self.attempt(name, kind, at)
+        other = self.attempt(name, "two", log="second") if kind == "two" else None
+        if kind not in ("event", "full"):
+            attempt.send(signal.SIGTERM if kind == "term" else signal.SIGKILL, self.rng.uniform(0, self.seconds))
+        code, codes = attempt.wait(), {"term": (0, -signal.SIGTERM), "full": (0, 2)}.get(kind, (0, -signal.SIGKILL))
+        said = attempt.said()
+        if other is not None and other.wait() not in (0, 1):
+            raise Trouble(f"{name}: the second launcher ended with {other.said()}")
+        if code not in (*codes, *((1,) if other else ())):
+            raise Trouble(f"{name}: exit code {code} after {kind}: {said}")
+        # Orbax's threads may print before it (NOTES.md); the last line is ours.
+        last = (said.strip().splitlines() or [""])[-1].lower()
+        if code == 2 and not (last.startswith("error: ") and ("no space left" in last or "cannot be written" in last)):
+            raise Trouble(f"{name}: a full disk was told so: {said}")
+        return code != 0 or (kind == "term" and "stopped" in said)
+
+    def rot(self, folder: Path) -> Path | None:
+        """Damages the newest state of a run that is not finished; its path, None where there is none."""
+        going = [run for run in standings(folder) if run.status == "stopped"] if folder.is_dir() else []
+        found = [path for run in going for path in whole(run.path / "checkpoints") if path.name.isdigit()]
+        if not found:
+            return None
+        newest = found[-1]
+        path = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+        held = bytearray(path.read_bytes())
+        held[self.rng.randrange(len(held))] ^= 1 << self.rng.randrange(8)
+        path.write_bytes(held if self.rng.random() < 0.5 else held[:-10])
+        return newest
+
+    def attempt(self, name: str, kind: str = "", at: int | None = None, log: str = "") -> "Attempt":
+        return Attempt(self.folder, name, kind, at, self.folder / f"{name}{log}.log")
+
+    def untouched(self, folder: Path, ended: dict[str, bytes]) -> None:
+        for run, summary in ended.items():
+            if (folder / run / "summary.json").read_bytes() != summary:
+                raise Trouble(f"{folder / run}: had ended, and was made again")
+
+    def readable(self, folder: Path) -> None:
+        """Raises UserError where a kill left something that cannot be read."""
+        if not (folder / "study.json").exists():
+            return
+        for run in load_study(folder).runs:
+            if run.recorded:
+                read_layers(run)
+                read_metrics(run, "train")
+        damaged = [run for run in standings(folder) if run.status in ("damaged", "failed", "running")]
+        if damaged:
+            raise Trouble(f"{damaged[0].path}: {damaged[0].status}: {damaged[0].reason}")
+
+    def compare(self, folder: Path) -> None:
+        found = results(folder)
+        if found.keys() != self.expected.keys():
+            raise Trouble(f"{folder}: holds the runs {sorted(found)}, expected {sorted(self.expected)}")
+        for run, parts in self.expected.items():
+            for part, value in parts.items():
+                if found[run][part] != value:
+                    raise Trouble(f"{folder / run}: its {part} differ from the undisturbed ones")
+        for left in list(leavings(folder)):
+            remove(left)
+        hidden = list(folder.rglob(".*"))
+        if hidden:
+            raise Trouble(f"{hidden[0]}: was left over")
+
+
+def results(study: Path) -> dict[str, dict[str, object]]:
+    """What must be equal to the last bit, run by run: metric lines as written, per-layer arrays, results."""
+    found = {}
+    for run in load_study(study).runs:
+        summary = json.loads((run.path / "summary.json").read_text())
+        rows = {}
+        for kind in ("", "attention-"):
+            layers = read_layers(run, kind)
+            assert layers is not None
+            rows[kind] = {name: array.tobytes() for name, array in layers.arrays.items()} | {
+                "step": layers.step.tolist()
+            }
+        found[run.id] = {
+            "metrics": (run.path / "metrics.jsonl").read_bytes(),
+            "per-layer arrays": rows,
+            "results": {name: summary[name] for name in RESULTS},
+        }
+    return found
+
+
+class Attempt:
+    """`main.py sweep` in a forked process. Of kind `event` it kills itself before its file event number `at`, of kind `full` the disk
+    takes nothing from there on; of kind `clock` it has a clock that jumps."""
+
+    def __init__(self, folder: Path, name: str, kind: str, at: int | None, log: Path):
+        self.folder, self.name, self.log = folder, name, log
+        self.started, self.seconds = time.monotonic(), 0.0
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._child(kind, at)
+
+    def send(self, number: int, after: float) -> None:
+        time.sleep(after)
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """The exit code, negative for a signal."""
+        _, status = os.waitpid(self.pid, 0)
+        self.seconds = time.monotonic() - self.started
+        return os.waitstatus_to_exitcode(status)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def _child(self, kind: str, at: int | None) -> None:
+        code = 99
+        try:
+            with open(self.log, "w") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            figures.plot = lambda folder: []  # pictures take seconds and are no record
+            if kind == "clock":
+                real, jump = time.time, random.Random(self.started)
+                time.time = lambda: real() + jump.uniform(-1e6, 1e6)
+            watch = Events(str(self.folder / self.name), kind, at) if kind in ("count", "event", "full") else None
+            code = cli.main(
+                ["sweep", str(self.folder / "tiny.py"), f"--runs={self.folder / self.name}", "--wandb=disabled"]
+            )
+            if kind == "count" and watch:
+                (self.folder / f"{self.name}.count").write_text(str(watch.seen))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+class Events:
+    """Counts what this process does to files under a folder, by Python's audit events, each of which comes before the deed."""
+
+    def __init__(self, folder: str, kind: str, at: int | None):
+        self.folder, self.kind, self.at, self.seen = folder, kind, at, 0
+        sys.addaudithook(self._on)
+
+    def _on(self, event: str, arguments: tuple) -> None:
+        if event not in EVENTS or not any(
+            str(a).startswith(self.folder) for a in arguments[:2] if isinstance(a, str | Path)
+        ):
+            return
+        self.seen += 1
+        if self.at is None or self.seen < self.at:
+            return
+        if self.kind == "event":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if event in WRITING and not (event == "open" and arguments[1] in ("r", "rb", None)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""A task that a Transformer must use its attention for: the second half of a sequence repeats the first."""
+
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from training import config as tiny
+
+from addnorm_exp.nn.functional import Functional
+from addnorm_exp.nn.models import Decoder
+from addnorm_exp.nn.stack import Architecture
+from addnorm_exp.residual import Scheme
+from addnorm_exp.train.hypers import hypers
+from addnorm_exp.train.step import initial_state, make_chunk, make_step
+
+SYMBOLS, PREFIX, SEQUENCES = 8, 4, 32
+
+
+class Copying:
+    """Implements `tasks.task.Task`; the loss is over the repeated half alone. The corpus is not looked at."""
+
+    uniform_loss, flops_per_token = math.log(SYMBOLS), 1.0
+
+    def __init__(self, scheme: Scheme, depth: int = 2, width: int = 32):
+        arch = Architecture(depth=depth, width=width, num_heads=4, hidden=2 * width, law=scheme.law)
+        length = 2 * PREFIX - 1
+        self.scheme = scheme
+        self.model = Functional(lambda rngs: Decoder(scheme, arch, SYMBOLS, length, tied=False, rngs=rngs))
+        self.labels = self.model.module.labels
+
+    def batch(self, corpus, seed, step):
+        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), step)
+        prefix = jax.random.randint(key, (SEQUENCES, PREFIX), 0, SYMBOLS)
+        whole = jnp.concatenate([prefix, prefix], axis=1)
+        return whole[:, :-1], whole[:, PREFIX:]
+
+    def loss(self, parameters, probes, batch, context):
+        inputs, targets = batch
+        logits, stats = self.model.bind(parameters)(inputs, replace(context, batch=len(inputs)), probes)
+        log_probabilities = jax.nn.log_softmax(logits.reshape(*inputs.shape, SYMBOLS)[:, PREFIX - 1 :])
+        return -jnp.mean(jnp.take_along_axis(log_probabilities, targets[..., None], -1)), stats
+
+
+def train(scheme: Scheme, steps: int, **changes):
+    """Metrics of every step (steps, …) and the paths of the tensors, by the real training step."""
+    config = tiny(steps=steps, **{"optim__lr": 3e-3, "optim__warmup": 20, "optim__weight_decay": 0.0, **changes})
+    task = Copying(scheme)
+    numbers = hypers(config)
+    run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), steps))
+    state, metrics = run(initial_state(task, numbers), numbers, jnp.zeros(()), steps)
+    return state, metrics, list(task.model.specs)

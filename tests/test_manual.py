@@ -1,0 +1,43 @@
+"""The manual hangs together: every page is in its index, every link leads somewhere, the citation says what the package says."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+def links(page: Path) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        if not re.match(r"https?://|mailto:", link):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            if anchor:
+                heads = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
+                names = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+                assert anchor in names, f"{page.name}: {link}"
+
+
+def test_the_index_has_every_page_and_notebook():
+    index = {(ROOT / "docs" / link).resolve() for link in links(ROOT / "docs" / "README.md")}
+    for page in (*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")):
+        assert page.name == "README.md" or page in index, f"docs/README.md does not name {page.name}"
+
+
+def test_the_citation_says_what_the_package_says():
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.M))
+    assert citation["version"] == package["version"]
+    assert citation["license"] == package["license"]
+    assert citation["cff-version"] == "1.2.0"
+    assert f"version = {{{package['version']}}}" in (ROOT / "docs" / "citing.md").read_text()

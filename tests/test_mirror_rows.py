@@ -1,0 +1,140 @@
+"""The record as W&B's rows: the same however and whenever it is read; what W&B is told leads back to the record."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from training import config, interrupt, layers, lines
+
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.layers import LayersWriter
+from addnorm_exp.runs.mirror import forms
+from addnorm_exp.runs.mirror.picture import heatmap
+from addnorm_exp.runs.mirror.rows import Rows, by_layer, scalars
+from addnorm_exp.train.loop import run
+
+SETTINGS = {"model__depth": 3, "execution__attention_every": 4}
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run(config(**SETTINGS), data, RunFolder(folder))
+    return folder
+
+
+def test_each_step_once_and_whole(finished):
+    """Against the record's own lines, and against means over a layer's columns that are picked by hand."""
+    rows = dict(Rows(finished).poll(ended=True))
+    assert list(rows) == list(range(13))
+    for line in lines(finished):
+        if line["split"] != "test":
+            for name, value in line.items():
+                if name not in ("step", "split"):
+                    assert rows[line["step"]][f"{line['split']}/{name}"] == value
+    index = json.loads((finished / "layers" / "index.json").read_text())
+    recorded, attention = layers(finished), layers(finished, "attention-")
+    for number, step in enumerate(recorded["step"]):
+        row = rows[int(step)]
+        second = [index["sites"].index(f"decoder.1.{kind}") for kind in ("attention", "feed_forward")]
+        assert row["layers/stream_rms/middle"] == pytest.approx(recorded["stream_rms"][number][second].mean(), rel=1e-6)
+        last = [i for i, n in enumerate(index["tensors"]) if n.startswith("decoder/blocks/2/") and n.endswith("kernel")]
+        assert len(last) > 3
+        assert row["layers/grad_weight/last"] == pytest.approx(recorded["grad_weight"][number][last].mean(), rel=1e-6)
+    assert [step for step in rows if "layers/entropy/first" in rows[step]] == [0, 4, 8, 12]
+    assert rows[8]["layers/entropy/first"] == pytest.approx(attention["entropy"][2][0])
+    assert rows[7]["tokens"] == 7 * 8 * 16
+
+
+def test_the_numbers_of_layers_are_few():
+    """Deep models have as many curves as shallow ones."""
+    for depth in (3, 96):
+        sites = [f"decoder.{block}.{kind}" for block in range(depth) for kind in ("attention", "feed_forward")]
+        row = {"stream_rms": np.ones(2 * depth), "grad_stream": np.ones(2 * depth)}
+        assert len(scalars({"sites": sites}, row)) == 6
+    assert by_layer(["embed/table", "decoder/blocks/0/norm/gain", "encoder/blocks/10/attention/out/kernel"]) == {
+        "encoder.10": [2]
+    }
+
+
+def test_rows_do_not_depend_on_when_they_are_read(data, finished, tmp_path):
+    """Read after every event of training: the same rows, none before it is whole, and after a rewound resume none twice."""
+    interrupt(config(**SETTINGS), data, tmp_path, chunks=2)
+    seen: list = []
+    early = Rows(tmp_path)
+    seen += early.poll()
+    assert seen
+    with open(tmp_path / "metrics.jsonl", "a") as file:  # what a kill leaves: later lines, and half of one
+        file.write('{"step": 9, "split": "train", "loss": 1.0}\n{"step": 10, "spl')
+    reader = None
+
+    def watch(event):
+        nonlocal reader
+        if event["event"] == "start":
+            reader = Rows(tmp_path, seen[-1][0])
+        seen.extend(reader.poll())
+
+    run(config(**SETTINGS), data, RunFolder(tmp_path), watch=watch)
+    assert seen[-1][0] < 12
+    seen += reader.poll(ended=True)
+    assert seen == Rows(finished).poll(ended=True)
+
+
+def test_a_row_waits_for_its_layers(data, tmp_path):
+    """Per-layer rows come to the disk in chunks, later than the scalars of their step."""
+    readers, seen = [], []
+
+    def watch(event):
+        if event["event"] == "start":
+            readers.append(Rows(tmp_path))
+        if event["event"] in ("train", "val"):
+            seen.extend(step for step, _ in readers[0].poll())
+
+    run(config(execution__checkpoint_every=0, execution__layers_every=3), data, RunFolder(tmp_path), watch=watch)
+    assert seen == [0]  # step 1 has a per-layer row, which is written with the last step
+    assert [step for step, _ in readers[0].poll(ended=True)] == list(range(1, 13))
+
+
+def test_chunks_of_layers_are_not_held_back_long(tmp_path, monkeypatch):
+    clock = iter([0.0, 1.0, 29.0, 31.0, 31.0, 40.0])
+    monkeypatch.setattr("addnorm_exp.runs.layers.time.monotonic", lambda: next(clock))
+    writer = LayersWriter(tmp_path / "layers", {"sites": ("a",)})
+    for step, written in ((1, False), (2, False), (3, True), (4, False)):
+        writer.add(step, {"stream_rms": np.ones(1)})
+        assert (tmp_path / "layers" / "00000003.npz").exists() == (written or step > 3)
+
+
+def test_the_record_comes_back(finished):
+    record, summary = RunFolder(finished).config(), RunFolder(finished).summary()
+    told = forms.about(finished)
+    back = forms.from_config(json.loads(json.dumps(told.config)))
+    assert {key: back[key] for key in record} == {
+        **record,
+        "science": {**record["science"], "data": {**record["science"]["data"], "path": None}},
+    }
+    sent = {**forms.to_summary(summary), "train/loss": 1.0, "_step": 12}
+    kept = {key: value for key, value in summary.items() if key not in ("attempts", "heartbeat", "format")}
+    assert forms.from_summary(sent) == kept
+    assert "/" not in json.dumps(told.config).replace("none | ", "")  # no path of this machine
+
+
+def test_a_run_that_is_made_anew_is_another_on_the_server(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    assert forms.about(tmp_path / "copy").id == forms.about(finished).id
+    summary = json.loads((finished / "summary.json").read_text())
+    summary["attempts"][0]["started"] += 1
+    (tmp_path / "copy" / "summary.json").write_text(json.dumps(summary))
+    assert forms.about(tmp_path / "copy").id != forms.about(finished).id
+
+
+def test_a_picture_of_layers(finished):
+    from addnorm_exp.runs.layers import read
+
+    found = read(finished / "layers")
+    picture = heatmap(found)
+    assert picture.shape[2] == 3
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100  # colours
+    for values in found.arrays.values():
+        values[:] = np.nan
+    assert heatmap(found) is None

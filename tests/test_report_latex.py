@@ -1,0 +1,75 @@
+"""The LaTeX that tables are printed as: every text is escaped, and a TeX that is installed sets it."""
+
+import shutil
+import subprocess
+
+import pytest
+from test_report_study import summary_of, write_plan, write_run
+
+from addnorm_exp.report.latex import escape
+from addnorm_exp.report.load import load_study
+from addnorm_exp.report.pivot import pivot
+from addnorm_exp.report.render import Column, Table, markdown, render
+from addnorm_exp.report.table import build
+
+NASTY = r"a_b & 50% #1 {x} $y$ ~z^2 \n <t> |p| `q` --flag 'r' \"s\" é Łódź σΩ → 中 😀 [end]"
+
+
+def test_characters_that_latex_reads_as_commands_are_escaped():
+    assert escape("a_b & 50% #1 {x} $y$ ~z^2 \\n") == (
+        r"a\_b \& 50\% \#1 \{x\} \$y\$ \textasciitilde{}z\textasciicircum{}2 \textbackslash{}n"
+    )
+    assert escape("-0.5 [-0.1, +0.2] 1e-05 x-1 ± 2 Δ 3†") == (
+        r"$-$0.5 [$-$0.1, +0.2] 1e-05 x-1 $\pm$ 2 $\Delta$ 3\textsuperscript{\textdagger}"
+    )
+    assert escape("--at=-1 – ?`\n") == r"-{}-at=$-$1 \textendash{} ?\`{}"
+    assert escape("Çé ñ ï Łø εσΩ 中") == r"\c{C}\'{e} \~{n} \"{\i} \L{}\o{} $\varepsilon$$\sigma$$\Omega$ [U+4E2D]"
+    assert escape(NASTY).isascii()
+
+
+def test_a_row_or_note_that_starts_with_a_bracket_is_no_argument_of_the_line_break():
+    text = render([Table("t", [Column("a", "a")], [["[1pt] x"], ["* y"]], ["one", "[2pt] two"])], "latex")
+    assert "\n{}[1pt] x \\\\\n{}* y \\\\\n" in text
+    assert "one\\\\\n{}[2pt] two\n" in text
+
+
+def test_markdown_escapes_what_it_would_read_as_code_or_html():
+    table = Table("a*b", [Column("a", "`c`")], [["<b>|"], ["<0.001"]], ["pre_ln <script>"])
+    assert markdown(table).splitlines() == [
+        r"### a\*b",
+        "",
+        r"|  \`c\` |",
+        "| -----: |",
+        r"| \<b>\| |",
+        "| <0.001 |",
+        "",
+        r"- pre_ln \<script>",
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here: pdflatex is not installed")
+def test_tables_with_nasty_names_compile(tmp_path):
+    folder = tmp_path / "s"
+    plan = [
+        write_run(folder / f"{name}{seed}", scheme, seed, summary_of(scheme, level + 0.01 * seed), **{"init.law": law})
+        for name, scheme, level, law in (
+            ("a", "pre_ln", 2.0, NASTY),
+            ("b", NASTY, 2.1, NASTY),
+            ("c", "[2] x", 2.2, "normal"),
+        )
+        for seed in range(5)
+    ]
+    plan.append(write_run(folder / "f", "pre_ln", 9, summary_of("pre_ln", 2.0, "failed", reason=NASTY)))
+    published = [{"scheme": "pre_ln", "value": 1.5, "metric": NASTY, "source": NASTY}]
+    write_plan(folder, {"run": plan}, name=NASTY, tuned=[], group=["scheme", "init.law"], published=published)
+    study = load_study(folder)
+    body = render([build(study), *pivot(study, "scheme", "init.law")], "latex")
+    source = (
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n" + body + "\\end{document}\n"
+    )
+    (tmp_path / "t.tex").write_text(source)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout
+    assert (tmp_path / "t.pdf").stat().st_size > 5000

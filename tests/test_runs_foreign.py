@@ -1,0 +1,126 @@
+"""Files that are not ours survive: whatever stands in a folder that is given as a run's, and beside our own files in a run's folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from training import TEXT, assert_equal_runs, config, flags, interrupt, signals_restored
+
+from addnorm_exp import cli
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.train.loop import run
+
+# Names that resemble ours, in each of our folders.
+FOREIGN = {
+    "": (".config.json-old", ".summary.json-2026-11-24", ".git-x", ".a-b", "notes.txt", "2026/x", ".cache/x", ".metrics.jsonl-ABCDEFGH"),
+    "checkpoints": ("2026/x", "12345678/x", "best-of/x", "best-00000004x/x", ".keep", ".00000004/x", ".venv-3.11/x", "readme"),
+    "layers": ("1.npz", "20.npz", ".keep", ".20.npz", "best-20.npz", "2026.csv", "20241124", "notes-20.txt"),
+}  # fmt: skip
+
+
+def scatter(folder: Path) -> dict[Path, str]:
+    made = {}
+    for place, names in FOREIGN.items():
+        for name in names:
+            path = folder / place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"mine: {name}")
+            made[path] = path.read_text()
+    return made
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("notes.txt",), "holds notes.txt but no run"),
+        ((".a-b", "lock"), "holds .a-b but no run"),
+        (("checkpoints/1000/model.bin", "layers/7.npz"), "holds checkpoints but no run"),
+        (("study.json",), "is a study's folder"),
+        (("study.json", "config.json"), "is a study's folder"),
+        (("config.json", "model.safetensors"), "is none of this program's files"),
+    ],
+)
+def test_a_folder_that_is_no_runs_is_refused_untouched(names, told, tmp_path, capsys):
+    (tmp_path / "text").write_bytes(TEXT)
+    folder = tmp_path / "precious"
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"architectures": ["GPT2"]}')
+    before = held(folder)
+    with signals_restored():
+        assert cli.main(["train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={folder}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {folder}")
+    assert told in line
+    assert held(folder) == before
+
+
+@pytest.mark.core
+def test_foreign_files_beside_a_run_survive_it(data, tmp_path):
+    """Through a stop, a resume that falls back over a damaged state, and the end."""
+    run(config(), data, RunFolder(tmp_path / "undisturbed"))
+    folder = tmp_path / "run"
+    interrupt(config(), data, folder, chunks=4)
+    made = scatter(folder)
+    newest = max(
+        path for path in (folder / "checkpoints").iterdir() if path.name.isdigit() and (path / "arrays").exists()
+    )
+    (newest / "manifest.json").write_text("{}")
+    (folder / "layers" / ".00000099.npz").write_bytes(b"half")
+    shutil.copytree(newest, folder / "checkpoints" / ".00000012-abcdefgh")
+    run(config(), data, RunFolder(folder))
+    for path, text in made.items():
+        assert path.read_text() == text
+    assert not (folder / "layers" / ".00000099.npz").exists()
+    assert not (folder / "checkpoints" / ".00000012-abcdefgh").exists()
+    for path in made:
+        path.unlink()
+    for name in ("2026", "12345678"):
+        (folder / "checkpoints" / name).rmdir()
+    assert_equal_runs(tmp_path / "undisturbed", folder)
+
+
+def test_a_file_inside_a_checkpoint_does_not_spoil_it(data, tmp_path):
+    step = interrupt(config(), data, tmp_path, chunks=4)
+    (tmp_path / "checkpoints" / f"{step:08d}" / ".nfs0001").write_text("a network file system's")
+    events = []
+    run(config(), data, RunFolder(tmp_path), watch=events.append)
+    assert events[0] == {"event": "start", "step": step}
+
+
+def test_a_foreign_folder_in_the_way_of_a_checkpoint(data, tmp_path):
+    interrupt(config(), data, tmp_path, chunks=2)
+    (tmp_path / "checkpoints" / "00000012").mkdir()
+    with pytest.raises(UserError, match="in the way of a checkpoint"):
+        run(config(), data, RunFolder(tmp_path))
+
+
+def test_two_study_files_of_one_stem(tmp_path, capsys):
+    """They would share a folder, and each would call the other's runs strangers."""
+
+    def sweep(path: Path, *words: str) -> int:
+        with signals_restored():
+            return cli.main(["sweep", str(path), f"--runs={tmp_path / 'runs'}", *words])
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.py").write_text(f"def sweep():\n    yield {{'seed': {ord(name)}}}\n")
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    plan = {"format": 1, "name": "x", "file": str(tmp_path / "a" / "x.py"), "phases": {}, "tuned": [], "group": []}
+    (tmp_path / "runs" / "x" / "study.json").write_text(json.dumps(plan))
+    assert sweep(tmp_path / "b" / "x.py", "--dry_run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"holds the study of {tmp_path / 'a' / 'x.py'}, not of {tmp_path / 'b' / 'x.py'}" in line
+    (tmp_path / "a" / "x.py").rename(tmp_path / "a" / "y.py")
+    shutil.copy(tmp_path / "b" / "x.py", tmp_path / "a" / "x.py")
+    (tmp_path / "runs" / "x" / "config.json").write_text("{}")
+    assert sweep(tmp_path / "b" / "x.py", "--dry_run") == 2
+    assert "is a run's folder" in capsys.readouterr().err
