@@ -2,6 +2,7 @@
 
 import math
 
+from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.placement import final, no_ends, pre
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.norms import NormSpec
@@ -57,6 +58,7 @@ deepnorm = Scheme(
         "α and β go together; baselines in later repositories have a fixed α or an inverted β and are not DeepNorm.",
         "torchscale gives q, k and v an Xavier gain of 1/√2 before β; here v starts at β times the plain law.",
     ),
+    predictions=theory.DEEPNORM,
 )
 
 

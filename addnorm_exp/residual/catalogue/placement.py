@@ -147,7 +147,7 @@ peri_ln = Scheme(
         "Differs from sandwich_ln in the norm's kind and the init alone.",
         "A widely read blog draws the outer norm behind the sum; it stands before.",
     ),
-    predictions=theory.DEEPNORM,
+    predictions=theory.PERI_LN,
 )
 
 res_post_norm = Scheme(
