@@ -19,9 +19,8 @@ DROPOUT_KEY = 2**32 - 1  # blocks fold their index into the same key; this is th
 class Embedding(nnx.Module):
     """Tokens (batch, length) → x0 (tokens, width): embedding plus learned positions, times √width under the law `xavier`; dropout.
 
-    `init` is what the scheme makes of the law of both tables. With `fixed_norm` each token's row is divided by its length wherever it is
-    used, in a tied head too (FixNorm: Nguyen & Salazar 2019, 1910.05895, 2.3). `around` may ask for another factor, and for a norm before
-    the dropout.
+    `init` is what the scheme makes of the law of both tables. `around` may ask for rows of unit length, for another factor, and for a
+    norm before the dropout.
     """
 
     def __init__(
@@ -31,7 +30,6 @@ class Embedding(nnx.Module):
         arch: Architecture,
         *,
         init: float | Init = 1.0,
-        fixed_norm: bool = False,
         around: Around = NOTHING,
         rngs: nnx.Rngs,
     ):
@@ -42,7 +40,7 @@ class Embedding(nnx.Module):
         learned = around.embedding_scale == "learned"
         self.scale = parameter((), laws.Init.constant(root), "coefficient", rngs) if learned else None
         self.norm = norms.make(around.embedding_norm, arch.width, rngs)
-        self.fixed_norm = fixed_norm
+        self.fixed_norm = around.fixed_norm
         self.tokens = parameter((vocab, arch.width), law, "embedding", rngs)
         self.positions = None if arch.rotary else parameter((length, arch.width), law, "embedding", rngs)
 

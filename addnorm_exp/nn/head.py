@@ -7,14 +7,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.nn.layers import soft_cap
+from addnorm_exp.residual import Around
+from addnorm_exp.residual.around import NOTHING
 from addnorm_exp.residual.init import Init, parameter
 
 
 class Head(nnx.Module):
     """`s ⊙ (y W)` in float32, W (width, outputs) its own, or the transpose of a table that is handed in where `init` is None (tied).
 
-    s is 1 unless `scaled`; then it is learned, one number an output, and stored as s/√width, so that Adam's first steps are as large
-    against it as nGPT's are (2410.01131, 2.1). With `cap` = c > 0 the logits are c tanh(z / c) (Gemma 2).
+    s is 1 unless `around` has a `logit_scale`; then it is learned, one number an output, and stored as s/√width, so that Adam's first
+    steps are as large against it as nGPT's are (2410.01131, 2.1). With a `logit_cap` c > 0 the logits are c tanh(z / c) (Gemma 2).
     """
 
     def __init__(
@@ -24,14 +26,14 @@ class Head(nnx.Module):
         init: Init | None,
         *,
         bias: bool = False,
-        scaled: bool = False,
-        cap: float = 0.0,
+        around: Around = NOTHING,
         rngs: nnx.Rngs,
     ):
-        self.cap = cap
+        self.cap = around.logit_cap
         self.kernel = None if init is None else parameter((width, outputs), init, "matrix", rngs)
         self.bias = parameter((outputs,), Init.constant(0.0), "bias", rngs) if bias else None
-        self.scale = parameter((outputs,), Init.constant(width**-0.5), "coefficient", rngs) if scaled else None
+        rate = Init.constant(width**-0.5)
+        self.scale = parameter((outputs,), rate, "coefficient", rngs) if around.logit_scale else None
 
     def __call__(self, y: jax.Array, table: jax.Array | None = None) -> jax.Array:
         """y (tokens, width) → (tokens, outputs); `table` (outputs, width) where the head has no kernel of its own."""

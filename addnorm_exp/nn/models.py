@@ -117,9 +117,8 @@ class EncoderDecoder(nnx.Module):
 
 
 def _embedding(scheme: Scheme, ends: Site, vocab: int, length: int, arch: Architecture, rngs: nnx.Rngs) -> Embedding:
-    options = scheme.ends_options.get("embedding", {})
     init = scheme.init(ends, "embedding")
-    return Embedding(vocab, length, arch, init=init, around=scheme.around, rngs=rngs, **options)
+    return Embedding(vocab, length, arch, init=init, around=scheme.around, rngs=rngs)
 
 
 def _head(
@@ -133,8 +132,7 @@ def _head(
     bias: bool = False,
 ) -> Head:
     law = None if tied else laws.head(arch.law, arch.width, outputs).under(scheme.init(ends, "head"))
-    cap = scheme.around.logit_cap
-    return Head(arch.width, outputs, law, bias=bias, cap=cap, rngs=rngs, **scheme.ends_options.get("head", {}))
+    return Head(arch.width, outputs, law, bias=bias, around=scheme.around, rngs=rngs)
 
 
 def _mark(scheme: Scheme, ends: Site, *modules: nnx.Module) -> None:

@@ -8,10 +8,11 @@ model of one's own: make `BlockConnections(scheme.plan(site), site, width, rngs=
 from addnorm_exp.residual import axes, catalogue, init, norms
 from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats
+from addnorm_exp.residual.ends import NormEnds
 from addnorm_exp.residual.norms import Norm, NormSpec
 from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
 from addnorm_exp.residual.rule import Learned, Ramp, Rule
-from addnorm_exp.residual.scheme import NormEnds, Scheme, SchemeError, sites
+from addnorm_exp.residual.scheme import Scheme, SchemeError, sites
 from addnorm_exp.residual.taps import tap
 
 __all__ = [

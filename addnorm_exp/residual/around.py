@@ -1,7 +1,8 @@
 """What a scheme asks of the model around its blocks: at the embedding, at the head, and of whole branches in training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from addnorm_exp.residual.contract import LATER
 from addnorm_exp.residual.norms import NormSpec
 
 
@@ -10,7 +11,9 @@ class Around:
     """Each of these says nothing at its default.
 
     `embedding_norm` stands on the embedding, positions included, before the stream opens. `embedding_scale` multiplies the embedding: by
-    1 (`one`), by √width (`root`), by one learned scalar that starts there (`learned`); not set, the init law decides. The logits are
+    1 (`one`), by √width (`root`), by one learned scalar that starts there (`learned`); not set, the init law decides. With `fixed_norm`
+    each token's row of the embedding is divided by its length wherever it is used, in a tied head too (FixNorm: Nguyen & Salazar 2019,
+    1910.05895, 2.3). With `logit_scale` each logit is times a learned number, 1 at first (nGPT: 2410.01131, 2.1). The logits are
     `logit_cap · tanh(z / logit_cap)` (Gemma 2). `z_loss` times the mean of (log Σ exp z)² is added to the loss in training (PaLM,
     2204.02311, 5). `drop_path` is the last block's rate of stochastic depth.
     """
@@ -20,6 +23,8 @@ class Around:
     logit_cap: float = 0.0
     z_loss: float = 0.0
     drop_path: float = 0.0
+    fixed_norm: bool = field(default=False, metadata=LATER)
+    logit_scale: bool = field(default=False, metadata=LATER)
 
 
 NOTHING = Around()

@@ -1,20 +1,17 @@
 """Scheme: a named record of how sublayers read the stream and write back, with its init law, its ends and its evidence."""
 
-import dataclasses
-import hashlib
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 from flax import nnx
 
-from addnorm_exp.residual import norms
+from addnorm_exp.residual import digest, norms
 from addnorm_exp.residual.around import NOTHING, Around
-from addnorm_exp.residual.contract import LATER, Context, Depths, Site, State
-from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, mark, parameter
+from addnorm_exp.residual.contract import Depths, Site
+from addnorm_exp.residual.ends import EndsRecord, NormEnds
+from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, mark
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.predictions import Prediction
@@ -31,47 +28,6 @@ Measure = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label
 
 class SchemeError(ValueError):
     """A record, or a scheme with these axes, that cannot be right; the message says which and the remedy."""
-
-
-class EndsRecord(Protocol):
-    """What happens at the embedding and before the head. `closing` is the final norm, where there is one."""
-
-    @property
-    def closing(self) -> NormSpec | None: ...
-
-    def connect(self, width: int, rngs: nnx.Rngs) -> Any: ...
-
-
-@dataclass(frozen=True)
-class NormEnds:
-    """`open(x0) = N_open(x0)` and `close(x) = N_close(x)`, each norm optional: the ends of a scheme of one stream.
-
-    `scaled`: x0 times a learned scalar, √width at first, before its norm (the language models of DyT and Derf).
-    """
-
-    opening: NormSpec | None = None
-    closing: NormSpec | None = None
-    scaled: bool = field(default=False, metadata=LATER)
-
-    def connect(self, width: int, rngs: nnx.Rngs) -> "NormEndsModule":
-        return NormEndsModule(self, width, rngs)
-
-
-class NormEndsModule(nnx.Module):
-    def __init__(self, ends: NormEnds, width: int, rngs: nnx.Rngs):
-        self.scale = parameter((), Init.constant(math.sqrt(width)), "coefficient", rngs) if ends.scaled else None
-        self.opening = norms.make(ends.opening, width, rngs)
-        self.closing = norms.make(ends.closing, width, rngs)
-
-    def open(self, x0: jax.Array, context: Context) -> State:
-        del context
-        if self.scale is not None:
-            x0 = self.scale[...].astype(x0.dtype) * x0
-        return norms.apply(self.opening, x0)
-
-    def close(self, state: State, context: Context) -> jax.Array:
-        del context
-        return norms.apply(self.closing, state)
 
 
 def own_path(label: str, name: str) -> str:
@@ -116,10 +72,7 @@ class Scheme:
     `predictions` are what theory says of it at init (`main.py probe`).
 
     `project(parameters)` maps all parameters to where they have to be, before step 0 and after every update (nGPT): path → array to path →
-    array. `ends_options` are keywords for the constructors of the model's `embedding` and `head`, as `options` are for sublayers.
-
-    A record of this package may gain a field later: one with `metadata=LATER` says nothing at its default, and the digests of the
-    records that were there before stay as they are.
+    array. `around` is what it asks of embedding, head and training besides.
     """
 
     name: str
@@ -139,7 +92,6 @@ class Scheme:
     factors: Callable[[Site, str], Factors] = no_factors
     calibrate: Callable[[Values, Measure], Values] | None = None
     project: Callable[[Values], Values] | None = None
-    ends_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     around: Around = NOTHING
     plain_init: bool = False  # a skip coefficient other than 1 without an init of its own is meant (KEEL)
     traps: tuple[str, ...] = field(default=())
@@ -233,32 +185,12 @@ class Scheme:
             facts["calibrate"] = self.calibrate.__name__
         if self.project is not None:
             facts["project"] = self.project.__name__
-        if self.ends_options:
-            facts["ends_options"] = self.ends_options
         ends = {role: self.init(sites[0].at("ends"), role) for role in ENDS_ROLES} if sites else {}
         if any(factor != 1.0 for factor in ends.values()):
             facts["ends_init"] = ends
         if self.around != NOTHING:
             facts["around"] = self.around
-        described = _describe(facts)
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-def _describe(value: Any) -> Any:
-    """Records as plain JSON, each dataclass under its class's name."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        fields = {
-            item.name: _describe(held)
-            for item, held in items
-            if not (item.metadata.get("later") and held == item.default)
-        }
-        return {"is": type(value).__name__, **fields}
-    if isinstance(value, Mapping):
-        return {key: _describe(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_describe(item) for item in value]
-    return value
+        return digest.sha256(facts)
 
 
 def check(scheme: Scheme, sites: tuple[Site, ...]) -> None:

@@ -11,10 +11,11 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.placement import final, pre
 from addnorm_exp.residual.contract import Site
+from addnorm_exp.residual.ends import NormEnds
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
-from addnorm_exp.residual.scheme import NormEnds, Scheme
+from addnorm_exp.residual.scheme import Scheme
 
 
 def if_any(norm: NormSpec) -> NormSpec | None:

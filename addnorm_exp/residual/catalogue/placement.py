@@ -5,10 +5,11 @@ from dataclasses import replace
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.contract import Site
+from addnorm_exp.residual.ends import NormEnds
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
-from addnorm_exp.residual.scheme import NormEnds, Scheme
+from addnorm_exp.residual.scheme import Scheme
 
 
 def post(site: Site, norm: NormSpec) -> tuple[At, ...]:

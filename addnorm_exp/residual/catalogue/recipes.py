@@ -10,13 +10,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.catalogue.placement import final, pre
 from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.ends import NormEnds
 from addnorm_exp.residual.init import Factors, Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Rule
-from addnorm_exp.residual.scheme import NormEnds, Scheme
+from addnorm_exp.residual.scheme import Scheme
 
 no_skip = Scheme(
     name="no_skip",
@@ -117,7 +119,7 @@ ngpt = Scheme(
     norm=norms.L2,
     law="normal",
     options=sphere_options,
-    ends_options={"head": {"scaled": True}},
+    around=Around(logit_scale=True),
     factors=no_decay,
     project=project_to_the_sphere,
     traps=(
@@ -149,7 +151,7 @@ scale_norm = Scheme(
     ends=final,
     norm=norms.SCALE,
     init=small_init,
-    ends_options={"embedding": {"fixed_norm": True}},
+    around=Around(fixed_norm=True),
     traps=(
         "The factor √d on the embeddings belongs to init.law=xavier, the default here.",
         "Meant with a tied head; one of its own is not normalised.",
