@@ -99,6 +99,18 @@ def test_constant_confounds_are_said_once_and_others_are_columns(three):
     assert not {"flops_per_token", "ms_per_step", "init"} & {found.key for found in table.columns}
 
 
+def test_factors_on_the_optimiser_are_a_column_where_a_row_has_some(three, tmp_path):
+    """And passed over where none has: the learning rate of the table is then that of every tensor."""
+    table = build(load_study(three))
+    assert "factors" not in {found.key for found in table.columns}
+    assert not any("optimiser factors" in note for note in table.notes)
+    assert {record["factors"] for record in table.records} == {"none"}
+    for scheme in ("pre_ln", "ngpt"):
+        write_run(tmp_path / "s" / scheme, scheme, 0, summary_of(scheme, 2.0))
+    table = build(load_study(tmp_path / "s"))
+    assert column(table, "factors") == {"pre_ln": "none", "ngpt": "in the blocks decay × 0 (matrix)"}
+
+
 def test_what_no_run_has_recorded_is_neither_column_nor_note(tmp_path):
     plan = [write_run(tmp_path / "a", "pre_ln", 0, None)]
     plan.append({"id": "b", "overrides": {"scheme": "post_ln", "seed": 0}})

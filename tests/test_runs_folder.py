@@ -66,7 +66,9 @@ def test_a_summary_is_complete(finished, data):
     assert summary["uniform"] == pytest.approx({"loss": 5.545177, "bpb": 8.0})
     assert summary["data_sha256"] == data.sha256 == written["data"]["sha256"]
     assert written["data"]["train_tokens"] + written["data"]["val_tokens"] + written["data"]["test_tokens"] == len(TEXT)
-    assert summary["confounds"].keys() == {"norm", "final_norm", "eps", "affine", "init", "warmup", "dtype", "evidence"}
+    assert summary["confounds"].keys() == {
+        "norm", "final_norm", "eps", "affine", "init", "factors", "warmup", "dtype", "evidence",
+    }  # fmt: skip
     assert summary["started"] < summary["finished"]
     assert summary["versions"].keys() >= {"python", "jax", "flax", "optax"}
     assert summary["device"]["count"] >= 1

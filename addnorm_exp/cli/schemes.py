@@ -80,12 +80,17 @@ def listing() -> Any:
 
 def added_parameters(name: str) -> int:
     """Parameters against those of the default config's scheme, in its model."""
+    from addnorm_exp.config import Config
+
+    return _task(name).model.size - _task(Config().scheme).model.size
+
+
+def _task(name: str, depth: int | None = None) -> Any:
+    """The task of the default config under another scheme, and of another depth where one is given."""
     from addnorm_exp.config import Config, override
     from addnorm_exp.tasks import make_task
 
-    base = Config()
-    mine = override(base, {"scheme": name}, "schemes")
-    return make_task(mine).model.size - make_task(base).model.size
+    return make_task(override(Config(), {"scheme": name} | ({"model.depth": depth} if depth else {}), "schemes"))
 
 
 def _signed(count: int) -> str:
@@ -120,6 +125,7 @@ def in_full(scheme: Any) -> str:
         ("Final norm", "yes" if scheme.final_norm else "no"),
         ("Init", _init(scheme)),
         ("Inside sublayers", _options(scheme)),
+        ("Around the blocks", _around(scheme)),
         ("Optimiser", _factors(scheme)),
         ("Before step 0", "sets parameters from the first batch" if scheme.calibrate else ""),
         ("Parameters", f"{_signed(added_parameters(scheme.name))} against pre_ln in the model of configs/lm.py"),
@@ -166,23 +172,9 @@ def _factor(given: Any) -> str:
 
 
 def _factors(scheme: Any) -> str:
-    """Factors on the optimiser, in a block and at the ends, by group of parameters where they differ."""
-    from addnorm_exp.residual import Depths, Site
-    from addnorm_exp.residual.init import GROUPS
+    from addnorm_exp.residual.factors import told
 
-    told = []
-    for words, place in (("in the blocks", "block"), ("at the ends", "ends")):
-        groups: dict[str, list[str]] = {}
-        for group in GROUPS:
-            given = dataclasses.asdict(scheme.factors(Site(kind=place, depths=Depths(decoder=DEPTH)), group))
-            text = ", ".join(f"{name} × {factor:.4g}" for name, factor in given.items() if factor != 1.0)
-            groups.setdefault(text, []).append(group)
-        told += [
-            f"{words} {text}" + (f" ({', '.join(names)})" if len(groups) > 1 else "")
-            for text, names in groups.items()
-            if text
-        ]
-    return "; ".join(told)
+    return told(_task(scheme.name, depth=DEPTH).model.specs)
 
 
 def _options(scheme: Any) -> str:
@@ -195,6 +187,11 @@ def _options(scheme: Any) -> str:
         )
 
     return _first_and_last(scheme, said)
+
+
+def _around(scheme: Any) -> str:
+    asked = ((item.name, getattr(scheme.around, item.name)) for item in dataclasses.fields(scheme.around))
+    return ", ".join(f"{name} {_plain(value)}" for name, value in asked if value)
 
 
 def _plain(value: Any) -> str:

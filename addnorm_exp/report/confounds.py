@@ -13,8 +13,9 @@ from addnorm_exp.report.load import Study
 from addnorm_exp.report.outcome import NOTHING, Outcome
 from addnorm_exp.report.record import Run
 
-CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "warmup", "dtype", "evidence")
-NAMES = {"final_norm": "final norm", "eps": "ε"}
+CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "factors", "warmup", "dtype", "evidence")
+NAMES = {"final_norm": "final norm", "eps": "ε", "factors": "optimiser factors"}
+SPOKEN = ("factors",)  # said where some row has one, and passed over where none has
 MIXED = " | "
 
 
@@ -27,7 +28,9 @@ class Fact:
     texts: Sequence[str]
     values: Sequence[Any]
     right: bool
-    shared: str | None  # how it is said once, where it is the same in every row that has recorded anything
+    shared: (
+        str | None
+    )  # how it is said once, where it is the same in every row that has recorded anything; "" where it need not be
 
     @property
     def seen(self) -> bool:
@@ -75,6 +78,8 @@ def _confound(key: str, label: str, shown: Reported, read: Callable[[Run], Any],
     texts = [MIXED.join(found) or NOTHING for found in values]
     mixed = any(len(found) > 1 for found in values)  # within a row: not alike, though the rows may read the same
     once = None if mixed else _once(texts, silent)
+    if key in SPOKEN and set(texts) <= {"none", NOTHING}:
+        return Fact(key, label, texts, texts, False, "")
     return Fact(key, label, texts, texts, False, None if once is None else f"{label} {once}")
 
 

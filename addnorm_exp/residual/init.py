@@ -18,6 +18,7 @@ from flax import nnx
 
 LAWS = ("xavier", "normal")
 GROUPS = ("matrix", "embedding", "gain", "bias", "coefficient")
+DECAYED = ("matrix", "embedding")  # those that weight decay is for
 HYPERS = {"gain": 1.0, "std": 0.02}
 
 

@@ -12,13 +12,13 @@ from addnorm_exp.config import scheme
 from addnorm_exp.config.schema import Config
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
+from addnorm_exp.residual.init import DECAYED
 from addnorm_exp.runs.layers import is_layers_row
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.schedule import learning_rate
 
 CAUSES = ("", "non-finite loss", "non-finite gradient", "loss above the bound")
 DROPOUT_STREAM = 1  # folded into the run's key; initial values use paths, batches the data seed's own stream
-DECAYED = ("matrix", "embedding")
 
 
 @jax.tree_util.register_dataclass
