@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import trees
-from reference import hyper, norm_free, norms, schemes, streams, transformer
+from reference import admin, hyper, norm_free, norms, schemes, streams, transformer
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Classifier, Decoder
@@ -60,6 +60,7 @@ REFERENCES |= {
     "hybrid_norm_star": partial(schemes.hybrid_norm, star=True),
     "lns": schemes.lns,
     "keel": schemes.keel,
+    "admin": admin.admin,
     "b2t": schemes.b2t_encoder,
     "span_norm": schemes.span_norm,
     "parallel": schemes.parallel,

@@ -11,8 +11,9 @@ from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Decoder
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Scheme
+from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.step import initial_state, make_chunk, make_step
+from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
 
 SYMBOLS, PREFIX, SEQUENCES = 8, 4, 32
 
@@ -42,11 +43,18 @@ class Copying:
         return -jnp.mean(jnp.take_along_axis(log_probabilities, targets[..., None], -1)), stats
 
 
+def start(task: Copying, numbers) -> TrainState:
+    """The state before step 0 as the loop makes it: drawn, projected, and set from the first batch where the scheme wants that."""
+    state = initial_state(task, numbers)
+    first = task.batch(None, numbers["data_seed"], jnp.int32(0))
+    return replace(state, parameters=calibrated(task, state.parameters, first))
+
+
 def train(scheme: Scheme, steps: int, **changes):
     """Metrics of every step (steps, …) and the paths of the tensors, by the real training step."""
     config = tiny(steps=steps, **{"optim__lr": 3e-3, "optim__warmup": 20, "optim__weight_decay": 0.0, **changes})
     task = Copying(scheme)
     numbers = hypers(config)
     run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), steps))
-    state, metrics = run(initial_state(task, numbers), numbers, jnp.zeros(()), steps)
+    state, metrics = run(start(task, numbers), numbers, jnp.zeros(()), steps)
     return state, metrics, list(task.model.specs)

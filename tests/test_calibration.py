@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bridge import HEADS, B, architecture, bodies, decoder, embedded, nested, own, random_parameters, tokens
-from reference import norms, transformer
+from bridge import HEADS, VOCAB, B, T, architecture, bodies, decoder, embedded, nested, own, random_parameters, tokens
+from reference import admin, norms, transformer
 from training import assert_equal_runs, config, interrupt, parameters
 
+from addnorm_exp.nn.functional import Functional
+from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import At, Context, Depths, Learned, Rule, catalogue, sites
 from addnorm_exp.residual.scheme import own_path
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import program
+from addnorm_exp.train.calibration import calibrated_by
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.loop import run
 
@@ -94,3 +98,107 @@ def test_a_scheme_that_sets_nothing_is_left_alone(data):
     assert made.calibrate(state, made.hypers(config()), made.hold(data)) is state
     places = sites("decoder", Depths(decoder=3))
     assert SCHEME.digest(places) != replace(SCHEME, calibrate=None).digest(places)
+
+
+# --- Admin ---
+
+
+def profiled(model, parameters, *inputs, **context):
+    """Admin's ω by our calibration on this batch, (sites, width) in the order of the labels; nothing else may change."""
+
+    def statistics(values, asked):
+        return model.bind(values)(*inputs, replace(asked, batch=B, **context))[1]
+
+    labels = model.module.labels
+    found = jax.jit(lambda p: calibrated_by(catalogue.get("admin"), labels, statistics, p))(parameters)
+    paths = [own_path(label, "skip") for label in labels]
+    for path, value in parameters.items():
+        if path not in paths:
+            np.testing.assert_array_equal(found[path], value, err_msg=path)
+    return np.stack([found[path] for path in paths]), found
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("scan", ["off", "on"])
+def test_admins_omegas_are_those_of_the_equations(scan):
+    """From random gains and biases, so that a stream behind a norm has no unit variance; whatever the skips were before."""
+    model = decoder(catalogue.get("admin"), architecture(scan_layers=scan))
+    drawn = random_parameters(model.specs)
+    ours, _ = profiled(model, drawn, tokens())
+    tree = nested(drawn)
+    F = transformer.bodies(bodies(tree["decoder"]), HEADS)
+    theirs, _ = admin.profile(embedded(tree, tokens(), architecture()), F, own(tree["decoder"]))
+    np.testing.assert_allclose(ours, np.repeat(np.array(theirs)[:, None], ours.shape[1], 1), rtol=1e-5)
+    assert theirs[0] == 1
+    assert np.ptp(theirs) > 1
+
+
+@pytest.mark.core
+def test_admin_profiles_each_stack_from_one():
+    """Encoder and decoder in float64, the decoder behind what the profiled encoder says, with padding in the source."""
+    mask = np.array([[True] * T, [True] * 5 + [False] * (T - 5)])
+    model = Functional(
+        lambda rngs: EncoderDecoder(catalogue.get("admin"), architecture(), VOCAB, T, source_depth=2, rngs=rngs)
+    )
+    drawn, source, target = random_parameters(model.specs), tokens(0), tokens(1)
+    ours, found = profiled(model, drawn, source, target, mask=jnp.asarray(mask))
+    tree = nested(drawn)
+    encoder = transformer.bodies(bodies(tree["encoder"]), HEADS, causal=False, key_mask=mask)
+    decoder_ = transformer.bodies(bodies(tree["decoder"]), HEADS, memory_mask=mask)
+    read, memory = admin.profile(embedded(tree, source, architecture()), encoder, own(tree["encoder"]))
+    wrote, _ = admin.profile(embedded(tree, target, architecture()), decoder_, own(tree["decoder"]), memory=memory)
+    assert read[0] == wrote[0] == 1
+    np.testing.assert_allclose(ours[:, 0], [*read, *wrote], rtol=1e-5)
+    # And the model that is so set is the equation's.
+    tree = nested(found)
+    memory = admin.admin(embedded(tree, source, architecture()), encoder, own(tree["encoder"]))
+    y = admin.admin(embedded(tree, target, architecture()), decoder_, own(tree["decoder"]), memory=memory)
+    expected = transformer.output_logits(y, embedding=tree["embedding"]["tokens"]).reshape(-1, VOCAB)
+    logits, _ = model.bind(found)(source, target, Context(batch=B, mask=jnp.asarray(mask)))
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.core
+def test_admin_uncalibrated_is_post_ln():
+    model = decoder(catalogue.get("admin"))
+    ones = {
+        path: jnp.ones_like(x) if path.endswith("/skip") else x for path, x in random_parameters(model.specs).items()
+    }
+    plain = decoder(catalogue.get("post_ln"))
+    assert plain.specs == {path: spec for path, spec in model.specs.items() if not path.endswith("/skip")}
+    expected, _ = plain.bind(ones)(tokens(), Context(batch=B))
+    np.testing.assert_array_equal(model.bind(ones)(tokens(), Context(batch=B))[0], expected)
+
+
+def test_admin_folds_into_a_post_ln():
+    """N(ω ⊙ x + F(x)) is N(z + F(z / ω)) of z = ω ⊙ x: ω goes into gain and bias of the norm before it (the first one into the embedding),
+    and its inverse into the rows of the weights that read x."""
+    model, plain = decoder(catalogue.get("admin")), decoder(catalogue.get("post_ln"))
+    values = random_parameters(model.specs)
+    folded = {path: value for path, value in values.items() if not path.endswith("/skip")}
+    readers = {"attention": ("query", "key", "value"), "feed_forward": ("up",)}
+    before = ["embedding/tokens", "embedding/positions"]
+    for label in model.module.labels:
+        omega = values[own_path(label, "skip")]
+        for path in before:
+            folded[path] = folded[path] * omega
+        _, block, kind = label.split(".")
+        for role in readers[kind]:
+            path = f"decoder/blocks/{block}/{kind}/{role}/kernel"
+            folded[path] = folded[path] / omega[:, None]
+        before = [own_path(label, "post/gain"), own_path(label, "post/bias")]
+    expected, _ = model.bind(values)(tokens(), Context(batch=B))
+    found, _ = plain.bind(folded)(tokens(), Context(batch=B))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_of_admin_starts_from_its_omegas(data, tmp_path):
+    """The same in every coordinate, 1 at first and rising; the record says so."""
+    summary = run(config(scheme="admin"), data, RunFolder(tmp_path))
+    omegas = [
+        summary["calibrated"].get(own_path(label, "skip"), 1.0)
+        for label in program.program(config(scheme="admin")).task.labels
+    ]
+    assert len(summary["calibrated"]) == 3  # ω_1 was 1 already
+    assert omegas[0] == 1
+    assert np.all(np.diff(omegas) > 0)

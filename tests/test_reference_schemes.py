@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from reference import norm_free, norms, schemes, streams, transformer
+from reference import admin, norm_free, norms, schemes, streams, transformer
 from reference.cases import (
     B,
     D,
@@ -149,6 +149,24 @@ def test_deepnorm_with_alpha_one_is_post_ln():
     # α on the skip is 1/α on the branch when the norm is scale invariant
     quiet = [{kind: lambda h, body=body: body(h) / 8**0.25 for kind, body in block.items()} for block in F]
     close(schemes.deepnorm(x, F, p, exact_layer), schemes.post_ln(x, quiet, p, exact_layer))
+
+
+def test_admin_with_ones_is_post_ln_and_its_omegas_by_hand():
+    g = rng()
+    F, p, x = stack(g), scheme_params(g), g.normal(size=(B, T, D))
+    close(admin.admin(x, F, set_sites(p, skip=np.ones(D))), schemes.post_ln(x, F, p))
+    # ω_1 = 1; x = (1, 0) has variance 1/4 and both branches have 9/4: ω_2² = 5/2; N leaves (-1, 1), of variance 1: ω_3² = 5/2 + 9/4.
+    bare = {kind: {"post": {}} for kind in schemes.SUBLAYERS}
+    pairs = constant_stack([[[-3.0, 0.0]]], [[[0.0, 3.0]]], depth=2)
+    omegas, y = admin.profile(np.array([[[1.0, 0.0]]]), pairs, {"blocks": [bare] * 2}, exact_layer)
+    close(np.square(omegas), [1, 2.5, 4.75, 7])
+    close(y, [[[-1, 1]]])
+    kinds = ("attention", "feed_forward")
+    blocks = [
+        {kind: {"post": {}, "skip": omega} for kind, omega in zip(kinds, part, strict=True)}
+        for part in (omegas[:2], omegas[2:])
+    ]
+    close(admin.admin(np.array([[[1.0, 0.0]]]), pairs, {"blocks": blocks}, exact_layer), y)
 
 
 def test_mix_ln_ends_and_boundary():

@@ -277,6 +277,7 @@ DELTA |= {
     "normformer": lambda L, d: L * (3 * d + 2 * HIDDEN + HEADS),
     "sub_ln": lambda L, d: L * (2 * d + 2 * HIDDEN),
     "gpt2": lambda L, d: 0,
+    "admin": lambda L, d: L * 2 * d - 2 * d,
     "mix_ln": lambda L, d: 0,
     "hybrid_norm": lambda L, d: L * (3 * d // HEADS - 3 * d) - d,
     "hybrid_norm_star": lambda L, d: L * (3 * d // HEADS - 3 * d),

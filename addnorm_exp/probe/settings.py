@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from addnorm_exp.config import Config, override
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.stack import Architecture, Stack
 from addnorm_exp.residual import Context, Depths, Scheme, sites
 from addnorm_exp.tasks.lm import LanguageModelling
-from addnorm_exp.train.calibration import calibrated
+from addnorm_exp.train.calibration import calibrated, calibrated_by
 
 HEADS = 4
 TOKENS = 64  # of a sequence
@@ -55,10 +56,8 @@ def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> 
     numbers = jnp.arange(seeds)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
-    drawn = [task.scheme.projected(task.model.init(seed)) for seed in range(seeds)]
-    parameters = _stacked(
-        [calibrated(task, one, (tokens[seed], labels[seed])) for seed, one in enumerate(drawn)]  # Admin's ω
-    )
+    drawn = _stacked([task.scheme.projected(task.model.init(seed)) for seed in range(seeds)])
+    parameters = jax.vmap(lambda values, batch: calibrated(task, values, batch))(drawn, (tokens, labels))
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
     inputs = jax.vmap(lambda values, one: task.model.bind(values).embedding(one, context, jnp.dtype("float32")))(
         parameters, tokens
@@ -79,20 +78,24 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
     """Xiong et al. 2020 (2002.04745), section 3: uniform attention over all tokens, no output projection, a ReLU feed-forward as wide as
     the stream, weights N(0, 1/width) times the scheme's own multipliers, inputs of unit variance, random labels.
 
-    The code is that of every model: queries are zero, which makes attention uniform, and output projections the identity.
+    The code is that of every model, here a decoder without embedding and head: queries are zero, which makes attention uniform, and
+    output projections the identity. The scheme projects and calibrates these parameters as it does before training.
     """
     arch = Architecture(depth, width, HEADS, width, activation="relu", bias=False, law="normal")
     places = sites("decoder", Depths(decoder=depth))
-    model = Functional(lambda rngs: Stack(scheme, places, arch, causal=False, rngs=rngs))
+    model = Functional(lambda rngs: _Alone(Stack(scheme, places, arch, causal=False, rngs=rngs)))
+    labels = tuple(label for block in model.module.decoder.labels for label in block)
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     hypers = {"gain": 1.0, "std": 1 / math.sqrt(width)}
-    parameters = _stacked([model.init(seed, hypers) for seed in range(seeds)])
-    for path, spec in model.specs.items():
-        if path.endswith("attention/query/kernel"):
-            parameters[path] = jnp.zeros_like(parameters[path])
-        elif path.endswith("attention/out/kernel"):
-            identity = spec.init.scale * jnp.eye(width)
-            parameters[path] = jnp.broadcast_to(identity, parameters[path].shape)
+
+    def placed(seed: int) -> Parameters:
+        drawn = model.init(seed, hypers)
+        for path, spec in model.specs.items():
+            if path.endswith("attention/out/kernel"):
+                drawn[path] = spec.init.scale * jnp.eye(width)
+        # Queries last: a zero vector cannot be put on a sphere.
+        silent = {path: jnp.zeros_like(drawn[path]) for path in drawn if path.endswith("attention/query/kernel")}
+        return {**scheme.projected(drawn), **silent}
 
     def draw(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         of_inputs, of_head, of_labels = jax.random.split(key, 3)
@@ -100,9 +103,23 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
         head = jax.random.normal(of_head, (width, CLASSES)) / math.sqrt(width)
         return inputs, (head, jax.random.randint(of_labels, (SEQUENCES * TOKENS,), 0, CLASSES))
 
+    def settled(values: Parameters, x: jax.Array) -> Parameters:
+        def statistics(values: Parameters, context: Context) -> dict[str, jax.Array]:
+            return model.bind(values).decoder(x, replace(context, batch=SEQUENCES))[1]
+
+        return calibrated_by(scheme, labels, statistics, values)
+
     inputs, targets = jax.vmap(draw)(keys)
+    parameters = jax.vmap(settled)(_stacked([placed(seed) for seed in range(seeds)]), inputs)
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
-    return Problem(model.bind(parameters), inputs, targets, lambda y, t: cross_entropy(y @ t[0], t[1]), context)
+    return Problem(model.bind(parameters).decoder, inputs, targets, lambda y, t: cross_entropy(y @ t[0], t[1]), context)
+
+
+class _Alone(nnx.Module):
+    """A stack under the name that it has in a model: by the paths of parameters a scheme projects and calibrates, and values are drawn."""
+
+    def __init__(self, stack: Stack):
+        self.decoder = stack
 
 
 def _stacked(drawn: list[Parameters]) -> Parameters:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from addnorm_exp.probe.rows import Probed
-from addnorm_exp.residual.predictions import Band, Curve, Prediction, Ratio, Slope
+from addnorm_exp.residual.predictions import Band, Curve, Equal, Prediction, Ratio, Slope
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
 
@@ -27,6 +27,8 @@ def judge(probed: Probed, scheme: str, predictions: tuple[Prediction, ...]) -> I
     for prediction in predictions:
         if isinstance(prediction, Slope):
             told = _slope(probed, scheme, prediction)
+        elif isinstance(prediction, Equal):
+            told = _equal(probed, scheme, prediction)
         else:
             points = (
                 _curve(probed, scheme, prediction)
@@ -57,6 +59,23 @@ def _ratio(probed: Probed, scheme: str, prediction: Ratio) -> Iterator[Point]:
         curve = probed.curve(scheme, prediction.setting, prediction.quantity, depth)
         if curve and curve[max(curve)]:
             yield f"first over last at depth {depth}", curve[0] / curve[max(curve)], prediction.band(depth)
+
+
+def _equal(probed: Probed, scheme: str, prediction: Equal) -> tuple[str, str, str]:
+    """By the point where the ratio is furthest from 1."""
+    ratios = []
+    for depth in probed.depths:
+        mine = probed.curve(scheme, prediction.setting, prediction.quantity, depth)
+        other = probed.curve(prediction.scheme, prediction.setting, prediction.quantity, depth)
+        for block in mine.keys() & other.keys():
+            expected = prediction.times(block, depth) * other[block]
+            ratios.append((mine[block] / expected if expected else math.nan, block, depth))
+    predicted = f"ratio 1 ± {number(prediction.tolerance)} to what {prediction.scheme} gives"
+    if not ratios:
+        return predicted, f"nothing ({prediction.scheme} was not measured)", UNDECIDED
+    ratio, block, depth = max(ratios, key=lambda point: math.inf if math.isnan(point[0]) else abs(point[0] - 1))
+    verdict = HOLDS if abs(ratio - 1) <= prediction.tolerance else FAILS
+    return predicted, f"ratio {ratio:.5f} at block {block} of {depth}", verdict
 
 
 def _worst(points: list[Point]) -> tuple[str, str, str]:

@@ -46,4 +46,20 @@ class Ratio:
     band: Callable[[int], Band]
 
 
-Prediction = Slope | Curve | Ratio
+@dataclass(frozen=True)
+class Equal:
+    """At every block and depth the value is `times(l, L)` that of another scheme, which is measured beside it, to `tolerance` relative.
+
+    Tensors that two schemes have in common are equal at init (`init.py`), so that two forms of one function are so to rounding.
+    """
+
+    claim: str
+    source: str
+    setting: str
+    quantity: str
+    scheme: str
+    times: Callable[[int, int], float] = lambda block, depth: 1.0
+    tolerance: float = 1e-3
+
+
+Prediction = Slope | Curve | Ratio | Equal

@@ -1,6 +1,6 @@
 """What a scheme sets from data before step 0 (`Scheme.calibrate`): a pure function of the initial values and one batch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,22 +8,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from addnorm_exp.nn.functional import Parameters
-from addnorm_exp.residual import Context
+from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.tasks.task import Task
 
 
 def calibrated(task: Task, parameters: Parameters, batch: Any) -> Parameters:
-    """The parameters as the task's scheme sets them, itself given where it sets none. No dropout."""
-    if task.scheme.calibrate is None:
-        return parameters
+    """The parameters as the task's scheme sets them from this batch, itself given where it sets none. No dropout."""
     probes = jnp.zeros(len(task.labels), jnp.float32)
+    return calibrated_by(
+        task.scheme,
+        task.labels,
+        lambda values, context: task.loss(values, probes, batch, context)[1],
+        parameters,
+    )
+
+
+def calibrated_by(
+    scheme: Scheme,
+    labels: Sequence[str],
+    statistics: Callable[[Parameters, Context], Mapping[str, jax.Array]],
+    parameters: Parameters,
+) -> Parameters:
+    """The same for whatever runs blocks of the scheme: `statistics(parameters, context)` gives quantity → (sites,), in the order of
+    `labels`."""
+    if scheme.calibrate is None:
+        return parameters
     context = Context(step=jnp.zeros((), jnp.int32), variances=True)
 
-    def measure(parameters: Mapping[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
-        _, stats = task.loss(dict(parameters), probes, batch, context)
-        return {label: {name: row[number] for name, row in stats.items()} for number, label in enumerate(task.labels)}
+    def measure(values: Mapping[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
+        stats = statistics(dict(values), context)
+        return {label: {name: row[number] for name, row in stats.items()} for number, label in enumerate(labels)}
 
-    return dict(task.scheme.calibrate(parameters, measure))
+    return dict(scheme.calibrate(parameters, measure))
 
 
 def means_of_changed(before: Parameters, after: Parameters) -> dict[str, float]:

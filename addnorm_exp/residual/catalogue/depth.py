@@ -113,6 +113,7 @@ gpt2 = Scheme(
         "The stream's growth at init does not depend on the depth, so Pre-LN's law of gradients (1/√L at the last block) is gone.",
         "The paper says by what the weights of residual layers are scaled; which matrices those are is told by code alone.",
     ),
+    predictions=theory.GPT2,
 )
 
 
@@ -133,6 +134,7 @@ lns = Scheme(
         "Not to be combined with depth-scaled init (the authors: 20.35 to 20.79 perplexity at 250M).",
         "In the repository the branch of this name cannot be reached; the formula is what it says.",
     ),
+    predictions=theory.LNS,
 )
 
 keel = Scheme(
@@ -154,6 +156,7 @@ keel = Scheme(
         "α is the number of sublayers and constant; a learned one is an extension of others.",
         "The last block's gradient shrinks with depth and the first one's does not: Adam hides that, SGD and global clipping do not.",
     ),
+    predictions=theory.KEEL,
 )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.hyper import ZERO, number, weighted
 from addnorm_exp.residual.catalogue.placement import final, pre
 from addnorm_exp.residual.contract import Connection, Context, Site
@@ -112,6 +113,7 @@ denseformer = Scheme(
         "A later test at equal recipe (2603.15031, table 4) found no gain: loss 1.767 against 1.766.",
         "The weights are not decayed. The averages keep L + 1 activations, and layers are not scanned.",
     ),
+    predictions=theory.DENSEFORMER,
 )
 
 
@@ -210,6 +212,7 @@ attn_res = Scheme(
         "The first sublayer has one source, hence no query here; with one, it would never have a gradient.",
         "Keeps all 2L + 1 outputs, and layers are not scanned.",
     ),
+    predictions=theory.ATTN_RES,
 )
 
 BLOCKS = 8  # what the paper finds enough
@@ -244,6 +247,7 @@ attn_res_block = Scheme(
         "The embedding stays a source of its own; it is in none of the sums.",
         "Where 8 does not divide the sublayers, the parts are as even as they can be; the paper's sizes all divide.",
     ),
+    predictions=theory.ATTN_RES_BLOCK,
 )
 
 SCHEMES = (value_residual, denseformer, attn_res, attn_res_block)

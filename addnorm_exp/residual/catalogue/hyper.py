@@ -1,9 +1,8 @@
-"""Schemes that mix streams by learned weights: copies of the stream (hyper-connections), parts of it, or the stream with itself.
+"""Schemes that mix streams by learned weights: copies of the stream (hyper-connections), or parts of it.
 
 Weights that start as a pattern (a unit vector, the identity) are kept as their distance from it, which starts at 0.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.placement import final
 from addnorm_exp.residual.contract import Connection, Context, Site
 from addnorm_exp.residual.init import Init, parameter
@@ -157,6 +157,7 @@ hyper_static = Scheme(
         "The paper is said to scale the init of output projections by √n (not verified); here they keep their law.",
         "The connection's weights are not decayed.",
     ),
+    predictions=theory.HYPER,
 )
 
 hyper = Scheme(
@@ -174,6 +175,7 @@ hyper = Scheme(
         "Pre-LN's function at init. Nothing bounds a product of A_r over depth; it was seen to reach 3000 in a 27B model (2512.24880).",
         "s has no gradient in the first step, for W is 0.",
     ),
+    predictions=theory.HYPER,
 )
 
 
@@ -233,67 +235,8 @@ frac = Scheme(
         "The paper's large models have m = 4; the controlled comparison that the literature has (38M to 304M) has m = 2, taken here.",
         "Pre-LN's function at init.",
     ),
+    predictions=theory.FRAC,
 )
 
 
-@dataclass(frozen=True)
-class Laurel:
-    """LAuReL-RW+LR: weights on branch and skip, and a low-rank map beside the skip."""
-
-    norm: NormSpec
-    rank: int
-    reads = "h = N(x)"
-    writes = "x ← a F + b (x + x A B)"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "LaurelConnection":
-        del site, shared
-        return LaurelConnection(self, width, rngs)
-
-
-class LaurelConnection(Connection):
-    """The state is the stream, one array. A is kept as its distance from the matrix that it starts as."""
-
-    def __init__(self, record: Laurel, width: int, rngs: nnx.Rngs):
-        self.rank = record.rank
-        self.down = parameter((width, record.rank), ZERO, "coefficient", rngs)
-        self.up = parameter((record.rank, width), ZERO, "coefficient", rngs)
-        self.weights = parameter((2,), ZERO, "coefficient", rngs)
-        self.pre = norms.make(record.norm, width, rngs)
-
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, None]:
-        del context
-        return state, None
-
-    def enter(self, stream: jax.Array) -> jax.Array:
-        return norms.apply(self.pre, stream)
-
-    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
-        del kept, context
-        width = state.shape[-1]
-        start = (jnp.arange(width)[:, None] % self.rank == jnp.arange(self.rank)) / math.sqrt(self.rank * width)
-        down, up = (start + self.down[...]).astype(state.dtype), self.up[...].astype(state.dtype)
-        of_branch, of_skip = 2.0 * jax.nn.softmax(self.weights[...])
-        return weighted((of_branch, of_skip), (branch, state + (state @ down) @ up))
-
-
-RANK = 16
-
-laurel = Scheme(
-    name="laurel",
-    title="LAuReL",
-    family="learned residual",
-    equation="x ← a F(N(x)) + b (x + x A B),  (a, b) = 2 softmax(w),  rank 16;  w = 0, B = 0, A of orthogonal columns at init",
-    citation="Menghani et al., LAuReL: Learned Augmented Residual Layer (2411.07501), RW and LR together; init as in a re-implementation",
-    year=2024,
-    evidence="secondary",
-    block=lambda site, norm: tuple(At(kind, Laurel(norm, RANK)) for kind in site.sublayers),
-    ends=final,
-    traps=(
-        "Pre-LN's function at init, B being 0. A has no gradient in the first step.",
-        "The paper asks that a and b be bounded and does not say how; twice a softmax starts both at 1.",
-        "Gemma 3n's LAuReL is another: a normed low-rank branch on the normed input of attention, and a division by √2.",
-    ),
-)
-
-
-SCHEMES = (hyper_static, hyper, frac, laurel)
+SCHEMES = (hyper_static, hyper, frac)

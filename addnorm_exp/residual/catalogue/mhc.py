@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.hyper import STREAMS, ZERO, Copies, Streams, weighted
 from addnorm_exp.residual.contract import Connection, Context, Site
 from addnorm_exp.residual.init import Init, parameter
@@ -98,6 +99,7 @@ mhc = Scheme(
         "columns, mixes by the transpose, and reads the streams out by learned weights; ports differ by 0.7 in the output at init.",
         "φ, b and α are not decayed.",
     ),
+    predictions=theory.MHC,
 )
 
 SCHEMES = (mhc,)

@@ -127,6 +127,7 @@ sandwich_ln = Scheme(
         "CogView's norm first divides its input by max|x|/8 against float16 overflow; that changes N only through ε and is left out.",
         "The branch's RMS is its norm's gain, whatever the weights: depth-scaled init has no effect on the forward pass.",
     ),
+    predictions=theory.PERI_LN,
 )
 
 
@@ -188,6 +189,7 @@ swin_v2 = Scheme(
         "Trained with stochastic depth behind the norm (model.drop_path), without a bias on the keys, and with a continuous relative "
         "position bias; the last two are left out. Its giant models have one more norm on the stream every 6 blocks.",
     ),
+    predictions=theory.SWIN_V2,
 )
 
 

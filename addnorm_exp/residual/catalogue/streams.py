@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.hyper import ZERO, Copies, Streams, weighted
 from addnorm_exp.residual.catalogue.placement import pre
 from addnorm_exp.residual.contract import Connection, Context, Site
@@ -233,6 +234,7 @@ altup = Scheme(
         "Blocks are Pre-LN's. The head has a sum of the streams here; the paper's models have a wider embedding and head.",
         "Gemma 3n's form has a fixed active stream, P by token, and coefficients that are clipped: do not cite it as the paper's.",
     ),
+    predictions=theory.ALTUP,
 )
 
 SCHEMES = (residual_dual, siamese, altup)

@@ -1,8 +1,35 @@
-"""What the papers predict of schemes at init. The bands allow for width 256 and a mean of three seeds, and would be left by a wrong law."""
+"""What the papers predict of schemes at init. The bands allow for width 256 and a mean of three seeds, and would be left by a wrong law.
 
-from addnorm_exp.residual.predictions import Curve, Prediction, Ratio, Slope
+In the setting of theory a feed-forward of unit input adds variance 1/2, and attention between 0 (unlike tokens) and 1 (equal ones): of
+each block between 1/2 and 3/2, which is Xiong's lemma 2. Where a paper gives an equation and no number, its band is drawn from these.
+"""
+
+from collections.abc import Callable
+
+from addnorm_exp.residual.predictions import Curve, Equal, Prediction, Ratio, Slope
 
 XIONG = "Xiong et al. 2020 (2002.04745)"
+LIU = "Liu et al. 2020, Admin (2004.08249), section 4"
+
+
+def grown(claim: str, source: str, blocks: Callable[[int, int], float]) -> Curve:
+    """The stream's second moment is that of lemma 2 after `blocks(l, L)` blocks of Pre-LN, a tenth of room around the expectation."""
+    return Curve(
+        claim,
+        source,
+        "theory",
+        "stream_ms",
+        lambda block, depth: (0.9 * (1 + blocks(block, depth) / 2), 1.1 * (1 + 1.5 * blocks(block, depth))),
+    )
+
+
+LOGARITHMIC = Slope(
+    "the output's change under a perturbation of the weights is O(log depth)",
+    LIU,
+    "batch",
+    "sensitivity",
+    (0.12, 0.62),  # log(depth) itself has slope 0.37 between 6 and 48
+)
 
 POST_LN: tuple[Prediction, ...] = (
     Slope(
@@ -11,7 +38,7 @@ POST_LN: tuple[Prediction, ...] = (
     Curve("every block returns unit variance", f"{XIONG}, 3.2", "theory", "stream_ms", lambda block, depth: (0.9, 1.1)),
     Slope(
         "the output's change under a perturbation of the weights is O(depth)",
-        "Liu et al. 2020, Admin (2004.08249), section 4",
+        LIU,
         "batch",
         "sensitivity",
         (0.7, 1.3),
@@ -27,47 +54,197 @@ POST_LN: tuple[Prediction, ...] = (
 
 PRE_LN: tuple[Prediction, ...] = (
     Slope("the last block's gradient falls as 1/√depth", f"{XIONG}, theorem 1", "theory", "grad_w2", (-0.6, -0.4)),
-    Curve(
+    grown(
         "after l blocks the stream's second moment is between 1 + l/2 and 1 + 3l/2",
         f"{XIONG}, lemma 2",
-        "theory",
-        "stream_ms",
-        # Drawn inputs and three seeds: a tenth of room around the expectation.
-        lambda block, depth: (0.9 * (1 + block / 2), 1.1 * (1 + 1.5 * block)),
+        lambda block, depth: block,
     ),
-    Slope(
-        "the output's change under a perturbation of the weights is O(log depth)",
-        "Liu et al. 2020, Admin (2004.08249), section 4",
-        "batch",
-        "sensitivity",
-        (0.12, 0.62),  # log(depth) itself has slope 0.37 between 6 and 48
-    ),
+    LOGARITHMIC,
 )
+
+ADMIN: tuple[Prediction, ...] = (
+    LOGARITHMIC,
+    Curve("every block returns unit variance", LIU, "theory", "stream_ms", lambda block, depth: (0.9, 1.1)),
+)
+
+WANG = "Wang et al. 2022, DeepNet (2203.00555), section 4"
 
 DEEPNORM: tuple[Prediction, ...] = (
     Slope(
         "the output's change under a perturbation of the weights does not grow with depth",
-        "Wang et al. 2022, DeepNet (2203.00555), section 4",
+        WANG,
         "batch",
         "sensitivity",
         (-1.5, 0.1),
     ),
-)
-
-IDENTITY: tuple[Prediction, ...] = (
-    Slope(
-        "the stream is the embedding at every depth",
-        "Bachlechner et al. 2020 (2003.04887), 3; Zhang et al. 2019, Fixup (1901.09321), 3",
-        "theory",
-        "stream_ms",
-        (-1e-4, 1e-4),
-    ),
-    Curve(
-        "weights inside the branches have no gradient at step 0",
-        "Bachlechner et al. 2020 (2003.04887), 3",
+    # β of W_1 over α of the sum: (8L)^-¼ / (2L)^¼.
+    Slope("the last block's gradient falls as 1/√depth", f"{WANG}, α and β", "theory", "grad_w2", (-0.6, -0.4)),
+    # What a branch adds going up (β⁴/2) is what its Jacobian adds coming down, and N divides both by the same.
+    Ratio(
+        "all blocks have one gradient",
+        f"{WANG}, α and β",
         "theory",
         "grad_w2",
-        lambda block, depth: (0.0, 0.0),
+        lambda depth: (0.5, 2.0),
+    ),
+)
+
+LNS: tuple[Prediction, ...] = (
+    grown(
+        "the stream's second moment grows as the logarithm of depth: H = Σ 1/l for lemma 2's l",
+        "Sun et al. 2025 (2502.05795), eq. 8, by the argument of Xiong's lemma 2",
+        lambda block, depth: sum(1 / number for number in range(1, block + 1)),
+    ),
+)
+
+RADFORD = "Radford et al. 2019, 2.3, by the argument of Xiong's theorem 1"
+
+GPT2: tuple[Prediction, ...] = (
+    Slope("the last block's gradient does not depend on depth", RADFORD, "theory", "grad_w2", (-0.15, 0.15)),
+    # W_o and W_2 over √(2L): a block adds 1/(2L) of what it adds in Pre-LN.
+    grown(
+        "the stream's second moment at the output does not depend on depth",
+        RADFORD,
+        lambda block, depth: block / (2 * depth),
+    ),
+)
+
+CHEN = "Chen & Wei 2026 (2601.19895), from the equation"
+
+KEEL: tuple[Prediction, ...] = (
+    # Behind the sum stands a norm that divides by √(α² + …) ≈ α = 2L.
+    Slope("the last block's gradient falls as 1/depth", CHEN, "theory", "grad_w2", (-1.1, -0.9)),
+    # The first block has no α, and is divided by the root of its own output's variance, 1.5 to 2.5: 2L/√2.5 to 2L/√1.5.
+    Ratio(
+        "the first block's gradient stays: it is between 1.26 and 1.63 depth times the last one's",
+        CHEN,
+        "theory",
+        "grad_w2",
+        lambda depth: (1.26 * depth / 1.5, 1.63 * depth * 1.5),
+    ),
+)
+
+YANG, DEY = "Yang et al. 2023 (2310.02244), a = ½", "Dey et al. 2025 (2505.01618), a = 1"
+
+# Branches × m^-a with m = L/2: a block adds m^-2a of what it adds in Pre-LN. Random changes of the weights add up as the branches do.
+DEPTH_MUP: tuple[Prediction, ...] = (
+    grown(
+        "the stream's second moment at the output does not depend on depth",
+        YANG,
+        lambda block, depth: 2 * block / depth,
+    ),
+    Slope("the last block's gradient falls as 1/√depth", YANG, "theory", "grad_w2", (-0.6, -0.4)),
+    Slope(
+        "the output's change under a perturbation of the weights does not depend on depth",
+        YANG,
+        "theory",
+        "sensitivity",
+        (-0.15, 0.15),
+    ),
+)
+
+COMPLETEP: tuple[Prediction, ...] = (
+    grown("the stream stays the embedding as depth grows", DEY, lambda block, depth: 4 * block / depth**2),
+    # Exactly 1/depth over the stream's root at the output, √(1 + 2/L) to √(1 + 6/L), which is not yet 1 at six blocks.
+    Slope("the last block's gradient falls as 1/depth", DEY, "theory", "grad_w2", (-1.03, -0.73)),
+    Slope(
+        "the output's change under a perturbation of the weights falls as 1/depth",
+        DEY,
+        "theory",
+        "sensitivity",
+        (-0.95, -0.56),  # over the stream's second moment, as above
+    ),
+)
+
+
+def shut(source: str) -> tuple[Prediction, ...]:
+    """Every branch starts at 0."""
+    return (
+        Slope("the stream is the embedding at every depth", source, "theory", "stream_ms", (-1e-4, 1e-4)),
+        Curve(
+            "weights inside the branches have no gradient at step 0",
+            source,
+            "theory",
+            "grad_w2",
+            lambda block, depth: (0.0, 0.0),
+        ),
+    )
+
+
+IDENTITY = shut("Bachlechner et al. 2020 (2003.04887), 3; Zhang et al. 2019, Fixup (1901.09321), 3")
+SWIN_V2 = shut("Liu et al. 2021 (2111.09883), the released code")
+
+
+def same_function(source: str, scheme: str = "pre_ln", tolerance: float = 1e-3) -> tuple[Prediction, ...]:
+    """It is another scheme's function of the weights that both have, so they have the same gradients and the same output."""
+    return (
+        Equal(
+            f"{scheme}'s function at init: the gradient of each W_2",
+            source,
+            "theory",
+            "grad_w2",
+            scheme,
+            tolerance=tolerance,
+        ),
+        Equal(
+            f"{scheme}'s function at init: the output if the stack ended here",
+            source,
+            "theory",
+            "token_similarity",
+            scheme,
+            tolerance=tolerance,
+        ),
+    )
+
+
+def same_stream(
+    claim: str,
+    source: str,
+    scheme: str = "pre_ln",
+    times: Callable[[int, int], float] = lambda block, depth: 1.0,
+    tolerance: float = 1e-3,
+) -> Equal:
+    """What a block reads of its streams, by what the other scheme's block reads."""
+    return Equal(claim, source, "theory", "stream_ms", scheme, times, tolerance)
+
+
+def pre_ln_in_another_form(source: str) -> tuple[Prediction, ...]:
+    return (*same_function(source), same_stream("a block reads pre_ln's stream at init", source))
+
+
+ZHU = "Zhu et al. 2024 (2409.19606)"
+HYPER = pre_ln_in_another_form(ZHU)
+FRAC = pre_ln_in_another_form("Zhu et al. 2025 (2503.14125)")
+LAUREL = pre_ln_in_another_form("Menghani et al. 2024 (2411.07501)")
+ALTUP = pre_ln_in_another_form("Baykal et al. 2023 (2301.13310), P = I and g = 1")
+DENSEFORMER = pre_ln_in_another_form("Pagliardini et al. 2024 (2402.02622)")
+
+XIE = "Xie et al. 2025 (2512.24880), eqs. 5–9, at α = 0.01"
+# φ moves each σ by about α · 0.02 · √(n d) ≈ 0.005: a part in a hundred, and not none.
+MHC: tuple[Prediction, ...] = (
+    *same_function(XIE, tolerance=0.02),
+    same_stream(
+        "a block reads Σ ½ x_i of four streams: twice pre_ln's", XIE, times=lambda block, depth: 4.0, tolerance=0.02
+    ),
+)
+
+KIMI = "Kimi Team 2026 (2603.15031), queries of 0"
+ATTN_RES_BLOCK = same_function(KIMI, "pre_rms")
+ATTN_RES: tuple[Prediction, ...] = (
+    *ATTN_RES_BLOCK,
+    same_stream(
+        "a block reads the mean of 2l + 1 sources, pre_rms's stream over as many",
+        KIMI,
+        "pre_rms",
+        lambda block, depth: (2 * block + 1) ** -2.0,
+    ),
+    # The mean of what has second moments of at most 1: the embedding's; of branches' 1/2 and what attention averages.
+    Curve(
+        "what a block reads is bounded by the largest source",
+        KIMI,
+        "theory",
+        "stream_ms",
+        lambda block, depth: (0.0, 1.1),
     ),
 )
 

@@ -6,6 +6,7 @@ logits over width) are μP's, hold beside any residual scheme, and are 1 at the 
 
 from functools import partial
 
+from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.placement import final
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.init import Factors
@@ -55,6 +56,7 @@ depth_mup = Scheme(
         *_TRAPS,
         "Its layers become linear in their weights' change as depth grows, which is what a = 1 mends (2505.01618).",
     ),
+    predictions=theory.DEPTH_MUP,
 )
 
 completep = Scheme(
@@ -73,6 +75,7 @@ completep = Scheme(
         *_TRAPS,
         "With a = 1 no learning rate depends on depth, but ε does (code; the README names the branch alone).",
     ),
+    predictions=theory.COMPLETEP,
 )
 
 SCHEMES = (depth_mup, completep)

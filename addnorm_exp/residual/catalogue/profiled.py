@@ -1,0 +1,64 @@
+"""Schemes that the first batch sets before step 0."""
+
+import jax
+import jax.numpy as jnp
+
+from addnorm_exp.residual.catalogue import theory
+from addnorm_exp.residual.catalogue.placement import no_ends
+from addnorm_exp.residual.contract import Site
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At
+from addnorm_exp.residual.rule import Learned, Rule
+from addnorm_exp.residual.scheme import Measure, Scheme, Values, own_path
+
+
+def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    return tuple(At(kind, Rule(skip=Learned(1.0, "vector"), post=norm)) for kind in site.sublayers)
+
+
+def profile(parameters: Values, measure: Measure) -> dict[str, jax.Array]:
+    """ω of every sublayer: in each stack ω_1 = 1 and ω_(s+1)² = ω_s² Var[x_s] + Var[F(x_s)], all coordinates alike.
+
+    The released code sets each ω while its one pass goes on, so that x_s is what the ω's before it make of it. A pass of `measure` is
+    a whole one: it makes at least one more ω right, counted from the first, and after as many passes as there are sublayers all are.
+    """
+    paths = [path for path in parameters if path.endswith("/connection/skip")]
+
+    def again(_: jax.Array, omegas: Values) -> Values:
+        squares: dict[str, jax.Array] = {}  # what is about to be ω², by stack
+        found = {}
+        for label, at in measure({**parameters, **omegas}).items():
+            stack, path = label.partition(".")[0], own_path(label, "skip")
+            square = squares.get(stack, jnp.float32(1.0))
+            found[path] = jnp.full_like(parameters[path], jnp.sqrt(square))
+            squares[stack] = square * at["stream_variance"] + at["branch_variance"]
+        return found
+
+    ones = {path: jnp.ones_like(parameters[path]) for path in paths}
+    return {**parameters, **jax.lax.fori_loop(0, len(paths), again, ones)}
+
+
+admin = Scheme(
+    name="admin",
+    title="Admin",
+    family="placement",
+    equation="x ← N(ω ⊙ x + F(x));  before step 0, from the first batch, ω_1 = 1 and ω_(s+1)² = ω_s² Var[x_s] + Var[F(x_s)]",
+    citation="Liu et al., Understanding the Difficulty of Training Transformers (2004.08249), section 4, and the released code",
+    year=2020,
+    evidence="code",
+    block=rescaled,
+    ends=no_ends,
+    needs_norm=True,
+    calibrate=profile,
+    traps=(
+        "What is measured is the training batch of step 0, so ω depends on the data seed; without the measurement it is Post-LN.",
+        "As in the released code ω_1 is 1 whatever the variance of the embedding, which counts from ω_2 on, and each branch is measured "
+        "behind the ω's that are set already. The paper is told as one measurement with every ω = 1.",
+        "Encoder and decoder each begin at ω = 1. The code measures under dropout, here there is none.",
+        "ω is learned and not decayed. After training it folds into the norm before it and the weights behind that: a plain Post-LN.",
+        "A later package of the authors (admin-torch) computes ω from the depth and measures nothing.",
+    ),
+    predictions=theory.ADMIN,
+)
+
+SCHEMES = (admin,)

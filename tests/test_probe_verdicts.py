@@ -1,0 +1,80 @@
+"""Slopes of power laws that are known, and the verdict on each kind of prediction by hand-made rows."""
+
+import pytest
+
+from addnorm_exp.probe.rows import Probed, Row
+from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, judge
+from addnorm_exp.residual.predictions import Curve, Equal, Ratio, Slope
+
+
+def power_law(exponent, quantity="grad_w2", depths=(6, 12, 24)):
+    return Probed(
+        [
+            Row("x", "theory", depth, block, quantity, 3.0 * depth**exponent)
+            for depth in depths
+            for block in range(depth + 1)
+        ]
+    )
+
+
+def test_the_slope_of_a_power_law_is_its_exponent():
+    assert power_law(-0.5).slope("x", "theory", "grad_w2") == pytest.approx(-0.5)
+    assert power_law(1.0, "stream_ms").slope("x", "theory", "stream_ms") == pytest.approx(1.0)
+    assert power_law(1.0, depths=(6,)).slope("x", "theory", "grad_w2") is None
+    assert power_law(1.0).slope("x", "batch", "grad_w2") is None
+
+
+@pytest.mark.parametrize(("exponent", "verdict"), [(-0.5, HOLDS), (-0.45, HOLDS), (-0.3, FAILS), (0.2, FAILS)])
+def test_a_slope_is_judged_by_its_band(exponent, verdict):
+    claim = Slope("falls", "paper", "theory", "grad_w2", (-0.6, -0.4))
+    (one,) = judge(power_law(exponent), "x", (claim,))
+    assert one.verdict == verdict
+    assert f"{exponent:.3g}" in one.measured
+
+
+def test_a_curve_is_judged_at_its_worst_block():
+    rows = [Row("x", "batch", 3, block, "stream_ms", value) for block, value in enumerate((1.0, 2.0, 9.0, 4.0))]
+    claim = Curve("linear", "paper", "batch", "stream_ms", lambda block, depth: (block, block + 2))
+    (one,) = judge(Probed(rows), "x", (claim,))
+    assert (one.verdict, one.measured, one.predicted) == (FAILS, "9", "2 to 4 at block 2 of 3")
+    rows[2] = Row("x", "batch", 3, 2, "stream_ms", 3.0)
+    (one,) = judge(Probed(rows), "x", (claim,))
+    assert (one.verdict, one.predicted) == (HOLDS, "3 to 5 at block 3 of 3")
+    rows[2] = Row("x", "batch", 3, 2, "stream_ms", float("nan"))
+    (one,) = judge(Probed(rows), "x", (claim,))
+    assert one.verdict == FAILS
+    (one,) = judge(Probed([]), "x", (claim,))
+    assert one.verdict == UNDECIDED
+
+
+def test_a_ratio_is_that_of_the_first_block_over_the_last():
+    rows = [Row("x", "batch", 3, block, "grad_stream", value) for block, value in enumerate((8.0, 4.0, 2.0))]
+    claim = Ratio("shrinks", "paper", "batch", "grad_stream", lambda depth: (4.0, 4.0))
+    (one,) = judge(Probed(rows), "x", (claim,))
+    assert one.verdict == HOLDS
+    (one,) = judge(Probed([*rows[:2], Row("x", "batch", 3, 2, "grad_stream", 4.0)]), "x", (claim,))
+    assert (one.verdict, one.measured) == (FAILS, "2")
+
+
+def test_one_curve_is_anothers_at_every_block():
+    def probed(*values):
+        return Probed(
+            [
+                Row(name, "theory", 2, block, "stream_ms", value)
+                for name, curve in (("x", values), ("plain", (1.0, 2.0, 3.0)))
+                for block, value in enumerate(curve)
+            ]
+        )
+
+    claim = Equal("twice", "paper", "theory", "stream_ms", "plain", lambda block, depth: block + 2.0, tolerance=0.01)
+    (one,) = judge(probed(2.0, 6.0, 12.1), "x", (claim,))
+    assert (one.verdict, one.measured) == (HOLDS, "ratio 1.00833 at block 2 of 2")
+    assert one.predicted == "ratio 1 ± 0.01 to what plain gives"
+    (one,) = judge(probed(2.0, 5.9, 12.1), "x", (claim,))
+    assert (one.verdict, one.measured) == (FAILS, "ratio 0.98333 at block 1 of 2")
+    (one,) = judge(probed(2.0, float("nan"), 12.1), "x", (claim,))
+    assert one.verdict == FAILS
+    (one,) = judge(probed(2.0, 6.0), "x", (claim,))  # several streams have no value at the output
+    assert one.verdict == HOLDS
+    (one,) = judge(Probed([Row("x", "theory", 2, 0, "stream_ms", 2.0)]), "x", (claim,))
+    assert (one.verdict, one.measured) == (UNDECIDED, "nothing (plain was not measured)")
