@@ -6,15 +6,25 @@ writes is a `UserError` that names the file, the place in it and the remedy. A f
 
 import errno
 import json
-import math
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.config.keys import groups, leaves
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs.shapes import (
+    Each,
+    Every,
+    Execution,
+    Maybe,
+    Name,
+    Science,
+    Value,
+    fault,
+    is_count,
+    is_number,
+    shown,
+)
 
 FORMAT = 1
 STATUSES = ("running", "done", "diverged", "failed")
@@ -22,46 +32,6 @@ STATUSES = ("running", "done", "diverged", "failed")
 AGAIN = "delete this run's folder and run it again"
 ANEW = "delete this file: the command that made the run writes it anew"
 SWEEP = "delete this file and run the sweep again, which writes it anew"
-
-# Shapes: int (a count), float (any finite number), str, bool; a dict (an object with at least these keys); those below.
-
-
-@dataclass(frozen=True)
-class Maybe:
-    """The shape, or null, or absent."""
-
-    shape: Any
-
-
-@dataclass(frozen=True)
-class Each:
-    """A list, each of one shape."""
-
-    shape: Any
-
-
-@dataclass(frozen=True)
-class Every:
-    """An object whose values, under any names, are of one shape."""
-
-    shape: Any
-
-
-class Value:
-    """Null, true or false, a number, text, or a list of these: what a config key may hold."""
-
-
-class Name:
-    """A name of a folder beside the file."""
-
-
-class Science:
-    """Config keys, nested or dotted, those of the schema with values of their type."""
-
-
-class Execution:
-    """The config keys under `execution`, by their last name."""
-
 
 _PAIR = {"loss": Maybe(float), "bpb": Maybe(float)}
 _FINAL = {"loss": float, "bpb": Maybe(float)}
@@ -125,7 +95,7 @@ INDEX = {"sites": Each(str), "tensors": Each(str), "attention_sites": Each(str)}
 def read_config(path: Path) -> dict[str, Any] | None:
     config = read_object(path, CONFIG, AGAIN)
     if config is not None:
-        _refuse(path, _fault(config["science"], EVERY_RUN, "science"), AGAIN)
+        _refuse(path, fault(config["science"], EVERY_RUN, "science"), AGAIN)
     return config
 
 
@@ -134,9 +104,9 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     summary = read_object(path, SUMMARY, ANEW)
     if summary is not None:
         if summary["status"] not in STATUSES:
-            raise UserError(f"{path}: status is {_shown(summary['status'])}, expected {' | '.join(STATUSES)}; {ANEW}")
+            raise UserError(f"{path}: status is {shown(summary['status'])}, expected {' | '.join(STATUSES)}; {ANEW}")
         more = {"done": DONE, "diverged": DIVERGED}.get(summary["status"], {})
-        _refuse(path, _fault(summary, more), ANEW)
+        _refuse(path, fault(summary, more), ANEW)
     return summary
 
 
@@ -158,9 +128,9 @@ def read_object(path: Path, shape: Mapping[str, Any], remedy: str, *, formed: bo
         raise UserError(f"{path}: is none of this program's files (it has no 'format'); {remedy}")
     if version != FORMAT:
         raise UserError(
-            f"{path}: has format {_shown(version)}, this version reads format {FORMAT}; use the version that wrote it"
+            f"{path}: has format {shown(version)}, this version reads format {FORMAT}; use the version that wrote it"
         )
-    _refuse(path, _fault(value, shape), remedy)
+    _refuse(path, fault(value, shape), remedy)
     return value
 
 
@@ -205,11 +175,11 @@ def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _line(text: str) -> dict[str, Any]:
     value = _object(text)
-    count, words = _PLAIN[int][0](value.get("step")), ("split", "weights")
+    count, words = is_count(value.get("step")), ("split", "weights")
     if not count or not isinstance(value.get("split"), str) or not isinstance(value.get("weights"), str | None):
         raise ValueError("not a line of metrics")
     if not all(
-        item is None or _number(item) for key, item in value.items() if key not in words
+        item is None or is_number(item) for key, item in value.items() if key not in words
     ):  # by hand: lines are many
         raise ValueError("not a number")
     return value
@@ -232,95 +202,6 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-def _refuse(path: Path, fault: str | None, remedy: str) -> None:
-    if fault is not None:
-        raise UserError(f"{path}: {fault}; {remedy}")
-
-
-def _fault(value: Any, shape: Any, place: str = "") -> str | None:
-    """What is wrong with a value, by the place in its file; None where nothing is."""
-    if isinstance(shape, Maybe):
-        return None if value is None else _fault(value, shape.shape, place)
-    if isinstance(shape, Each):
-        if not isinstance(value, list):
-            return _wrong(value, place, "a list")
-        return _first(_fault(item, shape.shape, f"{place}[{number}]") for number, item in enumerate(value))
-    if isinstance(shape, Every | Mapping):
-        if not isinstance(value, dict):
-            return _wrong(value, place, "an object")
-        parts = shape.items() if isinstance(shape, Mapping) else [(key, shape.shape) for key in value]
-        inside = f"{place}." if place else ""
-        return _first(
-            f"{inside}{key} is missing"
-            if key not in value and not isinstance(part, Maybe)
-            else _fault(value.get(key), part, f"{inside}{key}")
-            for key, part in parts
-        )
-    if shape is Science:
-        return _science(value, place)
-    if shape is Execution:
-        return _science(value, "", "execution")
-    holds, words = _PLAIN[shape]
-    return None if holds(value) else _wrong(value, place, words)
-
-
-def _science(value: Any, place: str, key: str = "") -> str | None:
-    if not isinstance(value, dict):
-        return _wrong(value, place or key, "an object")
-    faults = []
-    for name, item in value.items():
-        dotted = f"{key}.{name}" if key else name
-        label = f"{place}.{dotted}" if place else dotted
-        leaf = leaves().get(dotted)
-        if dotted in groups() or (leaf is None and isinstance(item, dict)):
-            faults.append(_science(item, place, dotted))
-        elif leaf is None or (item is None and leaf.optional):
-            faults.append(_fault(item, Value, label))
-        else:
-            shape = {int: int, float: float, bool: bool, str: str}[leaf.type]
-            faults.append(_fault(item, Each(shape) if leaf.sequence else shape, label))
-    return _first(iter(faults))
-
-
-def _first(faults: Any) -> str | None:
-    return next((fault for fault in faults if fault is not None), None)
-
-
-def _number(value: Any) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
-        return False
-
-
-def _scalar(value: Any) -> bool:
-    return value is None or isinstance(value, bool | str) or _number(value)
-
-
-_PLAIN: Mapping[Any, tuple[Any, str]] = {
-    int: (lambda value: _number(value) and isinstance(value, int) and 0 <= value < 2**63, "a whole number from 0 on"),
-    float: (_number, "a number"),
-    bool: (lambda value: isinstance(value, bool), "true or false"),
-    str: (lambda value: isinstance(value, str), "text"),
-    Value: (
-        lambda value: _scalar(value) or (isinstance(value, list) and all(map(_scalar, value))),
-        "a value or a list of values",
-    ),
-    Name: (
-        lambda value: (
-            isinstance(value, str) and value == Path(value).name and value.isprintable() and value not in ("", "..")
-        ),
-        "the name of a folder",
-    ),
-}
-
-
-def _wrong(value: Any, place: str, expected: str) -> str:
-    return f"{place} is {_shown(value)}, expected {expected}" if place else f"is {_shown(value)}, expected {expected}"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}…"
+def _refuse(path: Path, wrong: str | None, remedy: str) -> None:
+    if wrong is not None:
+        raise UserError(f"{path}: {wrong}; {remedy}")

@@ -21,7 +21,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.reading import Maybe, read_object
+from addnorm_exp.runs.reading import read_object
+from addnorm_exp.runs.shapes import Maybe
 from addnorm_exp.runs.states import BEST, halves, whole
 
 OVERHEAD = 2**18  # bytes of a checkpoint besides its arrays
