@@ -43,7 +43,7 @@ def test_a_damaged_checkpoint_is_told_by_the_command(data, tmp_path):
     told = subprocess.run([sys.executable, *words, "--wandb=disabled"], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     (line,) = told.stderr.splitlines()
-    assert f"checkpoint {newest}: " in line
+    assert line.startswith(f"checkpoint {newest}: ")
     assert line.endswith("does not have the checksum that it was saved with; falling back")
     assert_equal_runs(tmp_path / "undisturbed", folder)
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from training import TEXT, assert_equal_runs, config, flags, interrupt, signals_restored
 
@@ -14,20 +15,23 @@ from addnorm_exp.train.loop import run
 
 # Names that resemble ours, in each of our folders.
 FOREIGN = {
-    "": (".config.json-old", ".summary.json-2026-11-24", ".git-x", ".a-b", "notes.txt", "2026/x", ".cache/x", ".metrics.jsonl-ABCDEFGH"),
-    "checkpoints": ("2026/x", "12345678/x", "best-of/x", "best-00000004x/x", ".keep", ".00000004/x", ".venv-3.11/x", "readme"),
-    "layers": ("1.npz", "20.npz", ".keep", ".20.npz", "best-20.npz", "2026.csv", "20241124", "notes-20.txt"),
+    "": (".config.json-old", ".summary.json-2026-11-24", ".git-x", ".a-b", "notes.txt", "2026/x", ".cache/x", ".metrics.jsonl-ABCDEFGH",
+         ".metrics.jsonl-mybackup", ".summary.json.mybackup", ".config.json.writing"),
+    "checkpoints": ("2026/x", "12345678/x", "best-of/x", "best-00000004x/x", ".keep", ".00000004/x", ".venv-3.11/x", "readme",
+                    ".20261124-backup/x", ".20261124-mybackup/x", ".removed-20261124-1/x", "20251124/meta.json", "20251124/arrays/x",
+                    "20251125/manifest.json", "best-20251124/meta.json"),
+    "layers": ("1.npz", "20.npz", ".keep", ".20.npz", "best-20.npz", "2026.csv", "20241124", "notes-20.txt", ".20251124.npz"),
 }  # fmt: skip
 
 
-def scatter(folder: Path) -> dict[Path, str]:
+def scatter(folder: Path) -> dict[Path, bytes]:
     made = {}
     for place, names in FOREIGN.items():
         for name in names:
             path = folder / place / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"mine: {name}")
-            made[path] = path.read_text()
+            path.write_text(f'{{"mine": "{name}"}}')
+            made[path] = path.read_bytes()
     return made
 
 
@@ -73,18 +77,24 @@ def test_foreign_files_beside_a_run_survive_it(data, tmp_path):
     newest = max(
         path for path in (folder / "checkpoints").iterdir() if path.name.isdigit() and (path / "arrays").exists()
     )
+    # A copy of a state under a date, and a chunk of arrays: whole, and yet no part of the run.
+    shutil.copytree(newest, folder / "checkpoints" / "20261124")
+    np.savez(folder / "layers" / "20251124.npz", weights=np.arange(3))
+    for path in (*(folder / "checkpoints" / "20261124").rglob("*"), folder / "layers" / "20251124.npz"):
+        made |= {path: path.read_bytes()} if path.is_file() else {}
     (newest / "manifest.json").write_text("{}")
-    (folder / "layers" / ".00000099.npz").write_bytes(b"half")
-    shutil.copytree(newest, folder / "checkpoints" / ".00000012-abcdefgh")
+    (folder / "layers" / ".00000099.npz.writing").write_bytes(b"half")
+    shutil.copytree(newest, folder / "checkpoints" / ".00000012.abcdefgh.writing")
+    shutil.copytree(newest, folder / "checkpoints" / ".best-00000008.4711.removing")
     run(config(), data, RunFolder(folder))
-    for path, text in made.items():
-        assert path.read_text() == text
-    assert not (folder / "layers" / ".00000099.npz").exists()
-    assert not (folder / "checkpoints" / ".00000012-abcdefgh").exists()
+    for path, content in made.items():
+        assert path.read_bytes() == content
+    assert not list(folder.rglob("*.writing"))[1:], "but for the foreign .config.json.writing"
+    assert not list(folder.rglob("*.removing"))
     for path in made:
         path.unlink()
-    for name in ("2026", "12345678"):
-        (folder / "checkpoints" / name).rmdir()
+    for name in ("2026", "12345678", "20251124", "20251125", "20261124"):
+        shutil.rmtree(folder / "checkpoints" / name)
     assert_equal_runs(tmp_path / "undisturbed", folder)
 
 

@@ -224,20 +224,20 @@ def test_a_run_that_is_being_trained_is_left_alone(study, capsys):
 
 # --- gc
 
-LEFT = ("summary.json-abcdefgh", "layers/.00000009.npz", "layers/.index.json-abcd_123")
-HALF = ("checkpoints/.00000012-abcdefgh", "checkpoints/.removed-best-00000004-4711")
+LEFT = (".summary.json.abcdefgh.writing", "layers/.00000009.npz.writing", "layers/.index.json.abcd_123.writing")
+HALF = ("checkpoints/.00000012.abcdefgh.writing", "checkpoints/.best-00000004.4711.removing")
 
 
 def litter(run: Path) -> set[Path]:
     """What killed attempts leave, and beside it files that look alike and are somebody's own."""
-    made = {run / f".{LEFT[0]}", *(run / name for name in LEFT[1:])}
+    made = {run / name for name in LEFT}
     for path in made:
         path.write_text("half")
     for name in HALF:
         (run / name / "arrays").mkdir(parents=True)
         (run / name / "arrays" / "d").write_text("half")
         made.add(run / name)
-    for name in (".env-abcdefgh", "layers/.9.npz", "checkpoints/.cache", "checkpoints/2026"):
+    for name in (".env-abcdefgh", ".summary.json-mybackup", "layers/.9.npz", "checkpoints/.cache", "checkpoints/2026"):
         (run / name).write_text("mine")
     return made
 
@@ -246,12 +246,12 @@ def litter(run: Path) -> set[Path]:
 def test_gc_lists_then_removes_what_dead_attempts_left(study, capsys):
     folder, (first, second) = study
     expected = litter(folder / first)
-    (folder / ".study.json-abcdefgh").write_text("half")
+    (folder / ".study.json.abcdefgh.writing").write_text("half")
     for name in ("pre_ln-000000000000", "own"):
         (folder / name).mkdir()
         (folder / name / "lock").touch()
     (folder / "own" / "notes").write_text("mine")
-    expected |= {folder / ".study.json-abcdefgh", folder / "pre_ln-000000000000"}
+    expected |= {folder / ".study.json.abcdefgh.writing", folder / "pre_ln-000000000000"}
     mine = litter(folder / second)
     before = set(folder.rglob("*"))
     with held(folder / second):

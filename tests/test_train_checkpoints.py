@@ -1,7 +1,6 @@
 """Checkpoints that were damaged, torn or thinned out: a run falls back, says so, and ends as if nothing had been."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -79,16 +78,17 @@ DAMAGES = (flip_a_bit, truncate, lose_a_file, lose_the_manifest, tear_the_manife
 
 @pytest.mark.core
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_state_is_passed_over_for_the_one_before(damage, data, undisturbed, halfway, tmp_path, caplog):
+def test_a_damaged_state_is_passed_over_for_the_one_before(damage, data, undisturbed, halfway, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)
     damage(folder / "checkpoints" / "00000009")
     events = []
-    with caplog.at_level(logging.WARNING):
-        run(CONFIG, data, RunFolder(folder), watch=events.append)
-    assert events[0] == {"event": "start", "step": 6}
-    assert "00000009" in caplog.text
-    assert "falling back" in caplog.text
+    run(CONFIG, data, RunFolder(folder), watch=events.append)
+    note, start = events[:2]
+    assert start == {"event": "start", "step": 6}
+    assert note["event"] == "note"
+    assert note["text"].startswith(f"checkpoint {folder / 'checkpoints' / '00000009'}: ")
+    assert note["text"].endswith("; falling back")
     assert_equal_runs(undisturbed, folder)
 
 
@@ -99,7 +99,8 @@ def test_with_no_sound_state_the_run_starts_anew(data, undisturbed, halfway, tmp
         flip_a_bit(folder / "checkpoints" / name)
     events = []
     run(CONFIG, data, RunFolder(folder), watch=events.append)
-    assert events[0] == {"event": "start", "step": 0}
+    assert [event["event"] for event in events[:3]] == ["note"] * 3
+    assert events[3] == {"event": "start", "step": 0}
     assert_equal_runs(undisturbed, folder)
 
 
@@ -142,8 +143,9 @@ def test_the_best_parameters_are_saved_and_not_those_of_the_moment(data, tmp_pat
 def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)
-    shutil.copytree(folder / "checkpoints" / "00000009" / "arrays", folder / "checkpoints" / ".00000012-abc" / "arrays")
-    (folder / "layers" / ".00000012.npz").write_bytes(b"half")
+    half = folder / "checkpoints" / ".00000012.x1y2z3w4.writing"
+    shutil.copytree(folder / "checkpoints" / "00000009" / "arrays", half / "arrays")
+    (folder / "layers" / ".00000012.npz.writing").write_bytes(b"half")
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"step": 10, "split": "train", "loss": 1.0}\n{"step": 11, "spl')
     run(CONFIG, data, RunFolder(folder))
@@ -155,7 +157,9 @@ def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway,
 def test_layers_beyond_the_state_are_dropped(data, undisturbed, halfway, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)
-    shutil.copy(folder / "layers" / "00000008.npz", folder / "layers" / "00000010.npz")
+    with np.load(folder / "layers" / "00000008.npz") as chunk:
+        rows = {name: chunk[name][-1:] for name in chunk.files}
+    np.savez(folder / "layers" / "00000010.npz", **{**rows, "step": np.array([10], np.int32)})
     run(CONFIG, data, RunFolder(folder))
     assert_equal_runs(undisturbed, folder)
 

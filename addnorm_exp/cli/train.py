@@ -69,6 +69,8 @@ class StopSignal:
 
 def _tell(steps: int):
     def watch(event: Mapping[str, Any]) -> None:
+        if event["event"] == "note":
+            print(event["text"], file=sys.stderr, flush=True)
         if event["event"] == "start" and event["step"]:
             print(f"resumed after step {event['step']}")
         if event["event"] == "val":

@@ -165,7 +165,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 # The names that `_replace` makes, exactly: a person's own hidden files are left alone.
 _TEMPORARY = re.compile(
-    r"\.(config\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)-[a-z0-9_]{8}"
+    r"\.(config\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)\.[a-z0-9_]{8}\.writing"
 )
 
 
@@ -174,7 +174,7 @@ def is_temporary(name: str) -> bool:
 
 
 def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".writing", dir=path.parent)
     try:
         with os.fdopen(handle, "w") as file:
             file.write(text)

@@ -89,7 +89,7 @@ def _temporary(folder: Path, run: Path | None) -> Iterator[Left]:
 
 
 def _checkpoints(run: Standing) -> Iterator[Left]:
-    for path in whole(run.path / "checkpoints"):
+    for path in whole(run.path / "checkpoints", run.steps):
         yield _left(path, f"checkpoint of a run that is {run.status}", run.path)
 
 

@@ -60,7 +60,7 @@ class LayersWriter:
             name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in names
         }
         path = self.folder / f"{kind}{rows[-1][0]:08d}.npz"
-        made = path.with_name(f".{path.name}")
+        made = path.with_name(f".{path.name}.writing")
         with open(made, "wb") as file:
             np.savez_compressed(file, step=np.array([step for step, _ in rows], np.int32), **columns)
             file.flush()
@@ -68,7 +68,8 @@ class LayersWriter:
         made.replace(path)
 
 
-_CHUNK = re.compile(r"(\.?)(attention-)?(\d{8,})\.npz")  # with the dot: not yet whole
+_CHUNK = re.compile(r"(attention-)?(\d{8,})\.npz")
+_HALF = re.compile(rf"\.{_CHUNK.pattern}\.writing")
 
 
 def rewind(folder: Path, step: int) -> None:
@@ -79,16 +80,24 @@ def rewind(folder: Path, step: int) -> None:
     if folder.is_dir():
         for path in folder.iterdir():
             chunk = _CHUNK.fullmatch(path.name)
-            if chunk and not chunk[1] and int(chunk[3]) > step:
+            if chunk and int(chunk[2]) > step and _last_step(path) == int(chunk[2]):
                 path.unlink(missing_ok=True)
         for path in half_written(folder):
             path.unlink(missing_ok=True)
 
 
+def _last_step(path: Path) -> int | None:
+    """The step that a chunk is named by, as its rows have it; None where it is no chunk of ours, for a date is a number too."""
+    try:
+        with open(path, "rb") as raw, np.load(raw) as file:
+            return int(file["step"][-1])
+    except Exception:  # zipfile, zlib and NumPy have a dozen kinds for what is no archive
+        return None
+
+
 def half_written(folder: Path) -> list[Path]:
     """What attempts left that were killed while they wrote a chunk or the index."""
-    found = sorted(folder.iterdir())
-    return [path for path in found if is_temporary(path.name) or ((c := _CHUNK.fullmatch(path.name)) and c[1])]
+    return [path for path in sorted(folder.iterdir()) if is_temporary(path.name) or _HALF.fullmatch(path.name)]
 
 
 @dataclass(frozen=True)
@@ -113,9 +122,7 @@ def read(folder: Path, kind: str = "") -> Layers | None:
     Raises UserError where a file is damaged: chunks are written whole, so that is no kill's doing.
     """
     index = read_index(folder)
-    paths = sorted(
-        p for p in folder.glob("*.npz") if (c := _CHUNK.fullmatch(p.name)) and not c[1] and (c[2] or "") == kind
-    )
+    paths = sorted(p for p in folder.glob("*.npz") if (c := _CHUNK.fullmatch(p.name)) and (c[1] or "") == kind)
     if not paths or index is None:
         return None
     chunks = [found for path in paths if (found := _chunk(path, index, kind)) is not None]

@@ -75,6 +75,8 @@ class Display(AbstractContextManager):
     def watch(self, event: Mapping[str, Any]) -> None:
         """An event of training (train/recorder.py)."""
         kind = event["event"]
+        if kind == "note":
+            self.say(f"  {event['text']}")
         if kind == "start" and event["step"]:
             self.say(f"  {self.now.label if self.now else ''}: resumed after step {event['step']}")
         if kind in ("train", "val"):

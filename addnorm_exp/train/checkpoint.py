@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import shutil
-import tempfile
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,21 @@ import orbax.checkpoint as ocp
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.reading import read_object
 from addnorm_exp.runs.shapes import Maybe
-from addnorm_exp.runs.states import BEST, halves, whole
+from addnorm_exp.runs.states import BEST, begin, halves, hide, whole
 
 OVERHEAD = 2**18  # bytes of a checkpoint besides its arrays
 
 
-class Checkpoints:
-    """The checkpoints of one run. `keep` newest states are kept, and one best."""
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
-    def __init__(self, folder: Path, keep: int):
-        self.folder, self.keep = folder, keep
+
+class Checkpoints:
+    """The checkpoints of one run. `keep` newest states are kept, and one best. `last` is the run's last step: beyond it no folder is a
+    checkpoint. `say` hears which could not be trusted."""
+
+    def __init__(self, folder: Path, keep: int, last: int | None = None, say: Callable[[str], None] = _to_stderr):
+        self.folder, self.keep, self.last, self.say = folder, keep, last, say
         for name in ("absl", "asyncio"):  # Orbax tells there of each file, and of each error that it also raises
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -53,7 +59,7 @@ class Checkpoints:
     def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state that is sound and its meta; `like` gives structure, types and sharding. None where there is none.
 
-        Unsound ones are removed, and named on standard error. A state without the best parameters that it refers to is unsound.
+        Unsound ones are removed, and `say` hears of them. A state without the best parameters that it refers to is unsound.
         """
         for step in self.best_steps():
             self._sound(f"{BEST}{step:08d}")
@@ -76,7 +82,7 @@ class Checkpoints:
         return {step for name in self._states() for step in self._needs(name)}
 
     def _names(self) -> list[str]:
-        return [path.name for path in whole(self.folder)]
+        return [path.name for path in whole(self.folder, self.last)]
 
     def _states(self) -> list[str]:
         return [name for name in self._names() if name.isdigit()]
@@ -88,7 +94,7 @@ class Checkpoints:
         for left in halves(self.folder):
             shutil.rmtree(left, ignore_errors=True)
         self._check_room(tree)
-        made = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
+        made = begin(self.folder, name)
         try:
             with ocp.PyTreeCheckpointer() as checkpointer:
                 checkpointer.save((made / "arrays").absolute(), tree)
@@ -128,7 +134,7 @@ class Checkpoints:
         if fault is None and self._needs(name) - self.best_steps():
             fault = "the best parameters that it refers to are gone"
         if fault is not None:
-            logging.getLogger(__name__).warning("checkpoint %s: %s; falling back", self.folder / name, fault)
+            self.say(f"checkpoint {self.folder / name}: {fault}; falling back")
             self._remove(name)
         return fault is None
 
@@ -151,9 +157,7 @@ class Checkpoints:
     def _remove(self, name: str) -> None:
         # First out of sight by one rename: a kill halfway through must not leave half a checkpoint under its name.
         if (self.folder / name).exists():
-            gone = self.folder / f".removed-{name}-{os.getpid()}"
-            (self.folder / name).rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            shutil.rmtree(hide(self.folder / name, os.getpid()), ignore_errors=True)
 
 
 def _sums(folder: Path) -> dict[str, str]:

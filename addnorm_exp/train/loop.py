@@ -91,7 +91,12 @@ class Attempt:
         self.program = program(config)
         self.compiled_before = self.program.compile_seconds
         self.hypers, self.held = self.program.hypers(config), self.program.hold(corpus)
-        self.checkpoints = Checkpoints(folder.path / "checkpoints", config.execution.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            folder.path / "checkpoints",
+            config.execution.keep_checkpoints,
+            config.steps,
+            say=lambda line: watch({"event": "note", "text": line}),
+        )
         self.best: Any = None  # parameters of the best validation
         self.state, progress = self._resume()
         self.step = int(self.state.step)
