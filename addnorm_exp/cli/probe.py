@@ -37,14 +37,18 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.probe import figures, rows, settings, table
     from addnorm_exp.report.render import render
     from addnorm_exp.residual.predictions import SETTINGS
+    from addnorm_exp.runs.folder import make_folder
+    from addnorm_exp.train.memory import require
     from addnorm_exp.train.platform import keep_memory
 
+    width, seeds = arguments["width"], arguments["seeds"]
+    first = next(iter(schemes))  # they differ by little
+    require(settings.needed(first, depths[-1], width, seeds), "take smaller --depths or --width, or fewer --seeds")
     keep_memory()
     text = corpus.load(DataConfig(path=arguments["data"]))
     corpus.check_lengths(text, settings.TOKENS)
     folder = arguments["out"]
-    folder.mkdir(parents=True, exist_ok=True)
-    width, seeds = arguments["width"], arguments["seeds"]
+    make_folder(folder)
 
     def of(name: str) -> list[rows.Row]:
         return [

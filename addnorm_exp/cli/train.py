@@ -28,9 +28,10 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are told at once
     from addnorm_exp.runs.folder import Busy, RunFolder
-    from addnorm_exp.train.loop import Stopped
+    from addnorm_exp.train.loop import Stopped, check_machine
     from addnorm_exp.train.loop import run as train
 
+    check_machine(config)  # before data are fetched
     stop = StopSignal()
     try:
         with mirror_of(arguments, lambda line: print(line, file=sys.stderr)) as mirror:

@@ -40,19 +40,7 @@ class Problem:
 
 def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> Problem:
     """The decoder of configs/lm.py with `depth` blocks, ReLU and the scheme's own init law, on `SEQUENCES` windows of a corpus (uint8)."""
-    config = override(
-        Config(),
-        {
-            "scheme": scheme,
-            "seq_len": TOKENS,
-            "batch_size": SEQUENCES,
-            "model.depth": depth,
-            "model.width": width,
-            "model.num_heads": HEADS,
-            "model.activation": "relu",
-        },
-    )
-    task = LanguageModelling(config)
+    task = LanguageModelling(_config(scheme, depth, width))
     numbers = jnp.arange(seeds)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
@@ -72,6 +60,26 @@ def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> 
         return cross_entropy(task.model.bind({**blocks, **head}).logits(y), labels)
 
     return Problem(decoder.decoder, inputs, (head, labels), loss, context)
+
+
+def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
+    """The least that the probe takes of memory at this depth, in bytes by part: parameters in float32, and once more as they are shaken."""
+    return {"parameters, twice": 2 * 4 * seeds * LanguageModelling.least(_config(scheme, depth, width)).parameters}
+
+
+def _config(scheme: str, depth: int, width: int) -> Config:
+    return override(
+        Config(),
+        {
+            "scheme": scheme,
+            "seq_len": TOKENS,
+            "batch_size": SEQUENCES,
+            "model.depth": depth,
+            "model.width": width,
+            "model.num_heads": HEADS,
+            "model.activation": "relu",
+        },
+    )
 
 
 def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:

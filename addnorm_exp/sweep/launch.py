@@ -14,7 +14,7 @@ from addnorm_exp.runs.mirror.window import Place
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
-from addnorm_exp.train.loop import Stopped, check
+from addnorm_exp.train.loop import Stopped, check, check_machine
 from addnorm_exp.train.loop import run as train
 
 
@@ -64,9 +64,11 @@ class Launcher:
         """Raises UserError where the corpus of one that is not finished cannot be had, or does not fit it, or the devices do not."""
         runs = tuple(runs)
         finished = self.finished(runs)
-        for run in runs:
-            if run.id not in finished:
-                check(run.config, self.corpus(run))
+        waiting = [run for run in runs if run.id not in finished]
+        for run in waiting:
+            check_machine(run.config)  # before data are fetched
+        for run in waiting:
+            check(run.config, self.corpus(run))
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
         """Runs are taken shape by shape, in the plan's order otherwise. Raises UserError where the corpus does not fit a run."""

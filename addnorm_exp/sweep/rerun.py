@@ -13,7 +13,7 @@ from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.launch import Launcher, Outcome
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import identify
-from addnorm_exp.train.loop import check
+from addnorm_exp.train.loop import check, check_machine
 
 
 def planned(run: Standing) -> Planned:
@@ -43,6 +43,7 @@ def again(
     study = studies.pop() if len(studies) == 1 else None
     launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
     for run in plan:
+        check_machine(run.config)
         corpus = launcher.corpus(run)
         check(run.config, corpus)
         if identify(run.config, corpus.sha256) != run.id:

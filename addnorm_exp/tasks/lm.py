@@ -12,6 +12,7 @@ from addnorm_exp.config import scheme
 from addnorm_exp.config.schema import Config
 from addnorm_exp.data.batches import fixed_windows, training_batch
 from addnorm_exp.nn.attention import Implementation
+from addnorm_exp.nn.footprint import Footprint, footprint
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units
 from addnorm_exp.nn.stack import Architecture
@@ -36,6 +37,13 @@ class LanguageModelling:
         self.labels = self.model.module.labels
         self.uniform_loss = math.log(VOCAB)
         self.flops_per_token = flops_per_token(self.arch, config.seq_len, VOCAB)
+
+    @staticmethod
+    def least(config: Config) -> Footprint:
+        model, found = config.model, scheme.resolve(config)
+        itemsize = jnp.dtype(model.compute_dtype).itemsize
+        arch = architecture(config, found)
+        return footprint(found, arch, VOCAB, config.seq_len, tied=model.tie_embeddings, itemsize=itemsize)
 
     def batch(self, corpus: jax.Array, seed: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         return training_batch(corpus, seed, step, self.config.batch_size, self.config.seq_len)

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from addnorm_exp.config.schema import Config
+from addnorm_exp.nn.footprint import Footprint
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.residual import Context, Scheme
 
@@ -15,6 +17,11 @@ class Task(Protocol):
     labels: tuple[str, ...]  # of the sites
     uniform_loss: float  # of the uniform prediction: what a diverged run scores
     flops_per_token: float
+
+    @staticmethod
+    def least(config: Config) -> Footprint:
+        """The least that the model of a config takes up, without building it."""
+        ...
 
     def batch(self, corpus: jax.Array, seed: jax.Array, step: jax.Array) -> Any:
         """The training batch of this step, a pytree of arrays (batch, …); a pure function, called inside the program."""

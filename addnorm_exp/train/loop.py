@@ -18,6 +18,7 @@ from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
+from addnorm_exp.train.memory import check_memory
 from addnorm_exp.train.program import check_devices, program
 from addnorm_exp.train.recorder import Progress, Recorder, Watcher
 from addnorm_exp.train.step import CAUSES
@@ -63,10 +64,21 @@ def run(
         return summary
 
 
-def check(config: Config, corpus: Corpus) -> None:
-    """Raises UserError where the corpus is too short for the config, or a batch does not split over the devices."""
-    check_lengths(corpus, config.seq_len)
+def check_machine(config: Config) -> None:
+    """Raises UserError where the run does not fit the devices or the memory of this machine. Nothing of it is built."""
     check_devices(config)
+    check_memory(config)
+
+
+def check(config: Config, corpus: Corpus) -> None:
+    """Raises UserError where the run does not fit this machine, or the corpus is too short for the config."""
+    check_machine(config)
+    check_data(config, corpus)
+
+
+def check_data(config: Config, corpus: Corpus) -> None:
+    """Raises UserError where the corpus is too short for the config."""
+    check_lengths(corpus, config.seq_len)
     task = program(config).task
     task.windows(corpus.val, "validation")
     task.windows(corpus.test, "test")

@@ -20,6 +20,7 @@ from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.hypers import Hypers, hypers, static
 from addnorm_exp.train.platform import keep_memory
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
+from addnorm_exp.words import counted
 
 # Attention statistics hold the whole (heads, queries, keys) matrix, which the training step may never do: so, few sequences.
 ATTENTION_SEQUENCES = 8
@@ -169,8 +170,8 @@ def check_devices(config: Config) -> None:
     part = config.batch_size // config.optim.accumulate
     if part % devices:
         raise UserError(
-            f"batch_size={config.batch_size} in {config.optim.accumulate} micro-batch(es) does not split over {devices} devices; "
-            f"take a multiple of {devices * config.optim.accumulate}, or fewer devices"
+            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split over "
+            f"{devices} devices; take a multiple of {devices * config.optim.accumulate}, or fewer devices"
         )
 
 

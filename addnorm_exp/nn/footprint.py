@@ -1,0 +1,43 @@
+"""The least that a decoder takes up, told from a few of its blocks, so that a depth of thousands costs no time."""
+
+from dataclasses import dataclass
+
+from addnorm_exp.nn.functional import Functional
+from addnorm_exp.nn.models import flops_per_token
+from addnorm_exp.nn.stack import Architecture, Block
+from addnorm_exp.residual import Depths, Scheme, Site, sites
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Lower bounds; what the ends and a scheme's own streams add is not counted.
+
+    `activations`: bytes a sequence of what the backward pass finds in memory: logits, hidden units, attention weights.
+    `flops_per_token`: exactly (nn/models.py).
+    """
+
+    parameters: int
+    tensors: int
+    activations: int
+    flops_per_token: float
+
+
+def footprint(scheme: Scheme, arch: Architecture, vocab: int, length: int, *, tied: bool, itemsize: int) -> Footprint:
+    """Every block counts as the smallest of the first two, the middle and the last one, which schemes treat apart. `itemsize`: bytes
+    of a number in the dtype of computation."""
+    places = sites("decoder", Depths(decoder=arch.depth))
+    chosen = sorted({0, min(1, arch.depth - 1), arch.depth // 2, arch.depth - 1})
+    found = [_specs(scheme, places[index], arch) for index in chosen]
+    parameters = min(sum(spec.size for spec in specs.values()) for specs in found)
+    tables = vocab * (1 if tied else 2) + (0 if arch.rotary else length)
+    attention = arch.num_heads * length**2 if arch.attention == "einsum" else 0
+    return Footprint(
+        parameters=arch.depth * parameters + tables * arch.width,
+        tensors=arch.depth * min(map(len, found)),
+        activations=4 * length * vocab + arch.depth * (length * arch.hidden + attention) * itemsize,
+        flops_per_token=flops_per_token(arch, length, vocab),
+    )
+
+
+def _specs(scheme: Scheme, site: Site, arch: Architecture):
+    return Functional(lambda rngs: Block(scheme, site, arch, causal=True, rngs=rngs)).specs

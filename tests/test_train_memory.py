@@ -1,0 +1,163 @@
+"""A run that cannot fit into memory is refused before anything of it is built; the bound is held against what the compiler plans."""
+
+import time
+
+import pytest
+from training import BASE, TEXT, config, flags, signals_restored
+
+from addnorm_exp import cli
+from addnorm_exp.data import corpus
+from addnorm_exp.errors import UserError
+from addnorm_exp.residual import catalogue
+from addnorm_exp.sweep import launch
+from addnorm_exp.tasks import least, make_task
+from addnorm_exp.train import memory
+from addnorm_exp.train.hypers import static
+from addnorm_exp.train.loop import check_machine
+from addnorm_exp.train.program import program
+
+WIDE = {"batch_size": 64, "seq_len": 64, "model__width": 32, "eval__sequences": 10}
+HUGE = {"model__depth": 4096, "model__width": 65536, "model__num_heads": 64}
+
+
+def total(asked) -> int:
+    return sum(memory.needed(static(asked), 1, True).values())
+
+
+@pytest.mark.parametrize("scheme", catalogue.names())
+def test_the_bound_on_parameters_is_below_and_near(scheme):
+    asked = config(scheme=scheme, model__depth=6, model__width=64)
+    exact = make_task(asked).model.size
+    assert 0.93 * exact < least(asked).parameters <= exact
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        (WIDE, 0.2),
+        ({**WIDE, "model__compute_dtype": "bfloat16"}, 0.1),
+        ({**WIDE, "execution__scan_layers": "on"}, 0.1),
+        ({**WIDE, "optim__accumulate": 4}, 0.1),
+        ({"model__width": 256, "batch_size": 1}, 0.5),
+        ({"execution__chunk_steps": 5000}, 0.3),
+    ],
+    ids=lambda part: " ".join(f"{key}={value}" for key, value in part.items()) if isinstance(part, dict) else "",
+)
+def test_the_compiler_plans_for_more_than_the_bound(changes, share, data):
+    """Its plan holds everything but the copy of the best parameters, which lies beside it."""
+    asked = config(**changes)
+    compiled = program(asked)
+    numbers, held = compiled.hypers(asked), compiled.hold(data)
+    compiled.train(compiled.init(numbers), numbers, held, 0)
+    planned = compiled.planned_bytes + 4 * compiled.task.model.size
+    assert share * planned < total(asked) < planned, total(asked) / planned
+
+
+def refused(asked) -> str:
+    with pytest.raises(UserError) as error:
+        check_machine(asked)
+    return str(error.value)
+
+
+@pytest.mark.core
+def test_each_part_has_its_remedy(monkeypatch):
+    monkeypatch.setattr(memory, "memory", lambda: 10**9)
+    check_machine(config())
+    told = refused(config(model__depth=512, model__width=1024))
+    assert told.startswith(
+        "needs at least 130.1 GB of memory (129.0 GB of parameters with gradients, moments and best copy), "
+    )
+    assert told.endswith("and this machine has 1.0 GB; take a smaller model.width or model.depth")
+    told = refused(config(batch_size=2**20, seq_len=2**10))
+    assert "activations of a micro-batch" in told
+    assert "more micro-batches with optim.accumulate" in told
+    told = refused(config(execution__chunk_steps=100_000, model__depth=80))
+    assert told.endswith("take a smaller execution.chunk_steps or model.depth")
+
+
+def test_what_fits_exactly_is_let_through(monkeypatch):
+    asked = config()
+    for there, fits in ((total(asked), True), (total(asked) - 1, False), (None, True)):
+        monkeypatch.setattr(memory, "memory", lambda there=there: there)
+        if fits:
+            check_machine(asked)
+        else:
+            refused(asked)
+
+
+def test_devices_of_one_memory_hold_a_copy_each_and_share_the_batch():
+    one, eight = (memory.needed(static(config()), count, True) for count in (1, 8))
+    apart = memory.needed(static(config()), 8, False)
+    assert eight[memory.MODEL] == 8 * one[memory.MODEL]
+    assert apart[memory.MODEL] == one[memory.MODEL]
+    assert (one[memory.BATCH], eight[memory.BATCH]) == (8 * apart[memory.BATCH],) * 2
+
+
+def commands(folder, words):
+    study = folder / "huge.py"
+    keys = {word.removeprefix("--config.").partition("=")[0]: word.partition("=")[2] for word in words if "." in word}
+    study.write_text(f"BASE = {keys!r}\n\ndef sweep():\n    yield {{'seed': 0}}\n    yield {{'seed': 1}}\n")
+    yield ["train", "--config=configs/lm.py", *words, f"--workdir={folder / 'run'}"]
+    yield ["sweep", str(study), f"--runs={folder / 'runs'}"]
+
+
+@pytest.mark.core
+def test_a_whole_beyond_the_machine_is_refused_at_once(tmp_path, monkeypatch, capsys):
+    """Each number is within its bounds. No data are read, no folder is made."""
+    monkeypatch.setattr(memory, "memory", lambda: 10**11)
+    for room in (corpus, launch):
+        monkeypatch.setattr(room, "load", lambda data: pytest.fail("data were read"))
+    words = [word for word in flags(**HUGE) if not word.startswith("--config=")]
+    for argv in commands(tmp_path, words):
+        began = time.monotonic()
+        with signals_restored():
+            assert cli.main(argv) == 2
+        assert time.monotonic() - began < 30
+        out, err = capsys.readouterr()
+        (line,) = err.splitlines()
+        assert out == ""
+        assert line.startswith("error: needs at least ")
+        assert "PB of memory" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["huge.py"]
+
+
+def test_a_dry_run_of_what_another_machine_is_to_train(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "memory", lambda: 10**8)
+    (tmp_path / "text").write_bytes(TEXT)
+    base = {**BASE, "data.path": str(tmp_path / "text")}
+    study = tmp_path / "large.py"
+    study.write_text(
+        f"BASE = {base!r}\n\ndef sweep():\n    yield {{}}\n    for seed in (0, 1):\n"
+        "        yield {'model.depth': 4096, 'model.width': 1024, 'seed': seed}\n"
+    )
+    began = time.monotonic()
+    assert cli.main(["sweep", str(study), f"--runs={tmp_path / 'runs'}", "--dry_run"]) == 0
+    assert time.monotonic() - began < 30
+    out = capsys.readouterr().out
+    assert out.count("51,5") == 2, "parameters of the large ones"
+    assert "not on this machine: 2 runs: needs at least 1.0 TB of memory (" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_in_memory_is_not_refused(tmp_path, monkeypatch, capsys):
+    """The least of these runs, and the machine as it is."""
+    (tmp_path / "text").write_bytes(TEXT)
+    words = [*flags(steps=1, eval__every=1, optim__warmup=0), f"--config.data.path={tmp_path / 'text'}"]
+    with signals_restored():
+        assert cli.main(["train", *words, f"--workdir={tmp_path / 'run'}"]) == 0
+    there = memory.memory()
+    assert there is None or there > 2**28
+
+
+def test_control_groups_bound_what_there_is(tmp_path):
+    process, root = tmp_path / "cgroup", tmp_path / "fs"
+    assert memory._bounds(process, root) == []
+    process.write_text("0::/job/step\n")
+    (root / "job" / "step").mkdir(parents=True)
+    (root / "job" / "step" / "memory.max").write_text("max\n")
+    (root / "job" / "memory.max").write_text("4096\n")
+    assert memory._bounds(process, root) == [4096]
+    process.write_text("11:cpu:/a\n3:memory:/docker/x\n")
+    (root / "memory").mkdir()
+    (root / "memory" / "memory.limit_in_bytes").write_text("8192\n")
+    assert memory._bounds(process, root) == [8192], "the path is of the machine outside the container"
