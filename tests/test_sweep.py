@@ -8,54 +8,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from training import BASE, TEXT, assert_equal_runs, signals_restored
+from studies import PLAN, sweep, write
+from training import assert_equal_runs
 
-from addnorm_exp import cli
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
-from addnorm_exp.sweep.launch import Launcher
 from addnorm_exp.train import loop, program
 from addnorm_exp.train.program import Program
-
-STUDY = """
-from addnorm_exp.sweep import axis, product
-
-CONFIG = "configs/lm.py"
-BASE = {base!r}
-TUNED = ("optim.lr",)
-BASELINE = "pre_ln"
-
-
-def tune():
-    return product(axis("scheme", ("pre_ln", "no_norm")), axis("optim.lr", (1e-3, 1e-2)), axis("seed", [0]))
-
-
-def report(best):
-    return product(best, axis("seed", (1, 2)))
-"""
-PLAN = 4 + 4
-
-
-def write(folder: Path, source: str = STUDY, **changes) -> Path:
-    """The study file `tiny.py` in a folder, on a file of text beside it."""
-    (folder / "text").write_bytes(TEXT)
-    base = {
-        **BASE,
-        "steps": 6,
-        "eval.every": 6,
-        "execution.checkpoint_every": 0,
-        "data.path": str(folder / "text"),
-        **changes,
-    }
-    path = folder / "tiny.py"
-    path.write_text(source.replace("{base!r}", repr(base)))
-    return path
-
-
-def sweep(path: Path, *words: str) -> int:
-    with signals_restored():
-        return cli.main(["sweep", str(path), f"--runs={path.parent / 'runs'}", *words])
 
 
 @pytest.fixture
@@ -226,7 +186,7 @@ def test_max_runs_bounds_all_phases_together(finished, tmp_path, trained, capsys
     shutil.rmtree(path.parent / "runs")
     assert sweep(path, "--max_runs=3") == 0
     assert len(trained) == 3
-    assert "1 runs to go" in capsys.readouterr().err
+    assert "1 run to go" in capsys.readouterr().err
     assert reported(path) == {"pre_ln"}, "no winner among half of the candidates"
     assert sweep(path, "--max_runs=3") == 0
     assert len(trained) == 6
@@ -255,21 +215,6 @@ def test_a_filter_on_a_tuned_key_chooses_no_winner(finished, tmp_path, trained, 
     assert sweep(path, "--filter=optim.lr=1e-3") == 0
     assert len(trained) == 2
     assert reported(path) == set(), "a winner chosen among half of the candidates is none"
-
-
-@pytest.mark.core
-def test_a_dry_run_writes_and_runs_nothing(tmp_path, trained, capsys):
-    path = write(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    assert sweep(path, "--dry_run") == 0
-    out, err = capsys.readouterr()
-    assert sorted(entry for entry in tmp_path.rglob("*") if "__pycache__" not in entry.parts) == before
-    assert trained == []
-    assert err == ""
-    assert "tune: 4 runs" in out
-    assert "report: 4 runs (2 groups not tuned yet" in out
-    assert out.count(" parameters ") == PLAN
-    assert "2 compilations" in out
 
 
 def test_a_dry_run_of_a_finished_study_has_nothing_to_do(finished, tmp_path, capsys):
@@ -302,131 +247,6 @@ def test_runs_of_one_shape_are_made_together_and_share_one_compilation(tmp_path,
     assert [summary["compile_time_s"] > 0.0 for summary in compiled] == [True, False, True, False]
 
 
-SWEEP = "def sweep():\n    "
-WRONG = {
-    "yields nothing": (SWEEP + "return []", "sweep() yields no run"),
-    "the same run twice": (
-        SWEEP + "return [{'seed': 1}, {'seed': 1}]",
-        "run 2 of sweep() is the same as an earlier one",
-    ),
-    "the same by another name": (SWEEP + "return [{}, {'seed': 0}]", "run 2 of sweep() is the same as an earlier one"),
-    "raises": (SWEEP + "return [{'seed': 1 / 0}]", "division by zero"),
-    "raises on import": ("import nowhere_at_all", "nowhere_at_all"),
-    "does not parse": ("def sweep(:", "tiny.py"),
-    "a misspelt key": (SWEEP + "return [{'optim.warmpu': 1}]", "did you mean 'optim.warmup'?"),
-    "a wrong value": (SWEEP + "return [{'steps': 'many'}]", "expected a whole number"),
-    "a number that is none": (SWEEP + "return [{'optim.lr': float('nan')}]", "expected a finite number"),
-    "no mapping": (SWEEP + "return [3]", "yield dicts of overrides"),
-    "an impossible combination": (SWEEP + "return [{'model.num_heads': 3}]", "does not divide"),
-    "no function": ("SEED = 1", "defines none of them"),
-    "both kinds": (
-        "def sweep(): ...\ndef tune(): ...\ndef report(best): ...",
-        "defines tune() and report() and sweep()",
-    ),
-    "no report": ("def tune(): ...", "defines tune()"),
-    "an unknown setting": (SWEEP + "return [{}]\nBASES = {}", "BASES has no meaning"),
-    "TUNED as text": ("TUNED = 'optim.lr'\ndef tune(): ...\ndef report(best): ...", "write a tuple of keys"),
-    "a seed as a choice": (
-        "TUNED = ('seed',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
-        "TUNED names seed, which is no choice that tuning may make",
-    ),
-    "an unknown key as a choice": (
-        "TUNED = ('optim.warmpu',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
-        "did you mean 'optim.warmup'?",
-    ),
-    "TUNED that is never set": (
-        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
-        "tune() never sets",
-    ),
-    "a reported seed that tuning used": (
-        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\n"
-        "def report(best):\n    return [{**b, 'seed': s} for b in best for s in (1, 0)]",
-        "report() yields seed 0 of pre_ln, which tuning has used",
-    ),
-    "a seed that tuning used, under an axis that tuning had not": (
-        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\n"
-        "def report(best):\n    return [{**b, 'seed': 0, 'optim.warmup': 5} for b in best]",
-        "report() yields seed 0 of pre_ln, which tuning has used",
-    ),
-    "a baseline that no run has": (
-        "BASELINE = 'post_lm'\n" + SWEEP + "return [{'scheme': 'post_ln'}]",
-        "BASELINE = 'post_lm' is no row; did you mean 'post_ln'?",
-    ),
-    "a report that raises": (
-        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\ndef report(best):\n    return best[7]",
-        "report()",
-    ),
-    "BASE as a list": (SWEEP + "return [{}]\nBASE = [1]", "write a dict of overrides"),
-}
-
-
-@pytest.mark.core
-@pytest.mark.parametrize("case", WRONG)
-def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
-    source, told = WRONG[case]
-    monkeypatch.setattr(Launcher, "check", lambda *_: pytest.fail("taken for a plan that can be run"))
-    path = tmp_path / "tiny.py"
-    path.write_text(source + "\n")
-    assert sweep(path) == 2
-    out, err = capsys.readouterr()
-    (line,) = err.splitlines()
-    assert line.startswith("error: ")
-    assert "tiny.py" in line
-    assert told in line
-    assert out == ""
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.core
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--filter=scheme=post_ln",), "no run of the plan has these values"),
-        (("--filter=shceme=pre_ln",), "did you mean 'scheme'?"),
-        (("--filter=pre_ln",), "is no KEY=VALUE"),
-        (("--max_runs=0",), "max_runs"),
-        (("--dryrun",), "dry_run"),
-    ],
-)
-def test_flags_that_are_wrong(words, told, tmp_path, capsys):
-    path = write(tmp_path)
-    assert sweep(path, *words) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.core
-def test_a_missing_file_and_data_that_do_not_fit(tmp_path, capsys):
-    assert sweep(tmp_path / "none.py") == 2
-    assert "none.py" in capsys.readouterr().err
-    path = write(tmp_path, **{"eval.sequences": 500})
-    assert sweep(path) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "eval.sequences=500" in line
-    assert not (tmp_path / "runs").exists()
-
-
-def test_what_a_plain_sweep_has_wrong_is_told_before_anything_is_written(tmp_path, capsys):
-    path = write(tmp_path, "BASE = {base!r}\n\ndef sweep():\n    return [{}, {'eval.sequences': 500}]\n")
-    assert sweep(path) == 2
-    assert "eval.sequences=500" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.core
-def test_a_seed_is_used_up_for_the_group_that_was_tuned_on_it(tmp_path, capsys):
-    """Each scheme may be reported on the seed that the other was tuned on."""
-    seeds = (
-        "SEEDS_ = {'pre_ln': 0, 'no_norm': 1}\n\ndef tune():\n"
-        "    return [{'scheme': s, 'seed': n, 'optim.lr': 1e-3} for s, n in SEEDS_.items()]\n"
-    )
-    report = "\ndef report(best):\n    return [{**b, 'seed': 1 - SEEDS_[b['scheme']]} for b in best]\n"
-    assert sweep(write(tmp_path, seeds + report), "--dry_run") == 0
-    assert sweep(write(tmp_path, seeds + report.replace("1 - ", "")), "--dry_run") == 2
-    assert "which tuning has used" in capsys.readouterr().err
-
-
 @pytest.mark.core
 @pytest.mark.parametrize(
     ("yielded", "told"),
@@ -438,17 +258,8 @@ def test_a_report_is_checked_once_more_when_the_winners_are_known(yielded, told,
     said = f"return [{yielded} if b['optim.lr'] == 1e-2 else {{**b, 'seed': 9}} for b in best]"
     path.write_text(path.read_text().replace('return product(best, axis("seed", (1, 2)))', said))
     assert said in path.read_text()
-    assert sweep(path, "--dry_run") == (2 if "used" in told else 0)
-    capsys.readouterr()
-    assert sweep(path) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert told in line
+    for words in (("--dry_run",), ()):
+        assert sweep(path, *words) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert told in line
     assert trained == []
-
-
-def test_a_report_that_does_not_fit_the_data_is_told_before_tuning_is_paid_for(tmp_path, capsys):
-    later = STUDY.replace("product(best, ", "product(best, axis('eval.sequences', (500,)), ")
-    assert later != STUDY
-    assert sweep(write(tmp_path, later)) == 2
-    assert "eval.sequences=500" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from addnorm_exp.errors import UserError
+from addnorm_exp.words import counted
 
 STREAM = 0x62617463  # "batc": keeps these random bits apart from those of initial values and of dropout at equal seed
 
@@ -46,7 +47,7 @@ def fixed_windows(tokens: np.ndarray, sequences: int, seq_len: int, split: str =
     if most < sequences:
         remedy = f"set eval.sequences to {most} or less" if most else "take a longer file or a smaller seq_len"
         raise UserError(
-            f"eval.sequences={sequences}: the {split} split of {tokens.size:,} bytes holds at most {most} windows of "
+            f"eval.sequences={sequences}: the {split} split of {tokens.size:,} bytes holds at most {counted(most, 'window')} of "
             f"seq_len + 1 = {length} bytes; {remedy}"
         )
     starts = np.arange(sequences) * tokens.size // sequences  # neighbours are size // sequences >= length apart

@@ -32,6 +32,14 @@ def folder() -> Path:
         raise UserError("no home folder to keep data in; set ADDNORM_CACHE to a folder that can be written") from error
 
 
+def holds(dataset: Dataset) -> bool:
+    """Whether there is a copy of the right size in the cache. Its checksum is for `obtain` to verify."""
+    try:
+        return (folder() / dataset.name).stat().st_size == dataset.size
+    except OSError:
+        return False
+
+
 def obtain(dataset: Dataset, where: Path | None = None) -> bytes:
     """The dataset's canonical bytes, verified: from the cache in `where` (not set: `folder()`), else fetched into it.
 

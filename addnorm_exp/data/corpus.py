@@ -51,6 +51,23 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
     return _split(dataset.name, cache.obtain(dataset), dataset.sha256)
 
 
+def outline(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corpus:
+    """The corpus that `load` would give, as to name, checksum and lengths, with zeros for its bytes: nothing is fetched, and a dataset
+    takes no memory. Raises UserError where its file cannot be used."""
+    if config.path is not None:
+        return load(config)
+    dataset = datasets[config.name]
+    return _parted(dataset.name, np.broadcast_to(np.uint8(0), (dataset.size,)), dataset.sha256)
+
+
+def to_fetch(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str | None:
+    """What has to be fetched before the corpus can be loaded, in words; None where it is there."""
+    if config.path is not None or cache.holds(datasets[config.name]):
+        return None
+    dataset = datasets[config.name]
+    return f"{dataset.name} is not in the cache: {dataset.size:,} bytes are fetched once into {cache.folder() / dataset.name}"
+
+
 def checksum(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str:
     """SHA-256 of the corpus that the config names, without fetching it. Raises UserError where its file cannot be used."""
     if config.path is not None:
@@ -70,10 +87,13 @@ def check_lengths(corpus: Corpus, seq_len: int) -> None:
 
 
 def _split(name: str, data: bytes, sha256: str | None = None) -> Corpus:
-    tokens = np.frombuffer(data, np.uint8)
+    return _parted(name, np.frombuffer(data, np.uint8), sha256 or hashlib.sha256(data).hexdigest())
+
+
+def _parted(name: str, tokens: np.ndarray, sha256: str) -> Corpus:
     held_out = tokens.size // HELD_OUT
     train, val, test = np.split(tokens, [tokens.size - 2 * held_out, tokens.size - held_out])
-    return Corpus(name, sha256 or hashlib.sha256(data).hexdigest(), train, val, test)
+    return Corpus(name, sha256, train, val, test)
 
 
 def _read(name: str) -> bytes:

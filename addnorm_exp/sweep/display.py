@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from addnorm_exp.sweep.study import Planned
+from addnorm_exp.words import counted
 
 
 class Display(AbstractContextManager):
@@ -55,7 +56,9 @@ class Display(AbstractContextManager):
         self._runs = self.bars.add_task(name, total=total, completed=finished, note="")
         self._steps = self.bars.add_task("", total=1, note="", visible=False)
         if finished:
-            self.say(f"{name}: {finished} of {total} runs were finished before")
+            self.say(
+                f"{name}: {finished} of {counted(total, 'run')} {'was' if finished == 1 else 'were'} finished before"
+            )
 
     def say(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True, highlight=False)

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from addnorm_exp.config.schema import Config
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.tasks import make_task
+from addnorm_exp.tasks import least
 from addnorm_exp.train.hypers import static
+from addnorm_exp.train.memory import fits
+from addnorm_exp.train.program import program
 
 # Of matrix-product peak, by a whole training step of a small model on CPU (benchmarks/NOTES.md). A run of the same shape that
 # has finished is believed instead.
@@ -24,7 +26,7 @@ COMPILE_SECONDS = 6.0  # a shape
 
 @dataclass(frozen=True)
 class Cost:
-    parameters: int
+    parameters: int  # at least so many, where the run does not fit into this machine's memory
     flops: float  # of the whole run
     seconds: float  # without compilation
 
@@ -41,8 +43,12 @@ class Estimator:
     def cost(self, run: Planned) -> Cost:
         key = static(run.config)
         if key not in self._shapes:
-            task = make_task(run.config)
-            self._shapes[key] = (task.model.size, task.flops_per_token)
+            if fits(run.config):
+                task = program(run.config).task
+                self._shapes[key] = (task.model.size, task.flops_per_token)
+            else:  # to build it, if only without values, may take minutes
+                here = least(run.config)
+                self._shapes[key] = (here.parameters, here.flops_per_token)
         size, flops_per_token = self._shapes[key]
         flops = flops_per_token * run.config.batch_size * run.config.seq_len * run.config.steps
         known = self._measured.get(key)

@@ -1,7 +1,13 @@
 """The protocol of a study: tune, choose the winners, report them on other seeds; or a plain sweep."""
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.data import corpus
+from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.sweep.estimate import COMPILE_SECONDS, Estimator
@@ -9,6 +15,8 @@ from addnorm_exp.sweep.launch import Launcher, Outcome
 from addnorm_exp.sweep.record import write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
+from addnorm_exp.train.loop import check_data, check_machine
+from addnorm_exp.words import counted
 
 
 def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
@@ -52,7 +60,11 @@ def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[lis
 
 
 def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
-    """The plan with its cost, as text. A group that is not tuned yet is counted with its first candidate as the winner."""
+    """The plan with its cost, as text. A group that is not tuned yet is counted with its first candidate as the winner.
+
+    The plan is checked as before a run; nothing is fetched and nothing written. That this machine cannot train a run is told and no
+    error: a plan may be for another.
+    """
     phases: dict[str, tuple[Planned, ...]] = {}
     open_groups = 0
     if study.phased:
@@ -71,12 +83,18 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     estimator = Estimator(folder)
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
+    refused = _refused(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
     lines: list[str] = []
     missing: list[Planned] = []
     seconds = flops = 0.0
     for phase, runs in phases.items():
-        stands = f" ({open_groups} groups not tuned yet: their first candidate stands in)" if open_groups else ""
-        lines.append(f"{phase}: {len(runs)} runs{stands if phase == 'report' else ''}")
+        whose = "its" if open_groups == 1 else "their"
+        stands = (
+            f" ({counted(open_groups, 'group')} not tuned yet: {whose} first candidate stands in)"
+            if open_groups
+            else ""
+        )
+        lines.append(f"{phase}: {counted(len(runs), 'run')}{stands if phase == 'report' else ''}")
         wide = max((len(run.label) for run in runs), default=0)
         for run in runs:
             cost = estimator.cost(run)
@@ -88,15 +106,36 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
                 f"  {run.id}  {run.label:<{wide}}  {cost.parameters:>11,} parameters  {cost.flops:.2e} FLOPs"
                 f"  {_time(cost.seconds):>7}  {status}"
             )
+    to_fetch = dict.fromkeys(told for run in missing if (told := corpus.to_fetch(run.config.data)))
     if not missing:
         return "\n".join([*lines, "nothing to do: every run has finished"]) + "\n"
+    lines += [f"data: {told}" for told in to_fetch]
+    lines += [f"not on this machine: {counted(count, 'run')}: {told}" for told, count in refused.items()]
     shapes = estimator.shapes(missing)
     lines.append(
-        f"to do: {len(missing)} runs, {flops:.2e} FLOPs; about {_time(seconds + COMPILE_SECONDS * shapes)} on this machine, {shapes} "
-        "compilations included (a rough estimate: by finished runs of the same shape where there are any, else by a short matrix "
-        "product)"
+        f"to do: {counted(len(missing), 'run')}, {flops:.2e} FLOPs; about {_time(seconds + COMPILE_SECONDS * shapes)} on this machine, "
+        f"{counted(shapes, 'compilation')} included (a rough estimate: by finished runs of the same shape where there are any, else by a "
+        "short matrix product)"
     )
     return "\n".join(lines) + "\n"
+
+
+def _refused(runs: Iterable[Planned]) -> Counter[str]:
+    """Why this machine cannot train some of these runs, and how many of them. Raises UserError where data do not fit a run."""
+    outlines: dict[DataConfig, Corpus] = {}
+    found: Counter[str] = Counter()
+    for run in runs:
+        data = replace(run.config.data, seed=None)
+        if data not in outlines:
+            outlines[data] = corpus.outline(data)
+        try:
+            check_machine(run.config)
+        except UserError as error:
+            found[str(error)] += 1
+            corpus.check_lengths(outlines[data], run.config.seq_len)
+        else:
+            check_data(run.config, outlines[data])
+    return found
 
 
 def _unseeded(chosen: Filter) -> Filter:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import write_json
+from addnorm_exp.runs.folder import make_folder, write_json
 from addnorm_exp.runs.published import written
 from addnorm_exp.runs.reading import FORMAT, read_study
 from addnorm_exp.sweep.study import Planned, Study
@@ -34,7 +34,7 @@ def check_folder(folder: Path, study: Study) -> None:
 def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]]) -> None:
     """Writes the plan as far as it is known: the report phase is absent until tuning has chosen its winners."""
     runs = [run for phase in phases.values() for run in phase]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(
         folder / "study.json",
         {

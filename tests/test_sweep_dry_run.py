@@ -1,0 +1,84 @@
+"""The dry run: the plan with its cost, checked as before a run, and nothing fetched, written or trained."""
+
+import pytest
+from studies import PLAN, STUDY, sweep, write
+
+from addnorm_exp.data import cache
+from addnorm_exp.sweep import launch
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Nothing may be."""
+    monkeypatch.setattr(launch, "train", lambda *_, **__: pytest.fail("a dry run trained"))
+    return []
+
+
+@pytest.mark.core
+def test_a_dry_run_writes_and_runs_nothing(tmp_path, trained, capsys):
+    path = write(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert sweep(path, "--dry_run") == 0
+    out, err = capsys.readouterr()
+    assert sorted(entry for entry in tmp_path.rglob("*") if "__pycache__" not in entry.parts) == before
+    assert trained == []
+    assert err == ""
+    assert "tune: 4 runs" in out
+    assert "report: 4 runs (2 groups not tuned yet" in out
+    assert out.count(" parameters ") == PLAN
+    assert "2 compilations" in out
+
+
+def test_one_group_is_told_in_the_singular(tmp_path, capsys):
+    one = STUDY.replace('("pre_ln", "no_norm")', '("pre_ln",)').replace("(1e-3, 1e-2)", "(1e-3,)")
+    assert sweep(write(tmp_path, one.replace("(1, 2)", "(1,)")), "--dry_run") == 0
+    out = capsys.readouterr().out
+    assert "tune: 1 run\n" in out
+    assert "report: 1 run (1 group not tuned yet: its first candidate stands in)\n" in out
+    assert "1 compilation included" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"seq_len": 1000}, "is too short for seq_len=1000"), ({"eval.sequences": 500}, "eval.sequences=500")],
+)
+def test_data_that_are_too_short_are_told(changes, told, tmp_path, capsys):
+    assert sweep(write(tmp_path, **changes), "--dry_run") == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert told in line
+    assert out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDNORM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "obtain", lambda *_: pytest.fail("a dry run fetched data"))
+    return tmp_path / "cache"
+
+
+NAMED = "BASE = {base!r}\ndel BASE['data.path']\nBASE['data.name'] = 'shakespeare'\n\ndef sweep():\n    return [{changes}]\n"
+
+
+def test_data_that_are_not_in_the_cache_are_not_fetched_and_said_to_be(tmp_path, empty_cache, capsys):
+    path = write(tmp_path, NAMED.replace("{changes}", "{}"))
+    assert sweep(path, "--dry_run") == 0
+    line = (
+        f"data: shakespeare is not in the cache: 5,057,198 bytes are fetched once into {empty_cache / 'shakespeare'}\n"
+    )
+    assert line in capsys.readouterr().out
+    assert not empty_cache.exists()
+    empty_cache.mkdir()
+    (empty_cache / "shakespeare").write_bytes(bytes(5_057_198))
+    assert sweep(path, "--dry_run") == 0
+    assert "data:" not in capsys.readouterr().out
+
+
+def test_their_length_is_known_all_the_same(tmp_path, empty_cache, capsys):
+    """The validation split holds a twentieth of 5,057,198 bytes."""
+    fits, too_long = 252_859 // 1001, 252_859 // 1001 + 1
+    for count, code in ((fits, 0), (too_long, 2)):
+        path = write(tmp_path, NAMED.replace("{changes}", f"{{'seq_len': 1000, 'eval.sequences': {count}}}"))
+        assert sweep(path, "--dry_run") == code
+    assert f"holds at most {fits} windows" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""What is wrong with a study is told in one line before anything runs or is written."""
+
+import pytest
+from studies import STUDY, sweep, write
+
+from addnorm_exp.sweep.launch import Launcher
+
+SWEEP = "def sweep():\n    "
+WRONG = {
+    "yields nothing": (SWEEP + "return []", "sweep() yields no run"),
+    "the same run twice": (
+        SWEEP + "return [{'seed': 1}, {'seed': 1}]",
+        "run 2 of sweep() is the same as an earlier one",
+    ),
+    "the same by another name": (SWEEP + "return [{}, {'seed': 0}]", "run 2 of sweep() is the same as an earlier one"),
+    "raises": (SWEEP + "return [{'seed': 1 / 0}]", "division by zero"),
+    "raises on import": ("import nowhere_at_all", "nowhere_at_all"),
+    "does not parse": ("def sweep(:", "tiny.py"),
+    "a misspelt key": (SWEEP + "return [{'optim.warmpu': 1}]", "did you mean 'optim.warmup'?"),
+    "a wrong value": (SWEEP + "return [{'steps': 'many'}]", "expected a whole number"),
+    "a number that is none": (SWEEP + "return [{'optim.lr': float('nan')}]", "expected a finite number"),
+    "no mapping": (SWEEP + "return [3]", "yield dicts of overrides"),
+    "an impossible combination": (SWEEP + "return [{'model.num_heads': 3}]", "does not divide"),
+    "no function": ("SEED = 1", "defines none of them"),
+    "both kinds": (
+        "def sweep(): ...\ndef tune(): ...\ndef report(best): ...",
+        "defines tune() and report() and sweep()",
+    ),
+    "no report": ("def tune(): ...", "defines tune()"),
+    "an unknown setting": (SWEEP + "return [{}]\nBASES = {}", "BASES has no meaning"),
+    "TUNED as text": ("TUNED = 'optim.lr'\ndef tune(): ...\ndef report(best): ...", "write a tuple of keys"),
+    "a seed as a choice": (
+        "TUNED = ('seed',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
+        "TUNED names seed, which is no choice that tuning may make",
+    ),
+    "an unknown key as a choice": (
+        "TUNED = ('optim.warmpu',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
+        "did you mean 'optim.warmup'?",
+    ),
+    "TUNED that is never set": (
+        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
+        "tune() never sets",
+    ),
+    "a reported seed that tuning used": (
+        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\n"
+        "def report(best):\n    return [{**b, 'seed': s} for b in best for s in (1, 0)]",
+        "report() yields seed 0 of pre_ln, which tuning has used",
+    ),
+    "a seed that tuning used, under an axis that tuning had not": (
+        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\n"
+        "def report(best):\n    return [{**b, 'seed': 0, 'optim.warmup': 5} for b in best]",
+        "report() yields seed 0 of pre_ln, which tuning has used",
+    ),
+    "a baseline that no run has": (
+        "BASELINE = 'post_lm'\n" + SWEEP + "return [{'scheme': 'post_ln'}]",
+        "BASELINE = 'post_lm' is no row; did you mean 'post_ln'?",
+    ),
+    "a report that raises": (
+        "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\ndef report(best):\n    return best[7]",
+        "report()",
+    ),
+    "BASE as a list": (SWEEP + "return [{}]\nBASE = [1]", "write a dict of overrides"),
+}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("case", WRONG)
+def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
+    source, told = WRONG[case]
+    monkeypatch.setattr(Launcher, "check", lambda *_: pytest.fail("taken for a plan that can be run"))
+    path = tmp_path / "tiny.py"
+    path.write_text(source + "\n")
+    assert sweep(path) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert "tiny.py" in line
+    assert told in line
+    assert out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--filter=scheme=post_ln",), "no run of the plan has these values"),
+        (("--filter=shceme=pre_ln",), "did you mean 'scheme'?"),
+        (("--filter=pre_ln",), "is no KEY=VALUE"),
+        (("--max_runs=0",), "max_runs"),
+        (("--dryrun",), "dry_run"),
+    ],
+)
+def test_flags_that_are_wrong(words, told, tmp_path, capsys):
+    path = write(tmp_path)
+    assert sweep(path, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.core
+def test_a_missing_file_and_data_that_do_not_fit(tmp_path, capsys):
+    assert sweep(tmp_path / "none.py") == 2
+    assert "none.py" in capsys.readouterr().err
+    path = write(tmp_path, **{"eval.sequences": 500})
+    assert sweep(path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "eval.sequences=500" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_plain_sweep_has_wrong_is_told_before_anything_is_written(tmp_path, capsys):
+    path = write(tmp_path, "BASE = {base!r}\n\ndef sweep():\n    return [{}, {'eval.sequences': 500}]\n")
+    assert sweep(path) == 2
+    assert "eval.sequences=500" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.core
+def test_a_seed_is_used_up_for_the_group_that_was_tuned_on_it(tmp_path, capsys):
+    """Each scheme may be reported on the seed that the other was tuned on."""
+    seeds = (
+        "SEEDS_ = {'pre_ln': 0, 'no_norm': 1}\n\ndef tune():\n"
+        "    return [{'scheme': s, 'seed': n, 'optim.lr': 1e-3} for s, n in SEEDS_.items()]\n"
+    )
+    report = "\ndef report(best):\n    return [{**b, 'seed': 1 - SEEDS_[b['scheme']]} for b in best]\n"
+    assert sweep(write(tmp_path, seeds + report), "--dry_run") == 0
+    assert sweep(write(tmp_path, seeds + report.replace("1 - ", "")), "--dry_run") == 2
+    assert "which tuning has used" in capsys.readouterr().err
+
+
+def test_a_report_that_does_not_fit_the_data_is_told_before_tuning_is_paid_for(tmp_path, capsys):
+    later = STUDY.replace("product(best, ", "product(best, axis('eval.sequences', (500,)), ")
+    assert later != STUDY
+    assert sweep(write(tmp_path, later)) == 2
+    assert "eval.sequences=500" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
