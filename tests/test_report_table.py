@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from test_report_study import summary_of, write_plan, write_run, write_study
 
-from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import Column, Table, markdown, render
+from addnorm_exp.report.render import Table, render
 from addnorm_exp.report.table import build
-from addnorm_exp.runs.identity import SEMANTICS
 
 
 @pytest.fixture(scope="module")
@@ -196,45 +193,6 @@ def test_costs_that_differ_are_columns_and_whole_in_csv(tmp_path):
     assert [float(row["ms_per_step"]) for row in rows] == pytest.approx([57.3, 57.3])
 
 
-def test_an_edge_winner_is_marked(tmp_path):
-    plan = [
-        write_run(tmp_path / "s" / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 + rate), lr=rate)
-        for rate in (1e-3, 3e-3)
-    ]
-    report = [write_run(tmp_path / "s" / "r", "pre_ln", 5, summary_of("pre_ln", 2.0), lr=1e-3)]
-    write_plan(tmp_path / "s", {"tune": plan, "report": report})
-    table = build(load_study(tmp_path / "s"))
-    assert table["optim.lr"] == ["0.001†"]
-    assert any("edge of its grid (0.001, 0.003) for pre_ln" in note for note in table.notes)
-    assert "difference" not in [c.key for c in table.columns], "one row has nothing to differ from"
-
-
-def test_failed_unfinished_and_absent_runs_are_named(tmp_path):
-    folder = tmp_path / "s"
-    plan = [write_run(folder / f"a{s}", "pre_ln", s, summary_of("pre_ln", 2.0 + s)) for s in (0, 1)]
-    plan.append(write_run(folder / "f", "pre_ln", 2, summary_of("pre_ln", 2.0, "failed", reason="out of memory")))
-    plan.append(write_run(folder / "u", "pre_ln", 3, summary_of("pre_ln", 2.0, "running", 300)))
-    plan.append({"id": "m", "overrides": {"scheme": "pre_ln", "seed": 4}})
-    write_plan(folder, {"run": plan}, tuned=[])
-    table = build(load_study(folder))
-    notes = "\n".join(table.notes)
-    assert table["test_bpb"] == ["2.000, 3.000"]
-    assert "1 of 5 runs failed: pre_ln seed 2 (out of memory)" in notes
-    assert "1 of 5 runs unfinished: pre_ln seed 3 (at step 300 of 1000)" in notes
-    assert "1 of 5 runs not run yet" in notes
-    assert "lr 0.001" in notes, "an untuned learning rate is a confound too"
-
-
-def test_report_runs_that_are_no_longer_the_winners_are_named(tmp_path):
-    plan = [
-        write_run(tmp_path / "s" / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 - rate), lr=rate)
-        for rate in (1e-3, 3e-3)
-    ]
-    report = [write_run(tmp_path / "s" / "r", "pre_ln", 5, summary_of("pre_ln", 2.0), lr=1e-3)]
-    write_plan(tmp_path / "s", {"tune": plan, "report": report})
-    assert any("now favour optim.lr = 0.003" in note for note in build(load_study(tmp_path / "s")).notes)
-
-
 def test_the_baseline_can_be_chosen(three):
     assert column(build(load_study(three), baseline="no_norm"), "difference")["no_norm"] == "baseline"
     with pytest.raises(UserError, match="did you mean 'pre_ln'"):
@@ -266,49 +224,6 @@ def test_a_baseline_that_every_row_has_is_said(laws, tmp_path):
     assert not any("Every row" in note for note in (*other.notes, *build(load_study(laws)).notes))
 
 
-def test_runs_of_another_version_are_said_to_be(tmp_path):
-    line = f"Made under semantics 0; this version trains under {SEMANTICS}, so new runs do not compare with these."
-    for version in (0, SEMANTICS):
-        folder = tmp_path / str(version)
-        plan = [
-            write_run(folder / f"{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0), lr=rate, semantics=version)
-            for rate in (1e-3, 1e-2)
-        ]
-        plan.append({"id": "m", "overrides": {"scheme": "pre_ln", "seed": 1}})  # absent, so of no version
-        write_plan(folder, {"tune": plan})
-        study = load_study(folder)
-        (tuning,) = pivot(study, "scheme", "optim.lr")
-        single = build(load_study(folder / "0.001"))
-        for table in (build(study), tuning, single):
-            assert (line in table.notes) == (version != SEMANTICS)
-            assert any("semantics" in note for note in table.notes) == (version != SEMANTICS)
-
-
-def test_a_run_that_failed_before_its_config_was_written_is_named(tmp_path):
-    folder = tmp_path / "s"
-    plan = [write_run(folder / "a", "pre_ln", 0, summary_of("pre_ln", 2.0), semantics=2)]
-    for name, seed in (("b", 1), ("c", 2)):
-        plan.append({"id": name, "overrides": {"scheme": "pre_ln", "seed": seed}})
-        (folder / name).mkdir()
-        (folder / name / "lock").touch()
-    (folder / "b" / "summary.json").write_text('{"format": 1, "status": "failed", "reason": "ValueError: odd"}')
-    write_plan(folder, {"run": plan}, tuned=[])
-    notes = "\n".join(build(load_study(folder)).notes)
-    assert "2 of 3 runs failed: pre_ln seed 1 (ValueError: odd); pre_ln seed 2 (no config.json)." in notes
-
-
-@pytest.mark.parametrize("form", ["md", "latex", "csv"])
-def test_failures_of_tuning_are_told_with_their_reasons_in_every_form(tmp_path, capsys, form):
-    plan = [write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))]
-    broken = summary_of("pre_ln", 2.0, "failed", reason="ValueError: bad\nshape")
-    plan.append(write_run(tmp_path / "s" / "b", "pre_ln", 0, broken, lr=1e-2))
-    write_plan(tmp_path / "s", {"tune": plan})
-    assert command.run([str(tmp_path / "s"), f"--format={form}"]) == 0
-    printed = capsys.readouterr()
-    told = printed.err if form == "csv" else printed.out.replace(r"\_", "_")
-    assert "1 of 2 runs failed: pre_ln optim.lr 0.01 seed 0 (ValueError: bad shape)." in told
-
-
 @pytest.fixture(scope="module")
 def laws(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "laws"
@@ -326,126 +241,6 @@ def laws(tmp_path_factory):
     ]
     write_plan(folder, {"run": plan}, tuned=[], group=["scheme", "init.law"])
     return folder
-
-
-def test_with_two_axes_each_row_meets_the_baseline_of_its_own_law(laws):
-    table = build(load_study(laws))
-    assert table["init.law"] == ["xavier", "xavier", "normal", "normal"]
-    assert table["difference"] == ["+0.250, +0.250", "baseline", "+0.250, +0.250", "baseline"]
-    one = build(load_study(laws), baseline="pre_ln, init.law = xavier")
-    assert one["difference"][3] == "+1.000, +1.000"
-
-
-def test_a_pivot_over_two_axes(laws):
-    (table,) = pivot(load_study(laws), "scheme", "init.law")
-    assert [c.label for c in table.columns] == ["scheme", "init.law = xavier", "init.law = normal"]
-    assert table.rows[0] == ["post_ln", "2.501, 2.502", "3.501, 3.502"]
-    split = pivot(load_study(laws), "scheme", "model.depth")
-    assert ["init.law = normal" in t.title for t in split] == [False, True], "axes left over give a table each"
-    for axes in (("scheme", "init.lawn"), ("scheme", "scheme")):
-        with pytest.raises(UserError, match="--cols"):
-            pivot(load_study(laws), *axes)
-
-
-def test_a_pivot_over_the_tuned_key_shows_the_tuning_runs(three):
-    (table,) = pivot(load_study(three), "scheme", "optim.lr")
-    assert [c.label for c in table.columns][1:] == [
-        f"optim.lr = {r}" for r in ("0.0003", "0.001", "0.003", "0.01", "0.03")
-    ]
-    assert table.rows[0][5] == "2/2 diverged"
-    assert any("tuning phase" in note for note in table.notes)
-
-
-def test_markdown_is_aligned_and_escapes_pipes():
-    table = Table("T", [Column("a", "a", right=False), Column("b", "Δ|x")], [["one", "1 | 2"], ["±", "–"]], ["n"])
-    lines = markdown(table).splitlines()
-    rows = [line for line in lines if line.startswith("|")]
-    assert len({len(row) for row in rows}) == 1
-    assert rows[0] == "| a   |   Δ\\|x |"
-    assert rows[1] == "| --- | -----: |"
-    assert rows[2] == "| one | 1 \\| 2 |"
-
-
-def test_the_latex_of_a_table_is_whole(three):
-    text = render([build(load_study(three))], "latex")
-    assert text.isascii()
-    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
-    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)[1]
-    assert [len(re.findall(r"(?<!\\)&", row)) for row in body] == [len(columns) - 1] * 4
-    assert all(row.endswith(r"\\") for row in body)
-    assert text.count(r"\begin{") == text.count(r"\end{")
-    assert not re.search(r"(?<!\\)[_%#]", text.replace("% needs", "").replace("{!}{%", "")), (
-        "an unescaped special character"
-    )
-
-
-def test_csv_holds_numbers_in_full(five):
-    rows = list(csv.DictReader(io.StringIO(render([build(load_study(five))], "csv"))))
-    by = {row["scheme"]: row for row in rows}
-    assert by["pre_ln"]["phase"] == "report"
-    assert 2.4 < float(by["pre_ln"]["test_bpb"]) < 2.5
-    assert len(by["pre_ln"]["test_bpb_seeds"].split()) == 5
-    assert by["no_norm"]["test_bpb"] == "", "no mean of survivors"
-    assert by["no_norm"]["diverged"] == "1"
-    assert float(by["post_ln"]["difference_low"]) > 0.1
-    assert by["pre_rms"]["norm"] == "rms"
-    assert by["pre_rms"]["eps"] == "1e-05", "confounds are columns in CSV, constant or not"
-    with pytest.raises(UserError, match="did you mean 'latex'"):
-        render([], "latx")
-
-
-def test_the_command_prints_and_writes(three, tmp_path, capsys):
-    assert command.run([str(three)]) == 0
-    assert capsys.readouterr().out.startswith("### three, data enwik8")
-    assert command.run([str(three), "--format=csv", "--out", str(tmp_path / "t.csv")]) == 0
-    assert (tmp_path / "t.csv").read_text().startswith("study,phase,scheme")
-    assert "note: Runs: report phase" in capsys.readouterr().err
-
-
-def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, capsys):
-    write_run(tmp_path / "good" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))
-    write_run(tmp_path / "bad" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))
-    write_run(tmp_path / "bad" / "b", "pre_ln", 1, summary_of("pre_ln", 2.0), sha="b" * 64)
-    assert command.run([str(tmp_path)]) == 2
-    printed = capsys.readouterr()
-    assert "### good" in printed.out
-    assert "error: " in printed.err
-    assert "different data" in printed.err
-
-
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        ([], "DIR"),
-        (["{dir}", "more"], "table: unexpected 'more' (it takes [DIR])"),
-        (["{dir}", "--fromat=csv"], "--fromat: no such flag; did you mean '--format'"),
-        (["{dir}", "--format=pdf"], "--format='pdf': valid names: csv, latex, md"),
-        (["{dir}", "--format=latx"], "did you mean 'latex'"),
-        (["{dir}", "--rows"], "--rows needs a value: --rows=KEYS"),
-        (["{dir}", "--cols=schem"], "--cols=schem: no run has this axis; did you mean 'scheme'?"),
-        (["{dir}", "--cols=lr"], "--cols=lr: no run has this axis; did you mean 'optim.lr'?"),
-        (["{dir}", "--rows=model.zzz"], "--rows=model.zzz: no run has this axis; keys of model: depth, width"),
-        (
-            ["{dir}", "--rows=zzz"],
-            "--rows=zzz: no run has this axis; keys: batch_size, model.…, optim.…, scheme, seed, seq_len, steps",
-        ),
-        (["{dir}", "--cols=optim.lr", "--baseline=pre_ln"], "--baseline"),
-        (["{dir}", "--rows=seed"], "--rows=seed: a cell holds every seed"),
-        (["{dir}", "--out=/nowhere/t.md"], "cannot be written"),
-        (["{dir}/nothing"], "no such folder"),
-    ],
-)
-def test_mistakes_are_one_line(three, argv, words):
-    with pytest.raises(UserError, match=re.escape(words)) as caught:
-        command.run([word.format(dir=three) for word in argv])
-    assert "\n" not in str(caught.value)
-
-
-def test_help_is_help(capsys):
-    with pytest.raises(SystemExit) as caught:
-        command.run(["--help"])
-    assert caught.value.code == 0
-    assert "main.py table" in capsys.readouterr().out
 
 
 def test_a_loss_without_bits_is_reported_as_loss(tmp_path):

@@ -3,6 +3,7 @@
 import sys
 
 from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.words import size
 
 HELP = "list what dead attempts left behind in a study or a run, and remove it with --yes"
 ABOUT = f"""{HELP}
@@ -35,19 +36,12 @@ def run(argv: list[str]) -> int:
     for left in found.values():
         if arguments["yes"] and not remove(left):
             kept += 1
-            print(f"kept   {_size(left.size):>8}  {left.path}  (a process trains this run now)", file=sys.stderr)
+            print(f"kept   {size(left.size):>8}  {left.path}  (a process trains this run now)", file=sys.stderr)
             continue
-        print(f"{'freed' if arguments['yes'] else 'would free'}  {_size(left.size):>8}  {left.path}  ({left.why})")
+        print(f"{'freed' if arguments['yes'] else 'would free'}  {size(left.size):>8}  {left.path}  ({left.why})")
     total = sum(left.size for left in found.values())
     if not found:
         print("nothing to remove")
     elif not arguments["yes"]:
-        print(f"{len(found)} to remove, {_size(total)}; --yes removes them")
+        print(f"{len(found)} to remove, {size(total)}; --yes removes them")
     return 1 if kept else 0
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"

@@ -6,6 +6,7 @@ from pathlib import Path
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
+from addnorm_exp.words import counted
 
 HELP = "make runs again from step 0: by their ids, --failed or --diverged"
 ABOUT = f"""{HELP}
@@ -65,5 +66,5 @@ def run(argv: list[str]) -> int:
         place = next(found.path for found in asked if found.id == planned.id)
         print(f"failed: {planned.label} (see {place / 'failure.log'})", file=sys.stderr)
     if outcome.busy:
-        print(f"{len(outcome.busy)} runs are trained by another process; they were left alone", file=sys.stderr)
+        print(f"{counted(len(outcome.busy), 'run')} trained by another process; left alone", file=sys.stderr)
     return 1 if outcome.failed or outcome.busy else 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.words import counted
 
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
 
@@ -74,10 +75,10 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
             code = 1
         if outcome.busy:
             print(
-                f"{phase}: {len(outcome.busy)} runs are trained by another process; run this again later",
+                f"{phase}: {counted(len(outcome.busy), 'run')} trained by another process; run this again later",
                 file=sys.stderr,
             )
             code = 1
         if outcome.left:
-            print(f"{phase}: {len(outcome.left)} runs to go; the same command goes on", file=sys.stderr)
+            print(f"{phase}: {counted(len(outcome.left), 'run')} to go; the same command goes on", file=sys.stderr)
     return code

@@ -7,6 +7,7 @@ from addnorm_exp.probe.verdict import FAILS, HOLDS, Verdict, judge, number
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.residual import Scheme
 from addnorm_exp.residual.predictions import SETTINGS
+from addnorm_exp.words import counted
 
 SLOPES = ("stream_ms", "grad_w2", "grad_stream", "sensitivity")
 VALUES = ("token_similarity", "attn_entropy")
@@ -42,7 +43,8 @@ def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]],
         values = dict(zip([column.key for column in columns[1:-1]], [*found, *ends], strict=True))
         records.append({"scheme": scheme, "setting": setting, **values, "predictions": told})
     notes = (
-        f"Slopes of log(value) against log(depth) over depths {', '.join(map(str, probed.depths))}; width {width}, mean of {seeds} seeds.",
+        f"Slopes of log(value) against log(depth) over depths {', '.join(map(str, probed.depths))}; width {width}, "
+        f"mean of {counted(seeds, 'seed')}.",
         "stream_ms and sensitivity at the output, grad_w2 at the last block, grad_stream at the first.",
     )
     return Table(f"At init, {TITLES[setting]}", columns, rows, notes, records)
@@ -59,5 +61,5 @@ def _predictions(verdicts: list[Verdict]) -> Table:
         rows.append([one.scheme, claim.setting, claim.claim, one.predicted, one.measured, one.verdict, claim.source])
     records = [dict(zip((column.key for column in columns), row, strict=True)) for row in rows]
     failed = sum(one.verdict == FAILS for one in verdicts)
-    note = f"{len(verdicts)} predictions, {failed} of which do not hold here."
+    note = f"{counted(len(verdicts), 'prediction')}, {failed} of which {'does' if failed == 1 else 'do'} not hold here."
     return Table("Predictions", columns, rows, (note,), records)

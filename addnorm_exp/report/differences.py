@@ -10,6 +10,7 @@ import numpy as np
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run, flatten, read_metrics
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.words import counted
 
 SPLITS = ("train", "val", "test")
 RESULTS = ("status", "step", "val.final.loss", "val.best.loss", "val.best.step", "test.final.loss", "test.best.loss")
@@ -116,15 +117,13 @@ def _metrics(first: Run, second: Run, split: str) -> list[tuple[str, ...]]:
     steps = np.intersect1d(a, b)
     found: list[tuple[str, ...]] = []
     if len(steps) < max(len(a), len(b)):
-        found.append((split, f"{len(a)} steps in the first, {len(b)} in the second, {len(steps)} in both"))
+        found.append((split, f"{counted(len(a), 'step')} in the first, {len(b)} in the second, {len(steps)} in both"))
     for name in sorted({*ours} & {*theirs} - {"step"}):
         x, y = ours[name][np.isin(a, steps)], theirs[name][np.isin(b, steps)]
         unequal = ~((x == y) | (np.isnan(x) & np.isnan(y)))
         if unequal.any():
             most = np.nanmax(np.abs(x - y), initial=0.0)
-            where = (
-                f"differs at {unequal.sum()} of {len(steps)} steps, first at {steps[unequal][0]}, by {most:.3g} at most"
-            )
+            where = f"differs at {unequal.sum()} of {counted(len(steps), 'step')}, first at {steps[unequal][0]}, by {most:.3g} at most"
             found.append((f"{split} {name}", where))
     return found
 

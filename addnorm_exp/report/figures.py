@@ -11,6 +11,7 @@ from addnorm_exp.report import curves, gradients, sensitivity, style
 from addnorm_exp.report.groups import Reported, reported
 from addnorm_exp.report.load import Study, load_study, study_folders
 from addnorm_exp.report.notes import how_far, nothing_finished, semantics_notes
+from addnorm_exp.words import counted
 
 FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
     "learning_curves": lambda study, shown: curves.draw(shown),
@@ -62,15 +63,16 @@ def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) ->
     for line in semantics_notes(study):
         say(f"{study.name}: {line}")
     written: list[Path] = []
-    unfinished = nothing_finished(study.phases.get(shown.phase, study.runs))
+    lacking: dict[str, list[str]] = {}  # why → which pictures
+    unfinished = nothing_finished(study.runs)
     if not unfinished and how_far(study.runs):
         finished = sum(run.finished for run in study.runs)
-        say(f"{study.name}: pictures of {finished} of {len(study.runs)} runs ({how_far(study.runs)})")
+        say(f"{study.name}: pictures of {finished} of {counted(len(study.runs), 'run')} ({how_far(study.runs)})")
     with style.paper():
         for name, make in FIGURES.items():
             figure = make(study, shown)
             if isinstance(figure, str):
-                say(f"{study.name}: {name} not drawn: {unfinished or figure}")
+                lacking.setdefault(unfinished or figure, []).append(name)
                 continue
             if unfinished:
                 say(f"{study.name}: {name} is of what there is so far: {unfinished}")
@@ -81,4 +83,7 @@ def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) ->
                 raise UserError(
                     f"{target}: cannot be written ({error.strerror}); choose a folder by --out=DIR"
                 ) from None
+    for reason, names in lacking.items():
+        told = "nothing drawn" if len(names) == len(FIGURES) else f"{', '.join(names)} not drawn"
+        say(f"{study.name}: {told}: {reason}")
     return written

@@ -16,6 +16,7 @@ from addnorm_exp.report.record import Run, flatten, read_run
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.reading import SWEEP, read_study
+from addnorm_exp.words import counted
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,7 @@ def _one(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]
 
 
 def _named(found: Mapping[Any, list[Run]]) -> str:
-    return ", ".join(
-        f"{k}: {len(runs)} run{'s' * (len(runs) > 1)}, e.g. {runs[0].id}" for k, runs in sorted(found.items())
-    )
+    return ", ".join(f"{k}: {counted(len(runs), 'run')}, e.g. {runs[0].id}" for k, runs in sorted(found.items()))
 
 
 def _unplanned(folder: Path) -> Study:

@@ -7,6 +7,7 @@ from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
 from addnorm_exp.report.statistics import ENOUGH
 from addnorm_exp.runs.identity import SEMANTICS
+from addnorm_exp.words import counted
 
 EDGE = "†"
 PHASES = {
@@ -37,6 +38,8 @@ def setting(runs: Sequence[Run]) -> str:
 
 def phase_notes(shown: Reported) -> list[str]:
     text = PHASES[shown.phase]
+    if shown.phase == "tune" and not shown.winners:
+        text = "tuning phase; nothing has been chosen yet"
     if shown.waiting:
         text += "; no run of the report phase has finished yet"
     return [f"Runs: {text}."]
@@ -55,10 +58,12 @@ def semantics_notes(study: Study) -> list[str]:
 
 
 def seed_notes(groups: Sequence[Group]) -> list[str]:
+    if not any(group.finished for group in groups):
+        return []
     seeds = {tuple(run.seed for run in group.finished) for group in groups}
     if len(seeds) == 1:
         (found,) = seeds
-        text = f"Seeds: {', '.join(map(str, found)) or 'none finished'} (n = {len(found)})"
+        text = f"Seeds: {', '.join(map(str, found))} (n = {len(found)})"
     else:
         counts = sorted({len(found) for found in seeds})
         text = (
@@ -85,11 +90,12 @@ def tuning_notes(study: Study, shown: Reported) -> list[str]:
             lines.append(
                 f"{EDGE} {key} at the edge of its grid ({grid[key]}) for {', '.join(names)}: a wider grid may do better."
             )
+    without = [shown.label(group) for group in shown.groups if group.key not in shown.winners]
+    if tune and without and shown.winners:  # where no group has a winner, the note on phases has said so
+        lines.append(f"{', '.join(without)}: no tuning run has a score, so nothing was chosen.")
     for group in shown.groups:
         winner = shown.winners.get(group.key)
         if winner is None:
-            if tune:
-                lines.append(f"{shown.label(group)}: no tuning run has a score, so nothing was chosen.")
             continue
         chosen = label(winner.tuned)
         if winner.incomplete:
@@ -122,12 +128,15 @@ def run_notes(study: Study) -> list[str]:
             word = "unfinished" if kind == "running" else kind
             named = list(dict.fromkeys(_named(run, study, reason=phase != "tune" or kind == "failed") for run in found))
             more = f"; and {len(named) - LISTED} more" if len(named) > LISTED else ""
-            lines.append(f"{len(found)} of {len(runs)} runs {word}{where}: {'; '.join(named[:LISTED])}{more}.")
+            lines.append(
+                f"{len(found)} of {counted(len(runs), 'run')} {word}{where}: {'; '.join(named[:LISTED])}{more}."
+            )
         missing = sum(run.status == "missing" for run in runs)
         if missing:
-            lines.append(f"{missing} of {len(runs)} runs not run yet{where}.")
+            lines.append(f"{missing} of {counted(len(runs), 'run')} not run yet{where}.")
     if study.strangers:
-        lines.append(f"{study.strangers} run folders here are not in the study's plan; left out.")
+        verb = "is" if study.strangers == 1 else "are"
+        lines.append(f"{counted(study.strangers, 'run folder')} here {verb} not in the study's plan; left out.")
     return lines
 
 

@@ -69,7 +69,7 @@ def dashboard(
         say(f"error: {problem}")
     path = Path(directory) / NAME if out is None else Path(out)
     text = page(found, plotly, datetime.now(UTC))
-    made = path.with_name(f".{path.name}-{os.getpid()}")
+    made = path.parent / f".{path.name}-{os.getpid()}"
     try:
         made.write_text(text, encoding="utf-8")
         made.replace(path)  # at once: who reloads the page sees the old one or the new

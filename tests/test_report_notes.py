@@ -1,0 +1,124 @@
+"""What is said under the table: edges of the grid, what failed, what is missing, what was made by another version."""
+
+import pytest
+from test_report_study import summary_of, write_plan, write_run
+
+from addnorm_exp.cli import table as command
+from addnorm_exp.report.load import load_study
+from addnorm_exp.report.pivot import pivot
+from addnorm_exp.report.table import build
+from addnorm_exp.runs.identity import SEMANTICS
+
+
+def test_an_edge_winner_is_marked(tmp_path):
+    plan = [
+        write_run(tmp_path / "s" / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 + rate), lr=rate)
+        for rate in (1e-3, 3e-3)
+    ]
+    report = [write_run(tmp_path / "s" / "r", "pre_ln", 5, summary_of("pre_ln", 2.0), lr=1e-3)]
+    write_plan(tmp_path / "s", {"tune": plan, "report": report})
+    table = build(load_study(tmp_path / "s"))
+    assert table["optim.lr"] == ["0.001†"]
+    assert any("edge of its grid (0.001, 0.003) for pre_ln" in note for note in table.notes)
+    assert "difference" not in [c.key for c in table.columns], "one row has nothing to differ from"
+
+
+def test_failed_unfinished_and_absent_runs_are_named(tmp_path):
+    folder = tmp_path / "s"
+    plan = [write_run(folder / f"a{s}", "pre_ln", s, summary_of("pre_ln", 2.0 + s)) for s in (0, 1)]
+    plan.append(write_run(folder / "f", "pre_ln", 2, summary_of("pre_ln", 2.0, "failed", reason="out of memory")))
+    plan.append(write_run(folder / "u", "pre_ln", 3, summary_of("pre_ln", 2.0, "running", 300)))
+    plan.append({"id": "m", "overrides": {"scheme": "pre_ln", "seed": 4}})
+    write_plan(folder, {"run": plan}, tuned=[])
+    table = build(load_study(folder))
+    notes = "\n".join(table.notes)
+    assert table["test_bpb"] == ["2.000, 3.000"]
+    assert "1 of 5 runs failed: pre_ln seed 2 (out of memory)" in notes
+    assert "1 of 5 runs unfinished: pre_ln seed 3 (at step 300 of 1000)" in notes
+    assert "1 of 5 runs not run yet" in notes
+    assert "lr 0.001" in notes, "an untuned learning rate is a confound too"
+
+
+def test_report_runs_that_are_no_longer_the_winners_are_named(tmp_path):
+    plan = [
+        write_run(tmp_path / "s" / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 - rate), lr=rate)
+        for rate in (1e-3, 3e-3)
+    ]
+    report = [write_run(tmp_path / "s" / "r", "pre_ln", 5, summary_of("pre_ln", 2.0), lr=1e-3)]
+    write_plan(tmp_path / "s", {"tune": plan, "report": report})
+    assert any("now favour optim.lr = 0.003" in note for note in build(load_study(tmp_path / "s")).notes)
+
+
+def test_runs_of_another_version_are_said_to_be(tmp_path):
+    line = f"Made under semantics 0; this version trains under {SEMANTICS}, so new runs do not compare with these."
+    for version in (0, SEMANTICS):
+        folder = tmp_path / str(version)
+        plan = [
+            write_run(folder / f"{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0), lr=rate, semantics=version)
+            for rate in (1e-3, 1e-2)
+        ]
+        plan.append({"id": "m", "overrides": {"scheme": "pre_ln", "seed": 1}})  # absent, so of no version
+        write_plan(folder, {"tune": plan})
+        study = load_study(folder)
+        (tuning,) = pivot(study, "scheme", "optim.lr")
+        single = build(load_study(folder / "0.001"))
+        for table in (build(study), tuning, single):
+            assert (line in table.notes) == (version != SEMANTICS)
+            assert any("semantics" in note for note in table.notes) == (version != SEMANTICS)
+
+
+def test_a_run_that_failed_before_its_config_was_written_is_named(tmp_path):
+    folder = tmp_path / "s"
+    plan = [write_run(folder / "a", "pre_ln", 0, summary_of("pre_ln", 2.0), semantics=2)]
+    for name, seed in (("b", 1), ("c", 2)):
+        plan.append({"id": name, "overrides": {"scheme": "pre_ln", "seed": seed}})
+        (folder / name).mkdir()
+        (folder / name / "lock").touch()
+    (folder / "b" / "summary.json").write_text('{"format": 1, "status": "failed", "reason": "ValueError: odd"}')
+    write_plan(folder, {"run": plan}, tuned=[])
+    notes = "\n".join(build(load_study(folder)).notes)
+    assert "2 of 3 runs failed: pre_ln seed 1 (ValueError: odd); pre_ln seed 2 (no config.json)." in notes
+
+
+@pytest.mark.parametrize("form", ["md", "latex", "csv"])
+def test_failures_of_tuning_are_told_with_their_reasons_in_every_form(tmp_path, capsys, form):
+    plan = [write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))]
+    broken = summary_of("pre_ln", 2.0, "failed", reason="ValueError: bad\nshape")
+    plan.append(write_run(tmp_path / "s" / "b", "pre_ln", 0, broken, lr=1e-2))
+    write_plan(tmp_path / "s", {"tune": plan})
+    assert command.run([str(tmp_path / "s"), f"--format={form}"]) == 0
+    printed = capsys.readouterr()
+    told = printed.err if form == "csv" else printed.out.replace(r"\_", "_")
+    assert "1 of 2 runs failed: pre_ln optim.lr 0.01 seed 0 (ValueError: bad shape)." in told
+
+
+def test_where_nothing_has_finished_no_note_speaks_of_numbers(tmp_path):
+    folder = tmp_path / "s"
+    plan = [write_run(folder / s, s, 0, summary_of(s, 2.0, "running", 300)) for s in ("pre_ln", "post_ln")]
+    write_plan(folder, {"tune": plan})
+    notes = "\n".join(build(load_study(folder)).notes)
+    assert "Runs: tuning phase; nothing has been chosen yet." in notes
+    for word in ("optimistic", "nothing was chosen", "Seeds", "ranking"):
+        assert word not in notes
+
+
+def test_a_group_without_a_winner_is_named_beside_one_that_has(tmp_path):
+    folder = tmp_path / "s"
+    plan = [write_run(folder / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))]
+    plan += [write_run(folder / s, s, 0, summary_of(s, 2.0, "running", 300)) for s in ("post_ln", "no_norm")]
+    write_plan(folder, {"tune": plan})
+    notes = build(load_study(folder)).notes
+    assert "post_ln, no_norm: no tuning run has a score, so nothing was chosen." in notes
+    assert any("each group's winner" in note for note in notes)
+
+
+@pytest.mark.parametrize(("strangers", "told"), [(1, "1 run folder here is not"), (2, "2 run folders here are not")])
+def test_one_is_told_in_the_singular(strangers, told, tmp_path):
+    folder = tmp_path / "s"
+    plan = [write_run(folder / "a", "pre_ln", 0, summary_of("pre_ln", 2.0, "failed", reason="x"))]
+    for seed in range(strangers):
+        write_run(folder / f"s{seed}", "pre_ln", 5 + seed, summary_of("pre_ln", 2.0))
+    write_plan(folder, {"run": plan}, tuned=[])
+    notes = "\n".join(build(load_study(folder)).notes)
+    assert told in notes
+    assert "1 of 1 run failed" in notes
