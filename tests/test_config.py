@@ -11,6 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, manual, override, read, science
+from addnorm_exp.config.checks import RANGES
 from addnorm_exp.config.keys import IDLE, NEUTRAL
 from addnorm_exp.errors import UserError
 
@@ -233,3 +234,11 @@ def test_the_manual_has_every_key_once_with_its_default_and_what_it_means():
         assert default == (str(flat[key]).lower() if isinstance(flat[key], bool) else str(flat[key])), key
         assert len(meaning) > 0, key
         assert "|" not in (kind + meaning).replace("\\|", ""), key
+
+
+def test_the_manual_gives_both_ends_of_every_range():
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \| `", MANUAL.read_text(encoding="utf-8"), re.MULTILINE))
+    for key, limits in RANGES.items():
+        told = re.findall(r"(?:at least|above|at most|below) ([-\d.^ ]+?)(?= and|$)", rows[key])
+        ends = [end for end in (limits.least, limits.above, limits.most, limits.below) if end is not None]
+        assert [eval(text.replace("^", "**")) for text in told] == ends, key

@@ -5,7 +5,7 @@ import inspect
 import typing
 from collections.abc import Iterable
 
-from addnorm_exp.config.checks import CHOICES, RANGES
+from addnorm_exp.config.checks import CHOICES, RANGES, Range
 from addnorm_exp.config.keys import NEUTRAL, Leaf, flatten, leaves
 from addnorm_exp.config.schema import Config
 
@@ -25,7 +25,8 @@ A config file returns the defaults with what it changes; the command line, or a 
 
 `configs/lm.py:post_ln` calls `get_config("post_ln")` of that file, which sets `scheme`. A key is written with dots;
 `uv run main.py train --help` lists them all. Everything is checked before anything runs: an unknown key, a wrong type, a number that
-is not finite or out of its range, a combination that cannot be right. Each is one line with the nearest valid name, and exit code 2.
+is not finite or out of its range, a combination that cannot be right, a model or a batch beyond this machine's memory. Each is one
+line with the nearest valid name or the remedy, and exit code 2.
 
 `None` as a default means "not set"; the meaning says what holds then. Numbers may be written `3e-3`, truth values `true` or `false`.
 
@@ -67,11 +68,20 @@ def _type(leaf: Leaf) -> str:
     """What may stand there, in words: the kind of value, and its choices or its range."""
     if leaf.key in CHOICES:
         return ", ".join(f"`{choice}`" for choice in CHOICES[leaf.key])
-    limits = RANGES.get(leaf.key)
-    if limits is not None and (limits.most or 0) >= 2**20:  # what an array can hold; nobody meets it
-        limits = dataclasses.replace(limits, most=None)
+    limits = _limits(RANGES.get(leaf.key))
     words = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}[leaf.type]
-    return ("sequence, each " if leaf.sequence else "") + words + (f", {limits}" if str(limits or "") else "")
+    return ("sequence, each " if leaf.sequence else "") + words + (f", {limits}" if limits else "")
+
+
+def _limits(limits: Range | None) -> str:
+    """A range in words, its large ends as powers."""
+    if limits is None:
+        return ""
+    powers = {2**20: "2^20", 2**31 - 1: "2^31 - 1", 2**32 - 1: "2^32 - 1"}
+    text = str(limits)
+    for number, power in powers.items():
+        text = text.replace(str(number), power)
+    return text
 
 
 def _shown(value: object) -> str:
