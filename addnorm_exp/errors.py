@@ -44,6 +44,14 @@ def memory_trouble(error: BaseException) -> str | None:
     return None
 
 
+def device_trouble(error: BaseException) -> str | None:
+    """One line where JAX finds no device of the kind that is asked for, else None. JAX says so in words only."""
+    if isinstance(error, RuntimeError) and str(error).startswith(("Unable to initialize backend", "Unknown backend")):
+        told = " ".join(str(error).split())[:160]
+        return f"no such device here ({told}); unset JAX_PLATFORMS, or install the extra for the device (cuda, tpu)"
+    return None
+
+
 def disk_trouble(error: BaseException) -> str | None:
     """One line for an error of the disk that a person can mend (full, read-only, not permitted), else None.
 

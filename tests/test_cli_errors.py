@@ -258,3 +258,50 @@ def test_a_reader_that_went_away(unbuffered):
     finally:
         os.close(writer)
     assert (told.returncode, told.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2, (0, 1, 2)], ids=str)
+def test_a_closed_stream_lends_its_number_to_nobody(closed):
+    numbers = closed if isinstance(closed, tuple) else (closed,)
+    code = f"""
+import os, sys
+for number in {numbers}:
+    os.close(number)
+os.execv(sys.executable, [sys.executable, "main.py", "help"])
+"""
+    told = run("-c", code)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert ("usage" in told.stdout) == (1 not in numbers)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_letters_that_the_terminal_lacks(encoding):
+    told = subprocess.run(
+        [sys.executable, "main.py", "schemes", "pre_ln"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=60,
+    )
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert b"\\u2190" in told.stdout  # ←
+
+
+def test_a_device_that_is_not_there():
+    told = subprocess.run(
+        [sys.executable, "main.py", "probe", "--schemes=pre_ln"],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "no_such_kind"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.returncode == 2
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("error: no such device here (")
+
+
+def test_help_for_a_misspelt_command(command, capsys):
+    command(lambda argv: 0)
+    assert cli.main(["help", "trian"]) == 2
+    assert one_line(capsys) == "error: unknown command 'trian'; did you mean 'train'?"

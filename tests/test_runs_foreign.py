@@ -134,3 +134,19 @@ def test_two_study_files_of_one_stem(tmp_path, capsys):
     (tmp_path / "runs" / "x" / "config.json").write_text("{}")
     assert sweep(tmp_path / "b" / "x.py", "--dry_run") == 2
     assert "is a run's folder" in capsys.readouterr().err
+
+
+def test_names_that_could_be_steps(data, tmp_path):
+    """A copy of a state under a date is not the newest state, and a folder under the number of a step not the oldest."""
+    asked = config(execution__keep_checkpoints=1)
+    folder = tmp_path / "checkpoints"
+    step = interrupt(asked, data, tmp_path, chunks=2)
+    shutil.copytree(folder / f"{step:08d}", folder / "20261124")
+    (folder / "00000001").mkdir()
+    (folder / "00000001" / "meta.json").write_text('{"mine": 1}')
+    run(asked, data, RunFolder(tmp_path))
+    assert [path.name for path in sorted(folder.iterdir()) if path.name.isdigit()] == [
+        "00000001",
+        "00000012",
+        "20261124",
+    ]

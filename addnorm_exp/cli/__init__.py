@@ -11,18 +11,21 @@ import ast
 import contextlib
 import difflib
 import importlib
+import io
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from addnorm_exp.errors import UserError, disk_trouble, memory_trouble
+from addnorm_exp.errors import UserError, device_trouble, disk_trouble, memory_trouble
 
 _ORDER = ("train", "sweep", "table", "plot", "dashboard")  # as one uses them; commands not named here follow by name
 
 
 def main(argv: list[str]) -> int:
     """Runs `main.py ARGV…` and returns the exit code."""
+    _mend_streams()
     code = _guarded(argv)
     try:
         sys.stdout.flush()  # here, and not as the interpreter ends, where a failure prints a traceback
@@ -54,7 +57,7 @@ def _guarded(argv: list[str]) -> int:
             raise
         return _fail(f"the package '{package}' is missing or too old: run `pip install uv && uv run main.py …`")
     except Exception as error:
-        line = disk_trouble(error) or memory_trouble(error)
+        line = disk_trouble(error) or memory_trouble(error) or device_trouble(error)
         if line is None:
             raise
         return _fail(line)
@@ -79,17 +82,21 @@ def load_command(name: str) -> ModuleType:
 def _dispatch(argv: list[str]) -> int:
     known = commands()
     if not argv or argv[0] in ("--help", "-h", "-help", "help"):
-        if len(argv) > 1 and argv[1] in known:
-            return load_command(argv[1]).run(["--help"])
+        if len(argv) > 1:
+            return load_command(_known(argv[1], known)).run(["--help"])
         print(_overview(known), end="")
         return 0
     name, *rest = argv
-    if name in known:
-        return load_command(name).run(rest)
     if name.startswith("-"):
         later = [word for word in rest if word in known]
         hint = f"main.py {later[0]} {name} …" if later else f"commands: {', '.join(known)}"
         raise UserError(f"{name}: the command comes first; {hint}")
+    return load_command(_known(name, known)).run(rest)
+
+
+def _known(name: str, known: Iterable[str]) -> str:
+    if name in known:
+        return name
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"commands: {', '.join(known)}"
     raise UserError(f"unknown command {name!r}; {hint}")
@@ -126,6 +133,18 @@ def _fail(line: str) -> int:
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it
         print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def _mend_streams() -> None:
+    """What can stand in the way of every line: a terminal that lacks the field's letters, or a stream that is closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        # Where it is closed, its number would go to the next file that is opened, and what libraries print into that.
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_stdout() -> None:

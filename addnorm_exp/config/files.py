@@ -33,8 +33,10 @@ def load(spec: str) -> ConfigDict:
 
 def run_file(path: str, kind: str) -> types.ModuleType:
     """The module that a person's file makes when run. `kind` names it in messages ("config file", "sweep file")."""
-    file = Path(path).expanduser()
+    file = expanded(path, path)
     try:
+        if file.exists() and not file.is_dir() and not file.is_file():  # reading it might never end
+            raise UserError(f"{path}: is no regular file; write the {kind} to one")
         source = file.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such {kind}{_neighbour(file)}") from None
@@ -49,6 +51,14 @@ def run_file(path: str, kind: str) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         raise explain(error, path, "running it") from error
     return module
+
+
+def expanded(path: str, label: str) -> Path:
+    """The path with `~` expanded; `label` opens the message where nobody has that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{label}: no home folder for '{Path(path).parts[0]}'; write the path in full") from None
 
 
 def explain(error: BaseException, path: str, action: str) -> UserError:

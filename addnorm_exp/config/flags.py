@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import door, keys
-from addnorm_exp.config.files import load
+from addnorm_exp.config.files import expanded, load
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest
 
@@ -163,7 +163,7 @@ def _value(flag: Flag, text: str) -> object:
     if flag.type is Path:
         if not text:
             raise UserError(f"--{flag.name} is empty: expected a path")
-        return Path(text).expanduser()
+        return expanded(text, f"--{flag.name}={text}")
     value = door.convert(keys.Leaf(flag.name, flag.type), text, f"--{flag.name}")
     if flag.choices and value not in flag.choices:
         raise UserError(f"--{flag.name}={door.shown(value)}: {nearest(str(value), flag.choices)}")

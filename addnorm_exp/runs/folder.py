@@ -16,14 +16,15 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
 
 FORMER = ".former-"  # opens the name of a folder that `rerun` has put aside
@@ -42,8 +43,8 @@ class RunFolder:
     def claimed(self) -> Iterator[None]:
         """Holds the folder for this process. Raises Busy where another holds it, UserError where it is no run's."""
         self.admit()
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a") as lock:
+        make_folder(self.path)
+        with _lock(self.path / "lock") as lock:
             for more in (True, True, False):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,11 +58,13 @@ class RunFolder:
     def held(self) -> bool:
         """Whether a process trains the run now."""
         try:
+            if not stat.S_ISREG((self.path / "lock").stat().st_mode):
+                return False
             with open(self.path / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return False
 
@@ -148,6 +151,24 @@ class RunFolder:
     def forgive(self) -> None:
         """Removes the traceback of an earlier attempt: the run has ended well."""
         (self.path / "failure.log").unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> IO[str]:
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its reader
+        raise UserError(f"{path}: is no file; move it elsewhere")
+    return open(path, "a")
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, parents included. Raises UserError where the place holds none (/proc is such a one)."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if disk_trouble(error):
+            raise
+        raise UserError(
+            f"{path}: no folder can be made there ({(error.strerror or str(error)).lower()}); choose another place"
+        ) from None
 
 
 def _finite(value: Any) -> Any:

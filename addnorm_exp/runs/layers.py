@@ -88,6 +88,8 @@ def rewind(folder: Path, step: int) -> None:
 
 def _last_step(path: Path) -> int | None:
     """The step that a chunk is named by, as its rows have it; None where it is no chunk of ours, for a date is a number too."""
+    if not path.is_file():
+        return None
     try:
         with open(path, "rb") as raw, np.load(raw) as file:
             return int(file["step"][-1])
@@ -140,6 +142,8 @@ def read(folder: Path, kind: str = "") -> Layers | None:
 def _chunk(path: Path, index: Mapping[str, Sequence[str]], kind: str) -> dict[str, np.ndarray] | None:
     """A chunk's arrays; None where a run that goes on has just taken it back."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no file")
         with open(path, "rb") as raw, np.load(raw) as file:
             found = {name: file[name] for name in file.files}
     except FileNotFoundError:

@@ -102,7 +102,9 @@ def in_words(seconds: float | None) -> str:
 def chosen(standings: list[Standing], ids: tuple[str, ...]) -> Iterator[Standing]:
     """The runs that these ids, or beginnings of ids that fit one run only, name."""
     for name in ids:
-        fitting = [run for run in standings if run.id == name] or [run for run in standings if run.id.startswith(name)]
+        fitting = [run for run in standings if run.id == name] or [
+            run for run in standings if name and run.id.startswith(name)
+        ]
         if len(fitting) > 1:
             raise UserError(
                 f"{name}: fits {len(fitting)} runs, e.g. {fitting[0].id} and {fitting[1].id}; write more of it"

@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 BEST = "best-"
 _NAME = re.compile(rf"({BEST})?(\d{{8,}})")
@@ -46,14 +47,19 @@ def hide(path: Path, process: int) -> Path:
     return path.rename(path.with_name(f".{path.name}.{process}.removing"))
 
 
+def read_manifest(path: Path) -> Any:
+    """What a checkpoint's manifest holds, None where it cannot be read."""
+    try:
+        return json.loads((path / "manifest.json").read_bytes()) if (path / "manifest.json").is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def _is_ours(path: Path) -> bool:
     """Whether our writer made this folder, by what is left of it: arrays of Orbax's, or a manifest of ours."""
     if any((path / "arrays" / name).is_file() for name in _ARRAYS):
         return True
-    try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return False
+    manifest = read_manifest(path)
     return isinstance(manifest, dict) and "meta.json" in manifest and any(key.startswith("arrays/") for key in manifest)
 
 

@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.reading import read_object
 from addnorm_exp.runs.shapes import Maybe
-from addnorm_exp.runs.states import BEST, begin, halves, hide, whole
+from addnorm_exp.runs.states import BEST, begin, halves, hide, read_manifest, whole
 
 OVERHEAD = 2**18  # bytes of a checkpoint besides its arrays
 
@@ -141,9 +141,8 @@ class Checkpoints:
     def _fault(self, name: str) -> str | None:
         """What is wrong with a checkpoint, None where it is sound. A file that the manifest does not name is no part of it."""
         folder = self.folder / name
-        try:
-            manifest = json.loads((folder / "manifest.json").read_text())
-        except (OSError, ValueError):
+        manifest = read_manifest(folder)
+        if manifest is None:
             return "its manifest is missing or torn"
         if not isinstance(manifest, dict) or "meta.json" not in manifest:
             return "its manifest is none"
