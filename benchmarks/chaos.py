@@ -13,57 +13,37 @@ times in a row, each time by one of
     term     SIGTERM at a random time, which must end in exit code 0 (or in the signal, where it comes before the command has begun)
     clock    kill -9 at a random time, while the clock jumps by days at every look
     two      two launchers at once, one of which is killed at a random time
-    full     a disk that takes no more from the k-th file on, which must end in exit code 2 and a line that says so
+    full     a disk that takes no more from the k-th file on, which must end in exit code 2 and one line that says so
     rot      kill -9 at a random time, then a bit of the newest checkpoint flips, or its end is lost
 
 After each, every record that is there can be read, and what had ended before is untouched to the byte. Then the same command is left
 alone: it must end well, with metrics, per-layer arrays and results equal to the undisturbed ones to the last bit, nothing twice, and
-nothing left over that `main.py gc` does not name. Processes are forked from one that has imported everything and computed nothing.
+nothing left over that `main.py gc` does not name. No process prints to standard error what is not a line of ours (harmed.py): no
+traceback, of no thread.
 """
 
 import argparse
 import collections
 import contextlib
-import errno
-import importlib
 import json
-import os
 import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads before the fork
-CACHE = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="chaos-cache-"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+from harmed import Attempt, stray  # first: it sets up the environment for what follows
 
-import numpy as np  # noqa: E402
+# isort: split
+import numpy as np
 
-from addnorm_exp import cli  # noqa: E402
-from addnorm_exp.report import figures  # noqa: E402
-from addnorm_exp.report.load import load_study  # noqa: E402
-from addnorm_exp.report.record import read_layers, read_metrics  # noqa: E402
-from addnorm_exp.runs.gc import leavings, remove  # noqa: E402
-from addnorm_exp.runs.life import standings  # noqa: E402
-from addnorm_exp.runs.states import whole  # noqa: E402
-
-for room in (
-    "cli.sweep",
-    "cli.train",
-    "sweep.launch",
-    "sweep.phases",
-    "report.table",
-    "train.loop",
-):  # once, before the forks
-    importlib.import_module(f"addnorm_exp.{room}")
+from addnorm_exp.report.load import load_study
+from addnorm_exp.report.record import read_layers, read_metrics
+from addnorm_exp.runs.gc import leavings, remove
+from addnorm_exp.runs.life import standings
+from addnorm_exp.runs.states import whole
 
 STUDY = """
 BASE = {base!r}
@@ -97,8 +77,6 @@ BASE = {
 }
 KINDS = ("event", "event", "event", "moment", "term", "clock", "two", "full", "rot")
 IN_A_ROW = 5  # kills of one study, at most
-EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"})
-WRITING = EVENTS - {"os.remove", "os.rmdir", "shutil.rmtree"}
 RESULTS = ("status", "reason", "step", "val", "test", "train_loss_final", "diverged", "tokens")
 
 
@@ -141,11 +119,10 @@ class Chaos:
 
     def run(self, kills: int, seconds: float | None) -> int:
         begun = time.monotonic()
-        self.attempt("undisturbed").wait()  # compiles
+        Attempt(self.folder, "undisturbed").wait()  # compiles
         shutil.rmtree(self.folder / "undisturbed")
-        first = self.attempt("undisturbed", "count")
-        if first.wait() != 0:
-            raise Trouble(f"the undisturbed study failed: {first.said()}")
+        first = Attempt(self.folder, "undisturbed", "count")
+        self.ended(first, (0,))
         self.seconds, self.events = first.seconds, int((self.folder / "undisturbed.count").read_text())
         self.expected = results(self.folder / "undisturbed" / "tiny")
         print(f"undisturbed: {len(self.expected)} runs, {self.seconds:.1f} s, {self.events} file events", flush=True)
@@ -178,11 +155,10 @@ class Chaos:
                 for run in (standings(folder) if folder.is_dir() else ())
                 if run.finished
             }
-        last = self.attempt(name)
-        if last.wait() != 0:
-            raise Trouble(f"{name}: the same command ended with {last.said()}")
-        if rotten is not None and f"{rotten}: " not in last.said():
-            raise Trouble(f"{rotten}: was damaged, and that was not told: {last.said()}")
+        last = Attempt(self.folder, name)
+        self.ended(last, (0,))
+        if rotten is not None and f"{rotten}: " not in last.errors():
+            raise Trouble(f"{rotten}: was damaged, and that was not told: {last.errors()}")
         self.compare(folder)
         self.untouched(folder, ended)
         shutil.rmtree(self.folder / name)
@@ -191,21 +167,24 @@ class Chaos:
     def harm(self, name: str, kind: str) -> bool:
         """One attempt with one harm done to it; False where the study was finished before that."""
         at = self.rng.randint(1, self.events) if kind in ("event", "full") else None
-        attempt = self.attempt(name, kind, at)
-        other = self.attempt(name, "two", log="second") if kind == "two" else None
+        attempt = Attempt(self.folder, name, kind, at)
+        other = Attempt(self.folder, name, "two", log="-second") if kind == "two" else None
         if kind not in ("event", "full"):
             attempt.send(signal.SIGTERM if kind == "term" else signal.SIGKILL, self.rng.uniform(0, self.seconds))
-        code, codes = attempt.wait(), {"term": (0, -signal.SIGTERM), "full": (0, 2)}.get(kind, (0, -signal.SIGKILL))
-        said = attempt.said()
-        if other is not None and other.wait() not in (0, 1):
-            raise Trouble(f"{name}: the second launcher ended with {other.said()}")
-        if code not in (*codes, *((1,) if other else ())):
-            raise Trouble(f"{name}: exit code {code} after {kind}: {said}")
-        # Orbax's threads may print before it (NOTES.md); the last line is ours.
-        last = (said.strip().splitlines() or [""])[-1].lower()
-        if code == 2 and not (last.startswith("error: ") and ("no space left" in last or "cannot be written" in last)):
-            raise Trouble(f"{name}: a full disk was told so: {said}")
-        return code != 0 or (kind == "term" and "stopped" in said)
+        harmed = {"term": -signal.SIGTERM, "full": 2}.get(kind, -signal.SIGKILL)
+        code = self.ended(attempt, (0, harmed, *((1,) if other else ())))
+        if other is not None:
+            self.ended(other, (0, 1))
+        return code != 0 or (kind == "term" and "stopped; " in attempt.errors())
+
+    def ended(self, attempt: Attempt, codes: tuple[int, ...]) -> int:
+        """Waits for its end: the exit code, which must be one of these, and nothing on standard error but lines of ours."""
+        code, errors = attempt.wait(), attempt.errors()
+        if code not in codes:
+            raise Trouble(f"{attempt.name}: exit code {code}, expected {codes}: {errors}")
+        if found := stray(errors, code):
+            raise Trouble(f"{attempt.name}: exit code {code}, and on standard error {found[0]!r} in {errors}")
+        return code
 
     def rot(self, folder: Path) -> Path | None:
         """Damages the newest state of a run that is not finished; its path, None where there is none."""
@@ -219,9 +198,6 @@ class Chaos:
         held[self.rng.randrange(len(held))] ^= 1 << self.rng.randrange(8)
         path.write_bytes(held if self.rng.random() < 0.5 else held[:-10])
         return newest
-
-    def attempt(self, name: str, kind: str = "", at: int | None = None, log: str = "") -> "Attempt":
-        return Attempt(self.folder, name, kind, at, self.folder / f"{name}{log}.log")
 
     def untouched(self, folder: Path, ended: dict[str, bytes]) -> None:
         for run, summary in ended.items():
@@ -273,76 +249,6 @@ def results(study: Path) -> dict[str, dict[str, object]]:
             "results": {name: summary[name] for name in RESULTS},
         }
     return found
-
-
-class Attempt:
-    """`main.py sweep` in a forked process. Of kind `event` it kills itself before its file event number `at`, of kind `full` the disk
-    takes nothing from there on; of kind `clock` it has a clock that jumps."""
-
-    def __init__(self, folder: Path, name: str, kind: str, at: int | None, log: Path):
-        self.folder, self.name, self.log = folder, name, log
-        self.started, self.seconds = time.monotonic(), 0.0
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._child(kind, at)
-
-    def send(self, number: int, after: float) -> None:
-        time.sleep(after)
-        os.kill(self.pid, number)
-
-    def wait(self) -> int:
-        """The exit code, negative for a signal."""
-        _, status = os.waitpid(self.pid, 0)
-        self.seconds = time.monotonic() - self.started
-        return os.waitstatus_to_exitcode(status)
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
-
-    def _child(self, kind: str, at: int | None) -> None:
-        code = 99
-        try:
-            with open(self.log, "w") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-            figures.plot = lambda folder: []  # pictures take seconds and are no record
-            if kind == "clock":
-                real, jump = time.time, random.Random(self.started)
-                time.time = lambda: real() + jump.uniform(-1e6, 1e6)
-            watch = Events(str(self.folder / self.name), kind, at) if kind in ("count", "event", "full") else None
-            code = cli.main(
-                ["sweep", str(self.folder / "tiny.py"), f"--runs={self.folder / self.name}", "--wandb=disabled"]
-            )
-            if kind == "count" and watch:
-                (self.folder / f"{self.name}.count").write_text(str(watch.seen))
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-
-class Events:
-    """Counts what this process does to files under a folder, by Python's audit events, each of which comes before the deed."""
-
-    def __init__(self, folder: str, kind: str, at: int | None):
-        self.folder, self.kind, self.at, self.seen = folder, kind, at, 0
-        sys.addaudithook(self._on)
-
-    def _on(self, event: str, arguments: tuple) -> None:
-        if event not in EVENTS or not any(
-            str(a).startswith(self.folder) for a in arguments[:2] if isinstance(a, str | Path)
-        ):
-            return
-        self.seen += 1
-        if self.at is None or self.seen < self.at:
-            return
-        if self.kind == "event":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if event in WRITING and not (event == "open" and arguments[1] in ("r", "rb", None)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
 
 
 if __name__ == "__main__":

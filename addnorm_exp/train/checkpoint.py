@@ -8,6 +8,7 @@ written last; a folder whose manifest is missing or does not fit is passed over 
 """
 
 import errno
+import functools
 import hashlib
 import json
 import logging
@@ -39,8 +40,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int, last: int | None = None, say: Callable[[str], None] = _to_stderr):
         self.folder, self.keep, self.last, self.say = folder, keep, last, say
-        for name in ("absl", "asyncio"):  # Orbax tells there of each file, and of each error that it also raises
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        _hush_orbax()
 
     def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
         """Saves the state after `step` updates, then removes what is beyond `keep`. `tree`: arrays; `meta`: JSON."""
@@ -157,6 +157,25 @@ class Checkpoints:
         # First out of sight by one rename: a kill halfway through must not leave half a checkpoint under its name.
         if (self.folder / name).exists():
             shutil.rmtree(hide(self.folder / name, os.getpid()), ignore_errors=True)
+
+
+@functools.cache
+def _hush_orbax() -> None:
+    """Orbax raises its errors; here it is kept from also printing them.
+
+    It logs each file and each error. And where a save fails (a full disk) it closes its event loop over writes that are under way: each
+    of them, as it ends on a thread of its own, has Python print a traceback of `Event loop is closed`.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    former = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            former(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _sums(folder: Path) -> dict[str, str]:
