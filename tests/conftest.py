@@ -19,3 +19,28 @@ def data(tmp_path_factory):
     import training  # here, for it brings JAX
 
     return training.corpus(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def server():
+    """A stand-in for W&B's server, which must have understood everything by the end of the test."""
+    from wandb_server import Server
+
+    with Server() as found:
+        yield found
+    assert found.refused == []
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with the synthetic text, and no key of the person's wherever W&B's client may look for one."""
+    import training
+
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "20")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "text").write_bytes(training.TEXT)
+    return tmp_path

@@ -1,76 +1,18 @@
-"""The mirror with W&B's real client against a server on the loopback: live, killed, without a key, with a server that dies or hangs."""
+"""The mirror with W&B's real client against a server on the loopback: live, killed, offline and uploaded later, a study."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from training import BASE, ROOT, TEXT, assert_equal_runs, config, flags, signals_restored, stop_after
-from wandb_server import Server, wait
+from mirroring import LONG, assert_mirrored, command, ledger, mirrored, sync
+from training import BASE, ROOT, config, signals_restored, stop_after
+from wandb_server import wait
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror.agent import REST
-from addnorm_exp.runs.mirror.mirror import Mirror, mode_of
-from addnorm_exp.runs.mirror.rows import Rows
-from addnorm_exp.runs.mirror.window import Place, read_ledger
 from addnorm_exp.train.loop import Stopped, run
-
-REAL = sys.executable
-
-LONG = {
-    "steps": 600,
-    "eval__every": 200,
-    "optim__lr": 3e-3,
-    "execution__checkpoint_every": 100,
-    "execution__layers_every": 50,
-}
-
-
-@pytest.fixture
-def server():
-    with Server() as found:
-        yield found
-    assert found.refused == []
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """No key of the person's, wherever the client may look for one."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "20")
-    (tmp_path / "home").mkdir()
-    (tmp_path / "text").write_bytes(TEXT)
-    return tmp_path
-
-
-def command(folder: Path, *words: str, **changes) -> list[str]:
-    text = f"--config.data.path={folder / 'text'}"
-    return [sys.executable, "main.py", "train", *flags(**changes), text, f"--workdir={folder / 'run'}", *words]
-
-
-def assert_mirrored(server: Server, folder: Path, opened: int = 1) -> None:
-    """The server has what the record says: every step once, its numbers, the config, the summary, the picture."""
-    told = server.run()
-    rows = Rows(folder).poll(ended=True)
-    assert told.steps == [step for step, _ in rows]
-    for row, (_, expected) in zip(told.history, rows, strict=True):
-        assert {key: row[key] for key in expected} == expected
-        assert {key for key in row if not key.startswith("_")} - set(expected) <= {"layers/heatmap"}
-    summary = RunFolder(folder).summary()
-    for key in ("status", "val", "test", "parameters", "confounds"):
-        assert told.summary[key] == summary[key]
-    assert told.state == "finished"
-    assert told.opened == opened
-    assert server.lines == len(rows)  # nothing was sent twice
-    picture = told.summary["layers/heatmap"]["path"]
-    assert told.files[picture].startswith(b"\x89PNG")
 
 
 def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
@@ -96,27 +38,6 @@ def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
     assert len(names) == 8 * 2 + 1  # eight quantities, first and last of two layers, and the picture
 
 
-def sync(directory: Path, server: Server | None = None) -> tuple[int, list[str], str]:
-    """`main.py sync DIRECTORY` in a process of its own: exit code, lines, errors. Without a server: without a key."""
-    environment = {**os.environ, **(server.environment if server else {"WANDB_API_KEY": ""})}
-    words = [sys.executable, "main.py", "sync", str(directory)]
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout.splitlines(), done.stderr
-
-
-def mirrored(
-    home: Path, data, said: list[str], watch=lambda event: None, mode: str = "auto", stop=lambda: False, **changes
-) -> dict:
-    """Trains in this process under a mirror; `said` gets its lines."""
-    with Mirror(mode, Place(), said.append) as mirror:
-        folder = RunFolder(home / "run")
-        return run(config(**changes), data, folder, watch=mirror.watch(folder.path, watch), stop=stop)
-
-
-def ledger(folder: Path) -> dict:
-    return read_ledger(folder) or {"step": -1}
-
-
 def test_killed_and_gone_on_with(server, home, monkeypatch):
     """kill -9 between checkpoints: the server has the run once, each step once, though the record went back and came again."""
     for name, value in server.environment.items():
@@ -134,66 +55,6 @@ def test_killed_and_gone_on_with(server, home, monkeypatch):
         assert cli.main(command(home, **LONG)[2:]) == 0
     assert RunFolder(home / "run").summary()["attempts"][1]["from_step"] == 300
     assert_mirrored(server, home / "run", opened=2)
-
-
-@pytest.mark.full
-def test_the_server_dies_midway(home, data, monkeypatch):
-    """Training ends as it would have; one line says so; what was not sent is sent by sync, once."""
-    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "3")
-    with Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-
-        def watch(event):
-            if event["event"] == "val" and event["step"] == 400:
-                wait(lambda: ledger(home / "run")["step"] >= 300)
-                server.die()
-
-        said: list[str] = []
-        mirrored(home, data, said, watch, **LONG)
-        assert len(said) == 2
-        assert "http" in said[0]
-        assert "did not take all" in said[1]
-        assert "main.py sync" in said[1]
-        run(config(**LONG), data, RunFolder(home / "undisturbed"))
-        assert_equal_runs(home / "run", home / "undisturbed")
-        server.start()
-        for expected in ("steps sent", "is there already"):
-            code, out, err = sync(home / "run", server)
-            assert (code, err) == (0, "")
-            assert [expected in line for line in out] == [True]
-        assert_mirrored(server, home / "run", opened=2)
-        assert server.refused == []
-
-
-@pytest.mark.parametrize("trouble", ["wrong key", "hanging", "nothing there"])
-def test_a_server_that_cannot_be_had(trouble, home, data, monkeypatch):
-    """One line, an offline run, and training as ever; the time-out is waited for once, and never by training."""
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
-    with Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        if trouble == "wrong key":
-            monkeypatch.setenv("WANDB_API_KEY", "9" * 40)
-        if trouble == "hanging":
-            server.hanging.set()
-        if trouble == "nothing there":
-            server.die()
-        said: list[str] = []
-        with Mirror("online", Place(), said.append) as mirror:
-            for name in ("first", "second"):
-                folder = RunFolder(home / name)
-                assert (
-                    run(config(), data, folder, watch=mirror.watch(folder.path, lambda event: None))["status"] == "done"
-                )
-                mirror.end()
-        (line,) = said
-        assert line.startswith("W&B: offline (" + {"wrong key": "the API key is refused"}.get(trouble, ""))
-        assert "main.py sync" in line
-        for name in ("first", "second"):
-            assert len(list((home / name / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
-            assert ledger(home / name)["step"] == 12
-        assert server.runs == {}
 
 
 def test_offline_and_uploaded_twice(server, home, data):
@@ -277,56 +138,3 @@ def test_sync_says_what_is_wrong(home, capsys, data):
     assert (code, out) == (2, [])
     assert "WANDB_API_KEY" in err
     assert len(err.splitlines()) == 1
-
-
-def test_library_and_disabled_mirror_nothing(home, data, monkeypatch):
-    said: list[str] = []
-    monkeypatch.setattr(Mirror, "_start", lambda self: said.append("started"))
-    mirrored(home, data, said, mode="disabled")
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    with signals_restored():
-        assert cli.main(command(home)[2:]) == 0
-    assert said == []
-    assert not (home / "run" / "wandb").exists()
-
-
-@pytest.mark.parametrize(
-    ("flag", "variable", "expected"),
-    [
-        (None, "", "auto"),
-        (None, "offline", "offline"),
-        (None, "dryrun", "offline"),
-        ("online", "disabled", "online"),
-        (None, "disabled", "disabled"),
-    ],
-)
-def test_the_flag_goes_before_the_variable(flag, variable, expected, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", variable)
-    assert mode_of(flag) == expected
-
-
-def test_an_agent_that_hangs_or_dies_stops_nothing(home, data, monkeypatch):
-    """Whatever the other process does: training ends, one line at most, and no process is left."""
-    for code, lines in (
-        ("import time; time.sleep(600)", 1),
-        ("raise SystemExit(1)", 0),
-        ("import os; os.kill(os.getpid(), 9)", 0),
-    ):
-        monkeypatch.setattr(sys, "executable", fake_python(home, code))
-        monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "0")
-        monkeypatch.setattr("addnorm_exp.runs.mirror.mirror.MARGIN", 1.0)
-        said: list[str] = []
-        with Mirror("auto", Place(), said.append) as mirror:
-            for seed in range(2):
-                folder = RunFolder(home / f"{len(code)}-{seed}")
-                run(config(seed=seed), data, folder, watch=mirror.watch(folder.path, lambda event: None))
-                mirror.end()
-        assert len(said) == lines
-        assert mirror.process.poll() is not None
-
-
-def fake_python(home: Path, code: str) -> str:
-    path = home / "python"
-    path.write_text(f"#!{REAL}\n{code}\n")
-    path.chmod(0o755)
-    return str(path)

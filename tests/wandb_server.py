@@ -38,6 +38,7 @@ class Run:
     group: str | None = None
     job_type: str | None = None
     display_name: str | None = None
+    sweep: str | None = None
     tags: list[str] = field(default_factory=list)
     state: str = "running"
     preempting: bool = False
@@ -93,6 +94,13 @@ class Server:
             http.shutdown()
             http.server_close()
 
+    def restart(self) -> None:
+        """Listens and answers again, after `die` or `hanging`; what was taken meanwhile is lost."""
+        self.die()
+        self.hanging.clear()
+        self._released.set()
+        self.start()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -111,6 +119,7 @@ class Server:
     def answer(self, method: str, path: str, authorization: str, body: bytes) -> tuple[int, Any]:
         if self.hanging.is_set():
             self._released.wait()
+            raise ConnectionAbortedError
         try:
             with self._lock:
                 if self._http is None:
@@ -220,6 +229,7 @@ class Server:
         run.job_type = said["jobType"] or run.job_type
         run.display_name = said["displayName"] or run.display_name
         run.tags = said["tags"] or run.tags
+        run.sweep = said["sweep"] or run.sweep
         if said["program"] or said["groupName"] or said["jobType"]:  # an opening; later ones carry the config alone
             run.opened, run.state, run.preempting = run.opened + 1, "running", False
         bucket = {

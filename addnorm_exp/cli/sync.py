@@ -10,7 +10,7 @@ HELP = "upload runs to W&B that were made offline, or not mirrored to their end"
 ABOUT = f"""{HELP}
 
 DIR is a run's folder, a study's or one of studies; default: runs. Doing it again sends nothing twice. Exit code: 0 all is there,
-1 a run was left out since it is being trained, 2 no key, no server, or no runs."""
+1 a run was left out (it is being trained or mirrored, or its record is damaged), 2 no key, no server, or no runs."""
 
 FLAGS = tuple(flag for flag in WANDB_FLAGS if flag.name != "wandb")
 

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
-from addnorm_exp.runs.mirror.window import Place, Window, claimed, patience, reason
+from addnorm_exp.runs.mirror.window import SWEEP_AGENT, Place, Window, claimed, patience, reason
 
 POLL = 1.0  # seconds between two looks at the record
 STUCK = 60.0  # seconds beyond the client's own time-outs, after which it counts as hung
@@ -104,8 +104,7 @@ class Agent:
             say(f"W&B: the server did not take all of {window.folder.name} in time, offline from here; {REST}")
         finally:
             self.held.close()
-            for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID"):  # a sweep agent's id is for one run
-                os.environ.pop(name, None)
+            _end_of_sweep_run()
 
     def _tell(self, line: str) -> None:
         """Says it for the first run alone."""
@@ -138,11 +137,18 @@ def told(error: BaseException) -> str:
     return "the API key is refused" if "error 401" in line else line
 
 
-def _forget() -> None:
+def _forget(exit_code: int = 1) -> None:
     """Ends the client's own process, which keeps the id of a run that could not be opened, and opens it to no other."""
     import wandb
 
-    wandb.teardown(exit_code=1)
+    wandb.teardown(exit_code=exit_code)
+
+
+def _end_of_sweep_run() -> None:
+    """The id that a W&B sweep agent dictates is for one run: the client, which read it as it started, starts anew for the next."""
+    dictated = [os.environ.pop(name, None) for name in SWEEP_AGENT]
+    if any(dictated):
+        _forget(exit_code=0)
 
 
 def _is_clients(error: BaseException) -> bool:

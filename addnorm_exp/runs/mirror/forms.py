@@ -83,7 +83,10 @@ def from_config(told: Mapping[str, Any]) -> Tree | None:
     record = told.get("record")
     if not isinstance(record, Mapping) or "id" not in record:
         return None
-    science = {key: value for key, value in told.items() if key not in ("record", "execution", "_wandb")}
+    # A W&B sweep adds its parameters, named as flags are (`config.optim.lr`); the science config has them already.
+    science = {
+        key: value for key, value in told.items() if key not in ("record", "execution", "_wandb") and "." not in key
+    }
     return {**record, "science": science, "execution": told.get("execution", {})}
 
 

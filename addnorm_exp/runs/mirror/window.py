@@ -24,6 +24,11 @@ SUMMARY_EVERY = 30.0  # seconds
 PICTURES = 8  # of a whole run, at most
 PICTURE_EVERY = 30.0  # seconds
 LEDGER = "mirror.json"
+SWEEP_AGENT = (
+    "WANDB_RUN_ID",
+    "WANDB_SWEEP_ID",
+    "WANDB_SWEEP_PARAM_PATH",
+)  # what `wandb agent` sets for the run that it starts
 
 
 def patience(name: str, default: float) -> float:
