@@ -41,3 +41,14 @@ def test_the_citation_says_what_the_package_says():
     assert citation["license"] == package["license"]
     assert citation["cff-version"] == "1.2.0"
     assert f"version = {{{package['version']}}}" in (ROOT / "docs" / "citing.md").read_text()
+
+
+def test_the_readme_has_the_verbs_of_the_contract():
+    """The box of equations, line by line what the contract says: `state = open(x0)`, `u, kept = read(state)`, …"""
+
+    def verbs(text: str) -> list[str]:
+        return [" ".join(line.split()) for line in re.findall(r"^ {4}(\w[\w, ]*= \w+\([\w, ]*\)) ", text, re.M)]
+
+    contract = (ROOT / "addnorm_exp" / "residual" / "contract.py").read_text(encoding="utf-8")
+    assert len(verbs(contract)) == 7
+    assert verbs((ROOT / "README.md").read_text(encoding="utf-8")) == verbs(contract)

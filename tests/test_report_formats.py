@@ -52,7 +52,10 @@ def test_csv_holds_numbers_in_full(five):
     by = {row["scheme"]: row for row in rows}
     assert by["pre_ln"]["phase"] == "report"
     assert 2.4 < float(by["pre_ln"]["test_bpb"]) < 2.5
-    assert len(by["pre_ln"]["test_bpb_seeds"].split()) == 5
+    for name in ("test_bpb", "difference"):
+        values = [float(text) for text in by["post_ln"][f"{name}_seeds"].split()]
+        assert len(values) == 5
+        assert float(by["post_ln"][name]) == pytest.approx(sum(values) / 5, rel=1e-14), "seeds in full, too"
     assert by["no_norm"]["test_bpb"] == "", "no mean of survivors"
     assert by["no_norm"]["diverged"] == "1"
     assert float(by["post_ln"]["difference_low"]) > 0.1

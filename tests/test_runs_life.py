@@ -92,9 +92,12 @@ def test_the_list_for_people(every, capsys):
     assert out.startswith(f"### {every} (1 missing, 3 stopped, 1 failed, 1 diverged, 2 done, 1 damaged)")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
     assert [row[0] for row in rows[2:]] == ["a-done", "e-sick", "x-more"]
-    assert rows[2][4:6] == ["3 min", "1000/1000"]
+    assert rows[2][5:7] == ["3 min", "1000/1000"]
+    assert [row[3] for row in rows[2:]] == ["seed=0 optim.lr=0.001", "seed=4 optim.lr=0.001", ""], (
+        "the plan has no x-more"
+    )
     assert call(capsys, "runs", every.parent)[1].startswith(f"### {every} (")
-    assert "| run   | pre_ln | done" in call(capsys, "runs", every / "a-done")[1]
+    assert "| run   | pre_ln |          | done" in call(capsys, "runs", every / "a-done")[1]
     code, _, err = call(capsys, "runs", every, "--status=dome")
     assert (code, err) == (2, "error: --status=dome: unknown; did you mean 'done'?\n")
 

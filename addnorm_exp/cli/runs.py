@@ -5,17 +5,17 @@ import sys
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError, nearest
 
-HELP = "list a study's runs: id, phase, scheme, status, age, step and reason"
+HELP = "list a study's runs: id, phase, scheme, settings, status, age, step and reason"
 ABOUT = f"""{HELP}
 
-DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Age is the time since the run's summary
-was last written. docs/runs.md says what each status means."""
+DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Settings are what the study file sets for a run;
+age is the time since the run's summary was last written. docs/runs.md says what each status means."""
 
 FLAGS = (
     Flag("status", str, None, "only runs that stand so; several are joined by commas", "STATUS,…"),
     Flag("format", str, "md", "Markdown (the default), LaTeX or CSV", "md|latex|csv", choices=("md", "latex", "csv")),
 )
-COLUMNS = ("id", "phase", "scheme", "status", "age", "step", "reason")
+COLUMNS = ("id", "phase", "scheme", "settings", "status", "age", "step", "reason")
 
 
 def run(argv: list[str]) -> int:
@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
 
     def row(run: Standing) -> list[str]:
         step = "" if run.step is None else f"{run.step}/{run.steps}"
-        return [run.id, run.phase, run.scheme, run.status, in_words(run.age), step, run.reason or ""]
+        return [run.id, run.phase, run.scheme, run.settings, run.status, in_words(run.age), step, run.reason or ""]
 
     tables = []
     for folder in study_folders(arguments.positionals[0]):

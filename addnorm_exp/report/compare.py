@@ -52,7 +52,7 @@ class Comparison:
             numbers["difference_low"] = found.low if found else None
             numbers["difference_high"] = found.high if found else None
             each = [] if j is None or i == j else self._seeds(i, j)
-            numbers["difference_seeds"] = None if j is None else " ".join(f"{value:.6g}" for value in each)
+            numbers["difference_seeds"] = None if j is None else " ".join(map(repr, each))
             numbers["difference_n"] = found.n if found else None
             numbers["minimum_detectable"] = minimum_detectable(found.sd, found.n) if found else None
             rows.append(numbers)

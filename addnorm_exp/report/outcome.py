@@ -70,7 +70,7 @@ class Outcome:
             f"{name}_low": found.low if found else None,
             f"{name}_high": found.high if found else None,
             f"{name}_median": median,
-            f"{name}_seeds": " ".join(f"{value:.6g}" for _, value in sorted(self.values.items())),
+            f"{name}_seeds": " ".join(repr(value) for _, value in sorted(self.values.items())),
         }
 
 

@@ -12,7 +12,7 @@ damaged   its record cannot be read
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from addnorm_exp.errors import UserError
@@ -25,7 +25,8 @@ STRANGER = "–"  # the phase of a run that the study's plan does not know
 
 @dataclass(frozen=True)
 class Standing:
-    """How a run stands. `age`: seconds since its summary was last written, None without one."""
+    """How a run stands. `age`: seconds since its summary was last written, None without one. `settings`: what the study file set
+    for it beside the scheme, `optim.lr=0.003 seed=0`."""
 
     path: Path
     id: str
@@ -36,6 +37,7 @@ class Standing:
     steps: int | None = None
     age: float | None = None
     reason: str | None = None
+    settings: str = ""
 
     @property
     def finished(self) -> bool:
@@ -54,7 +56,11 @@ def standings(folder: Path) -> list[Standing]:
     for phase, entries in (plan["phases"] if plan else {}).items():
         for entry in entries:
             if entry["id"] not in found:
-                found[entry["id"]] = standing(folder / entry["id"], phase, str(entry["overrides"].get("scheme", "")))
+                overrides = dict(entry["overrides"])
+                found[entry["id"]] = replace(
+                    standing(folder / entry["id"], phase, str(overrides.pop("scheme", ""))),
+                    settings=" ".join(f"{key}={value}" for key, value in overrides.items()),
+                )
     for path in sorted(folder.iterdir()):
         if path.name not in found and not path.name.startswith(".") and os.path.lexists(path / "config.json"):
             found[path.name] = standing(path, STRANGER if plan else "run")

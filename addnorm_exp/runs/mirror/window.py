@@ -24,11 +24,8 @@ SUMMARY_EVERY = 30.0  # seconds
 PICTURES = 8  # of a whole run, at most
 PICTURE_EVERY = 30.0  # seconds
 LEDGER = "mirror.json"
-SWEEP_AGENT = (
-    "WANDB_RUN_ID",
-    "WANDB_SWEEP_ID",
-    "WANDB_SWEEP_PARAM_PATH",
-)  # what `wandb agent` sets for the run that it starts
+# What `wandb agent` sets for the run that it starts.
+SWEEP_AGENT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
 
 
 def patience(name: str, default: float) -> float:
