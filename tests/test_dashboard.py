@@ -255,7 +255,7 @@ def test_unfinished_studies_have_a_page(tmp_path):
     rng = np.random.default_rng(0)
     plan = [write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.0, "running", 40), metrics=curve(rng, 2, 40))]
     plan.append({"id": "b", "overrides": {"scheme": "pre_ln", "seed": 1}})
-    plan.append(write_run(tmp_path / "c", "pre_ln", 2, None))
+    plan.append(write_run(tmp_path / "c", "pre_ln", 2, None, lr=1e-2))
     write_plan(tmp_path, {"tune": plan, "report": []})
     held = data(load_study(tmp_path))
     assert [run["status"] for run in held["runs"]] == ["stopped", "missing", "stopped"]
@@ -301,6 +301,19 @@ def test_the_command_writes_the_page_with_plotly_in_it(folder, tmp_path, capsys)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         command.run([str(folder), f"--out={tmp_path / 'file' / 'x.html'}"])
+
+
+def test_the_flags_of_the_table_are_the_pages(tmp_path):
+    pytest.importorskip("plotly")
+    write_study(tmp_path / "s", seeds=5, tuning_seeds=1, schemes={"post_ln": 2.6, "pre_ln": 2.4})
+    assert command.run([str(tmp_path / "s"), "--baseline=pre_ln"]) == 0
+    (held,) = json.loads(Scripts((tmp_path / "s" / "dashboard.html").read_text()).scripts[0][1])
+    assert "Δ to pre_ln" in [label for label, _ in held["table"]["columns"]]
+    for place, name in enumerate("ab"):
+        write_run(tmp_path / "m" / name, "pre_ln", place, summary_of("pre_ln", 2.0), semantics=1 + place)
+    with pytest.raises(UserError, match="semantics"):
+        command.run([str(tmp_path / "m")])
+    assert command.run([str(tmp_path / "m"), "--mix_semantics"]) == 0
 
 
 def test_several_studies_stand_on_one_page_and_a_bad_one_costs_a_line(tmp_path, capsys):

@@ -12,7 +12,7 @@ from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import Column, Table, markdown, render
 from addnorm_exp.report.table import build
 
-NASTY = r"a_b & 50% #1 {x} $y$ ~z^2 \n <t> |p| `q` --flag 'r' \"s\" é Łódź σΩ → 中 😀 [end]"
+NASTY = r"a_b & 50% #1 {x} $y$ ~z^2 \n <t> |p| `q` --flag 'r' \"s\" é Łódź σΩΑ → 中 😀 [end]"
 
 
 def test_characters_that_latex_reads_as_commands_are_escaped():
@@ -25,6 +25,11 @@ def test_characters_that_latex_reads_as_commands_are_escaped():
     assert escape("--at=-1 – ?`\n") == r"-{}-at=$-$1 \textendash{} ?\`{}"
     assert escape("Çé ñ ï Łø εσΩ 中") == r"\c{C}\'{e} \~{n} \"{\i} \L{}\o{} $\varepsilon$$\sigma$$\Omega$ [U+4E2D]"
     assert escape(NASTY).isascii()
+
+
+def test_what_tables_print_has_commands_and_greek_capitals_that_latin_has_are_not_taken_for_some():
+    assert "[U+" not in escape("± × · – — − ‘ ’ “ ” … → ← √ ∂ ∞ ≤ ≥ ≠ ≈ § ² ³ † ₀ ₁ ₂ α β γ δ ε η λ μ ρ σ ω Γ Δ Σ Ω")
+    assert escape("Αα Ζ") == r"[U+0391]$\alpha$ [U+0396]"  # there is no \Alpha
 
 
 def test_a_row_or_note_that_starts_with_a_bracket_is_no_argument_of_the_line_break():
