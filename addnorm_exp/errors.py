@@ -10,6 +10,14 @@ class UserError(Exception):
     """Something that the person at the command line can mend. `main.py` prints it as one line and exits with code 2."""
 
 
+def check_text(text: str, label: str) -> None:
+    """Raises UserError where a name holds bytes that are no text, which neither JSON nor Orbax takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{label}: this name is no text in UTF-8; rename it, or choose another") from None
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint `; did you mean X?` or the valid names, to end a `UserError` about an unknown name."""
     names = sorted(known)

@@ -54,9 +54,27 @@ def test_a_home_that_nobody_has(tmp_path, capsys):
 
 
 def test_a_page_is_not_written_over_a_folder(finished, tmp_path, capsys):
-    for place in ("/", ".", "..", str(tmp_path)):
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("/", ".", "..", str(tmp_path), str(tmp_path / "pipe")):
         line = refused(["dashboard", str(finished), f"--out={place}"], capsys)
         assert "cannot be written" in line
+    assert (tmp_path / "pipe").is_fifo(), "nor over a device"
+
+
+def test_a_name_that_is_no_text(tmp_path, capsys):
+    """A record in JSON cannot hold it."""
+    odd = os.fsdecode(b"od\xffd")
+    (tmp_path / "text").write_bytes(TEXT)
+    here = f"--config.data.path={tmp_path / 'text'}"
+    shutil.copy(write(tmp_path), tmp_path / f"{odd}.py")
+    for argv in (
+        ["train", *flags(), here, f"--workdir={tmp_path / odd}"],
+        ["train", *flags(), f"--config.data.path={tmp_path / odd}", f"--workdir={tmp_path / 'run'}"],
+        ["sweep", str(tmp_path / f"{odd}.py"), f"--runs={tmp_path / 'runs'}"],
+        ["sweep", str(tmp_path / "tiny.py"), f"--runs={tmp_path / odd}"],
+    ):
+        assert "this name is no text in UTF-8" in refused(argv, capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"{odd}.py", "text", "tiny.py"])
 
 
 @pytest.fixture(scope="module")

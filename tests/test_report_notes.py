@@ -122,3 +122,10 @@ def test_one_is_told_in_the_singular(strangers, told, tmp_path):
     notes = "\n".join(build(load_study(folder)).notes)
     assert told in notes
     assert "1 of 1 run failed" in notes
+
+
+def test_the_title_is_in_the_singular_too(tmp_path):
+    one = {"model.depth": 1, "steps": 1}
+    plan = [write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0), **one)]
+    write_plan(tmp_path / "s", {"run": plan}, tuned=[])
+    assert "1 step of 16 × 128 tokens, 1 block, 128 wide" in build(load_study(tmp_path / "s")).title

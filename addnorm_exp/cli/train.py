@@ -9,6 +9,7 @@ from typing import Any
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
+from addnorm_exp.words import counted
 
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
@@ -86,6 +87,5 @@ def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
         return
     final = summary["test"]["final"]
     test = f"{final['bpb']:.4f} bits/byte" if final.get("bpb") is not None else f"loss {final['loss']:.4f}"
-    print(
-        f"{summary['scheme']}: test {test} after {summary['step']} steps, {1e3 * summary['step_time_s']:.1f} ms a step  ({folder})"
-    )
+    steps, time = counted(summary["step"], "step"), 1e3 * summary["step_time_s"]
+    print(f"{summary['scheme']}: test {test} after {steps}, {time:.1f} ms a step  ({folder})")

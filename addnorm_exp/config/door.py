@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from addnorm_exp.config import checks
 from addnorm_exp.config.keys import Leaf, flatten, groups, leaves, unknown
 from addnorm_exp.config.schema import Config, DataConfig
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, check_text
 
 _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
 
@@ -78,6 +78,7 @@ def _scalar(leaf: Leaf, value: object, label: str) -> object:
             raise wrong
         if not value.strip():
             raise UserError(f"{label} is empty: expected {leaf.expected}")
+        check_text(value, f"{label}={value}")
         return value
     if leaf.type is bool:
         if isinstance(value, str) and value.lower() in _TRUE + _FALSE:

@@ -28,11 +28,11 @@ def setting(runs: Sequence[Run]) -> str:
     facts = {key: {run.flat.get(key) for run in runs} for key in ("steps", "batch_size", "seq_len")}
     one = {key: next(iter(values)) for key, values in facts.items() if len(values) == 1}
     if len(one) == 3 and None not in one.values():
-        parts.append(f"{one['steps']:,} steps of {one['batch_size']} × {one['seq_len']} tokens")
-    for key, word in (("model.depth", "blocks"), ("model.width", "wide")):
+        parts.append(f"{counted(int(one['steps'] or 0), 'step')} of {one['batch_size']} × {one['seq_len']} tokens")
+    for key, words in (("model.depth", ("block", "blocks")), ("model.width", ("wide", "wide"))):
         values = {run.flat.get(key) for run in runs}
         if len(values) == 1 and None not in values:
-            parts.append(f"{values.pop()} {word}")
+            parts.append(counted(int(values.pop() or 0), *words))
     return ", ".join(parts)
 
 

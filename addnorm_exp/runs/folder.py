@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.errors import UserError, check_text, disk_trouble
 from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
 
 FORMER = ".former-"  # opens the name of a folder that `rerun` has put aside
@@ -161,6 +161,7 @@ def _lock(path: Path) -> IO[str]:
 
 def make_folder(path: Path) -> None:
     """Makes a folder, parents included. Raises UserError where the place holds none (/proc is such a one)."""
+    check_text(str(path.absolute()), str(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

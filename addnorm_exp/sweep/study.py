@@ -22,7 +22,7 @@ from addnorm_exp.config import files, flatten, leaves, load, override, read
 from addnorm_exp.config.keys import unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.errors import UserError, check_text, nearest
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, winners
 from addnorm_exp.runs.winners import score as score_of
@@ -184,6 +184,7 @@ class Study:
 
 def read_study(path: str) -> Study:
     """The study in a file. Raises UserError for everything that is wrong with it."""
+    check_text(path, path)
     module = files.run_file(path, "sweep file")
     functions = [name for name in ("tune", "report", "sweep") if callable(getattr(module, name, None))]
     if functions not in (["tune", "report"], ["sweep"]):

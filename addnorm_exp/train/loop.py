@@ -22,6 +22,7 @@ from addnorm_exp.train.memory import check_memory
 from addnorm_exp.train.program import check_devices, program
 from addnorm_exp.train.recorder import Progress, Recorder, Watcher
 from addnorm_exp.train.step import CAUSES
+from addnorm_exp.words import counted
 
 Summary = dict[str, Any]
 
@@ -150,7 +151,7 @@ class Attempt:
                 self._save()
             if stops and self.step < config.steps:
                 recorder.summary("running", self.step)
-                done = f"stopped after {self.step} of {config.steps} steps"
+                done = f"stopped after {self.step} of {counted(config.steps, 'step')}"
                 raise Stopped(f"{self.folder.path}: {done}; the same command goes on from there")
         return self._test()
 

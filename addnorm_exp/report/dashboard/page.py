@@ -68,6 +68,8 @@ def dashboard(
     for problem in problems:
         say(f"error: {problem}")
     path = Path(directory) / NAME if out is None else Path(out)
+    if path.exists() and not path.is_file():  # a device would be replaced by the page
+        raise UserError(f"{path}: cannot be written (it is no regular file); choose a file by --out=FILE")
     text = page(found, plotly, datetime.now(UTC))
     made = path.parent / f".{path.name}-{os.getpid()}"
     try:
