@@ -227,3 +227,17 @@ def test_whole_model_compiled_equals_eager(tables):
     for path, value in tables["deepnorm"][2].items():
         np.testing.assert_array_equal(compiled[path], value, err_msg=path)
     assert compiled["embedding/tokens"].shape == (VOCAB, architecture().width)
+
+
+def test_values_of_many_seeds_are_those_of_each():
+    table = {
+        "a/kernel": Spec((3, 4), Init("normal", 0.5, ("gain",)), "matrix"),
+        "b/kernel": Spec((3, 4), Init("uniform", 2.0), "matrix"),
+        "b/square": Spec((4, 4), Init("orthogonal", 1.0), "matrix"),
+        "b/bias": Spec((4,), Init.constant(3.0), "bias"),
+    }
+    hypers = {"gain": 1.5, "std": 0.02}
+    together = laws.initial_values_by_seed(table, 3, hypers)
+    for seed in range(3):
+        for path, alone in laws.initial_values(table, seed, hypers).items():
+            np.testing.assert_array_equal(together[path][seed], alone)

@@ -41,6 +41,10 @@ class Functional(Generic[M]):
     def init(self, seed: jax.Array | int, hypers: Mapping[str, jax.Array | float] = laws.HYPERS) -> Parameters:
         return laws.initial_values(self.specs, seed, hypers)
 
+    def init_by_seed(self, seeds: int, hypers: Mapping[str, jax.Array | float] = laws.HYPERS) -> Parameters:
+        """The values of `init` for seeds 0 to `seeds` - 1, in a leading axis."""
+        return laws.initial_values_by_seed(self.specs, seeds, hypers)
+
     def bind(self, parameters: Parameters) -> M:
         flat = {path: parameters[name] for name, path in self._paths.items()}
         return nnx.merge(self._graph, nnx.State.from_flat_path(flat))

@@ -5,6 +5,7 @@ comparison of schemes over shared seeds is a paired one. The generator is threef
 default of a JAX version.
 """
 
+import functools
 import hashlib
 import math
 from collections import defaultdict
@@ -167,6 +168,27 @@ def initial_values(
         for path, value in zip(paths, drawn, strict=True):
             values[path] = _scale(table[path].init, value, hypers)
     return values
+
+
+def initial_values_by_seed(
+    table: Mapping[str, Spec], seeds: int, hypers: Mapping[str, jax.Array | float] = HYPERS
+) -> dict[str, jax.Array]:
+    """Path → (seeds, *shape): the bits of `initial_values` for seeds 0, 1, …
+
+    For many models that are made once and not compiled: what draws a tensor is compiled once for its shape, whatever else there is.
+    """
+    return {
+        path: _scale(spec.init, _draw_by_seed(spec.init.draw, spec.shape, seeds, np.uint32(path_hash(path))), hypers)
+        for path, spec in table.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw_by_seed(draw: str, shape: tuple[int, ...], seeds: int, hashed: jax.Array) -> jax.Array:
+    def one(seed: jax.Array) -> jax.Array:
+        return _draw(draw, jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), hashed), shape)
+
+    return jax.vmap(one)(jnp.arange(seeds))
 
 
 def path_hash(path: str) -> int:
