@@ -18,6 +18,8 @@ from addnorm_exp.probe.settings import SEQUENCES, Problem
 from addnorm_exp.residual import Context
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
+# Each program runs a few dozen times at most: compiling it takes longer than running it (benchmarks/NOTES.md).
+QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,17 @@ def _forward(problem: Problem, ends, blocks, counts):
     return carries, stats, _close(ends[0], ends[1], carry[0], problem.context)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _open(graph, parameters, inputs, context: Context):
     return jax.vmap(lambda values, x: nnx.merge(graph, values).open(x, context))(parameters, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _close(graph, parameters, state, context: Context):
     return jax.vmap(lambda values, one: nnx.merge(graph, values).close(one, context))(parameters, state)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICKLY)
 def _loss_gradient(graph, loss: Callable, parameters, state, targets, context: Context):
     """With respect to the state before it is closed."""
 
@@ -107,7 +109,7 @@ def _loss_gradient(graph, loss: Callable, parameters, state, targets, context: C
     return jax.vmap(jax.grad(value))(state, parameters, targets)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _block(graph, parameters, carry, probes, context: Context):
     """→ (state, memo), statistics: quantity → (seeds, sites)."""
 
@@ -118,7 +120,7 @@ def _block(graph, parameters, carry, probes, context: Context):
     return jax.vmap(run)(parameters, carry, probes)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _block_gradient(graph, parameters, carry, probes, context: Context, cotangents):
     """→ gradients of the parameters, squared gradient norms of the taps (seeds, sites), cotangents of (state, memo)."""
 
@@ -134,17 +136,18 @@ def _block_gradient(graph, parameters, carry, probes, context: Context, cotangen
     return jax.vmap(pull)(parameters, carry, probes, cotangents)
 
 
-@jax.jit
 def _perturb(parameters, key):
     """Weight matrices only, each by `PERTURBATION` of its own root mean square."""
     leaves, tree = jax.tree.flatten(parameters)
-    moved = []
-    for number, leaf in enumerate(leaves):
-        if leaf.ndim == 3:  # (seeds, in, out)
-            size = PERTURBATION * jnp.sqrt(jnp.mean(jnp.square(leaf), (1, 2), keepdims=True))
-            leaf = leaf + size * jax.random.normal(jax.random.fold_in(key, number), leaf.shape)
-        moved.append(leaf)
+    moved = [_shake(leaf, key, number) if leaf.ndim == 3 else leaf for number, leaf in enumerate(leaves)]
     return jax.tree.unflatten(tree, moved)
+
+
+@jax.jit
+def _shake(leaf: jax.Array, key: jax.Array, number: int) -> jax.Array:
+    """leaf (seeds, in, out)."""
+    size = PERTURBATION * jnp.sqrt(jnp.mean(jnp.square(leaf), (1, 2), keepdims=True))
+    return leaf + size * jax.random.normal(jax.random.fold_in(key, number), leaf.shape)
 
 
 @jax.jit

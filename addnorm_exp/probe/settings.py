@@ -21,6 +21,11 @@ HEADS = 4
 TOKENS = 64  # of a sequence
 SEQUENCES = 2
 CLASSES = 512  # of the theory's random labels
+# Made here and not by each thread of the probe: the first look at the schema parses its source, which Python 3.11 cannot do in two at once.
+MODEL = override(
+    Config(),
+    {"seq_len": TOKENS, "batch_size": SEQUENCES, "model.num_heads": HEADS, "model.activation": "relu"},
+)
 
 
 @dataclass(frozen=True)
@@ -44,22 +49,18 @@ def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> 
     numbers = jnp.arange(seeds)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
-    drawn = _stacked([task.scheme.projected(task.model.init(seed)) for seed in range(seeds)])
+    drawn = jax.vmap(task.scheme.projected)(task.model.init_by_seed(seeds))
     parameters = jax.vmap(lambda values, batch: calibrated(task, values, batch))(drawn, (tokens, labels))
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
-    inputs = jax.vmap(lambda values, one: task.model.bind(values).embedding(one, context, jnp.dtype("float32")))(
-        parameters, tokens
-    )
+
+    def enter(values: Parameters, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        embedding = task.model.bind(values).embedding
+        return embedding(tokens, context, jnp.dtype("float32")), embedding.table
+
+    inputs, tables = jax.vmap(enter)(parameters, tokens)
     decoder = task.model.bind(parameters)
-    # The head's own parameters travel with the targets; those of the blocks are held by the stack.
-    head = {path: value for path, value in parameters.items() if not path.startswith("decoder/")}
-    blocks = {path: value[0] for path, value in parameters.items() if path.startswith("decoder/")}
-
-    def loss(y: jax.Array, targets: Any) -> jax.Array:
-        head, labels = targets
-        return cross_entropy(task.model.bind({**blocks, **head}).logits(y), labels)
-
-    return Problem(decoder.decoder, inputs, (head, labels), loss, context)
+    graph, head = nnx.split(decoder.head)
+    return Problem(decoder.decoder, inputs, (head, tables, labels), OfHead(graph), context)
 
 
 def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
@@ -68,18 +69,7 @@ def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
 
 
 def _config(scheme: str, depth: int, width: int) -> Config:
-    return override(
-        Config(),
-        {
-            "scheme": scheme,
-            "seq_len": TOKENS,
-            "batch_size": SEQUENCES,
-            "model.depth": depth,
-            "model.width": width,
-            "model.num_heads": HEADS,
-            "model.activation": "relu",
-        },
-    )
+    return override(MODEL, {"scheme": scheme, "model.depth": depth, "model.width": width})
 
 
 def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
@@ -93,17 +83,14 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
     places = sites("decoder", Depths(decoder=depth))
     model = Functional(lambda rngs: _Alone(Stack(scheme, places, arch, causal=False, rngs=rngs)))
     labels = tuple(label for block in model.module.decoder.labels for label in block)
+    drawn = model.init_by_seed(seeds, {"gain": 1.0, "std": 1 / math.sqrt(width)})
+    for path, spec in model.specs.items():
+        if path.endswith("attention/out/kernel"):
+            drawn[path] = jnp.broadcast_to(spec.init.scale * jnp.eye(width), drawn[path].shape)
+    # Queries last: a zero vector cannot be put on a sphere.
+    silent = {path: jnp.zeros_like(drawn[path]) for path in drawn if path.endswith("attention/query/kernel")}
+    placed = {**jax.vmap(scheme.projected)(drawn), **silent}
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
-    hypers = {"gain": 1.0, "std": 1 / math.sqrt(width)}
-
-    def placed(seed: int) -> Parameters:
-        drawn = model.init(seed, hypers)
-        for path, spec in model.specs.items():
-            if path.endswith("attention/out/kernel"):
-                drawn[path] = spec.init.scale * jnp.eye(width)
-        # Queries last: a zero vector cannot be put on a sphere.
-        silent = {path: jnp.zeros_like(drawn[path]) for path in drawn if path.endswith("attention/query/kernel")}
-        return {**scheme.projected(drawn), **silent}
 
     def draw(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         of_inputs, of_head, of_labels = jax.random.split(key, 3)
@@ -118,9 +105,9 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
         return calibrated_by(scheme, labels, statistics, values)
 
     inputs, targets = jax.vmap(draw)(keys)
-    parameters = jax.vmap(settled)(_stacked([placed(seed) for seed in range(seeds)]), inputs)
+    parameters = jax.vmap(settled)(placed, inputs)
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
-    return Problem(model.bind(parameters).decoder, inputs, targets, lambda y, t: cross_entropy(y @ t[0], t[1]), context)
+    return Problem(model.bind(parameters).decoder, inputs, targets, of_matrix, context)
 
 
 class _Alone(nnx.Module):
@@ -130,8 +117,21 @@ class _Alone(nnx.Module):
         self.decoder = stack
 
 
-def _stacked(drawn: list[Parameters]) -> Parameters:
-    return jax.tree.map(lambda *values: jnp.stack(values), *drawn)
+@dataclass(frozen=True)
+class OfHead:
+    """The loss of a model's head; equal for heads of one structure, so that stacks of all depths share what is compiled of it."""
+
+    graph: nnx.GraphDef
+
+    def __call__(self, y: jax.Array, targets: tuple[nnx.State, jax.Array, jax.Array]) -> jax.Array:
+        head, table, labels = targets
+        return cross_entropy(nnx.merge(self.graph, head)(y, table), labels)
+
+
+def of_matrix(y: jax.Array, targets: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """The loss of a plain matrix (width, classes) as the head."""
+    head, labels = targets
+    return cross_entropy(y @ head, labels)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
