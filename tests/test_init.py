@@ -55,6 +55,7 @@ _ONES = {"/value/rest": 1.0, "/shaping/identity": 1.0, "/scales/attention": 1.0,
 FIRST["simplified"] = {**_ONES, "/shaping/softmax": 1.0, "/shaping/uniform": 1.0, "/scales/feed_forward": 0.1}
 FIRST["value_skipinit"] = {**_ONES, "feed_forward/connection/scale": 0.1, "/skip": 1.0}
 FIRST |= {
+    "admin": {"connection/skip": 1.0},  # before it is set from data
     "swin_v2": {"branch/gain": 0.0, "/temperature": math.log(10.0)},
     "normformer": {"/skip": 1.0, "/head_scale": 1.0},
 }
