@@ -3,6 +3,7 @@
 import difflib
 import errno
 import os
+import traceback
 from collections.abc import Iterable
 
 
@@ -53,9 +54,13 @@ def memory_trouble(error: BaseException) -> str | None:
 
 
 def device_trouble(error: BaseException) -> str | None:
-    """One line where JAX finds no device of the kind that is asked for, else None. JAX says so in words only."""
-    if isinstance(error, RuntimeError) and str(error).startswith(("Unable to initialize backend", "Unknown backend")):
-        told = " ".join(str(error).split())[:160]
+    """One line where JAX finds no device of the kind that is asked for, else None. JAX says so in words, or by an assertion of its own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    asserted = isinstance(error, AssertionError) and bool(frames) and frames[-1].filename.endswith("xla_bridge.py")
+    words = ("Unable to initialize backend", "Unknown backend")
+    if asserted or (isinstance(error, RuntimeError) and str(error).startswith(words)):
+        asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        told = " ".join(str(error).split())[:160] or asked
         return f"no such device here ({told}); unset JAX_PLATFORMS, or install the extra for the device (cuda, tpu)"
     return None
 

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
@@ -287,11 +288,14 @@ def test_letters_that_the_terminal_lacks(encoding):
     assert b"\\u2190" in told.stdout  # ←
 
 
-def test_a_device_that_is_not_there():
+@pytest.mark.parametrize("kind", ["no_such_kind", "cuda"])  # JAX knows the second, and has no plug-in for it here
+def test_a_device_that_is_not_there(kind):
+    if kind == "cuda" and importlib.util.find_spec("jax_plugins"):
+        pytest.skip("a plug-in of JAX is installed")
     told = subprocess.run(
         [sys.executable, "main.py", "probe", "--schemes=pre_ln"],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "no_such_kind"},
+        env={**os.environ, "JAX_PLATFORMS": kind},
         capture_output=True,
         text=True,
         timeout=60,

@@ -8,6 +8,10 @@ from addnorm_exp.sweep.launch import Launcher
 SWEEP = "def sweep():\n    "
 WRONG = {
     "yields nothing": (SWEEP + "return []", "sweep() yields no run"),
+    "never ends": (
+        "import itertools\n" + SWEEP + "return ({'seed': n} for n in itertools.count())",
+        "does it ever end?",
+    ),
     "the same run twice": (
         SWEEP + "return [{'seed': 1}, {'seed': 1}]",
         "run 2 of sweep() is the same as an earlier one",
@@ -87,6 +91,7 @@ def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
         (("--filter=scheme=post_ln",), "no run of the plan has these values"),
         (("--filter=shceme=pre_ln",), "did you mean 'scheme'?"),
         (("--filter=pre_ln",), "is no KEY=VALUE"),
+        (("--filter=,",), "names no key"),
         (("--max_runs=0",), "max_runs"),
         (("--dryrun",), "dry_run"),
     ],

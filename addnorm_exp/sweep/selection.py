@@ -20,6 +20,8 @@ def parse_filter(text: str | None) -> Filter:
         if key not in leaves():
             raise unknown(key, f"--filter: {key}")
         chosen[key] = flatten(override(Config(), {key: value}, "--filter"))[key]
+    if text is not None and not chosen:
+        raise UserError(f"--filter={text}: names no key, e.g. scheme=pre_ln,optim.lr=3e-3")
     return chosen
 
 

@@ -12,6 +12,7 @@ A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yie
 `report(best)` gets one dict of overrides a group: the group's own keys and the winning values of the tuned ones, without a seed.
 """
 
+import itertools
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.train.entry import identify
 
 PHASES = ("tune", "report", "run")
+MOST = 100_000  # runs of a phase
 SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE", "PUBLISHED")
 
 
@@ -158,11 +160,13 @@ class Study:
 
     def _plan(self, function: str, call) -> tuple[Planned, ...]:
         try:
-            yielded = list(call() or ())
+            yielded = list(itertools.islice(call() or (), MOST + 1))
         except (Exception, SystemExit) as error:
             raise files.explain(error, str(self.path), f"{function}()") from error
         if not yielded:
             raise UserError(f"{self.path}: {function}() yields no run; yield dicts of overrides")
+        if len(yielded) > MOST:
+            raise UserError(f"{self.path}: {function}() yields more than {MOST:,} runs; does it ever end?")
         plan: dict[str, Planned] = {}
         sums: dict[DataConfig, str] = {}  # a file of the user's is read once, not once a run
         for number, overrides in enumerate(yielded, 1):
