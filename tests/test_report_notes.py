@@ -39,6 +39,13 @@ def test_failed_unfinished_and_absent_runs_are_named(tmp_path):
     assert "lr 0.001" in notes, "an untuned learning rate is a confound too"
 
 
+def test_the_title_has_the_data_of_the_runs_that_there_are(tmp_path):
+    plan = [{"id": "m", "overrides": {"scheme": "post_ln", "seed": 0}}]
+    plan.append(write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0)))
+    write_plan(tmp_path / "s", {"run": plan}, tuned=[])
+    assert build(load_study(tmp_path / "s")).title.startswith("s, data enwik8 (sha256 aaaaaaaaaaaa)")
+
+
 def test_report_runs_that_are_no_longer_the_winners_are_named(tmp_path):
     plan = [
         write_run(tmp_path / "s" / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 - rate), lr=rate)

@@ -21,10 +21,10 @@ LISTED = 12  # failed or unfinished runs that are named one by one
 def setting(runs: Sequence[Run]) -> str:
     """Data, length and size, where all runs share them."""
     parts = []
-    names = {str(run.data.get("name")) for run in runs if run.data}
-    if len(names) == 1:
-        (name,) = names
-        parts.append(f"data {name} (sha256 {str(runs[0].data.get('sha256'))[:12]})")
+    corpora = {(str(run.data.get("name")), str(run.data.get("sha256"))[:12]) for run in runs if run.data}
+    if len(corpora) == 1:
+        ((name, checksum),) = corpora
+        parts.append(f"data {name} (sha256 {checksum})")
     facts = {key: {run.flat.get(key) for run in runs} for key in ("steps", "batch_size", "seq_len")}
     one = {key: next(iter(values)) for key, values in facts.items() if len(values) == 1}
     if len(one) == 3 and None not in one.values():
