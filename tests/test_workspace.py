@@ -1,14 +1,18 @@
 """The saved view of a W&B project, as the real packages send it and as they read it again."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from test_report_study import summary_of, write_plan, write_run
 from training import ROOT
 from wandb_server import ENTITY, Server
 
 from addnorm_exp.config import Config, leaves
+from addnorm_exp.report.record import flatten
 from addnorm_exp.train.recorder import SCALARS, SITE_ROWS, TENSOR_ROWS
 
 pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
@@ -58,13 +62,22 @@ def test_the_view_that_is_saved():
     for column in coordinates["columns"]:
         if column["accessor"].startswith("config:"):
             assert column["accessor"].removeprefix("config:").replace(".value", "") in leaves(Config)
+    assert [column["accessor"] for column in coordinates["columns"] if column["log"]] == ["config:optim.value.lr"]
+    assert [panel["yAxis"] for panel in by_kind["Scatter Plot"]] == [
+        "summary:val.final.loss",
+        "summary:test.final.loss",
+    ]
+    (runs,) = view["spec"]["section"]["runSets"]
+    pinned = {"run:displayName", "summary:status", "summary:val.final.loss", "summary:test.final.loss"}
+    assert {name for name, on in runs["runFeed"]["columnPinned"].items() if on} == pinned
+    summary = flatten(summary_of("pre_ln", 2.4))
+    for name in re.findall(r'"summary:([^"]+)"', json.dumps(view["spec"])):
+        assert name in summary, "nothing that no run has"
     assert by_kind["Run Comparer"]
     assert by_kind["Media Browser"] == [{"chartTitle": "layer × step", "mediaKeys": ["layers/heatmap"]}]
 
 
 def test_a_view_of_one_study(tmp_path):
-    from test_report_study import summary_of, write_plan, write_run
-
     write_plan(
         tmp_path / "placement",
         {"run": [write_run(tmp_path / "placement" / "a", "pre_ln", 0, summary_of("pre_ln", 2.4))]},
