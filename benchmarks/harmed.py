@@ -39,7 +39,7 @@ LINES = (
     r"\w+: \d+ of \d+ runs? (was|were) finished before",
     r"\w+ \d+/\d+  .*  (val [\d.]+ bits/byte|diverged: .*|busy: another process trains it)  \([\d.]+ s(, .* to go)?\)",
     r"  .*: resumed after step \d+",
-    r"checkpoint .*: .*; falling back",
+    r"( {2})?checkpoint .*: .*; falling back",
     r"stopped; the same command goes on from here \(.*\)",
     r"\w+: \d+ runs? trained by another process; run this again later",
 )
