@@ -62,7 +62,7 @@ def test_the_view_that_is_saved():
     for column in coordinates["columns"]:
         if column["accessor"].startswith("config:"):
             assert column["accessor"].removeprefix("config:").replace(".value", "") in leaves(Config)
-    assert [column["accessor"] for column in coordinates["columns"] if column["log"]] == ["config:optim.value.lr"]
+    assert [column["accessor"] for column in coordinates["columns"] if column.get("log")] == ["config:optim.value.lr"]
     assert [panel["yAxis"] for panel in by_kind["Scatter Plot"]] == [
         "summary:val.final.loss",
         "summary:test.final.loss",
