@@ -306,9 +306,9 @@ def test_the_command_writes_the_page_with_plotly_in_it(folder, tmp_path, capsys)
 def test_the_flags_of_the_table_are_the_pages(tmp_path):
     pytest.importorskip("plotly")
     write_study(tmp_path / "s", seeds=5, tuning_seeds=1, schemes={"post_ln": 2.6, "pre_ln": 2.4})
-    assert command.run([str(tmp_path / "s"), "--baseline=pre_ln"]) == 0
+    assert command.run([str(tmp_path / "s"), "--baseline=post_ln"]) == 0
     (held,) = json.loads(Scripts((tmp_path / "s" / "dashboard.html").read_text()).scripts[0][1])
-    assert "Δ to pre_ln" in [label for label, _ in held["table"]["columns"]]
+    assert "Δ to post_ln" in [label for label, _ in held["table"]["columns"]]
     for place, name in enumerate("ab"):
         write_run(tmp_path / "m" / name, "pre_ln", place, summary_of("pre_ln", 2.0), semantics=1 + place)
     with pytest.raises(UserError, match="semantics"):

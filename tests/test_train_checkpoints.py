@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training import assert_equal_runs, config, interrupt, lines, parameters
+from training import ROOT, assert_equal_runs, config, interrupt, lines, parameters
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints, like
@@ -196,3 +198,36 @@ def test_best_parameters_live_as_long_as_a_state_needs_them(tmp_path):
         checkpoints.save(step, tree(step), {"best": {"step": best}})
         checkpoints.remove_best_but(checkpoints.needed_best())
         assert checkpoints.best_steps() == {1: {1}, 2: {1}, 3: {1, 3}, 4: {3}}[step]
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+import jax.numpy as jnp
+from addnorm_exp.train.checkpoint import Checkpoints
+
+events = 0
+
+def full(event, arguments):
+    global events
+    if event in ("open", "os.mkdir", "os.rename") and "orbax-checkpoint-tmp" in str(arguments[0]):
+        events += 1
+        if events > int(sys.argv[2]) and not (event == "open" and arguments[1] in ("r", "rb", None)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+
+checkpoints = Checkpoints(Path(sys.argv[1]), keep=1)
+sys.addaudithook(full)
+try:
+    checkpoints.save(1, {f"a{i}": jnp.ones((50 + i, 20)) for i in range(30)}, {"best": None})
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_a_save_that_fails_raises_and_none_of_its_threads_prints(tmp_path, room):
+    """The disk is full from so many files on: Orbax has up to thirty arrays under way then."""
+    words = [sys.executable, "-c", FULL, str(tmp_path / "checkpoints"), str(room)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("No space left on device\n", "")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
