@@ -47,6 +47,8 @@ REFERENCES = {
     "value_skipinit": norm_free.value_skipinit,
 }
 
+HYBRID = partial(norms.rms_norm, eps=1e-5)  # as in the authors' configs
+
 # Placement, and blocks that differ by depth or whose skips start elsewhere. Sub-LN's norms are inside the bodies.
 REFERENCES |= {
     "peri_ln": partial(schemes.sandwich_ln, norm=norms.rms_norm),
@@ -56,8 +58,8 @@ REFERENCES |= {
     "sub_ln": schemes.pre_ln,
     "gpt2": schemes.pre_ln,
     "mix_ln": schemes.mix_ln,
-    "hybrid_norm": schemes.hybrid_norm,
-    "hybrid_norm_star": partial(schemes.hybrid_norm, star=True),
+    "hybrid_norm": partial(schemes.hybrid_norm, norm=HYBRID),
+    "hybrid_norm_star": partial(schemes.hybrid_norm, norm=HYBRID, star=True),
     "lns": schemes.lns,
     "keel": schemes.keel,
     "admin": admin.admin,

@@ -123,6 +123,8 @@ def test_norm_axes_that_do_not_go_together():
 def test_unknown_name_has_the_nearest():
     with pytest.raises(SchemeError, match="unknown scheme 'preln'; did you mean pre_ln"):
         catalogue.get("preln")
+    with pytest.raises(SchemeError, match="unknown scheme 'Pre-LN'; did you mean pre_ln"):
+        catalogue.get("Pre-LN")
     with pytest.raises(SchemeError, match="the catalogue has post_ln, pre_ln"):
         catalogue.get("zzz")
 

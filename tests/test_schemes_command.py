@@ -62,6 +62,8 @@ def test_one_scheme_and_its_neighbours(capsys):
     told = capsys.readouterr().out
     assert "N_out(F(N_pre(x)))" in told
     assert "out × 0.2041, down × 0.2041" in told  # 1/√24
+    assert "- Verified: the forward pass" in told
+    assert "- Predicted at init: each sublayer adds unit variance: 1 + 2l after l blocks (Kim et al. 2025" in told
     assert main(["schemes", "pre_lm"]) == 2
     assert "did you mean pre_ln" in capsys.readouterr().err
     assert main(["schemes", "pre_ln", "--format=csv"]) == 2

@@ -28,6 +28,11 @@ EVIDENCE = {
     "secondary": "a re-implementation or notes that cite the paper",
     "memory": "memory; no source was reached",
 }
+# Of every scheme: each of these tests fails for one that it has no entry for.
+VERIFIED = (
+    "the forward pass against float64 NumPy from the equations, parameters and init laws against those written by hand, resume, "
+    "learning to copy (tests; `pytest -m full` for all of it)"
+)
 DEPTH = 12  # of the diagrams and constants that are shown
 
 
@@ -105,8 +110,8 @@ def document() -> str:
         "# The catalogue of schemes\n\n"
         "Written by `uv run main.py schemes --format=doc > docs/schemes.md`; a test fails where it is stale. Diagrams and "
         "constants are those "
-        f"of a decoder of {DEPTH} blocks. Every scheme is checked against a float64 NumPy transcription of its equations "
-        "(tests/reference), and its initial values against tests/golden.\n\n"
+        f"of a decoder of {DEPTH} blocks. The references are in tests/reference; which predictions were measured not to hold is in "
+        "probe.md.\n\n"
     )
     return head + "\n".join(in_full(catalogue.get(name)) for name in catalogue.names())
 
@@ -133,6 +138,8 @@ def in_full(scheme: Any) -> str:
     lines = [f"## {scheme.name}: {scheme.title}", "", f"    {scheme.equation}", ""]
     lines += [f"- {label}: {text}" for label, text in facts if text]
     lines += [f"- Trap: {trap}" for trap in scheme.traps]
+    lines += [f"- Predicted at init: {said.claim} ({said.source})" for said in scheme.predictions]
+    lines += [f"- Verified: {VERIFIED}" + ("; the predictions by `main.py probe`" if scheme.predictions else "")]
     drawn = diagrams(scheme, DEPTH)
     for blocks, drawing in drawn:
         where = "Every block" if len(drawn) == 1 else blocks.capitalize()

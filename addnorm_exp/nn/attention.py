@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.nn.layers import Inits, Linear, fused, soft_cap
-from addnorm_exp.nn.shaping import ScaledIdentity, Shaping
+from addnorm_exp.nn.shaping import ResidualMap, Shaping
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.contract import Context, Memo, Stats
 from addnorm_exp.residual.init import Init, parameter
@@ -41,8 +41,8 @@ class Attention(nnx.Module):
     | value_mix  | "keep" | v goes into the memo as `values`, before its norm                    | ResFormer, 2410.17897           |
     |            | (λ, μ) | λ `memo["values"]` + μ v, before the norm                            |                                 |
     | shaping    | (a, b[, c]) | a I + b softmax(·) - c C, learned by head (nn/shaping.py)       | SAS, 2311.01906                 |
-    | value_map, | identity | s x in the place of W_v or W_o, s a learned scalar                 | SAS, 2311.01906, eq. 6          |
-    | out_map    | residual | s x + r x W                                                        |                                 |
+    | value_map, | residual | s x + r x W in the place of W_v or W_o, s and r learned scalars    | SAS, 2311.01906, eq. 6          |
+    | out_map    | dropped  | x                                                                  |                                 |
 
     s is stored as s/√width, so that Adam's first steps are as large against it as nGPT's are.
     """
@@ -77,10 +77,15 @@ class Attention(nnx.Module):
         self.query = Linear(width, width, inits("query", width, width), bias=bias, rngs=rngs)
         self.key = Linear(width, width, inits("key", width, width), bias=bias, rngs=rngs)
 
-        def square(role: str, kind: str) -> Linear | ScaledIdentity:
-            if kind == "linear":
-                return Linear(width, width, inits(role, width, width), bias=bias, rngs=rngs)
-            return ScaledIdentity(width, inits(role, width, width) if kind == "residual" else None, rngs)
+        def square(role: str, kind: str) -> Linear | ResidualMap | None:
+            if kind == "dropped":
+                return None
+            init = inits(role, width, width)
+            return (
+                ResidualMap(width, init, rngs)
+                if kind == "residual"
+                else Linear(width, width, init, bias=bias, rngs=rngs)
+            )
 
         self.value, self.out = square("value", value_map), square("out", out_map)
         self.shaping = Shaping(num_heads, shaping, rngs) if shaping else None
@@ -114,13 +119,14 @@ class Attention(nnx.Module):
             mixed = self.shaping(mixed, v, self._allowed(q, k, mask))
         if self.head_scale is not None:
             mixed = self.head_scale[...].astype(x.dtype)[:, None] * mixed
-        return self.out(norms.apply(self.out_norm, mixed.reshape(tokens, width))), memo, stats
+        mixed = norms.apply(self.out_norm, mixed.reshape(tokens, width))
+        return mixed if self.out is None else self.out(mixed), memo, stats
 
     def _project(self, x: jax.Array, memo: Memo, batch: int) -> tuple[jax.Array, jax.Array, jax.Array, Memo]:
         """q, k, v (batch, tokens, heads, h), ready for the product."""
-        if isinstance(self.value, ScaledIdentity):
+        if not isinstance(self.value, Linear):
             source = memo["memory"] if self.cross else x
-            q, k, v = self.query(x), self.key(source), self.value(source)
+            q, k, v = self.query(x), self.key(source), source if self.value is None else self.value(source)
         elif self.cross:
             q = self.query(x)
             k, v = fused(memo["memory"], (self.key, self.value))

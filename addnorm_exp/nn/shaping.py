@@ -35,16 +35,14 @@ class Shaping(nnx.Module):
         return shaped - gain(self.uniform) * jnp.einsum("bqk,bkhd->bqhd", uniform, v)
 
 
-class ScaledIdentity(nnx.Module):
-    """`s x`, or with a law `s x + r x W`, s and r learned scalars, 1 at first (He & Hofmann 2023, eq. 6). W should start at 0."""
+class ResidualMap(nnx.Module):
+    """`s x + r x W`, s and r learned scalars, 1 at first (He & Hofmann 2023, eq. 6). W should start at 0."""
 
-    def __init__(self, width: int, init: Init | None, rngs: nnx.Rngs):
+    def __init__(self, width: int, init: Init, rngs: nnx.Rngs):
         self.gain = parameter((), Init.constant(1.0), "coefficient", rngs)
-        self.rest = None if init is None else parameter((), Init.constant(1.0), "coefficient", rngs)
-        self.kernel = None if init is None else parameter((width, width), init, "matrix", rngs)
+        self.rest = parameter((), Init.constant(1.0), "coefficient", rngs)
+        self.kernel = parameter((width, width), init, "matrix", rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.gain[...].astype(x.dtype) * x
-        if self.kernel is None or self.rest is None:
-            return y
-        return y + self.rest[...].astype(x.dtype) * matmul(x, self.kernel[...].astype(x.dtype))
+        mapped = matmul(x, self.kernel[...].astype(x.dtype))
+        return self.gain[...].astype(x.dtype) * x + self.rest[...].astype(x.dtype) * mapped

@@ -29,11 +29,13 @@ def linear(p: Tree, x) -> Array:
     return y + f64(p["bias"]) if "bias" in p else y
 
 
-def square(p: Tree, x) -> Array:
-    """A linear map, or where p holds `gain` = s the scaled identity s x + r x W (He & Hofmann 2023, eq. 6), without r W where absent."""
+def square(p: Tree | None, x) -> Array:
+    """A linear map; where p holds `gain` = s the residual map s x + r x W (He & Hofmann 2023, eq. 6); x where there is no p."""
+    if p is None:
+        return f64(x)
     if "gain" not in p:
         return linear(p, x)
-    return float(p["gain"]) * f64(x) + (float(p["rest"]) * (f64(x) @ f64(p["kernel"])) if "kernel" in p else 0.0)
+    return float(p["gain"]) * f64(x) + float(p["rest"]) * (f64(x) @ f64(p["kernel"]))
 
 
 def softmax(z, axis: int = -1) -> Array:
@@ -129,7 +131,7 @@ def attention_parts(
     q = head_norm(q, p["query_norm"]) if "query_norm" in whole else q
     k = head_norm(k, p["key_norm"]) if "key_norm" in whole else k
     q, k = split_heads(q, heads), split_heads(k, heads)
-    own_values = v = split_heads(square(p["value"], source), heads)
+    own_values = v = split_heads(square(p.get("value"), source), heads)
     T, M = q.shape[2], k.shape[2]
 
     if value_mix is not None:
@@ -178,7 +180,7 @@ def attention_parts(
     mixed = mixed.transpose(0, 2, 1, 3).reshape(x.shape[0], T, heads * h)
     if "out_norm" in p:
         mixed = inner_norm(mixed, p["out_norm"])
-    return {"out": square(p["out"], mixed), "values": own_values, "logits": logits, "weights": weights}
+    return {"out": square(p.get("out"), mixed), "values": own_values, "logits": logits, "weights": weights}
 
 
 def attention(p: Tree, x, heads: int, memory=None, **options) -> Array:

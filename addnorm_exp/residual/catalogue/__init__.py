@@ -63,7 +63,7 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Scheme:
     """The scheme of this name. Raises SchemeError with the nearest names where there is none."""
     if name not in _BY_NAME:
-        close = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the catalogue has {', '.join(_BY_NAME)}"
         raise SchemeError(f"unknown scheme '{name}'; {hint}")
     return _BY_NAME[name]

@@ -1,5 +1,7 @@
 """Schemes whose sublayers differ in their place of the norm, and those whose skips start or end elsewhere than at one sublayer."""
 
+from dataclasses import replace
+
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue.depth import scaled_outputs
 from addnorm_exp.residual.catalogue.placement import final, no_ends, pre
@@ -24,6 +26,8 @@ def qkv_norm(site: Site, norm: NormSpec) -> dict[str, str]:
     return {"qk_norm": "head", "v_norm": "head"} if "attention" in site.kind else {}
 
 
+HYBRID = replace(norms.RMS, eps=1e-5)  # ε of the released configs
+
 hybrid_norm = Scheme(
     name="hybrid_norm",
     title="HybridNorm",
@@ -34,14 +38,16 @@ hybrid_norm = Scheme(
     evidence="code",
     block=hybrid,
     ends=final,
-    norm=norms.RMS,
+    norm=HYBRID,
     law="normal",
     init=scaled_outputs,
     options=qkv_norm,
     traps=(
         "The norms of q, k and v are by head and before rotary positions.",
         "The feed-forward's skip starts behind its norm.",
-        "The released configs draw weights with a deviation of 0.01398 (init.std) and decay the norms too.",
+        "The released configs draw weights with a deviation of 0.01398, which is √(2/(5 width)) at their width of 2048: init.std=0.0559 "
+        "at width 128. They decay the norms too.",
+        "ε is 1e-5 there, in the norms of q, k and v as well, which have 1e-6 here.",
     ),
 )
 
@@ -55,7 +61,7 @@ hybrid_norm_star = Scheme(
     evidence="code",
     block=hybrid_star,
     ends=final,
-    norm=norms.RMS,
+    norm=HYBRID,
     law="normal",
     init=scaled_outputs,
     options=qkv_norm,

@@ -29,6 +29,12 @@ def final(norm: NormSpec) -> NormEnds:
     return NormEnds(closing=norm)
 
 
+# Of schemes whose branches end in a norm, under the law `normal`.
+SMALL_EMBEDDING = (
+    "Each branch adds an RMS of 1 to an embedding of deviation 0.02 (init.std), at any width: until the embedding has grown, the head "
+    "sees little of the token itself, and short runs are behind. init.law=xavier starts it at 1, as Peri-LN here."
+)
+
 post_ln = Scheme(
     name="post_ln",
     title="Post-LN",
@@ -125,6 +131,7 @@ sandwich_ln = Scheme(
     init=lambda site, role: (2 * site.depth) ** -0.5 if role in ("out", "down") else 1.0,
     traps=(
         "CogView's norm first divides its input by max|x|/8 against float16 overflow; that changes N only through ε and is left out.",
+        SMALL_EMBEDDING,
         "The branch's RMS is its norm's gain, whatever the weights: depth-scaled init has no effect on the forward pass.",
     ),
     predictions=theory.PERI_LN,
@@ -168,6 +175,7 @@ res_post_norm = Scheme(
     traps=(
         "The stream enters the sublayers without a norm: without QK-norm its size is that of the logits, and deep stacks do not train.",
         "OLMo 2 trains with a z-loss of 1e-5 besides (logits.z_loss=1e-5).",
+        SMALL_EMBEDDING,
     ),
 )
 

@@ -22,8 +22,8 @@ def _shaped(site: Site, norm: NormSpec) -> dict[str, object]:
     del norm
     if site.kind != "attention":
         return {}
-    value_map = "residual" if site.block == 0 else "identity"
-    return {"shaping": (1.0, 1.0, 1.0), "value_map": value_map, "out_map": "identity"}
+    value_map = "residual" if site.block == 0 else "dropped"
+    return {"shaping": (1.0, 1.0, 1.0), "value_map": value_map, "out_map": "dropped"}
 
 
 simplified = Scheme(
@@ -43,7 +43,7 @@ simplified = Scheme(
     options=_shaped,
     traps=(
         "No skip at all: with W_q = 0 the softmax is the uniform C, so that A = I at init and carries the stream.",
-        "No W_v and W_o but for a W_v in the first block that starts at 0; learned scalars stand in their place.",
+        "No W_v and W_o, and nothing in their place but in the first block: s h + r h W_v there, s = r = 1 and W_v = 0 at init.",
         "β_f = 0.1 at init is the code's value for 18 blocks; O(1/√L) by the paper.",
         "The code keeps GPT-2's LayerNorm before the head and, without norms, one before the first block; its feed-forward has no biases.",
         "The block is not Pre-LN at init; it loses to Pre-LN where its norm is left out as well (1.245 against 1.155, README).",
@@ -79,7 +79,10 @@ value_skipinit = Scheme(
     traps=(
         "The paper of 2023 has neither skips nor norms, and activations tailored to depth (TAT) that let it go without; here, as in the "
         "later paper's comparison, attention alone has no skip.",
-        "In the first step query and key have no gradient: b = 0 shuts them off.",
+        "In the first step query and key have no gradient: b = 0 shuts them off. b starts at 0 and is learned like any scalar, so in short "
+        "runs tokens hardly see each other.",
+        "a = 1 and b = 0 are the paper's of 2302.10322. The command that the later code gives for this name has the shaped attention of "
+        "`simplified` instead: a = b = c = 1 and W_q = 0.",
     ),
 )
 
