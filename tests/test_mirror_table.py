@@ -78,6 +78,20 @@ def test_the_same_table(server, study, words, capsys):
     assert "no_norm" in out
 
 
+def test_two_machines_with_plans_of_their_own(server, tmp_path):
+    """Each run of either plan is in the table; of one that both made the finished record counts, here the elder."""
+    for machine, status, started in (("one", "done", 100.0), ("two", "running", 200.0)):
+        folder, own = tmp_path / machine / "twice", 1 + (machine == "two")
+        shared = summary_of("pre_ln", 2.125, status, started=started, attempts=[{"started": started}])
+        plan = [write_run(folder / "a", "pre_ln", 0, shared)]
+        plan.append(write_run(folder / machine, "pre_ln", own, summary_of("pre_ln", 2.125 + own / 8)))
+        write_plan(folder, {"run": plan}, tuned=[])
+        assert command(server, "sync", str(folder))[0] == 0
+    assert len([run for run in server.runs.values() if run.group == "twice"]) == 4
+    code, out, err = command(server, "table", "--from=wandb:lab/addnorm_exp/twice")
+    assert (code, "| 2.125, 2.250, 2.375 |" in out) == (0, True), out + err
+
+
 def test_what_cannot_be_had_is_said(server, study, capsys):
     for words, said in (
         (["table"], "give DIR"),
