@@ -31,7 +31,7 @@ no_skip = Scheme(
     block=lambda site, norm: tuple(At(kind, Rule(pre=norm, skip=0.0)) for kind in site.sublayers),
     ends=final,
     traps=(
-        "A control: what Pre-LN's norms are worth without its skip. It trains where it is shallow, and is not meant to at depth.",
+        "A control: what Pre-LN's norms are worth without its skip. Two blocks learn to copy (a test); at depth it is not meant to train.",
         "Tokens grow alike with depth: without a skip, attention's output loses rank doubly exponentially (2103.03404).",
     ),
 )
