@@ -4,6 +4,9 @@ The same run is trained in turn without a mirror, with one that writes offline, 
 tests, whose work is on this machine too and so counts against us), and with W&B's client fed by a thread of the training process. One
 process, one compiled program, a fresh run each time; the time is that of the steps after the first dispatch, so compilation is not in it.
 The first mirrored run, in which the agent and the client start, is told apart. A ratio is to the unmirrored run of the same round.
+
+Ratios of wall time move by several per cent with the machine. What does not is the processor time that the agent and its client take while
+a run is trained: beside it stands the share that this is of all cores over that time, which bounds what it can take from training.
 """
 
 import argparse
@@ -21,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402
 from wandb_server import Server, wait  # noqa: E402
+from worker import cores  # noqa: E402
 
 from addnorm_exp.config import Config, override  # noqa: E402
 from addnorm_exp.data.corpus import Corpus, load  # noqa: E402
@@ -51,6 +55,7 @@ def measure(folder: Path, rounds: int, steps: int, modes: tuple[str, ...]) -> No
     corpus = load(config.data)
     train(config, corpus, folder / "warm", contextlib.nullcontext())
     times: dict[str, list[float]] = {mode: [] for mode in modes}
+    spent: dict[str, list[float]] = {mode: [] for mode in modes}
     with contextlib.ExitStack() as open_mirrors:
         mirrors = {
             mode: open_mirrors.enter_context(Mirror(mode, Place(), lambda line: print(f"# {line}")))
@@ -61,22 +66,31 @@ def measure(folder: Path, rounds: int, steps: int, modes: tuple[str, ...]) -> No
                 place = folder / f"{mode}-{number}"
                 # Another seed a round: a run of its own on the server.
                 seeded = override(config, {"seed": number}, "benchmark")
-                times[mode].append(train(seeded, corpus, place, mirrors.get(mode) or thread(place, mode)))
+                seconds, processor = train(seeded, corpus, place, mirrors.get(mode) or thread(place, mode))
+                times[mode].append(seconds)
+                spent[mode].append(processor)
     print(
         f"{rounds} rounds of {steps} steps; ms a step without a mirror: {told([1e3 * t / steps for t in times['none']])}"
     )
     for mode in modes[1:]:
         ratios = [mirrored / plain for mirrored, plain in zip(times[mode], times["none"], strict=True)]
         print(f"{mode:>8}: first run × {ratios[0]:.3f}; the others × {told(ratios[1:], 3)}")
+        if mode in ("offline", "online"):
+            shares = [100 * own / (cores() * whole) for own, whole in zip(spent[mode], times[mode], strict=True)]
+            print(
+                f"          the agent took {spent[mode][0]:.2f} s of processor time in the first run, then {told(spent[mode][1:])} s"
+            )
+            print(f"          of all cores: {shares[0]:.2f} %, then {told(shares[1:])} %")
 
 
-def train(config: Config, corpus: Corpus, place: Path, mirror) -> float:
-    """Trains and returns the seconds from the end of the first dispatch to the end of the last."""
-    moments = []
+def train(config: Config, corpus: Corpus, place: Path, mirror) -> tuple[float, float]:
+    """Trains; seconds from the end of the first dispatch to the end of the last, and the agent's processor time in them."""
+    moments, spent = [], []
 
     def watch(event) -> None:
         if event["event"] == "train":
             moments.append(time.perf_counter())
+            spent.append(processor_time(mirror.process.pid) if isinstance(mirror, Mirror) and mirror.process else 0.0)
 
     if isinstance(mirror, Mirror):
         run(config, corpus, RunFolder(place), watch=mirror.watch(place, watch))
@@ -86,7 +100,22 @@ def train(config: Config, corpus: Corpus, place: Path, mirror) -> float:
     else:
         with mirror:
             run(config, corpus, RunFolder(place), watch=watch)
-    return moments[-1] - moments[0]
+    return moments[-1] - moments[0], spent[-1] - spent[0]
+
+
+def processor_time(root: int) -> float:
+    """Seconds of user and system time of a process and its descendants so far (those that are still there, and those waited for)."""
+    parent, ticks = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parent[int(entry.name)], ticks[int(entry.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+
+    def below(pid: int) -> bool:
+        return pid == root or (pid in parent and below(parent[pid]))
+
+    return sum(ticks[pid] for pid in ticks if below(pid)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
