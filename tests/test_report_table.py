@@ -43,6 +43,16 @@ def test_three_seeds_are_printed_one_by_one_and_not_ranked(three):
     assert "p (Holm)" not in text
 
 
+def test_without_p_values_the_intervals_stand_alone(five):
+    table = build(load_study(five), p_values=False)
+    text = render([table])
+    assert "p (Holm)" not in text
+    assert "Holm-corrected" not in text
+    assert "over shared seeds [95 % interval, each for itself]." in text
+    assert column(table, "difference")["post_ln"].endswith("]")
+    assert "p_holm" in render([table], "csv").partition("\n")[0].split(",")
+
+
 def test_five_seeds_give_intervals_and_a_divergence_takes_them_away(five):
     table = build(load_study(five))
     assert "±" in column(table, "test_bpb")["pre_ln"]

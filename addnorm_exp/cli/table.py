@@ -51,6 +51,7 @@ FLAGS = (
     ),
     Flag("at", str, None, "validation loss at this budget: tokens:1e6, flops:3e15 or time:600 (seconds)", "BUDGET"),
     Flag("baseline", str, None, "the row to compare with; default: the study's, else the first", "NAME"),
+    Flag("p_values", bool, True, "a column of p-values beside the intervals"),
     Flag("out", Path, None, "write there instead of printing", "FILE"),
     Flag("mix_semantics", bool, False, "allow runs of different semantics in one table"),
 )
@@ -115,7 +116,7 @@ def _tables(study: Study, arguments: Arguments) -> list[Table]:
         budget = parse_budget(arguments["at"])
     metric = arguments["metric"]
     if not cols and rows in (None, "scheme"):
-        return [build(study, baseline=baseline, metric=metric, budget=budget)]
+        return [build(study, baseline=baseline, metric=metric, budget=budget, p_values=arguments["p_values"])]
     if baseline:
         raise UserError("--baseline: a table with --rows or --cols shows no differences; leave one of them out")
     if rows and not cols and "scheme" not in rows.split(","):

@@ -64,13 +64,13 @@ class Comparison:
     def p_records(self) -> list[dict[str, Any]]:
         return [{"p": f.p if f else None, "p_holm": p} for f, p in zip(self.found, self.adjusted, strict=True)]
 
-    def notes(self) -> list[str]:
+    def notes(self, p_values: bool) -> list[str]:
         lines = []
         if any(self.found):
             tested = [(label, f) for label, f in zip(self.labels, self.found, strict=True) if f]
             lines.append(
-                f"Δ: mean paired difference to {self.name} over shared seeds [95 % interval]; p two-sided, "
-                f"Holm-corrected over {len(tested)}."
+                f"Δ: mean paired difference to {self.name} over shared seeds [95 % interval"
+                + (f"]; p two-sided, Holm-corrected over {len(tested)}." if p_values else ", each for itself].")
             )
             effects = ", ".join(f"δ({n}) = {detectable_effect(n):.3g}" for n in sorted({f.n for _, f in tested}))
             each = ", ".join(f"{label} {minimum_detectable(f.sd, f.n):.2g}" for label, f in tested)

@@ -22,12 +22,17 @@ Numbers = Sequence[dict[str, Any]]  # a row each, for CSV
 
 
 def build(
-    study: Study, *, baseline: str | None = None, metric: str | None = None, budget: Budget | None = None
+    study: Study,
+    *,
+    baseline: str | None = None,
+    metric: str | None = None,
+    budget: Budget | None = None,
+    p_values: bool = True,
 ) -> Table:
     """The study's table: one row a group of the reported phase.
 
     `baseline` names the row to compare with (default: the study's), `metric` a number of the summaries in place of the protocol's,
-    `budget` reads the validation loss at an equal budget instead.
+    `budget` reads the validation loss at an equal budget instead. Without `p_values` intervals stand alone (CSV has both).
 
     Raises:
         UserError: a baseline or a metric that is not there; a budget that no run reaches.
@@ -46,7 +51,7 @@ def build(
         label = f"Δ to {compared.name}" if compared.name else "Δ"
         made.add("difference", label, compared.texts(), compared.records())
     if any(p is not None for p in compared.adjusted):
-        made.add("p", "p (Holm)", compared.p_texts(), compared.p_records())
+        made.add("p", "p (Holm)", compared.p_texts(), compared.p_records(), seen=p_values)
     unit = unit_of(runs)
     final, best = ([_validation(group, which, unit) for group in shown.groups] for which in ("final", "best"))
     for which, label, found, seen in (
@@ -73,7 +78,7 @@ def build(
         title=", ".join(part for part in (study.name, notes.setting(runs)) if part),
         columns=made.columns,
         rows=made.rows,
-        notes=_notes(study, shown, chosen, main, compared, same, sensitive),
+        notes=_notes(study, shown, chosen, main, compared, same, sensitive, p_values),
         records=made.records,
     )
 
@@ -135,6 +140,7 @@ def _notes(
     compared: Comparison,
     same: Sequence[str],
     sensitive: Sensitivity | None,
+    p_values: bool,
 ) -> list[str]:
     silent = any(not any(run.summary for run in group.runs) for group in shown.groups)
     lines = [f"Same for all{' that have run' * silent}: {', '.join(same)}."] if same else []
@@ -145,7 +151,7 @@ def _notes(
         lines.append("Where a run diverged: how many, and the median with those as worst; no mean, no difference.")
     if chosen.headline and (any(0 < o.n < ENOUGH for o in main) or any(o.diverged for o in main)):
         lines.append("Side columns without ± are medians over seeds.")
-    lines += compared.notes()
+    lines += compared.notes(p_values)
     lines += [sensitive.note] if sensitive and sensitive.note else []
     return [
         *lines,
