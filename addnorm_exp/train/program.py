@@ -177,7 +177,7 @@ def check_devices(config: Config) -> None:
 
 _PROGRAMS: dict[tuple[Config, str], Program] = {}
 _TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
-_KEPT = 32  # more would only hold memory
+_KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study takes its runs shape by shape anyway
 
 
 def program(config: Config) -> Program:
