@@ -266,6 +266,31 @@ def test_depth_reads_the_first_row_and_the_feed_forward_output(tmp_path):
     assert end == pytest.approx(expected, rel=1e-6)
 
 
+def test_blocks_stand_under_each_other_whatever_sites_they_hold(tmp_path):
+    """A row with two sites a block and one with three: both lines begin their last block at its number."""
+    rng = np.random.default_rng(3)
+    plan = [
+        write_run(tmp_path / name, name, 0, summary_of("pre_ln", 2.4), layers=layer_arrays(rng, "pre_ln"))
+        for name in ("pre_ln", "altup")
+    ]
+    layers = tmp_path / "altup" / "layers"
+    three = [
+        f"decoder.{block}.{kind}" for block in range(len(SITES) // 2) for kind in ("attention", "feed_forward", "block")
+    ]
+    (layers / "index.json").write_text(json.dumps(json.loads((layers / "index.json").read_text()) | {"sites": three}))
+    for chunk in layers.glob("*.npz"):
+        held = dict(np.load(chunk))
+        np.savez(chunk, **held | {"grad_stream": np.repeat(held["grad_stream"], 3, 1)[:, ::2]})
+    write_plan(tmp_path, {"run": plan})
+    with style.paper():
+        axes = gradients.by_depth(reported(load_study(tmp_path))).axes[0]
+    two, other = (np.asarray(line.get_xdata()) for line in axes.lines)
+    last = len(SITES) // 2 - 1
+    assert two[-2:] == pytest.approx([last, last + 1 / 2])
+    assert other[-3:] == pytest.approx([last, last + 1 / 3, last + 2 / 3])
+    assert [label.get_text() for label in axes.get_xticklabels()] == [str(block) for block in range(last + 1)]
+
+
 def test_the_last_matrix_stands_in_where_names_differ():
     names = ["embed/kernel", "enc/blocks/0/a/kernel", "enc/blocks/0/mlp/wo/kernel", "enc/blocks/0/norm/gain"]
     names += ["dec/blocks/0/feed_forward/down/kernel", "dec/blocks/0/z/kernel", "dec/blocks/10/q/kernel"]

@@ -1,5 +1,6 @@
 """The pictures of gradient flow: the stream's gradient by layer and step, and gradient norms by depth at init and at the end."""
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -86,27 +87,31 @@ def by_depth(shown: Reported) -> Figure | str:
     panels = fig.subplots(len(kinds), 2, squeeze=False, sharey="row", sharex="row")
     for row, kind in enumerate(kinds):
         ticks: tuple[list[float], list[str]] = ([], [])
+        named = set()
         for index, group in enumerate(shown.groups):
             for when in (0, 1):
-                lines = []
+                lines, places = [], []
                 for layers in records[group.key]:
                     if _with(layers, kind) is None:
                         continue
                     if when and layers.step[-1] <= 1:
                         continue
                     columns, names = _columns(layers, kind)
+                    places = _places(names)
+                    named.add(tuple(names))
                     if len(names) > len(ticks[0]):
-                        ticks = (list(range(len(names))), names)
+                        ticks = (places, names)
                     lines.append(_at(layers, kind, columns, when))
                 lost = sum(run.status == "diverged" for run in group.finished) if when else 0
-                _depth_lines(panels[row, when], lines, style.look(index), thick=not lost)
+                _depth_lines(panels[row, when], places, lines, style.look(index), thick=not lost)
         panels[row, 0].set_ylabel(STREAM if kind == "grad_stream" else _weight_name(records.values()))
         for when in (0, 1):
             axes = panels[row, when]
             axes.set_yscale("log")
             style.log_ticks(axes.yaxis)
-            stream, many = kind == "grad_stream", len(ticks[0]) > 8
-            axes.set_xticks(*(_block_ticks(ticks[1]) if stream and many else _sparse(ticks)))
+            # Rows whose blocks have other sites have the blocks in common.
+            stream, many = kind == "grad_stream", len(ticks[0]) > 8 or len(named) > 1
+            axes.set_xticks(*(_block_ticks(*ticks) if stream and many else _sparse(ticks)))
             axes.set_xlabel(
                 "block (a point a sublayer)" if stream and many else "block and sublayer" if stream else "block"
             )
@@ -127,17 +132,17 @@ def _with_lost(shown: Reported, group: Group) -> str:
     return shown.label(group) + (f" ({lost}/{len(group.finished)} diverged)" if lost else "")
 
 
-def _depth_lines(axes, lines: Sequence[np.ndarray], look: style.Look, *, thick: bool) -> None:
+def _depth_lines(axes, places: Sequence[float], lines: Sequence[np.ndarray], look: style.Look, *, thick: bool) -> None:
     """Each seed thin and their geometric mean thick; where a seed diverged, the seeds alone."""
     lines = [line for line in lines if np.isfinite(line).any()]
     if len(lines) > 1 or not thick:
         for line in lines:
-            axes.plot(line, color=look.colour, linestyle="-" if thick else look.line, alpha=0.4, linewidth=0.6)
+            axes.plot(places, line, color=look.colour, linestyle="-" if thick else look.line, alpha=0.4, linewidth=0.6)
     if thick and lines and len({len(line) for line in lines}) == 1:
         with np.errstate(divide="ignore", invalid="ignore"):
             centre = np.exp(np.mean(np.log(np.stack(lines)), axis=0))
         every = max(1, len(centre) // 16)
-        axes.plot(centre, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, zorder=3)
+        axes.plot(places, centre, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, zorder=3)
 
 
 def _at(layers: Layers, kind: str, columns: Sequence[int], when: int) -> np.ndarray:
@@ -203,12 +208,24 @@ def _site_ticks(sites: Sequence[str]) -> tuple[list[float], list[str]]:
     return _sparse((list(range(len(sites))), site_names(sites)), 14)
 
 
-def _block_ticks(names: Sequence[str]) -> tuple[list[float], list[str]]:
+def _blocks(names: Sequence[str]) -> list[str]:
+    return [name.rpartition(" ")[0] or name for name in names]
+
+
+def _places(names: Sequence[str]) -> list[float]:
+    """Where a site stands in blocks: that of a block's second of two sites is half a block on, whatever the other rows' blocks hold."""
+    places: list[float] = []
+    for number, (_, members) in enumerate(itertools.groupby(_blocks(names))):
+        count = len(list(members))
+        places += [number + index / count for index in range(count)]
+    return places
+
+
+def _block_ticks(places: Sequence[float], names: Sequence[str]) -> tuple[list[float], list[str]]:
     """A tick where a block begins, with its number."""
-    blocks = [name.rpartition(" ")[0] or name for name in names]
-    starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
+    starts = [(place, block) for place, block in zip(places, _blocks(names), strict=True) if place == int(place)]
     stride = max(1, -(-len(starts) // 12))
-    return [float(i) for i in starts[::stride]], [blocks[i] for i in starts[::stride]]
+    return [place for place, _ in starts[::stride]], [block for _, block in starts[::stride]]
 
 
 def _sparse(ticks: tuple[list[float], list[str]], most: int = 13) -> tuple[list[float], list[str]]:
