@@ -66,7 +66,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     (line,) = err.splitlines()
     assert "stopped after" in line
     stopped = lines(folder)[-1]["step"]
-    assert f"stopped after {stopped} of 1500 steps" in line
+    assert f"stopped after {stopped} of 1,500 steps" in line
     assert stopped < 1500
     assert RunFolder(folder).summary()["status"] == "running"
     process = start(folder)
