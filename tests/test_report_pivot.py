@@ -1,7 +1,7 @@
 """Tables over two axes: rows and columns that a person names, and the baseline of each row's own kind."""
 
 import pytest
-from test_report_study import summary_of, write_plan, write_run, write_study
+from test_report_study import write_laws, write_study
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
@@ -16,21 +16,7 @@ def three(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def laws(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "laws"
-    plan = [
-        write_run(
-            folder / f"{law}-{scheme}-{seed}",
-            scheme,
-            seed,
-            summary_of(scheme, level + i + 0.001 * seed),
-            **{"init.law": law},
-        )
-        for i, law in enumerate(("xavier", "normal"))
-        for scheme, level in {"post_ln": 2.5, "pre_ln": 2.25}.items()
-        for seed in (1, 2)
-    ]
-    write_plan(folder, {"run": plan}, tuned=[], group=["scheme", "init.law"])
-    return folder
+    return write_laws(tmp_path_factory.mktemp("runs") / "laws")
 
 
 def test_with_two_axes_each_row_meets_the_baseline_of_its_own_law(laws):

@@ -137,6 +137,24 @@ def layer_arrays(rng, scheme: str, last: int = 1000) -> dict[str, np.ndarray]:
     return {"step": step, "grad_stream": site.astype(np.float32), "grad_weight": weight.astype(np.float32)}
 
 
+def write_laws(folder: Path) -> Path:
+    """An untuned study of two schemes under two init laws, two seeds each."""
+    plan = [
+        write_run(
+            folder / f"{law}-{scheme}-{seed}",
+            scheme,
+            seed,
+            summary_of(scheme, level + i + 0.001 * seed),
+            **{"init.law": law},
+        )
+        for i, law in enumerate(("xavier", "normal"))
+        for scheme, level in {"post_ln": 2.5, "pre_ln": 2.25}.items()
+        for seed in (1, 2)
+    ]
+    write_plan(folder, {"run": plan}, tuned=[], group=["scheme", "init.law"])
+    return folder
+
+
 def write_study(
     folder: Path,
     seeds: int = 3,

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from test_report_study import summary_of, write_plan, write_run, write_study
+from test_report_study import summary_of, write_laws, write_plan, write_run, write_study
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
@@ -236,21 +236,7 @@ def test_a_baseline_that_every_row_has_is_said(laws, tmp_path):
 
 @pytest.fixture(scope="module")
 def laws(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "laws"
-    plan = [
-        write_run(
-            folder / f"{law}-{scheme}-{seed}",
-            scheme,
-            seed,
-            summary_of(scheme, level + i + 0.001 * seed),
-            **{"init.law": law},
-        )
-        for i, law in enumerate(("xavier", "normal"))
-        for scheme, level in {"post_ln": 2.5, "pre_ln": 2.25}.items()
-        for seed in (1, 2)
-    ]
-    write_plan(folder, {"run": plan}, tuned=[], group=["scheme", "init.law"])
-    return folder
+    return write_laws(tmp_path_factory.mktemp("runs") / "laws")
 
 
 def test_a_loss_without_bits_is_reported_as_loss(tmp_path):
