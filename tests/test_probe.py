@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from addnorm_exp import cli
+from addnorm_exp.probe import measure as programs
 from addnorm_exp.probe import settings
 from addnorm_exp.probe.measure import measure
 from addnorm_exp.probe.rows import Probed
@@ -117,6 +118,8 @@ def test_the_command(tmp_path, capsys):
     out = tmp_path / "out"
     argv = ["probe", "--schemes=pre_ln,rezero", "--depths=2,4", "--width=16", "--seeds=1", f"--data={text}"]
     assert cli.main([*argv, f"--out={out}"]) == 0
+    # What is compiled for a scheme goes with it: kept, fifty schemes' programs are more mappings of memory than a process may have.
+    assert programs._block._cache_size() == programs._block_gradient._cache_size() == 0
     printed = capsys.readouterr().out
     assert "### At init, a real batch" in printed
     assert "| rezero" in printed

@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
     schemes = {name: catalogue.get(name) for name in _names(arguments["schemes"], catalogue.names())}
     from addnorm_exp.config.schema import DataConfig
     from addnorm_exp.data import corpus
-    from addnorm_exp.probe import figures, rows, settings, table
+    from addnorm_exp.probe import figures, measure, rows, settings, table
     from addnorm_exp.report.render import render
     from addnorm_exp.residual.predictions import SETTINGS
     from addnorm_exp.runs.folder import make_folder
@@ -51,12 +51,14 @@ def run(argv: list[str]) -> int:
     make_folder(folder)
 
     def of(name: str) -> list[rows.Row]:
-        return [
+        found = [
             row
             for setting in SETTINGS
             for depth in depths
             for row in rows.rows_of(schemes[name], setting, depth, width, seeds, text.train)
         ]
+        measure.forget()  # the other thread compiles at worst a block anew
+        return found
 
     found: list[rows.Row] = []
     began = time.monotonic()

@@ -136,6 +136,13 @@ def _block_gradient(graph, parameters, carry, probes, context: Context, cotangen
     return jax.vmap(pull)(parameters, carry, probes, cotangents)
 
 
+def forget() -> None:
+    """Gives back the programs of the blocks measured so far, which no other scheme has a use for. Each holds some twenty mappings of
+    memory, and Linux grants a process 65,530: the whole catalogue would ask for more."""
+    for program in (_open, _close, _loss_gradient, _block, _block_gradient):
+        program.clear_cache()
+
+
 def _perturb(parameters, key):
     """Weight matrices only, each by `PERTURBATION` of its own root mean square."""
     leaves, tree = jax.tree.flatten(parameters)
