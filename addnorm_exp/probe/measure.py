@@ -140,7 +140,7 @@ def forget() -> None:
     """Gives back the programs of the blocks measured so far, which no other scheme has a use for. Each holds some twenty mappings of
     memory, and Linux grants a process 65,530: the whole catalogue would ask for more."""
     for program in (_open, _close, _loss_gradient, _block, _block_gradient):
-        program.clear_cache()
+        program.clear_cache()  # type: ignore[attr-defined]  # there, but not in JAX's types
 
 
 def _perturb(parameters, key):
