@@ -384,8 +384,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = _serve
 
 
-def wait(condition: Any, seconds: float = 60.0) -> None:
-    """Until `condition()` is true."""
+def wait(condition: Any, seconds: float = 240.0) -> None:
+    """Until `condition()` is true. The agent has the lowest priority: where all cores are busy, its start alone may take a minute."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
