@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ class Checkpoints:
             self._remove(name)
             made.rename(self.folder / name)
         except BaseException:
+            # TensorStore may still be writing, and makes its folders anew: what it leaves is hidden, and the next save removes it.
             shutil.rmtree(made, ignore_errors=True)
             raise
 
@@ -164,8 +166,10 @@ def _hush_orbax() -> None:
     """Orbax raises its errors; here it is kept from also printing them.
 
     It logs each file and each error. And where a save fails (a full disk) it closes its event loop over writes that are under way: each
-    of them, as it ends on a thread of its own, has Python print a traceback of `Event loop is closed`.
+    of them, as it ends on a thread of its own, has Python print a traceback of `Event loop is closed`, and one that had not begun a
+    warning.
     """
+    warnings.filterwarnings("ignore", "coroutine 'async_serialize", RuntimeWarning)
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     former = sys.unraisablehook
