@@ -34,7 +34,27 @@ def test_a_diagram_is_the_equation():
         ("x", "", "attention"), ("attention", "", "+"), ("x", "× 2.213", "+"), ("+", "", "LayerNorm"),
     ]  # fmt: skip
     ((_, drawing),) = diagrams(catalogue.get("rezero"))
+    assert graph(drawing)[1] == ("attention", "", "× learned scalar of the block, 0 at init")
+    ((_, drawing),) = diagrams(catalogue.get("skipinit"))
     assert graph(drawing)[1] == ("attention", "", "× learned scalar, 0 at init")
+
+
+def test_a_diagram_shows_what_a_scheme_does_inside_a_sublayer():
+    """Sub-LN is Pre-LN but for a norm before W_o and one before W_2; only the first of ResFormer's blocks keeps its values."""
+    ((_, drawing),) = diagrams(catalogue.get("sub_ln"))
+    assert graph(drawing)[1] == ("LayerNorm", "", "attention<br/>out_norm LayerNorm")
+    assert graph(drawing)[5] == ("LayerNorm", "", "feed forward<br/>hidden_norm LayerNorm")
+    first, others = diagrams(catalogue.get("value_residual"))
+    assert (first[0], others[0]) == ("block 1", "blocks 2–12")
+    assert graph(first[1])[1] == ("LayerNorm", "", "attention<br/>value_mix keep")
+    assert graph(others[1])[1] == ("LayerNorm", "", "attention<br/>value_mix (0.5, 0.5)")
+
+
+def test_blocks_that_differ_in_constants_alone_are_one_drawing():
+    """LNS: 1/√l, which for the first block is no factor at all."""
+    (first, _), (others, drawing) = diagrams(catalogue.get("lns"), depth=4)
+    assert (first, others) == ("block 1", "blocks 2–4")
+    assert graph(drawing)[:2] == [("x", "", "LayerNorm"), ("LayerNorm", "", "× 0.7071 … 0.5")]
 
 
 @pytest.mark.parametrize("name", catalogue.names())
@@ -44,7 +64,8 @@ def test_every_block_is_drawn_once(name):
     for blocks, drawing in diagrams(catalogue.get(name), depth=8):
         for first, last in re.findall(r"(\d+)(?:–(\d+))?", blocks):
             seen += range(int(first), int(last or first) + 1)
-        assert {"attention", "feed forward"} <= {text for arrow in graph(drawing) for text in (arrow[0], arrow[2])}
+        drawn = {text.partition("<br/>")[0] for start, _, end in graph(drawing) for text in (start, end)}
+        assert {"attention", "feed forward"} <= drawn
     assert sorted(seen) == list(range(1, 9))
 
 
@@ -67,6 +88,9 @@ def test_one_scheme_and_its_neighbours(capsys):
     assert main(["schemes", "pre_lm"]) == 2
     assert "did you mean pre_ln" in capsys.readouterr().err
     assert main(["schemes", "pre_ln", "--format=csv"]) == 2
+    capsys.readouterr()
+    assert main(["schemes", "normformer"]) == 0
+    assert "- Inside sublayers: attention: head_scale; feed_forward: hidden_norm LayerNorm\n" in capsys.readouterr().out
 
 
 def test_the_document_is_current():

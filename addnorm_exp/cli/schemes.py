@@ -185,24 +185,17 @@ def _factors(scheme: Any) -> str:
 
 
 def _options(scheme: Any) -> str:
+    from addnorm_exp.residual.diagram import told
+
     def said(site: Any) -> str:
         options = {kind: scheme.sublayer_options(site.at(kind)) for kind in site.sublayers}
-        return "; ".join(
-            f"{kind}: " + ", ".join(f"{key} {_plain(value)}" for key, value in given.items())
-            for kind, given in options.items()
-            if given
-        )
+        return "; ".join(f"{kind}: {told(given)}" for kind, given in options.items() if given)
 
     return _first_and_last(scheme, said)
 
 
 def _around(scheme: Any) -> str:
-    asked = ((item.name, getattr(scheme.around, item.name)) for item in dataclasses.fields(scheme.around))
-    return ", ".join(f"{name} {_plain(value)}" for name, value in asked if value)
+    from addnorm_exp.residual.diagram import told
 
-
-def _plain(value: Any) -> str:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = ", ".join(f"{item.name}={_plain(getattr(value, item.name))}" for item in dataclasses.fields(value))
-        return f"{type(value).__name__}({told})"
-    return str(value)
+    asked = {item.name: getattr(scheme.around, item.name) for item in dataclasses.fields(scheme.around)}
+    return told({name: value for name, value in asked.items() if value})

@@ -1,6 +1,9 @@
-"""Mermaid diagrams of a scheme's blocks, drawn from its record: what stands before the body, on the skip, on the branch, after the sum."""
+"""Mermaid diagrams of a scheme's blocks, drawn from its record: what stands before the body, in it, on the skip, on the branch, after the
+sum."""
 
 import itertools
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +25,14 @@ NORM_NAMES = {
     "dyt": "DyT",
     "derf": "Derf",
 }
+CONSTANT = re.compile(r"× [\d.e+-]+")
 
 
 @dataclass
 class _Drawing:
-    """Lines of one flowchart; nodes are n0, n1, … in the order in which they are drawn."""
+    """Lines of one flowchart; nodes are n0, n1, … in the order in which they are drawn. `inside`: sublayer → its options in words."""
 
+    inside: dict[str, str]
     lines: list[str] = field(default_factory=lambda: ["flowchart TD"])
     count: int = 0
 
@@ -50,17 +55,37 @@ def norm_name(norm: NormSpec) -> str:
     return NORM_NAMES.get(norm.kind, norm.kind)
 
 
+def told(options: Mapping[str, Any]) -> str:
+    """What a scheme sets by keywords, in words: `qk_norm full, head_scale, hidden_norm LayerNorm`."""
+    return ", ".join(name if value is True else f"{name} {_value(value)}" for name, value in options.items())
+
+
+def _value(value: Any) -> str:
+    return norm_name(value) if isinstance(value, NormSpec) else str(value)
+
+
 def diagrams(scheme: Scheme, depth: int = 12, stack: str = "decoder") -> list[tuple[str, str]]:
-    """[(which blocks, Mermaid flowchart)], one for each kind of block that a stack of that depth has, first to last."""
+    """[(which blocks, Mermaid flowchart)], one for each kind of block that a stack of that depth has, first to last.
+
+    Blocks that differ in constants alone are of one kind; a constant of theirs is told as its first and last value, `× 0.71 … 0.29`.
+    """
     depths = Depths(encoder=depth) if stack == "encoder" else Depths(decoder=depth)
-    by_drawing: dict[str, list[int]] = {}
+    kinds: dict[str, list[tuple[int, str]]] = {}
     for site in sites(stack, depths):
-        by_drawing.setdefault(_block(scheme, site), []).append(site.block + 1)
-    return [(_ranges(blocks), drawing) for drawing, blocks in by_drawing.items()]
+        drawing = _block(scheme, site)
+        kinds.setdefault(CONSTANT.sub("×", drawing), []).append((site.block + 1, drawing))
+    return [(_ranges([block for block, _ in found]), _together([one for _, one in found])) for found in kinds.values()]
+
+
+def _together(drawings: list[str]) -> str:
+    """One drawing of several that differ in their constants."""
+    columns = zip(*map(CONSTANT.findall, drawings), strict=True)
+    values = iter([one[0] if len(set(one)) == 1 else f"{one[0]} … {one[-1].removeprefix('× ')}" for one in columns])
+    return CONSTANT.sub(lambda _: next(values), drawings[0])
 
 
 def _block(scheme: Scheme, site: Site) -> str:
-    drawing = _Drawing()
+    drawing = _Drawing({kind: told(scheme.sublayer_options(site.at(kind))) for kind in site.sublayers})
     stream = drawing.node("x", shape="(())")
     for at in scheme.plan(site):
         stream = _connection(drawing, at, stream)
@@ -99,11 +124,15 @@ def _body(drawing: _Drawing, at: At, source: str) -> str:
             source = _connection(drawing, part, source)
         return source
     names = at.body.names if isinstance(at.body, Sum) else (at.body,)
-    ends = [drawing.node(name.replace("_", " "), source, shape="([])") for name in names]
+    ends = [drawing.node(_sublayer(name, drawing.inside[name]), source, shape="([])") for name in names]
     if isinstance(at.body, Sum) and at.body.scales:
         scales = zip(at.body.scales, ends, strict=True)
         ends = [drawing.node(_coefficient(scale), end, shape="([])") for scale, end in scales]
     return ends[0] if len(ends) == 1 else drawing.node("+", *ends, shape="(())")
+
+
+def _sublayer(name: str, options: str) -> str:
+    return name.replace("_", " ") + (f"<br/>{options}" if options else "")
 
 
 def _coefficient(value: float | Learned | Ramp) -> str:
@@ -115,7 +144,8 @@ def _coefficient(value: float | Learned | Ramp) -> str:
 
 
 def _learned(value: Learned) -> str:
-    return f"learned {value.shape}, {value.init:.4g} at init"
+    whose = " of the block" if value.shared else ""
+    return f"learned {value.shape}{whose}, {value.init:.4g} at init"
 
 
 def _ranges(blocks: list[int]) -> str:
