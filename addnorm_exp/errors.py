@@ -20,10 +20,10 @@ def check_text(text: str, label: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint `; did you mean X?` or the valid names, to end a `UserError` about an unknown name."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"valid names: {', '.join(names)}"
+    """A hint `did you mean X?` (whatever the case of its letters) or the valid names, to end a `UserError` about an unknown name."""
+    names = {one.casefold(): one for one in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.6)
+    return f"did you mean '{names[close[0]]}'?" if close else f"valid names: {', '.join(names.values())}"
 
 
 _REMEDIES = {

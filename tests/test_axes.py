@@ -57,6 +57,12 @@ def test_where_a_predicate_holds(where, expected):
     assert [site.block + 1 for site in PLACES if axes.holds(where, site)] == expected
 
 
+def test_a_share_of_the_stack_is_exact():
+    """0.29 of 100 blocks are 29; in binary 0.29 · 100 is a little less."""
+    places = sites("decoder", Depths(decoder=100))
+    assert sum(axes.holds("first:0.29", site) for site in places) == 29
+
+
 @pytest.mark.parametrize(
     "where", ["first", "first:", "first:x", "first:1.5", "last:-1", "every:0", "0", "3-2", "1-2-3", "1,", "all"]
 )
@@ -227,6 +233,8 @@ def test_an_axis_is_another_run_and_off_is_none():
         ({"norm__blocks": "first:1"}, "norm.blocks says where"),
         ({"attention__blocks": "first:1"}, "attention.blocks says where"),
         ({"attention__qk_norm": "head", "attention__blocks": "some"}, "'some' is no choice of blocks"),
+        ({"attention__qk_norm": "head", "attention__blocks": "9"}, "attention.blocks='9' names none of the 2 blocks"),
+        ({"norm__kind": "rms", "norm__blocks": "first:0.25"}, "norm.blocks='first:0.25' names none of the 2 blocks"),
         ({"attention__soft_cap": 5.0, "execution__attention": "xla"}, "no soft-cap"),
         ({"scheme": "dyt", "embedding__scale": "learned"}, "multiplies the embedding by √width"),
         ({"attention__qk_norm": "heads"}, "attention.qk_norm='heads'"),

@@ -8,6 +8,9 @@ from addnorm_exp.config import Config, leaves, override
 from addnorm_exp.config.checks import CHOICES, RANGES
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
+from addnorm_exp.nn import attention, feed_forward
+from addnorm_exp.residual import init, norms
+from addnorm_exp.train import schedule
 
 WHERE = "sweeps/mine.py"
 
@@ -62,6 +65,7 @@ MISTAKES = [
     ({"model.compute_dtype": "int8"}, "model.compute_dtype='int8': valid names: bfloat16, float32"),
     ({"scheme": "dyt", "init.law": "xavier"}, "scheme 'dyt' multiplies the embedding by √width, and so does"),
     ({"norm.kind": "layr"}, "norm.kind='layr': did you mean 'layer'?"),
+    ({"norm.kind": "RMS"}, "norm.kind='RMS': did you mean 'rms'?"),
     ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean pre_ln"),
     ({"data.name": "enwik9"}, "data.name='enwik9': did you mean 'enwik8'?"),
     # combinations
@@ -128,9 +132,21 @@ def test_every_text_has_its_choices_but_four():
     }  # the catalogue, the disk and the stack know these
 
 
-def test_data_names_are_those_that_there_are():
-    """The names stand in config too, so that it imports nothing of data."""
-    assert CHOICES["data.name"] == corpus.names()
+KNOWN = {
+    "data.name": corpus.names(),
+    "model.activation": feed_forward.ACTIVATIONS,
+    "init.law": init.LAWS,
+    "norm.kind": tuple(norms.PUBLISHED),
+    "attention.qk_norm": attention.QK_NORMS,
+    "attention.v_norm": attention.V_NORMS,
+    "optim.schedule": schedule.KINDS,
+}
+
+
+@pytest.mark.parametrize("key", KNOWN)
+def test_choices_are_what_there_is(key):
+    """They stand in config too, so that a mistyped word is told without waiting for JAX."""
+    assert CHOICES[key] == KNOWN[key]
 
 
 def test_every_key_says_what_it_means():

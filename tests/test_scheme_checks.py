@@ -68,6 +68,10 @@ REFUSED = {
         with_rule(Rule(stream=norms.RMS), ends=lambda norm: NormEnds(opening=norm)),
         "two norms at one place, the opening norm",
     ),
+    "embedding norm and opening norm": (
+        residual.axes.with_around(catalogue.get("ngpt"), embedding_norm="rms"),
+        "two norms at one place, that of the embedding and the opening norm",
+    ),
     "a sublayer left out": (with_plan(At("attention", Rule())), r"runs \['attention'\] in decoder.0"),
     "a sublayer run twice": (
         with_plan(At(Sum(("attention", "feed_forward")), Rule()), At("attention", Rule())),

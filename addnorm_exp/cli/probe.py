@@ -4,9 +4,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from addnorm_exp.config.flags import Flag, parse
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.errors import UserError
 
 HELP = "measure schemes at init, without training: stream, gradients, sensitivity by depth, beside what theory predicts"
 ABOUT = f"""{HELP}
@@ -29,9 +30,7 @@ def run(argv: list[str]) -> int:
     depths = _depths(arguments["depths"])
     if arguments["width"] % 8:
         raise UserError(f"--width={arguments['width']}: must be divisible by 8 (4 heads of an even size)")
-    from addnorm_exp.residual import catalogue
-
-    schemes = {name: catalogue.get(name) for name in _names(arguments["schemes"], catalogue.names())}
+    schemes = _schemes(arguments["schemes"])
     from addnorm_exp.config.schema import DataConfig
     from addnorm_exp.data import corpus
     from addnorm_exp.probe import figures, measure, rows, settings, table
@@ -76,14 +75,15 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _names(text: str, known: tuple[str, ...]) -> list[str]:
-    if text == "all":
-        return list(known)
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in known:
-            raise UserError(f"--schemes={text}: unknown scheme '{name}'; {nearest(name, known)}")
-    return list(dict.fromkeys(names))
+def _schemes(text: str) -> dict[str, Any]:
+    """Name → `residual.Scheme`, in the order asked for."""
+    from addnorm_exp.residual import SchemeError, catalogue
+
+    names = catalogue.names() if text == "all" else [name.strip() for name in text.split(",")]
+    try:
+        return {name: catalogue.get(name) for name in names}
+    except SchemeError as error:
+        raise UserError(f"--schemes={text}: {error}") from None
 
 
 def _depths(text: str) -> list[int]:

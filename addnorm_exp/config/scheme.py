@@ -31,6 +31,12 @@ def resolve(config: Config) -> Scheme:
         z_loss=logits.z_loss,
         drop_path=config.model.drop_path,
     )
+    for key, where in (("norm.blocks", norm.blocks), ("attention.blocks", attention.blocks)):
+        if where is not None and not any(axes.holds(where, site) for site in blocks(config)):
+            raise SchemeError(
+                f"{key}='{where}' names none of the {config.model.depth} blocks (model.depth), so what stands beside it would do "
+                "nothing; name one, or leave it away"
+            )
     scheme.check(blocks(config), config.model.width)
     ends = scheme.ends(scheme.norm)
     if isinstance(ends, NormEnds) and ends.scaled and scheme.around.embedding_scale in ("root", "learned"):

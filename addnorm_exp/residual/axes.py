@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from addnorm_exp.residual.contract import Depths, Site
@@ -23,7 +24,7 @@ def holds(where: str | None, site: Site) -> bool:
     number, word, rest = site.block + 1, *where.partition(":")[::2]
     try:
         if rest and word in ("first", "last"):
-            count = math.floor(float(rest) * site.depth) if 0 < float(rest) < 1 else int(rest)
+            count = math.floor(Fraction(rest) * site.depth) if 0 < float(rest) < 1 else int(rest)
             if count < 0:
                 raise ValueError
             return number <= count if word == "first" else number > site.depth - count

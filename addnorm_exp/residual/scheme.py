@@ -200,6 +200,8 @@ def check(scheme: Scheme, sites: tuple[Site, ...]) -> None:
         raise SchemeError(f"scheme '{scheme.name}' needs a norm, but its norm kind is 'none'")
     ends = scheme.ends(scheme.norm)
     before = "the opening norm" if isinstance(ends, NormEnds) and _acts(ends.opening) else None
+    if before and _acts(scheme.around.embedding_norm):
+        raise SchemeError(f"scheme '{scheme.name}': two norms at one place, that of the embedding and {before}")
     for site in sites:
         plan = scheme.plan(site)
         covered = [name for at in plan for name in _sublayers(at)]
