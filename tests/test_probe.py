@@ -124,6 +124,7 @@ def test_the_command(tmp_path, capsys):
     assert "### At init, a real batch" in printed
     assert "| rezero" in printed
     assert "lemma 2" in printed
+    assert "Predictions are made for depths 6 to 48, a width of 128 or more and 3 seeds or more" in printed
     with (out / "probe.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == ["scheme", "setting", "depth", "block", "quantity", "value"]
@@ -141,7 +142,8 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flag", "line"),
     [
-        ("--schemes=pre_nl", "unknown scheme 'pre_nl'; did you mean 'pre_ln'?"),
+        ("--schemes=pre_nl", "--schemes=pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln"),
+        ("--schemes=post_ln,Pre_LN", "unknown scheme 'Pre_LN'; did you mean pre_ln"),
         ("--schemes=", "--schemes is empty"),
         ("--schemes=pre_ln,", "unknown scheme ''"),
         ("--depths=6,x", "expected whole numbers from 1 to 1000"),

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
 from typing import TextIO
 
 import numpy as np
@@ -95,18 +94,3 @@ def _texts(rows: Iterable[Row]) -> Iterator[tuple]:
     for row in rows:
         *key, value = astuple(row)
         yield (*key, f"{value:.6g}")
-
-
-def read(path: Path) -> list[Row]:
-    with path.open(newline="") as file:
-        return [
-            Row(
-                line["scheme"],
-                line["setting"],
-                int(line["depth"]),
-                int(line["block"]),
-                line["quantity"],
-                float(line["value"]),
-            )
-            for line in csv.DictReader(file)
-        ]

@@ -6,7 +6,7 @@ from addnorm_exp.probe.rows import Probed
 from addnorm_exp.probe.verdict import FAILS, HOLDS, Verdict, judge, number
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.residual import Scheme
-from addnorm_exp.residual.predictions import SETTINGS
+from addnorm_exp.residual.predictions import DEPTHS, LEAST_SEEDS, LEAST_WIDTH, SETTINGS
 from addnorm_exp.words import counted
 
 SLOPES = ("stream_ms", "grad_w2", "grad_stream", "sensitivity")
@@ -19,7 +19,8 @@ def tables(probed: Probed, schemes: Mapping[str, Scheme], width: int, seeds: int
     verdicts = {name: list(judge(probed, name, schemes[name].predictions)) for name in probed.schemes}
     made = [_slopes(probed, setting, verdicts, width, seeds) for setting in SETTINGS]
     if any(verdicts.values()):
-        made.append(_predictions([one for name in probed.schemes for one in verdicts[name]]))
+        found = [one for name in probed.schemes for one in verdicts[name]]
+        made.append(_predictions(found, _beyond(probed.depths, width, seeds)))
     return made
 
 
@@ -50,7 +51,18 @@ def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]],
     return Table(f"At init, {TITLES[setting]}", columns, rows, notes, records)
 
 
-def _predictions(verdicts: list[Verdict]) -> Table:
+def _beyond(depths: list[int], width: int, seeds: int) -> tuple[str, ...]:
+    """A note where the probe is of another size than the bands are made for."""
+    least, most = DEPTHS
+    if least <= depths[0] and depths[-1] <= most and width >= LEAST_WIDTH and seeds >= LEAST_SEEDS:
+        return ()
+    return (
+        f"Predictions are made for depths {least} to {most}, a width of {LEAST_WIDTH} or more and {LEAST_SEEDS} seeds or more; "
+        "a verdict at this size may speak of the size.",
+    )
+
+
+def _predictions(verdicts: list[Verdict], notes: tuple[str, ...]) -> Table:
     columns = [
         Column(name, name, right=False)
         for name in ("scheme", "setting", "claim", "predicted", "measured", "verdict", "source")
@@ -62,4 +74,4 @@ def _predictions(verdicts: list[Verdict]) -> Table:
     records = [dict(zip((column.key for column in columns), row, strict=True)) for row in rows]
     failed = sum(one.verdict == FAILS for one in verdicts)
     note = f"{counted(len(verdicts), 'prediction')}, {failed} of which {'does' if failed == 1 else 'do'} not hold here."
-    return Table("Predictions", columns, rows, (note,), records)
+    return Table("Predictions", columns, rows, (note, *notes), records)

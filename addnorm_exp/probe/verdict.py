@@ -44,7 +44,7 @@ def _slope(probed: Probed, scheme: str, prediction: Slope) -> tuple[str, str, st
     predicted = f"slope {number(low)} to {number(high)}"
     found = probed.slope(scheme, prediction.setting, prediction.quantity)
     if found is None:
-        return predicted, "no slope (one depth, or a value of 0)", UNDECIDED
+        return predicted, "no slope (one depth, or a value that is 0 or not finite)", UNDECIDED
     return predicted, f"slope {number(found)}", HOLDS if low <= found <= high else FAILS
 
 
