@@ -1,6 +1,9 @@
-"""The residual package in a model of one's own. The README quotes the class."""
+"""The README's code as it stands there: the residual package in a model of one's own, and a scheme's record."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,42 +13,31 @@ from flax import nnx
 from sample import expensive
 from training import config as tiny
 
-from addnorm_exp.residual import BlockConnections, Context, Depths, Scheme, SchemeError, catalogue, sites
+from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
+from addnorm_exp.residual.catalogue import depth
 from addnorm_exp.train.entry import identify
 from addnorm_exp.train.program import program
 
 
-# quote
-class Mixer(nnx.Module):
-    """Any sublayers, any scheme: here a causal mean over tokens and a linear map."""
-
-    def __init__(self, scheme: Scheme, depth: int, width: int, rngs: nnx.Rngs):
-        places = sites("decoder", Depths(decoder=depth), ("mix", "linear"))
-        self.ends = scheme.connect_ends(width, rngs=rngs)
-        self.linear = nnx.List([nnx.Linear(width, width, rngs=rngs) for _ in places])
-        self.blocks = nnx.List([BlockConnections(scheme.plan(site), site, width, rngs=rngs) for site in places])
-
-    def __call__(self, x):
-        context, memo = Context(), {}
-        state = self.ends.open(x, context)
-        for connections, linear in zip(self.blocks, self.linear, strict=True):
-            bodies = {
-                "mix": lambda h, m, c: (running_mean(h), m, {}),
-                "linear": lambda h, m, c, f=linear: (f(h), m, {}),
-            }
-            state, memo, _ = connections(state, memo, context, bodies)
-        return self.ends.close(state, context)
+def blocks_of_the_readme() -> list[str]:
+    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
 
 
-# end of quote
+def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
+    exec(code, names)
+    return names
 
 
-def running_mean(h):
-    return jnp.cumsum(h, axis=-2) / jnp.arange(1, h.shape[-2] + 1)[:, None]
+# As it stands there, imports and all.
+KEEL, WHOLE = blocks_of_the_readme()
+README = run(WHOLE, {})
+Mixer = README["Mixer"]
 
 
 def test_it_runs_and_is_the_scheme():
     """DeepNorm by hand: x ← N(αx + F(x)), α = (2L)^¼; on activations of three axes."""
+    assert README["y"].shape == (3, 5, 8)
     model = Mixer(catalogue.get("deepnorm"), depth=2, width=8, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 5, 8))
 
@@ -66,6 +58,14 @@ def test_every_scheme_fits_and_learns(name):
     model = Mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
     grads = nnx.jit(nnx.grad(lambda model: jnp.mean(jnp.sin(model(x)) ** 2)))(model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_the_record_in_the_readme_is_the_catalogues():
+    """But for its traps and predictions."""
+    shown, ours = run(KEEL, dict(vars(depth)))["keel"], catalogue.get("keel")
+    places = sites("decoder", Depths(decoder=6))
+    assert shown.digest(places) == ours.digest(places)
+    assert replace(shown, block=ours.block, traps=ours.traps, predictions=ours.predictions) == ours
 
 
 def test_a_scheme_of_ones_own_has_a_name_in_this_process(monkeypatch):

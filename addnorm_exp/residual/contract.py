@@ -106,10 +106,11 @@ class Connection(nnx.Module):
     """The verbs at one site. A scheme with a topology of its own derives from this; all others are a `Rule`."""
 
     def read(self, state: State, context: Context) -> tuple[jax.Array, Any]:
+        """→ what this site takes of the state, (..., width), and what `write` will need of it."""
         raise NotImplementedError
 
     def enter(self, stream: jax.Array) -> jax.Array:
-        """What the body sees of what was read: after the norm before the body, where a scheme has one."""
+        """What the body sees, (..., width), of what was read: after the norm before the body, where a scheme has one."""
         return stream
 
     def leave(self, branch: jax.Array, context: Context) -> jax.Array:
@@ -118,5 +119,5 @@ class Connection(nnx.Module):
         return branch
 
     def write(self, state: State, branch: jax.Array, kept: Any, context: Context) -> State:
-        """`branch` is what `leave` made of the body's output."""
+        """The state after this site. `branch`, (..., width), is what `leave` made of the body's output."""
         raise NotImplementedError

@@ -49,6 +49,8 @@ class Chain:
 
 @dataclass(frozen=True)
 class At:
+    """One connection of a block: what stands around which body."""
+
     body: str | Sum | Chain
     rule: ConnectionRecord
 
