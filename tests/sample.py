@@ -23,6 +23,15 @@ REPRESENTATIVE = (
 )
 
 
+# Below these depths a scheme is another one: Mix-LN is Pre-LN, and attention residuals over 8 blocks are those over all sublayers.
+ITSELF_FROM = {"mix_ln": 4, "attn_res_block": 5}
+
+
+def depth_of(name: str, usual: int) -> int:
+    """The depth at which a test over the catalogue takes this scheme."""
+    return max(usual, ITSELF_FROM.get(name, 0))
+
+
 def expensive(core: Iterable[str] = (), names: Iterable[str] | None = None) -> list:
     """Parameters of an expensive test over the catalogue: those that represent no other scheme are marked `full`."""
     core = tuple(core)

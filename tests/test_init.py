@@ -16,7 +16,7 @@ from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Classifier, Decoder
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual import init as laws
-from addnorm_exp.residual.init import Init, Spec
+from addnorm_exp.residual.init import DECAYED, Factors, Init, Spec
 
 NAMES = catalogue.names()
 WIDTH, WIDE, TABLE, LENGTH = 96, 160, 256, 64  # large enough to measure a law, all fan-ins and fan-outs distinct
@@ -131,6 +131,42 @@ def test_xavier(name):
         else:
             np.testing.assert_allclose(value, first(name, path), rtol=1e-6, err_msg=path)
     assert model.module.embedding.multiplier == pytest.approx(math.sqrt(WIDTH))
+
+
+# Published under GPT-2's law, N(0, 0.02²) (or another deviation: nGPT's matrices are projected, HybridNorm's has 0.014); the others under
+# Xavier's, of Vaswani's code.
+NORMAL = {
+    "sandwich_ln",
+    "res_post_norm",
+    "hybrid_norm",
+    "hybrid_norm_star",
+    "gpt2",
+    "dyt",
+    "derf",
+    "simplified",
+    "value_skipinit",
+}
+NORMAL |= {"depth_mup", "completep", "ngpt"}
+# Scheme → (inside a block, blocks over those of the base model) → factors on the optimiser; the others have none.
+FACTORS = {
+    "depth_mup": lambda inside, m: Factors(lr=m**-0.5 if inside else 1.0, eps=m**-0.5),
+    "completep": lambda inside, m: Factors(eps=1 / m),
+    "ngpt": lambda inside, m: Factors(decay=0.0),
+}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", NAMES)
+def test_law_decay_and_learning_rate_factors(name):
+    """Decayed are weight matrices and embeddings, and none of what the scheme itself brings but the square matrices of gates."""
+    assert catalogue.get(name).law == ("normal" if name in NORMAL else "xavier")
+    for path, spec in large(name).specs.items():
+        *_, owner, leaf = path.split("/")
+        weight = leaf == "kernel" and owner in (*SHAPES, "head")
+        gate = name in ("gtrxl", "highway") and "/connection/" in path and len(spec.shape) == 2
+        assert (spec.group in DECAYED) == (weight or gate or path in ("embedding/tokens", "embedding/positions")), path
+        factors = FACTORS.get(name, lambda inside, m: Factors())
+        assert spec.factors == factors("/blocks/" in path, 3 / 2), path
 
 
 @pytest.mark.parametrize("name", ["pre_ln", "deepnorm", "sandwich_ln"])

@@ -26,7 +26,7 @@ from bridge import (
 )
 from reference import norms as reference_norms
 from reference import transformer
-from sample import expensive
+from sample import depth_of, expensive
 
 from addnorm_exp.nn.attention import Attention
 from addnorm_exp.nn.feed_forward import FeedForward
@@ -42,7 +42,7 @@ DROPOUT = Context(key=jax.random.key(1), dropout=0.3, batch=B, train=True)
 @pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm")))
 def test_causality_by_gradient(name):
     """d logits[t] / d x0[s] is 0 for s > t and is not for s ≤ t; no sequence of the batch sees another."""
-    model = decoder(catalogue.get(name))
+    model = decoder(catalogue.get(name), architecture(depth=depth_of(name, DEPTH)))
     bound = model.bind(random_parameters(model.specs))
     weight = jnp.asarray(np.random.default_rng(0).normal(size=D), jnp.float32)
 
@@ -251,7 +251,7 @@ def test_the_textbook_classifier_overfits_a_small_batch():
 @pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm")))
 def test_bfloat16(name):
     """Near the float32 result, float32 logits, finite gradients; the parameters stay float32."""
-    model = decoder(catalogue.get(name))
+    model = decoder(catalogue.get(name), architecture(depth=depth_of(name, DEPTH)))
     parameters = random_parameters(model.specs)
     exact, _ = model.bind(parameters)(tokens(), Context(batch=B))
 

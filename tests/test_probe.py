@@ -15,7 +15,7 @@ from addnorm_exp.probe import settings
 from addnorm_exp.probe.measure import measure
 from addnorm_exp.probe.rows import Probed
 from addnorm_exp.probe.verdict import FAILS, HOLDS, judge
-from addnorm_exp.residual import catalogue
+from addnorm_exp.residual import Context, catalogue
 from addnorm_exp.residual.predictions import QUANTITIES, Equal, Slope
 
 TEXT = np.random.default_rng(0).integers(32, 128, 20_000, dtype=np.uint8)
@@ -234,6 +234,20 @@ def test_what_the_papers_predict(name):
     for one in judge(Probed(rows), name, scheme.predictions):
         expected = FAILS if (name, one.prediction.claim) in REFUTED else HOLDS
         assert one.verdict == expected, f"{one.prediction.claim}: predicted {one.predicted}, measured {one.measured}"
+
+
+def test_what_enters_the_last_norm_of_post_ln_is_three_halves():
+    """E‖x‖² = 3d/2 before the norm behind each feed-forward (Xiong 2020, lemma 2): the stream's 1 and the branch's 1/2. Before the norm
+    behind attention it lies between 1, of unlike tokens, and 2, of equal ones."""
+    from flax import nnx
+
+    problem = settings.theory(catalogue.get("post_ln"), 6, 128, 3)
+    graph, parameters = nnx.split(problem.stack)
+    context = Context(batch=problem.context.batch, variances=True)
+    _, stats = jax.vmap(lambda values, x: nnx.merge(graph, values)(x, context))(parameters, problem.inputs)
+    entering = np.mean(stats["stream_variance"] + stats["branch_variance"], axis=0)
+    np.testing.assert_allclose(entering[1::2], 1.5, rtol=0.1)
+    assert np.all((entering[::2] > 0.95) & (entering[::2] < 2.1))
 
 
 @pytest.mark.full

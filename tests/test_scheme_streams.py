@@ -79,6 +79,24 @@ def test_sinkhorn():
 
 
 @pytest.mark.core
+def test_mixing_over_all_depth_neither_grows_nor_shrinks():
+    """The gain of the product of the mixings of 48 blocks, its largest sum of magnitudes in a row or column (2512.24880, 3.1): about 1
+    under mHC whatever the logits are; hyper-connections have nothing that bounds it."""
+    g = np.random.default_rng(0)
+    logits = g.normal(size=(96, 4, 4))
+    free, bound = np.eye(4), np.eye(4)
+    for one in logits:
+        free = (np.eye(4) + 0.1 * one) @ free
+        bound = np.asarray(mhc.sinkhorn(jnp.asarray(one, jnp.float32)[..., None])[..., 0], np.float64) @ bound
+
+    def gain(matrix):
+        return max(np.abs(matrix).sum(axis=axis).max() for axis in (0, 1))
+
+    assert gain(bound) == pytest.approx(1.0, abs=0.01)
+    assert gain(free) > 3
+
+
+@pytest.mark.core
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_one_stream_is_the_plain_residual(dynamic):
     """Its three weights are of the one stream: at (1, 1, 1) Pre-LN, whatever the rest of the model."""

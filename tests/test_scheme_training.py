@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from copying import Copying, train
-from sample import expensive
+from sample import depth_of, expensive
 
 from addnorm_exp.residual import catalogue
 
@@ -19,7 +19,7 @@ RATES = {"ngpt": 1e-2}
 @pytest.mark.parametrize("name", expensive())
 def test_copies_a_prefix(name):
     """To a tenth of the uniform loss within 200 steps at a learning rate of 3e-3; every tensor has a gradient within three steps."""
-    state, metrics, paths = train(catalogue.get(name), STEPS, optim__lr=RATES.get(name, 3e-3))
+    state, metrics, paths = train(catalogue.get(name), STEPS, depth_of(name, 2), optim__lr=RATES.get(name, 3e-3))
     assert state.cause == 0
     reached = np.asarray(metrics["grad_weight"])[:3].max(axis=0) > 0
     dead = [path for path, alive in zip(paths, reached, strict=True) if not alive]

@@ -32,7 +32,7 @@ from bridge import (
 from reference import norms as reference_norms
 from reference import schemes as reference_schemes
 from reference import transformer
-from sample import expensive
+from sample import depth_of, expensive
 
 from addnorm_exp.residual import Context, Depths, Site, catalogue, sites
 from addnorm_exp.residual.catalogue import depth as by_depth
@@ -60,7 +60,7 @@ def test_decoder_of_another_shape_equals_the_reference(name, shape):
 
 def equals_the_reference(name, shape):
     changes, tied = SHAPES[shape]
-    arch = architecture(**changes)
+    arch = architecture(depth=depth_of(name, DEPTH), **changes)
     model = decoder(catalogue.get(name), arch, tied=tied)
     parameters = random_parameters(model.specs)
     logits, stats = model.bind(parameters)(tokens(), Context(batch=B))
@@ -72,12 +72,11 @@ def equals_the_reference(name, shape):
 def test_decoder_under_another_norm(name):
     """The norm axes of a config reach every norm of the scheme, the final one included."""
     kind = "rms" if catalogue.get(name).norm.kind == "layer" else "layer"
-    model = decoder(catalogue.get(name).with_norm(kind=kind, eps=0.02))
+    arch = architecture(depth=depth_of(name, DEPTH))
+    model = decoder(catalogue.get(name).with_norm(kind=kind, eps=0.02), arch)
     parameters = random_parameters(model.specs)
     functions = {"layer": reference_norms.layer_norm, "rms": reference_norms.rms_norm}
-    theirs = reference_logits(
-        name, parameters, tokens(), architecture(), norm=lambda x, p: functions[kind](x, p, eps=0.02)
-    )
+    theirs = reference_logits(name, parameters, tokens(), arch, norm=lambda x, p: functions[kind](x, p, eps=0.02))
     logits, _ = model.bind(parameters)(tokens(), Context(batch=B))
     assert distance(logits, theirs) < 1e-5
 
@@ -89,7 +88,7 @@ def test_scan_equals_unrolled(name):
     if name == "pre_ln":
         context = replace(context, key=jax.random.key(3), dropout=0.2, train=True, attention_statistics=True)
     for scan in ("off", "on"):
-        model = decoder(catalogue.get(name), architecture(scan_layers=scan))
+        model = decoder(catalogue.get(name), architecture(depth=depth_of(name, DEPTH), scan_layers=scan))
         parameters = random_parameters(model.specs)
         assert model.bind(parameters).decoder.scan is (scan == "on")
 
@@ -110,7 +109,7 @@ def test_scan_equals_unrolled(name):
 
 @pytest.mark.parametrize("name", expensive())
 def test_encoder_with_padding_equals_the_reference(name):
-    model = classifier(catalogue.get(name))
+    model = classifier(catalogue.get(name), architecture(depth=depth_of(name, DEPTH)))
     parameters = random_parameters(model.specs)
     mask = np.array([[True] * T, [True] * 5 + [False] * (T - 5)])
     logits, _ = model.bind(parameters)(tokens(), Context(batch=B, mask=jnp.asarray(mask)))

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from sample import expensive
-from training import assert_equal_runs, config, interrupt, lines, losses
+from sample import depth_of, expensive
+from training import BASE, assert_equal_runs, config, interrupt, lines, losses
 
 from addnorm_exp.residual import catalogue
 from addnorm_exp.runs.folder import RunFolder
@@ -23,6 +23,11 @@ UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))
 SCHEMES = expensive(core=("pre_ln", "deepnorm"))
 
 
+def tiny(scheme: str):
+    """Its config, at a depth at which the scheme is itself."""
+    return config(scheme=scheme, model__depth=depth_of(scheme, BASE["model.depth"]))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, data):
     """Scheme → the folder of its finished run."""
@@ -31,7 +36,7 @@ def undisturbed(tmp_path_factory, data):
     def make(scheme: str) -> Path:
         if scheme not in folders:
             folders[scheme] = tmp_path_factory.mktemp(scheme)
-            run(config(scheme=scheme), data, RunFolder(folders[scheme]))
+            run(tiny(scheme), data, RunFolder(folders[scheme]))
         return folders[scheme]
 
     return make
@@ -42,12 +47,12 @@ def test_resume_is_bit_exact(scheme, undisturbed, data, tmp_path, monkeypatch):
     """Stopped between two validations, after three chunks. The process forgets its programs for one scheme; real new processes are in
     test_train_signals.py, and to compile each scheme twice would double the time of this file."""
     before = undisturbed(scheme)
-    assert interrupt(config(scheme=scheme), data, tmp_path, chunks=3) == 6
+    assert interrupt(tiny(scheme), data, tmp_path, chunks=3) == 6
     if scheme == "pre_ln":
         monkeypatch.setattr(program, "_PROGRAMS", {})
         monkeypatch.setattr(program, "_TOKENS", {})
     events = []
-    summary = run(config(scheme=scheme), data, RunFolder(tmp_path), watch=events.append)
+    summary = run(tiny(scheme), data, RunFolder(tmp_path), watch=events.append)
     assert events[0] == {"event": "start", "step": 6}
     assert summary["status"] == "done"
     assert_equal_runs(before, tmp_path)
@@ -55,7 +60,7 @@ def test_resume_is_bit_exact(scheme, undisturbed, data, tmp_path, monkeypatch):
 
 def described(scheme: str) -> dict:
     """What the model is, without training it."""
-    model = make_task(config(scheme=scheme)).model
+    model = make_task(tiny(scheme)).model
     specs = {
         path: [list(spec.shape), spec.group, spec.init.draw, round(spec.init.scale, 10), list(spec.init.hypers)]
         for path, spec in model.specs.items()

@@ -81,14 +81,16 @@ b2t = Scheme(
     title="B2T connection",
     family="mixed",
     equation="h = N(x + F_a(x)),  x ← N(x + h + F_f(h))",
-    citation="Takase et al., B2T Connection (2206.00330), eq. 11",
+    citation="Takase et al., B2T Connection (2206.00330), eq. 11, and the released code",
     year=2022,
-    evidence="secondary",
+    evidence="code",
     block=bottom_to_top,
     ends=no_ends,
     traps=(
         "Of the Post-LN family: no final norm.",
-        "With cross-attention the extra skip passes by its norm too; that form is from memory.",
+        "With cross-attention the extra skip passes by its norm too.",
+        "The released code also multiplies every weight matrix of a block by 1/√L at init, L the blocks of its stack; left out here, since "
+        "no text of the paper was reached that says so (init.gain=0.289 at 12 blocks).",
     ),
 )
 

@@ -230,8 +230,9 @@ altup = Scheme(
     block=altup_block(ALTERNATING),
     ends=lambda norm: Copies(ALTERNATING, norm),
     traps=(
-        "The init of P and g, and whether streams start as copies, are from memory of the paper, and not verified.",
-        "Blocks are Pre-LN's. The head has a sum of the streams here; the paper's models have a wider embedding and head.",
+        "The init of P and g is from memory of the paper, and not verified.",
+        "Blocks are Pre-LN's. Streams start as copies and the head has their sum, which the paper calls Recycled-AltUp (by third parties' "
+        "notes); its other models have a wider embedding and head.",
         "Gemma 3n's form has a fixed active stream, P by token, and coefficients that are clipped: do not cite it as the paper's.",
     ),
     predictions=theory.ALTUP,
