@@ -11,6 +11,7 @@ import trees
 from bridge import B, architecture, decoder, distance, embedded, nested, random_parameters, tokens
 from bridge import bodies as body_parameters
 from bridge import own as own_parameters
+from reference import hyper as hyper_reference
 from reference import streams, transformer
 
 from addnorm_exp.residual import Context, Depths, catalogue, sites
@@ -76,6 +77,12 @@ def test_sinkhorn():
     np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-3)
     large = 200.0 * jnp.eye(4)[..., None]
     np.testing.assert_allclose(mhc.sinkhorn(large)[..., 0], np.eye(4), atol=1e-6)
+    # Logits so far apart that 20 rounds do not converge: their number counts, and whether rows or columns come last.
+    apart = 8 * g.normal(size=(50, 4, 4))
+    theirs = hyper_reference.sinkhorn_knopp(apart)
+    assert np.abs(theirs.sum(axis=-2) - 1).max() > 0.05
+    ours = mhc.sinkhorn(jnp.asarray(np.moveaxis(apart, 0, -1), jnp.float32))
+    np.testing.assert_allclose(ours, np.moveaxis(theirs, 0, -1), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.core

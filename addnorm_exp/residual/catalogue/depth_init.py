@@ -80,7 +80,8 @@ fixup = Scheme(
         "The authors' Transformer has no biases but the scalar ones (model.bias=False); its cross-attention counts 12 branches always.",
         "Their ResNets train the scalars at a tenth of the learning rate, their Transformer does not.",
         "A tied head is the embedding and does not start at 0.",
-        "In another Transformer's code (bzhangGo/zero) an encoder ends in a (x + b), a learned scalar and 1 first; here all stacks in x + b.",
+        "In another Transformer's code (bzhangGo/zero) an encoder ends in a (x + b), a a learned scalar and 1 first; here in x + b as a "
+        "decoder does.",
     ),
 )
 
