@@ -162,6 +162,17 @@ def test_what_is_wrong_is_one_line(flag, line, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_text_that_is_too_short_is_told(tmp_path, capsys):
+    text = tmp_path / "text"
+    text.write_bytes(TEXT[:50].tobytes())
+    assert cli.main(["probe", "--schemes=pre_ln", f"--data={text}", f"--out={tmp_path / 'out'}"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "error: --data: text is too short, the probe reads 65 bytes at a time; take a longer file\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_is_in_the_way_is_told_before_anything_is_measured(tmp_path, capsys):
     text = tmp_path / "text"
     text.write_bytes(TEXT.tobytes())

@@ -1,9 +1,13 @@
 """Slopes of power laws that are known, and the verdict on each kind of prediction by hand-made rows."""
 
+from dataclasses import replace
+
 import pytest
 
 from addnorm_exp.probe.rows import Probed, Row
+from addnorm_exp.probe.table import tables
 from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, judge
+from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import Curve, Equal, Ratio, Slope
 
 
@@ -78,3 +82,19 @@ def test_one_curve_is_anothers_at_every_block():
     assert one.verdict == HOLDS
     (one,) = judge(Probed([Row("x", "theory", 2, 0, "stream_ms", 2.0)]), "x", (claim,))
     assert (one.verdict, one.measured) == (UNDECIDED, "nothing (plain was not measured)")
+
+
+def test_what_is_not_decided_is_not_counted_as_failed():
+    """Of four predictions one holds, one does not, and two have nothing that they could be held against."""
+    claims = (
+        Slope("falls", "paper", "theory", "grad_w2", (-0.6, -0.4)),
+        Slope("rises", "paper", "theory", "grad_w2", (0.4, 0.6)),
+        Slope("nothing", "paper", "theory", "stream_ms", (0.0, 1.0)),
+        Equal("the same", "paper", "theory", "grad_w2", "elsewhere"),
+    )
+    scheme = replace(catalogue.get("pre_ln"), name="x", predictions=claims)
+    of_batch, of_theory, predictions = tables(power_law(-0.5), {"x": scheme}, width=256, seeds=3)
+    assert (of_batch.rows[0][-1], of_theory.rows[0][-1]) == ("none", "1 of 2 hold, 2 not decided")
+    assert predictions.notes == ("4 predictions, 1 of which does not hold here, 2 not decided.",)
+    *_, predictions = tables(power_law(-0.5, depths=(2, 6)), {"x": scheme}, width=256, seeds=3)
+    assert "may speak of the size" in predictions.notes[-1]

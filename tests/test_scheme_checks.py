@@ -72,6 +72,11 @@ REFUSED = {
         residual.axes.with_around(catalogue.get("ngpt"), embedding_norm="rms"),
         "two norms at one place, that of the embedding and the opening norm",
     ),
+    "a gain that starts at 0 and is not there": (
+        catalogue.get("swin_v2").with_norm(kind="l2"),
+        "starts the gain of its norm at 0 at decoder.0.attention, and the norm 'l2' has none here; take a norm.kind with",
+    ),
+    "the same by norm.affine": (catalogue.get("swin_v2").with_norm(affine="none"), "the norm 'layer' has none here"),
     "a sublayer left out": (with_plan(At("attention", Rule())), r"runs \['attention'\] in decoder.0"),
     "a sublayer run twice": (
         with_plan(At(Sum(("attention", "feed_forward")), Rule()), At("attention", Rule())),

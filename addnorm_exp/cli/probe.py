@@ -45,7 +45,10 @@ def run(argv: list[str]) -> int:
     require(settings.needed(first, depths[-1], width, seeds), "take smaller --depths or --width, or fewer --seeds")
     keep_memory()
     text = corpus.load(DataConfig(path=arguments["data"]))
-    corpus.check_lengths(text, settings.TOKENS)
+    if text.train.size <= settings.TOKENS:
+        raise UserError(
+            f"--data: {text.name} is too short, the probe reads {settings.TOKENS + 1} bytes at a time; take a longer file"
+        )
     folder = arguments["out"]
     make_folder(folder)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from addnorm_exp.probe.rows import Probed
-from addnorm_exp.probe.verdict import FAILS, HOLDS, Verdict, judge, number
+from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, Verdict, judge, number
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.residual import Scheme
 from addnorm_exp.residual.predictions import DEPTHS, LEAST_SEEDS, LEAST_WIDTH, SETTINGS
@@ -39,16 +39,27 @@ def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]],
         mine = [one for one in verdicts[scheme] if one.prediction.setting == setting]
         cells = ["none" if value is None else f"{value:+.2f}" for value in found]
         cells += ["none" if value is None else number(value) for value in ends]
-        told = f"{sum(one.verdict == HOLDS for one in mine)} of {len(mine)} hold" if mine else "none"
+        told = _told([one.verdict for one in mine])
         rows.append([scheme, *cells, told])
         values = dict(zip([column.key for column in columns[1:-1]], [*found, *ends], strict=True))
         records.append({"scheme": scheme, "setting": setting, **values, "predictions": told})
     notes = (
         f"Slopes of log(value) against log(depth) over depths {', '.join(map(str, probed.depths))}; width {width}, "
         f"mean of {counted(seeds, 'seed')}.",
-        "stream_ms and sensitivity at the output, grad_w2 at the last block, grad_stream at the first.",
+        "stream_ms at the output (of several streams: what the last block reads), sensitivity at the output, grad_w2 at the last block, "
+        "grad_stream at the first.",
     )
     return Table(f"At init, {TITLES[setting]}", columns, rows, notes, records)
+
+
+def _told(verdicts: list[str]) -> str:
+    """`1 of 2 hold, 3 not decided`."""
+    undecided = verdicts.count(UNDECIDED)
+    decided = len(verdicts) - undecided
+    parts = [f"{verdicts.count(HOLDS)} of {decided} hold"] * bool(decided) + [f"{undecided} {UNDECIDED}"] * bool(
+        undecided
+    )
+    return ", ".join(parts) or "none"
 
 
 def _beyond(depths: list[int], width: int, seeds: int) -> tuple[str, ...]:
@@ -72,6 +83,7 @@ def _predictions(verdicts: list[Verdict], notes: tuple[str, ...]) -> Table:
         claim = one.prediction
         rows.append([one.scheme, claim.setting, claim.claim, one.predicted, one.measured, one.verdict, claim.source])
     records = [dict(zip((column.key for column in columns), row, strict=True)) for row in rows]
-    failed = sum(one.verdict == FAILS for one in verdicts)
-    note = f"{counted(len(verdicts), 'prediction')}, {failed} of which {'does' if failed == 1 else 'do'} not hold here."
+    failed, open_ = (sum(one.verdict == verdict for one in verdicts) for verdict in (FAILS, UNDECIDED))
+    note = f"{counted(len(verdicts), 'prediction')}, {failed} of which {'does' if failed == 1 else 'do'} not hold here"
+    note += f", {open_} not decided." if open_ else "."
     return Table("Predictions", columns, rows, (note, *notes), records)

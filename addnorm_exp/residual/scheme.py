@@ -220,6 +220,12 @@ def check(scheme: Scheme, sites: tuple[Site, ...]) -> None:
                 before = None
                 continue
             here = at.rule.norms
+            idle = next((norm for norm in here.values() if norm.gain_init != 1.0 and norm.affine == "none"), None)
+            if idle:
+                raise SchemeError(
+                    f"scheme '{scheme.name}' starts the gain of its norm at {idle.gain_init:g} at {where}, and the norm '{idle.kind}' has "
+                    "none here; take a norm.kind with a gain, and leave norm.affine unset"
+                )
             if before and "stream" in here:
                 raise SchemeError(
                     f"scheme '{scheme.name}': two norms at one place, {before} and the stream norm of {where}"
