@@ -53,7 +53,9 @@ def test_the_example_is_a_scheme_like_any_other(leaky, capsys):
     test_schemes.test_parameter_delta_against_pre_ln("leaky")
     test_model.test_causality_by_gradient("leaky")
     assert main(["schemes", "leaky"]) == 0
-    assert "× 0.9583" in capsys.readouterr().out  # 1 - 1/24, on the skip of a decoder of 12 blocks
+    told = capsys.readouterr().out
+    assert "× 0.9583" in told  # 1 - 1/24, on the skip of a decoder of 12 blocks
+    assert "- Verified: nothing here" in told  # of a scheme that stands in no file of the catalogue
 
 
 def test_step_six_fails_as_the_page_says(leaky):

@@ -33,6 +33,7 @@ VERIFIED = (
     "the forward pass against float64 NumPy from the equations, parameters and init laws against those written by hand, resume, "
     "learning to copy (tests; `pytest -m full` for all of it)"
 )
+OWN = "nothing here: the scheme is of this process alone (`catalogue.add`)"
 DEPTH = 12  # of the diagrams and constants that are shown
 
 
@@ -118,6 +119,7 @@ def document() -> str:
 
 def in_full(scheme: Any) -> str:
     """All that the record says, in Markdown."""
+    from addnorm_exp.residual import catalogue
     from addnorm_exp.residual.diagram import diagrams
 
     norm = ", ".join(f"{axis} {getattr(scheme.norm, axis)}" for axis in ("kind", *scheme.norm.axes))
@@ -139,7 +141,9 @@ def in_full(scheme: Any) -> str:
     lines += [f"- {label}: {text}" for label, text in facts if text]
     lines += [f"- Trap: {trap}" for trap in scheme.traps]
     lines += [f"- Predicted at init: {said.claim} ({said.source})" for said in scheme.predictions]
-    lines += [f"- Verified: {VERIFIED}" + ("; the predictions by `main.py probe`" if scheme.predictions else "")]
+    lines += [f"- Verified: {VERIFIED if catalogue.is_published(scheme.name) else OWN}"]
+    if scheme.predictions:
+        lines[-1] += "; `main.py probe` judges the predictions (docs/probe.md: which do not hold)"
     drawn = diagrams(scheme, DEPTH)
     for blocks, drawing in drawn:
         where = "Every block" if len(drawn) == 1 else blocks.capitalize()

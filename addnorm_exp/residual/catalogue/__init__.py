@@ -44,12 +44,17 @@ if len(_BY_NAME) != len(_ALL):
     raise SchemeError("two schemes of the catalogue have one name")
 
 
+def is_published(name: str) -> bool:
+    """Whether the scheme stands in a file of this folder, and not in a notebook or study file that called `add`."""
+    return any(name == scheme.name for scheme in _ALL)
+
+
 def add(scheme: Scheme) -> Scheme:
     """Enters a scheme of one's own for the rest of this process: from a notebook, or from the study file that uses it.
 
     A later one of the same name takes its place. Raises SchemeError where a published scheme has the name.
     """
-    if any(scheme.name == published.name for published in _ALL):
+    if is_published(scheme.name):
         raise SchemeError(f"the catalogue has a scheme '{scheme.name}'; give yours another name")
     _BY_NAME[scheme.name] = scheme
     return scheme
