@@ -13,7 +13,7 @@ from test_report_study import SITES, curve, layer_arrays, summary_of, write_plan
 
 from addnorm_exp.cli import plot as command
 from addnorm_exp.errors import UserError
-from addnorm_exp.report import curves, gradients, sensitivity, style
+from addnorm_exp.report import curves, depth, gradients, sensitivity, style
 from addnorm_exp.report.figures import FIGURES, plot
 from addnorm_exp.report.groups import reported
 from addnorm_exp.report.load import load_study
@@ -294,9 +294,9 @@ def test_blocks_stand_under_each_other_whatever_sites_they_hold(tmp_path):
 def test_the_last_matrix_stands_in_where_names_differ():
     names = ["embed/kernel", "enc/blocks/0/a/kernel", "enc/blocks/0/mlp/wo/kernel", "enc/blocks/0/norm/gain"]
     names += ["dec/blocks/0/feed_forward/down/kernel", "dec/blocks/0/z/kernel", "dec/blocks/10/q/kernel"]
-    assert gradients.last_matrices(names) == ([4, 6, 2], ["dec 0", "dec 10", "enc 0"])
-    assert gradients.last_matrices(["head/kernel"]) == ([], [])
-    assert gradients.site_names(["encoder.0.attention", "decoder.1.cross_attention"]) == ["enc 0 attn", "dec 1 cross"]
+    assert depth.last_matrices(names) == ([4, 6, 2], ["dec 0", "dec 10", "enc 0"])
+    assert depth.last_matrices(["head/kernel"]) == ([], [])
+    assert depth.site_names(["encoder.0.attention", "decoder.1.cross_attention"]) == ["enc 0 attn", "dec 1 cross"]
 
 
 def test_gradients_that_are_not_finite_leave_gaps(tmp_path):

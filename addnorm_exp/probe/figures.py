@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from addnorm_exp.probe.rows import Probed
-from addnorm_exp.report import style
+from addnorm_exp.report import multiples, style
 from addnorm_exp.residual.predictions import QUANTITIES, SETTINGS
 
 LABELS = {
@@ -22,7 +22,6 @@ LABELS = {
     "attn_entropy": "attention entropy (nats)",
 }
 LINEAR = ("token_similarity", "attn_entropy")
-COLUMNS = 6
 DEPTH_COLOURS = ("#9ECAE1", "#4292C6", "#08519C", "#041F40", "#E69F00", "#D55E00")  # light to dark, then two more
 LINES: dict[str, Any] = {"batch": "-", "theory": (0, (2, 1.2))}
 
@@ -41,19 +40,11 @@ def draw(probed: Probed, folder: Path) -> list[Path]:
 def _figure(probed: Probed, quantity: str) -> Figure | None:
     if not any(row.quantity == quantity for row in probed.rows):
         return None
-    columns = min(COLUMNS, len(probed.schemes))
-    lines = math.ceil(len(probed.schemes) / columns)
-    fig = style.figure(max(style.COLUMN, style.PAGE * columns / COLUMNS), 0.4 + 1.02 * lines)
-    panels = fig.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    fig, panels = multiples.grid(probed.schemes)
     panel_of: Callable = _against_depth if quantity == "sensitivity" else _through_the_stack
     values = [row.value for row in probed.rows if row.quantity == quantity and math.isfinite(row.value)]
     logarithmic = quantity not in LINEAR and any(value > 0 for value in values)
-    for number, axes in enumerate(panels.flat):
-        if number >= len(probed.schemes):
-            axes.set_visible(False)
-            continue
-        scheme = probed.schemes[number]
-        axes.set_title(scheme, fontsize=6.8, pad=2)
+    for scheme, axes in zip(probed.schemes, panels, strict=True):
         if logarithmic:
             axes.set_yscale("log")
         drawn = panel_of(axes, probed, scheme, quantity, logarithmic)
@@ -62,7 +53,7 @@ def _figure(probed: Probed, quantity: str) -> Figure | None:
                 0.5, 0.5, "0 throughout" if logarithmic else "none", transform=axes.transAxes, ha="center", fontsize=6.5
             )
     if logarithmic:
-        _limit(panels, [value for value in values if value > 0])
+        panels[0].set_ylim(*multiples.limits((value for value in values if value > 0), 0.05, 1))
     fig.supylabel(LABELS[quantity], fontsize=7.5)
     fig.supxlabel(
         "depth of the model (blocks)" if quantity == "sensitivity" else "place in the stack (0 embedding, 1 output)",
@@ -101,12 +92,6 @@ def _against_depth(axes, probed: Probed, scheme: str, quantity: str, logarithmic
             x, y = np.array(points).T
             axes.plot(x, y, color=style.COLOURS[1], linestyle=LINES[setting], marker="o", markersize=2.2, linewidth=0.9)
     return drawn
-
-
-def _limit(panels, positive: list[float]) -> None:
-    """One axis for all: nine tenths of the values and a decade on either side; what explodes or vanishes runs off it."""
-    low, high = np.quantile(positive, (0.05, 0.95))
-    panels.flat[0].set_ylim(max(min(positive), low / 10) / 1.3, min(max(positive), high * 10) * 1.3)
 
 
 def _colour(probed: Probed, depth: int) -> str:

@@ -24,8 +24,10 @@ Read in this order; a file uses those above it.
     differences   how two runs or two studies differ, in config and numbers
 
     style         sizes, type, colours and files of all pictures
+    multiples     a small panel a row, where rows are too many for one panel
     curves        learning curves
     sensitivity   loss against learning rate
+    depth         names and places of sublayers in the depth of a model
     gradients     gradient norm by layer and step, and by depth
     figures       draws all of a study's pictures into its folder
 

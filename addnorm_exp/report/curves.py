@@ -3,55 +3,54 @@
 Five seeds or more: mean with its 95 % band. Fewer: every seed thin, their mean thick. Where a seed diverged the thick line is the
 median with diverged runs as worst (never a mean of survivors), and a × marks each end. While no run has finished, the running ones
 are drawn as far as they have come, each by itself, and the titles say so.
+
+Of more rows than a panel tells apart each has a small one (multiples.py), in one figure for validation and one for training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from addnorm_exp.report import style
+from addnorm_exp.report import multiples, style
 from addnorm_exp.report.groups import Reported
 from addnorm_exp.report.record import Run, read_metrics
 from addnorm_exp.report.statistics import ENOUGH, t_quantile
 from addnorm_exp.runs.winners import Pairs
 
 POINTS = 800  # of a training curve at most: more cannot be seen, and makes a heavy SVG
+BEHIND = 60  # of a curve behind another row's
 SMOOTHED = 25  # windows of the running mean over a training curve
 STEEP = 0.2  # of a run: its start, which may lie beyond the picture
 
+NAMES = {"val": "validation", "train": "training"}
 Curve = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
 
 
-def draw(shown: Reported) -> Figure | str:
-    """The figure, or a line that says what is missing."""
-    panels = [("val", "validation"), ("train", "training")]
+def draw(shown: Reported, baseline: str | None = None) -> Figure | str:
+    """The figure, or a line that says what is missing. Of many rows: `each` for validation, with `baseline`'s line in each panel."""
+    if multiples.many(multiples.drawable(shown)):
+        return each(shown, baseline, "val")
     drawn, running = _runs(shown)
-    curves = {(g.key, split): _curves(drawn[g.key], split) for g in shown.groups for split, _ in panels}
-    found = [split for split, _ in panels if any(len(c[0]) > 1 for g in shown.groups for c in curves[g.key, split])]
+    curves = {(g.key, split): _curves(drawn[g.key], split) for g in shown.groups for split in NAMES}
+    found = [split for split in NAMES if any(len(c[0]) > 1 for g in shown.groups for c in curves[g.key, split])]
     if not found:
         return "no metrics of the reported runs"
-    in_bits = any("bpb" in read_metrics(run, split) for runs in drawn.values() for run in runs[:1] for split in found)
-    unit = "bits per byte" if in_bits else "nats"
     fig = style.figure(style.PAGE if len(found) > 1 else style.COLUMN, 2.4)
     axes = np.atleast_1d(fig.subplots(1, len(found), sharey=True))
     for panel, split in zip(axes, found, strict=True):
         lines = {group.key: curves[group.key, split] for group in shown.groups}
-        longest = max(len(steps) for found_lines in lines.values() for steps, _ in found_lines)
-        window = max(1, longest // SMOOTHED) if split == "train" else 1
+        window = _window(split, lines.values())
         for index, group in enumerate(shown.groups):
             smooth = [(steps, style.smooth(values, window)) for steps, values in lines[group.key]]
-            if running:
-                for steps, values in smooth:
-                    panel.plot(*_thin(steps, values), color=style.look(index).colour, linestyle=style.look(index).line)
-            else:
-                _group(panel, drawn[group.key], smooth, style.look(index))
+            _group(panel, drawn[group.key], smooth, style.look(index), running)
         panel.set_xlabel("optimiser steps")
-        name = f"{dict(panels)[split]} loss{' so far' * running}"
-        panel.set_title(name + f" (running mean of {window} steps)" * (window > 1))
-        panel.set_xlim(0, max(steps[-1] for found_lines in lines.values() for steps, _ in found_lines if len(steps)))
-    axes[0].set_ylabel(f"loss ({unit})")
+        panel.set_title(
+            f"{NAMES[split]} loss{' so far' * running}" + f" (running mean of {window} steps)" * (window > 1)
+        )
+        panel.set_xlim(0, _last(lines.values()))
+    axes[0].set_ylabel(f"loss ({_unit(drawn, found)})")
     every = [run for group in shown.groups for run in drawn[group.key]]
     axes[0].set_ylim(
         *_view(every * len(found), [c for split in found for g in shown.groups for c in curves[g.key, split]])
@@ -63,6 +62,51 @@ def draw(shown: Reported) -> Figure | str:
     lost = any(run.status == "diverged" for group in shown.groups for run in group.runs)
     style.legend(fig, [*handles, style.cross_handle()] if lost else handles)
     return fig
+
+
+def each(shown: Reported, baseline: str | None, split: str) -> Figure | str:
+    """Small multiples of one split's losses (`val` or `train`): a panel a row, or a line that says what is missing."""
+    drawn, running = _runs(shown)
+    curves = {group.key: _curves(drawn[group.key], split) for group in shown.groups}
+    rows = [group for group in shown.groups if any(len(steps) for steps, _ in curves[group.key])]
+    if not any(len(steps) > 1 for row in rows for steps, _ in curves[row.key]):
+        return f"no {NAMES[split]} losses of the reported runs"
+    window = _window(split, curves.values())
+    smooth = {row.key: [(steps, style.smooth(v, window)) for steps, v in curves[row.key]] for row in rows}
+    centres = {row.key: _centre(drawn[row.key], smooth[row.key], running) for row in rows}
+    bases, name = multiples.against(shown, baseline)
+    fig, panels = multiples.grid([multiples.heading(shown.label(row)) for row in rows])
+    for axes, row in zip(panels, rows, strict=True):
+        multiples.behind(axes, centres, row.key, bases[row.key])
+        _group(axes, drawn[row.key], smooth[row.key], multiples.OWN, running)
+    panels[0].set_xlim(0, _last(curves.values()))
+    panels[0].set_ylim(
+        *_view([run for row in rows for run in drawn[row.key]], [c for r in rows for c in curves[r.key]])
+    )
+    multiples.steps_axis(panels[0])
+    for axes, row in zip(panels, rows, strict=True):
+        _ends(axes, drawn[row.key], curves[row.key], multiples.OWN)
+    fig.supxlabel("optimiser steps", fontsize=7.5)
+    smoothed = f", running mean of {window} steps" * (window > 1)
+    fig.supylabel(f"{NAMES[split]} loss{' so far' * running} ({_unit(drawn, [split])}){smoothed}", fontsize=7.5)
+    handles = multiples.handles(name)
+    lost = any(run.status == "diverged" for row in rows for run in drawn[row.key])
+    style.legend(fig, [*handles, style.cross_handle()] if lost else handles)
+    return fig
+
+
+def _unit(drawn: Mapping[Pairs, Sequence[Run]], splits: Sequence[str]) -> str:
+    in_bits = any("bpb" in read_metrics(run, split) for runs in drawn.values() for run in runs[:1] for split in splits)
+    return "bits per byte" if in_bits else "nats"
+
+
+def _window(split: str, lines: Iterable[Sequence[Curve]]) -> int:
+    longest = max(len(steps) for found in lines for steps, _ in found)
+    return max(1, longest // SMOOTHED) if split == "train" else 1
+
+
+def _last(lines: Iterable[Sequence[Curve]]) -> float:
+    return max(steps[-1] for found in lines for steps, _ in found if len(steps))
 
 
 def _runs(shown: Reported) -> tuple[dict[Pairs, tuple[Run, ...]], bool]:
@@ -83,17 +127,38 @@ def _curves(runs: Sequence[Run], split: str) -> list[Curve]:
     return found
 
 
-def _group(axes: Axes, runs: Sequence[Run], curves: list[Curve], look: style.Look) -> None:
-    lost = [run.status == "diverged" for run in runs]
-    band = sum(len(steps) > 0 for steps, _ in curves) >= ENOUGH and not any(lost)
-    if not band and len(curves) > 1:
+def _group(axes: Axes, runs: Sequence[Run], curves: list[Curve], look: style.Look, running: bool) -> None:
+    """A row's line with its band, or with its seeds; running ones, and those that all diverged, each by itself."""
+    found = None if running else _middle(runs, curves)
+    band = found is not None and found[2] is not None
+    if not running and not band and len(curves) > 1:
         for steps, values in curves:
             axes.plot(*_thin(steps, values), color=look.colour, alpha=0.4, linewidth=0.6)
-    whole = [c for c, gone in zip(curves, lost, strict=True) if len(c[0]) and not gone]
-    if not whole:
+    if found is None:
         for steps, values in curves:
             axes.plot(*_thin(steps, values), color=look.colour, linestyle=look.line)
         return
+    steps, centre, half = found
+    axes.plot(*_thin(steps, centre), color=look.colour, linestyle=look.line, zorder=3)
+    if half is not None:
+        x, low = _thin(steps, centre - half)
+        _, high = _thin(steps, centre + half)
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
+
+
+def _centre(runs: Sequence[Run], curves: list[Curve], running: bool) -> list[Curve]:
+    """The line of a row that stands behind another: without band and seeds, unless these are all there is."""
+    found = None if running else _middle(runs, curves)
+    return [_thin(*curve, BEHIND) for curve in (curves if found is None else [found[:2]])]
+
+
+def _middle(runs: Sequence[Run], curves: list[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
+    """Steps (n,) that all whole curves have, the mean there (the median where a run diverged), and the half-width of its interval,
+    None below five curves and where a run diverged. None where every run diverged."""
+    lost = [run.status == "diverged" for run in runs]
+    whole = [c for c, gone in zip(curves, lost, strict=True) if len(c[0]) and not gone]
+    if not whole:
+        return None
     steps = whole[0][0]
     for other, _ in whole[1:]:
         steps = np.intersect1d(steps, other)
@@ -103,15 +168,11 @@ def _group(axes: Axes, runs: Sequence[Run], curves: list[Curve], look: style.Loo
     if any(lost):
         with np.errstate(invalid="ignore"):  # inf - inf where the middle two have both diverged
             centre = np.median(table, axis=0)
-        centre = np.where(np.isfinite(centre), centre, np.nan)
-    else:
-        centre = table.mean(axis=0)
-    axes.plot(*_thin(steps, centre), color=look.colour, linestyle=look.line, zorder=3)
-    if band:
-        half = t_quantile(0.975, len(table) - 1) * table.std(axis=0, ddof=1) / np.sqrt(len(table))
-        x, low = _thin(steps, centre - half)
-        _, high = _thin(steps, centre + half)
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
+        return steps, np.where(np.isfinite(centre), centre, np.nan), None
+    centre = table.mean(axis=0)
+    if len(table) < ENOUGH:
+        return steps, centre, None
+    return steps, centre, t_quantile(0.975, len(table) - 1) * table.std(axis=0, ddof=1) / np.sqrt(len(table))
 
 
 def _worst_after(curve: Curve, steps: np.ndarray) -> np.ndarray:
@@ -121,10 +182,10 @@ def _worst_after(curve: Curve, steps: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, np.inf)
 
 
-def _thin(steps: np.ndarray, values: np.ndarray) -> Curve:
+def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Curve:
     if not len(steps):
         return steps, values
-    stride = max(1, -(-len(steps) // POINTS))
+    stride = max(1, -(-len(steps) // most))
     keep = np.unique(np.append(np.arange(0, len(steps), stride), len(steps) - 1))
     return steps[keep], values[keep]
 

@@ -7,17 +7,22 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.report import curves, gradients, sensitivity, style
+from addnorm_exp.report import curves, gradients, multiples, sensitivity, style
 from addnorm_exp.report.groups import Reported, reported
 from addnorm_exp.report.load import Study, load_study, study_folders
 from addnorm_exp.report.notes import how_far, nothing_finished, semantics_notes
 from addnorm_exp.words import counted
 
 FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
-    "learning_curves": lambda study, shown: curves.draw(shown),
+    "learning_curves": lambda study, shown: curves.draw(shown, study.baseline),
     "lr_sensitivity": lambda study, shown: sensitivity.draw(study, shown),
     "grad_norm_heatmap": lambda study, shown: gradients.heatmap(shown),
-    "grad_norm_by_depth": lambda study, shown: gradients.by_depth(shown),
+    "grad_norm_by_depth": lambda study, shown: gradients.by_depth(shown, study.baseline),
+}
+# What of the above has no room in a panel for each row.
+OF_MANY: dict[str, Callable[[Study, Reported], Figure | str]] = {
+    "training_curves": lambda study, shown: curves.each(shown, study.baseline, "train"),
+    "grad_weight_by_depth": lambda study, shown: gradients.each(shown, study.baseline, "grad_weight"),
 }
 
 
@@ -68,8 +73,9 @@ def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) ->
     if not unfinished and how_far(study.runs):
         finished = sum(run.finished for run in study.runs)
         say(f"{study.name}: pictures of {finished} of {counted(len(study.runs), 'run')} ({how_far(study.runs)})")
+    wanted = FIGURES | (OF_MANY if multiples.many(multiples.drawable(shown)) else {})
     with style.paper():
-        for name, make in FIGURES.items():
+        for name, make in wanted.items():
             figure = make(study, shown)
             if isinstance(figure, str):
                 lacking.setdefault(unfinished or figure, []).append(name)
@@ -84,6 +90,6 @@ def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) ->
                     f"{target}: cannot be written ({error.strerror}); choose a folder by --out=DIR"
                 ) from None
     for reason, names in lacking.items():
-        told = "nothing drawn" if len(names) == len(FIGURES) else f"{', '.join(names)} not drawn"
+        told = "nothing drawn" if len(names) == len(wanted) else f"{', '.join(names)} not drawn"
         say(f"{study.name}: {told}: {reason}")
     return written

@@ -3,23 +3,29 @@
 Schemes stand side by side at each rate, so that none hides another; the axis' label says so. A diverged run stands at the uniform
 prediction's loss, which is how the protocol scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run
 that ended above the uniform loss has its dot there, and counts as uniform.
+
+Of more schemes than a panel tells apart each row has a small panel (multiples.py), whatever axes it differs in; there the rates are not
+spread, and where the uniform prediction lies far above the rest the × stand below the upper frame, which the legend says.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
-from addnorm_exp.report import style
+from addnorm_exp.report import multiples, style
 from addnorm_exp.report.groups import Group, Pairs, Reported, axes_of, groups_of, label
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.rates import KEY, best_setting, mean_score
+from addnorm_exp.report.rates import KEY, Scored, best_setting, mean_score
 from addnorm_exp.report.record import Run
 
 FAR = 1.6  # the uniform prediction gets a strip of its own when it lies farther than this many heights of the rest above it
+UNIFORM: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8, "zorder": 1}
 
 
 def draw(study: Study, shown: Reported) -> Figure | str:
@@ -41,6 +47,11 @@ def draw(study: Study, shown: Reported) -> Figure | str:
     split = bool(
         lost and uniform and finals and uniform - max(finals) > FAR * max(max(finals) - min(finals), 0.02 * uniform)
     )
+    if multiples.many(max(panels.values(), key=len)):
+        within = [*finals, *([uniform] if uniform and lost and not split else [])]
+        if not within:
+            return "no final validation loss of the tuning runs"
+        return _each(Reported("tune", groups, axes, {}), study.baseline, unit, uniform if lost else None, _view(within))
     across = min(len(panels), 3)
     down = math.ceil(len(panels) / across)
     drawn = [s for s in schemes if any(run.scheme == s for run in runs)]
@@ -65,11 +76,50 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         if key:
             top.set_title(label(key))
         if index % across == 0:
-            main.set_ylabel("final validation loss " + ("(bits per byte)" if unit == "bpb" else "(nats)"))
+            main.set_ylabel(_loss_name(unit))
     if split:
-        pad = 0.07 * (max(finals) - min(finals)) or 0.02 * abs(max(finals))
-        mains[0].set_ylim(min(finals) - pad, max(finals) + pad)
+        mains[0].set_ylim(*_view(finals))
     return fig
+
+
+def _each(rows: Reported, baseline: str | None, unit: str, uniform: float | None, view: tuple[float, float]) -> Figure:
+    """Small multiples, a panel a row: its seeds and means before the other rows' means."""
+    found = {group.key: Row.of(group, unit, uniform) for group in rows.groups}
+    lines = {key: [(np.asarray([*row.means]), np.asarray([*row.means.values()]))] for key, row in found.items()}
+    bases, name = multiples.against(rows, baseline)
+    fig, panels = multiples.grid([multiples.heading(rows.label(group)) for group in rows.groups])
+    panels[0].set_ylim(*view)
+    beyond = bool(uniform and uniform > view[1])
+    top = view[1] - 0.06 * (view[1] - view[0])  # a × on the frame would stand in the title
+    for axes, (key, row) in zip(panels, found.items(), strict=True):
+        multiples.behind(axes, lines, key, bases[key])
+        _row(axes, row, multiples.OWN, ring=6)
+        for rate, scored in row.scored.items():
+            for run, value in scored:
+                if _lost(run):
+                    style.cross(axes, rate, min(value, top), multiples.OWN.colour)
+        if uniform and not beyond:
+            axes.axhline(uniform, **UNIFORM)
+    rates = sorted({rate for row in found.values() for rate in row.scored})
+    _rates_axis(panels[0], rates, most=3)
+    fig.supxlabel("peak learning rate", fontsize=7.5)
+    fig.supylabel(_loss_name(unit), fontsize=7.5)
+    handles = [*multiples.handles(name), _ring()]
+    if uniform:
+        cross = style.cross_handle()
+        cross.set_label("diverged" + f" (uniform, {uniform:.3g}: above the axis)" * beyond)
+        handles += [cross] if beyond else [cross, Line2D([], [], **UNIFORM, label="uniform prediction")]
+    style.legend(fig, handles)
+    return fig
+
+
+def _loss_name(unit: str) -> str:
+    return "final validation loss " + ("(bits per byte)" if unit == "bpb" else "(nats)")
+
+
+def _view(losses: list[float]) -> tuple[float, float]:
+    pad = 0.07 * (max(losses) - min(losses)) or 0.02 * abs(max(losses))
+    return min(losses) - pad, max(losses) + pad
 
 
 def _ring() -> Line2D:
@@ -77,9 +127,33 @@ def _ring() -> Line2D:
     return Line2D([], [], color=style.GREY, label="best mean", **ring)
 
 
+@dataclass(frozen=True)
+class Row:
+    """A line of the picture, by rising learning rate."""
+
+    scored: dict[float, Scored]
+    means: dict[float, float]  # the protocol's
+    clear: list[bool]  # a rate each: no run there diverged or is unfinished
+
+    @classmethod
+    def of(cls, group: Group, unit: str, uniform: float | None) -> "Row":
+        """Of each rate the runs of the best setting of other tuned keys; rates without a result are left out."""
+        by_rate: dict[float, list[Run]] = {}
+        for run in sorted(group.runs, key=lambda run: float(run.flat[KEY])):
+            by_rate.setdefault(float(run.flat[KEY]), []).append(run)
+        scored = {rate: found for rate, runs in by_rate.items() if (found := best_setting(runs, unit, uniform))}
+        means = {rate: mean_score(found, uniform) for rate, found in scored.items()}
+        return cls(scored, means, [all(run.status == "done" for run in by_rate[rate]) for rate in scored])
+
+    @property
+    def best(self) -> float:
+        """The rate of the least mean, of equal ones that where fewer runs diverged."""
+        return min(self.means, key=lambda rate: (self.means[rate], sum(_lost(run) for run, _ in self.scored[rate])))
+
+
 def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit: str, uniform: float | None) -> None:
     rates = sorted({float(run.flat[KEY]) for group in groups for run in group.runs})
-    gap = math.log(rates[-1] / rates[0]) / max(1, len(rates) - 1) if len(rates) > 1 else 1.0
+    gap = _gap(rates)
     lost = {
         rate: sorted(
             {schemes.index(run.scheme) for g in groups for run in g.runs if _lost(run) and float(run.flat[KEY]) == rate}
@@ -91,58 +165,54 @@ def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit:
         look = style.look(index)
         place = (index - 0.5 * (len(schemes) - 1)) / max(1, len(schemes) - 1)
         shift = math.exp(min(0.14, 0.035 * len(schemes)) * gap * place)
-        means: dict[float, float] = {}
-        gone: dict[float, int] = {}
-        for rate in rates:
-            scored = best_setting([run for run in group.runs if float(run.flat[KEY]) == rate], unit, uniform)
+        row = Row.of(group, unit, uniform)
+        for rate, scored in row.scored.items():
             for run, value in scored:
                 if _lost(run):
                     style.cross(top, rate * _beside(index, lost[rate], gap), value, look.colour)
-                else:
-                    main.plot(
-                        [rate * shift],
-                        [value],
-                        look.marker,
-                        color=look.colour,
-                        markersize=2.4,
-                        alpha=0.6,
-                        markeredgewidth=0,
-                    )
-            if scored:
-                means[rate] = mean_score(scored, uniform)
-                gone[rate] = sum(_lost(run) for run, _ in scored)
-        x, y = [r * shift for r in means], list(means.values())
-        clear = [all(run.status == "done" for run in group.runs if float(run.flat[KEY]) == r) for r in means]
-        marked = [i for i, ok in enumerate(clear) if ok]
-        main.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, markevery=marked, zorder=3)
-        if means:
-            best = min(means, key=lambda r: (means[r], gone[r]))
-            main.plot(
-                [best * shift],
-                [means[best]],
-                "o",
-                markersize=8.5,
-                markerfacecolor="none",
-                color=look.colour,
-                markeredgewidth=0.8,
-            )
-    main.set_xscale("log")
+        _row(main, row, look, shift)
+    _rates_axis(main, rates)
     main.set_xlabel("peak learning rate" + " (points of one rate side by side)" * (len(schemes) > 1))
-    main.xaxis.set_major_locator(LogLocator(numticks=12))
-    main.xaxis.set_minor_formatter(NullFormatter())
-    room = math.exp(0.3 * gap)
-    main.set_xlim(rates[0] / room, rates[-1] * room)
-    main.set_xticks(rates, minor=False)
-    main.set_xticklabels([_rate(rate) for rate in rates])
-    main.xaxis.set_minor_locator(NullLocator())
     if top is not main and uniform:
         _strip(main, top, uniform)
     elif uniform and any(_lost(run) for group in groups for run in group.runs):
         _uniform_line(main, uniform)
 
 
+def _row(axes: Axes, row: Row, look: style.Look, shift: float = 1.0, ring: float = 8.5) -> None:
+    """A row's dots, means and ring, without its crosses; each at `shift` times its rate."""
+    dot: dict[str, Any] = {"color": look.colour, "markersize": 2.4, "alpha": 0.6, "markeredgewidth": 0}
+    for rate, scored in row.scored.items():
+        for run, value in scored:
+            if not _lost(run):
+                axes.plot([rate * shift], [value], look.marker, **dot)
+    x, marked = [rate * shift for rate in row.means], [i for i, ok in enumerate(row.clear) if ok]
+    line: dict[str, Any] = {"linestyle": look.line, "marker": look.marker, "markevery": marked, "zorder": 3}
+    axes.plot(x, list(row.means.values()), color=look.colour, **line)
+    if row.means:
+        circle: dict[str, Any] = {"markersize": ring, "markerfacecolor": "none", "markeredgewidth": 0.8}
+        axes.plot([row.best * shift], [row.means[row.best]], "o", color=look.colour, **circle)
+
+
+def _rates_axis(axes: Axes, rates: list[float], most: int | None = None) -> None:
+    """A logarithmic axis with a tick a rate, of which at most so many have labels."""
+    room = math.exp(0.3 * _gap(rates))
+    axes.set_xscale("log")
+    axes.set_xlim(rates[0] / room, rates[-1] * room)
+    named = rates
+    if most is not None and len(rates) > most:
+        decades = [rate for rate in rates if abs(math.log10(rate) - round(math.log10(rate))) < 1e-9]
+        named = decades if 2 <= len(decades) <= most else rates[:: -(-len(rates) // most)]
+    axes.set_xticks(rates, [_rate(rate) if rate in named else "" for rate in rates], minor=False)
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _gap(rates: list[float]) -> float:
+    return math.log(rates[-1] / rates[0]) / max(1, len(rates) - 1) if len(rates) > 1 else 1.0
+
+
 def _uniform_line(axes: Axes, uniform: float) -> None:
-    axes.axhline(uniform, color=style.GREY, linestyle=(0, (2, 2)), linewidth=0.8, zorder=1)
+    axes.axhline(uniform, **UNIFORM)
     axes.annotate(
         "uniform prediction",
         (0.01, uniform),

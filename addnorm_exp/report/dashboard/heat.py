@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.report.dashboard.pack import Pool
-from addnorm_exp.report.gradients import SHORT, site_names
+from addnorm_exp.report.depth import SHORT, site_names
 from addnorm_exp.report.record import Run, read_layers
 from addnorm_exp.runs.layers import Layers, read_index
 

@@ -1,0 +1,71 @@
+"""Where sublayers and matrices stand in the depth of a model: their names, their places in blocks, the ticks of such an axis."""
+
+import itertools
+import re
+from collections.abc import Sequence
+
+Ticks = tuple[list[float], list[str]]  # places and labels
+SHORT = {"attention": "attn", "self_attention": "attn", "cross_attention": "cross", "feed_forward": "ff"}
+_BLOCK = re.compile(r"^(?P<stack>.*?)(?:^|/)blocks/(?P<block>\d+)/(?P<rest>.+)$")
+
+
+def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Of each block the index of `feed_forward/down/kernel`, or of its last matrix where that name is not there; with block names."""
+    blocks: dict[tuple[str, int], list[tuple[int, str]]] = {}
+    for index, name in enumerate(tensors):
+        found = _BLOCK.match(name)
+        if found:
+            blocks.setdefault((found["stack"], int(found["block"])), []).append((index, found["rest"]))
+    stacks = {stack for stack, _ in blocks}
+    indices, names = [], []
+    for (stack, block), members in sorted(blocks.items()):
+        matrices = [m for m in members if m[1].endswith("kernel")] or members
+        down = [m for m in matrices if m[1].endswith("feed_forward/down/kernel")]
+        indices.append((down or matrices)[-1][0])
+        names.append(f"{stack[:3]} {block}" if len(stacks) > 1 else str(block))
+    return indices, names
+
+
+def site_names(sites: Sequence[str]) -> list[str]:
+    """decoder.0.attention -> 0 attn; with the stack's first letters where there are several."""
+    several = len({site.split(".")[0] for site in sites}) > 1
+    names = []
+    for site in sites:
+        stack, _, rest = site.partition(".")
+        block, _, kind = rest.partition(".")
+        names.append(f"{stack[:3] + ' ' if several else ''}{block} {SHORT.get(kind, kind)}".strip() if rest else site)
+    return names
+
+
+def site_ticks(sites: Sequence[str]) -> Ticks:
+    """Ticks of an axis that counts sites, with their names."""
+    return sparse((list(range(len(sites))), site_names(sites)), 14)
+
+
+def blocks(names: Sequence[str]) -> list[str]:
+    """Of each site's name the part that names its block: 0 attn -> 0."""
+    return [name.rpartition(" ")[0] or name for name in names]
+
+
+def places(names: Sequence[str]) -> list[float]:
+    """Where a site stands in blocks: that of a block's second of two sites is half a block on, whatever the other rows' blocks hold."""
+    found: list[float] = []
+    for number, (_, members) in enumerate(itertools.groupby(blocks(names))):
+        count = len(list(members))
+        found += [number + index / count for index in range(count)]
+    return found
+
+
+def block_ticks(at: Sequence[float], names: Sequence[str], most: int = 12) -> Ticks:
+    """Ticks where a block begins, with its number, of sites that stand `at` these places."""
+    starts = [(place, block) for place, block in zip(at, blocks(names), strict=True) if place == int(place)]
+    stride = max(1, -(-len(starts) // most))
+    return [place for place, _ in starts[::stride]], [block for _, block in starts[::stride]]
+
+
+def sparse(ticks: Ticks, most: int = 13) -> Ticks:
+    """At most so many of the ticks, evenly."""
+    stride = max(1, -(-len(ticks[0]) // most))
+    if stride > 1:
+        stride += stride % 2  # land on the same sublayer of each block
+    return ticks[0][::stride], ticks[1][::stride]
