@@ -1,5 +1,6 @@
 """Pictures of many rows: a panel a row, each row's own line as the record has it, the baseline's in every panel, the others behind."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -256,6 +257,9 @@ def test_few_schemes_over_another_axis_stay_in_its_panels(tmp_path):
     folder = write_rows(tmp_path / "few", 5, seeds=(1,), laws=("xavier", "normal", "small"), lost=("", 0))
     few = draw(folder, FIGURES["lr_sensitivity"])
     assert list(panels(few)) == ["init.law = xavier", "init.law = normal", "init.law = small"]
+    labels = [axes.xaxis.label.get_window_extent() for axes in few.axes if axes.get_xlabel()]
+    assert len(labels) == 3
+    assert not any(one.overlaps(two) for one, two in itertools.pairwise(labels))
     assert list(panels(draw(folder, FIGURES["learning_curves"])))[:2] == [
         "row_00\ninit.law = xavier",
         "row_00\ninit.law = normal",

@@ -73,6 +73,8 @@ def draw(study: Study, shown: Reported) -> Figure | str:
             top = main = fig.add_subplot(cell, sharey=mains[0] if mains else None)
         mains.append(main)
         _panel(main, top, members, schemes, unit, uniform)
+        if across > 2:  # three labels of one line run into each other
+            main.set_xlabel(main.get_xlabel().replace(" (", "\n("))
         if key:
             top.set_title(label(key))
         if index % across == 0:
