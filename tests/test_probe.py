@@ -261,6 +261,35 @@ def test_what_enters_the_last_norm_of_post_ln_is_three_halves():
     assert np.all((entering[::2] > 0.95) & (entering[::2] < 2.1))
 
 
+def one_step(name: str, depth: int) -> float:
+    """‖y(θ - η g) - y(θ)‖ / η of one step of gradient descent from the initial values, mean of two seeds."""
+    from flax import nnx
+
+    problem, rate = settings.theory(catalogue.get(name), depth, 128, 2), 1e-3
+    graph, parameters = nnx.split(problem.stack)
+    context = Context(step=jnp.int32(0), batch=problem.context.batch)
+
+    def output(values, x):
+        return nnx.merge(graph, values)(x, context)[0]
+
+    def moved(values, x, targets):
+        grads = jax.grad(lambda values: problem.loss(output(values, x), targets))(values)
+        after = jax.tree.map(lambda value, grad: value - rate * grad, values, grads)
+        return jnp.linalg.norm(output(after, x) - output(values, x)) / rate
+
+    return float(np.mean(jax.jit(jax.vmap(moved))(parameters, problem.inputs, problem.targets)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "low", "high"), [("deepnorm", 0.4, 1.1), ("post_ln", 1.2, 2.2)])
+def test_one_step_of_gradient_descent(name, low, high):
+    """DeepNet (2203.00555, 4.2) bounds by Θ(η), whatever the depth, what a step of rate η does to the output. In the setting of theory it
+    grows, with less than the depth (docs/probe.md); under Post-LN with more."""
+    depths = (6, 12, 24)
+    slope = np.polyfit(np.log(depths), np.log([one_step(name, depth) for depth in depths]), 1)[0]
+    assert low < slope < high, slope
+
+
 @pytest.mark.full
 def test_tokens_grow_alike_in_the_order_that_theory_gives():
     """post > mix > peri ≈ pre > lns > gpt2 ≈ keel ≈ 0, of 24 blocks in the setting of theory.

@@ -1,11 +1,16 @@
 """Every scheme of the catalogue learns, from its own initial values and by the real training step."""
 
+from dataclasses import replace
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from copying import Copying, train
+from copying import Copying, start, train
 from sample import depth_of, expensive
+from training import config
 
-from addnorm_exp.residual import catalogue
+from addnorm_exp.residual import Context, catalogue
+from addnorm_exp.train.hypers import hypers
 
 STEPS = 200
 CONTROLS: frozenset[str] = frozenset()  # schemes that are there to show that they do not learn
@@ -26,3 +31,30 @@ def test_copies_a_prefix(name):
     assert all(path.endswith(SILENT.get(name, ())) for path in dead), dead
     losses = np.asarray(metrics["loss"])
     assert (losses[-20:].mean() < 0.1 * Copying.uniform_loss) == (name not in CONTROLS), losses[::20]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("completep", 0.7, 1.5), ("depth_mup", 0.7, 1.5), ("pre_ln", 1.7, 5.0)]
+)
+def test_what_adams_first_steps_do_to_the_output_by_depth(name, low, high):
+    """The coordinate check of 2505.01618: what three steps on the blocks' weights change in the closed stream, at 16 blocks over 4, is the
+    same under its parametrisations, and grows under Pre-LN. From a stream of unit size, where the final norm does not hide it."""
+    scheme = replace(catalogue.get(name), law="xavier")
+    assert low < moved(scheme, 16) / moved(scheme, 4) < high
+
+
+def moved(scheme, depth: int) -> float:
+    """Root mean square of the change, embedding and head as before."""
+    state, _, _ = train(scheme, 3, depth, optim__warmup=0, optim__lr=1e-3)
+    task = Copying(scheme, depth)
+    before = start(task, hypers(config()))
+    inputs, _ = task.batch(None, 9, jnp.int32(0))
+    context = Context(batch=len(inputs))
+
+    def closed(parameters):
+        model = task.model.bind({**before.parameters, **parameters})
+        return model.decoder(model.embedding(inputs, context, jnp.float32), context)[0]
+
+    blocks = {path: value for path, value in state.parameters.items() if path.startswith("decoder/blocks/")}
+    return float(jnp.sqrt(jnp.mean((closed(blocks) - closed({})) ** 2)))
