@@ -110,9 +110,8 @@ def document() -> str:
     head = (
         "# The catalogue of schemes\n\n"
         "Written by `uv run main.py schemes --format=doc > docs/schemes.md`; a test fails where it is stale. Diagrams and "
-        "constants are those "
-        f"of a decoder of {DEPTH} blocks. The references are in tests/reference; which predictions were measured not to hold is in "
-        "probe.md.\n\n"
+        f"constants are those of a decoder of {DEPTH} blocks; a constant `× a … b` goes from a in the first to b in the last of the blocks "
+        "drawn. The references are in tests/reference; which predictions were measured not to hold is in probe.md.\n\n"
     )
     return head + "\n".join(in_full(catalogue.get(name)) for name in catalogue.names())
 
