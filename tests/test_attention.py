@@ -120,6 +120,21 @@ def test_cross_attention(name, implementation):
     assert distance(everywhere, transformer.attention(_acting(nested(parameters)), x, HEADS, memory, **theirs)) < 1e-5
 
 
+def test_values_are_handed_on_and_mixed_before_their_norm():
+    """A later block gets the first one's values as projected, and the norm acts on the mixture."""
+    first, later = attention(value_mix="keep", v_norm="head"), attention(value_mix=(0.3, 1.7), v_norm="head")
+    parameters, x = random_parameters(first.specs), inputs()
+    y, memo, _ = first.bind(parameters)(jnp.asarray(x).reshape(-1, D), {}, Context(batch=B))
+    parts = transformer.attention_parts(nested(parameters), x, HEADS)
+    assert distance(np.asarray(y).reshape(x.shape), parts["out"]) < 1e-5
+    assert distance(memo["values"], parts["values"].swapaxes(1, 2)) < 1e-5
+    others, h = random_parameters(later.specs, seed=1), inputs(seed=2)
+    y, after, _ = later.bind(others)(jnp.asarray(h).reshape(-1, D), memo, Context(batch=B))
+    assert after["values"] is memo["values"]
+    mixed = transformer.attention(nested(others), h, HEADS, first_values=parts["values"], value_mix=(0.3, 1.7))
+    assert distance(np.asarray(y).reshape(x.shape), mixed) < 1e-5
+
+
 def test_first_values_of_options():
     """s acts as 1 and is stored as 1/√width, τ is log 10, γ is 1; none of them is decayed."""
     specs = attention(qk_norm="l2", head_scale=True).specs | attention(qk_norm="cosine").specs

@@ -128,6 +128,16 @@ def test_scale_of_the_embedding(scale, law, factor):
     np.testing.assert_allclose(x, factor * bound.embedding.tokens[...][tokens()], rtol=1e-6)
 
 
+def test_the_norm_of_the_embedding_stands_before_dropout():
+    model = decoder(axes.with_around(PRE, embedding_norm="rms"))
+    bound = model.bind(random_parameters(model.specs))
+    noise = Context(batch=B, key=jax.random.key(0), dropout=0.4, train=True)
+    whole, noisy = (bound.embedding(tokens(), context, jnp.float32) for context in (Context(batch=B), noise))
+    kept = np.asarray(noisy) != 0
+    assert kept.mean() == pytest.approx(0.6, abs=0.1)
+    np.testing.assert_allclose(noisy[kept], whole[kept] / 0.6, rtol=1e-6)
+
+
 # --- z-loss ---
 
 
