@@ -8,21 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probing import TEXT, compiled, values
 
 from addnorm_exp import cli
-from addnorm_exp.probe import measure as programs
 from addnorm_exp.probe import settings
-from addnorm_exp.probe.measure import measure
 from addnorm_exp.probe.rows import Probed
 from addnorm_exp.probe.verdict import FAILS, HOLDS, judge
 from addnorm_exp.residual import Context, catalogue
 from addnorm_exp.residual.predictions import QUANTITIES, Equal, Slope
-
-TEXT = np.random.default_rng(0).integers(32, 128, 20_000, dtype=np.uint8)
-
-
-def values(problem):
-    return {(one.quantity, one.block): one.value for one in measure(problem)}
 
 
 @pytest.mark.parametrize("scheme", ["pre_ln", "post_ln", "residual_dual"])
@@ -119,7 +112,7 @@ def test_the_command(tmp_path, capsys):
     argv = ["probe", "--schemes=pre_ln,rezero", "--depths=2,4", "--width=16", "--seeds=1", f"--data={text}"]
     assert cli.main([*argv, f"--out={out}"]) == 0
     # What is compiled for a scheme goes with it: kept, fifty schemes' programs are more mappings of memory than a process may have.
-    assert programs._block._cache_size() == programs._block_gradient._cache_size() == 0
+    assert compiled() == 0
     printed = capsys.readouterr().out
     assert "### At init, a real batch" in printed
     assert "| rezero" in printed

@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     schemes = _schemes(arguments["schemes"])
     from addnorm_exp.config.schema import DataConfig
     from addnorm_exp.data import corpus
-    from addnorm_exp.probe import figures, measure, rows, settings, table
+    from addnorm_exp.probe import figures, programs, rows, settings, table
     from addnorm_exp.report.render import render
     from addnorm_exp.residual.predictions import SETTINGS
     from addnorm_exp.runs.folder import make_folder
@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
             for depth in depths
             for row in rows.rows_of(schemes[name], setting, depth, width, seeds, text.train)
         ]
-        measure.forget()  # the other thread compiles at worst a block anew
+        programs.forget()  # the other thread compiles at worst a block anew
         return found
 
     found: list[rows.Row] = []

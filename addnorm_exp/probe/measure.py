@@ -1,10 +1,10 @@
 """The quantities of a stack at init, measured block by block.
 
 Blocks of equal structure share one compiled program, whatever the depth of their stack: a stack of 48 costs no more compilation than one
-of 6. The backward pass computes each block once more from what came into it.
+of 6. Blocks of a structure of their own are computed operation by operation. The backward pass computes each block once more from what
+came into it.
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from addnorm_exp.probe.programs import Programs
 from addnorm_exp.probe.settings import SEQUENCES, Problem
 from addnorm_exp.residual import Context
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
-# Each program runs a few dozen times at most: compiling it takes longer than running it (benchmarks/NOTES.md).
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 @dataclass(frozen=True)
@@ -44,28 +43,35 @@ def measure(problem: Problem) -> Iterator[Value]:
     sensitivity: ‖y' - y‖² / ‖y‖² of the output y when each matrix W of the blocks becomes W + 0.01 rms(W) ε, ε standard normal.
     """
     seeds = problem.inputs.shape[0]
+    programs = Programs()
     blocks = [nnx.split(block) for block in problem.stack.blocks]
     ends = nnx.split(problem.stack.ends)
     counts = [len(labels) for labels in problem.stack.labels]
-    carries, stats, y = _forward(problem, ends, blocks, counts)
+    carries, stats, y = _forward(programs, problem, ends, blocks, counts)
 
     for block, (state, _) in enumerate(carries):
         if block < len(blocks):
             yield _mean(block, "stream_ms", stats[block]["stream_rms"][:, 0] ** 2)
         elif isinstance(state, jax.Array):
             yield _mean(block, "stream_ms", jnp.mean(jnp.square(state), axis=(1, 2)))
-        yield _mean(block, "token_similarity", _similarity(_close(ends[0], ends[1], state, problem.context)))
+        yield _mean(block, "token_similarity", _similarity(programs(_close, ends[0], ends[1], state, problem.context)))
     for block, row in enumerate(stats):
         if "entropy" in row:
             yield _mean(block, "attn_entropy", row["entropy"][:, 0])
 
     state, memo = carries[-1]
-    cotangent = _loss_gradient(ends[0], problem.loss, ends[1], state, problem.targets, problem.context)
+    cotangent = programs(_loss_gradient, (ends[0], problem.loss), ends[1], state, problem.targets, problem.context)
     cotangents = cotangent, jax.tree.map(jnp.zeros_like, memo)
     for block in reversed(range(len(blocks))):
         graph, parameters = blocks[block]
-        gradients, squares, cotangents = _block_gradient(
-            graph, parameters, carries[block], jnp.zeros((seeds, counts[block])), problem.context, cotangents
+        gradients, squares, cotangents = programs(
+            _block_gradient,
+            graph,
+            parameters,
+            carries[block],
+            jnp.zeros((seeds, counts[block])),
+            problem.context,
+            cotangents,
         )
         yield _mean(block, "grad_stream", jnp.sqrt(squares[:, 0]))
         yield _mean(
@@ -73,35 +79,33 @@ def measure(problem: Problem) -> Iterator[Value]:
         )
 
     shaken = [(graph, _perturb(parameters, jax.random.key(n))) for n, (graph, parameters) in enumerate(blocks)]
-    _, _, other = _forward(problem, ends, shaken, counts)
+    _, _, other = _forward(programs, problem, ends, shaken, counts)
     yield _mean(len(blocks), "sensitivity", jnp.sum((other - y) ** 2, (1, 2)) / jnp.sum(y**2, (1, 2)))
 
 
-def _forward(problem: Problem, ends, blocks, counts):
+def _forward(programs: Programs, problem: Problem, ends, blocks, counts):
     """→ state and memo before each block and at the end, statistics of each block, output (seeds, tokens, width)."""
     seeds = problem.inputs.shape[0]
-    carry: tuple[Any, dict[str, jax.Array]] = (_open(ends[0], ends[1], problem.inputs, problem.context), {})
+    carry: tuple[Any, dict[str, jax.Array]] = (programs(_open, ends[0], ends[1], problem.inputs, problem.context), {})
     carries, stats = [carry], []
     for (graph, parameters), count in zip(blocks, counts, strict=True):
-        carry, row = _block(graph, parameters, carry, jnp.zeros((seeds, count)), problem.context)
+        carry, row = programs(_block, graph, parameters, carry, jnp.zeros((seeds, count)), problem.context)
         carries.append(carry)
         stats.append(row)
-    return carries, stats, _close(ends[0], ends[1], carry[0], problem.context)
+    return carries, stats, programs(_close, ends[0], ends[1], carry[0], problem.context)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _open(graph, parameters, inputs, context: Context):
     return jax.vmap(lambda values, x: nnx.merge(graph, values).open(x, context))(parameters, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _close(graph, parameters, state, context: Context):
     return jax.vmap(lambda values, one: nnx.merge(graph, values).close(one, context))(parameters, state)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICKLY)
-def _loss_gradient(graph, loss: Callable, parameters, state, targets, context: Context):
-    """With respect to the state before it is closed."""
+def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, state, targets, context: Context):
+    """With respect to the state before it is closed. `static`: the ends' structure, and the loss."""
+    graph, loss = static
 
     def value(state, values, wanted):
         return loss(nnx.merge(graph, values).close(state, context), wanted)
@@ -109,7 +113,6 @@ def _loss_gradient(graph, loss: Callable, parameters, state, targets, context: C
     return jax.vmap(jax.grad(value))(state, parameters, targets)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _block(graph, parameters, carry, probes, context: Context):
     """→ (state, memo), statistics: quantity → (seeds, sites)."""
 
@@ -120,7 +123,6 @@ def _block(graph, parameters, carry, probes, context: Context):
     return jax.vmap(run)(parameters, carry, probes)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
 def _block_gradient(graph, parameters, carry, probes, context: Context, cotangents):
     """→ gradients of the parameters, squared gradient norms of the taps (seeds, sites), cotangents of (state, memo)."""
 
@@ -134,13 +136,6 @@ def _block_gradient(graph, parameters, carry, probes, context: Context, cotangen
         return gradients, squares, before
 
     return jax.vmap(pull)(parameters, carry, probes, cotangents)
-
-
-def forget() -> None:
-    """Gives back the programs of the blocks measured so far, which no other scheme has a use for. Each holds some twenty mappings of
-    memory, and Linux grants a process 65,530: the whole catalogue would ask for more."""
-    for program in (_open, _close, _loss_gradient, _block, _block_gradient):
-        program.clear_cache()  # type: ignore[attr-defined]  # there, but not in JAX's types
 
 
 def _perturb(parameters, key):

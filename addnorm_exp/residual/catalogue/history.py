@@ -1,5 +1,6 @@
 """Schemes in which a sublayer, or a block, sees what was written long before it."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,8 +167,12 @@ class Sources(nnx.Module):
 
     def __call__(self, sources: History) -> jax.Array:
         logits = [self.key_norm(source.astype(jnp.float32)) @ self.query[...] for source in sources]
-        weights = jax.nn.softmax(jnp.stack(logits), axis=0)
-        return weighted([weight[..., None] for weight in weights], sources)
+        # Not of one stacked array: how many sources there are would be in every shape, and every sublayer compile anew where operations
+        # run one by one (the probe).
+        highest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
+        weights = [jnp.exp(logit - highest) for logit in logits]
+        total = functools.reduce(jnp.add, weights)
+        return weighted([(weight / total)[..., None] for weight in weights], sources)
 
 
 @dataclass(frozen=True)
