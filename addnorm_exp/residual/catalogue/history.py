@@ -73,7 +73,10 @@ class DepthAverageConnection(Connection):
     def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
         del kept, context
         outputs = (*state[1:], branch)
-        return (weighted(list(self.weights[...].at[-1].add(1.0)), outputs), *outputs)
+        weights = self.weights[...].at[-1].add(1.0)
+        # By an index that is data: a constant would be a program of its own for each, where operations run one by one (the probe).
+        each = [jax.lax.dynamic_index_in_dim(weights, place, keepdims=False) for place in range(len(outputs))]
+        return (weighted(each, outputs), *outputs)
 
 
 @dataclass(frozen=True)
