@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from addnorm_exp.nn.functional import Functional
-from addnorm_exp.nn.models import flops_per_token
+from addnorm_exp.nn.models import flops_per_token, matrix_entries
 from addnorm_exp.nn.stack import Architecture, Block
 from addnorm_exp.residual import Depths, Scheme, Site, sites
 
@@ -13,7 +13,7 @@ class Footprint:
     """Lower bounds; what the ends and a scheme's own streams add is not counted.
 
     `activations`: bytes a sequence of what the backward pass finds in memory: logits, hidden units, attention weights.
-    `flops_per_token`: exactly (nn/models.py).
+    `flops_per_token`: of the training step, by the convention of nn/models.py.
     """
 
     parameters: int
@@ -29,13 +29,14 @@ def footprint(scheme: Scheme, arch: Architecture, vocab: int, length: int, *, ti
     chosen = sorted({0, min(1, arch.depth - 1), arch.depth // 2, arch.depth - 1})
     found = [_specs(scheme, places[index], arch) for index in chosen]
     parameters = min(sum(spec.size for spec in specs.values()) for specs in found)
+    matrices = min(matrix_entries(specs.values()) for specs in found)
     tables = vocab * (1 if tied else 2) + (0 if arch.rotary else length)
     attention = arch.num_heads * length**2 if arch.attention == "einsum" else 0
     return Footprint(
         parameters=arch.depth * parameters + tables * arch.width,
         tensors=arch.depth * min(map(len, found)),
         activations=4 * length * vocab + arch.depth * (length * arch.hidden + attention) * itemsize,
-        flops_per_token=flops_per_token(arch, length, vocab),
+        flops_per_token=flops_per_token(arch.depth * matrices, arch, length, vocab),
     )
 
 

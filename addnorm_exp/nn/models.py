@@ -1,6 +1,7 @@
 """Whole models from the same parts: a decoder that predicts the next token, an encoder that classifies a sequence, and both together."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import jax
@@ -12,6 +13,7 @@ from addnorm_exp.nn.head import Head
 from addnorm_exp.nn.stack import Architecture, Stack
 from addnorm_exp.residual import Context, Depths, Scheme, Site, sites
 from addnorm_exp.residual import init as laws
+from addnorm_exp.residual.init import Spec
 
 ENCODER_KEY = 2**32 - 2  # beside the index of no block (nn/embedding.py has the other)
 
@@ -140,12 +142,19 @@ def _mark(scheme: Scheme, ends: Site, *modules: nnx.Module) -> None:
         scheme.mark(module, ends)
 
 
-def flops_per_token(arch: Architecture, length: int, vocab: int) -> float:
+def flops_per_token(in_blocks: int, arch: Architecture, length: int, vocab: int) -> float:
     """Floating-point operations a token of one training step: three times the forward pass's matrix products, the attention matrix
-    counted whole although half of it is masked (the usual convention, PaLM 2204.02311, appendix B). Norms are not counted."""
-    maps = 3 if arch.activation == "swiglu" else 2
-    block = 2 * (4 * arch.width**2 + maps * arch.width * arch.hidden) + 4 * length * arch.width
-    return 3.0 * (arch.depth * block + 2 * arch.width * vocab)
+    counted whole although half of it is masked (the usual convention, PaLM 2204.02311, appendix B).
+
+    `in_blocks` is `matrix_entries` of all blocks: every weight matrix meets every token once, a scheme's own (the gates of GTrXL, φ of
+    mHC) like the sublayers'. What norms and sums of streams cost is not counted.
+    """
+    return 3.0 * (2 * in_blocks + arch.depth * 4 * length * arch.width + 2 * arch.width * vocab)
+
+
+def matrix_entries(specs: Iterable[Spec]) -> int:
+    """Numbers in the weight matrices among these parameters."""
+    return sum(spec.size for spec in specs if len(spec.shape) == 2)
 
 
 def hidden_units(width: int, mlp_ratio: float) -> int:

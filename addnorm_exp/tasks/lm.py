@@ -14,7 +14,7 @@ from addnorm_exp.data.batches import fixed_windows, training_batch
 from addnorm_exp.nn.attention import Implementation
 from addnorm_exp.nn.footprint import Footprint, footprint
 from addnorm_exp.nn.functional import Functional, Parameters
-from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units
+from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units, matrix_entries
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Context, Scheme
 
@@ -36,7 +36,8 @@ class LanguageModelling:
         )
         self.labels = self.model.module.labels
         self.uniform_loss = math.log(VOCAB)
-        self.flops_per_token = flops_per_token(self.arch, config.seq_len, VOCAB)
+        matrices = matrix_entries(spec for path, spec in self.model.specs.items() if "/blocks/" in path)
+        self.flops_per_token = flops_per_token(matrices, self.arch, config.seq_len, VOCAB)
 
     @staticmethod
     def least(config: Config) -> Footprint:

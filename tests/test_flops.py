@@ -1,0 +1,60 @@
+"""Floating-point operations a token, against the matrix products of the traced forward pass."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from addnorm_exp.config.door import override
+from addnorm_exp.config.schema import Config
+from addnorm_exp.residual import Context
+from addnorm_exp.tasks import least, make_task
+
+SMALL = {"model.depth": 3, "model.width": 24, "model.num_heads": 2, "seq_len": 8, "execution.scan_layers": "off"}
+
+
+def products(jaxpr) -> int:
+    """Operations of all matrix products in a jaxpr and what it calls: 2 · M · N · K each, however often a loop runs it."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            sizes = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(sizes[axis] for axis in contracted)
+        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "jaxpr"))
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for leaf in inner:
+            body = getattr(leaf, "jaxpr", leaf)
+            total += times * products(body) if hasattr(body, "eqns") else 0
+    return total
+
+
+def traced(task, length: int) -> float:
+    """Three times the forward pass's products, a token."""
+    parameters = {path: jax.ShapeDtypeStruct(spec.shape, jnp.float32) for path, spec in task.model.specs.items()}
+    tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    probes = jnp.zeros(len(task.labels))
+    forward = jax.make_jaxpr(lambda values, x: task.loss(values, probes, (x, x), Context()))(parameters, tokens)
+    return 3 * products(forward.jaxpr) / length
+
+
+# Pre-LN with and without a gate; matrices of the connection (GTrXL, LAuReL, mHC over its joined streams); a sublayer with fewer, whose
+# average over earlier tokens is a product in the program (2 · length · width in each of 3 blocks, three times) and no weight matrix.
+CASES = [
+    ("pre_ln", "gelu", 0),
+    ("pre_ln", "swiglu", 0),
+    ("gtrxl", "gelu", 0),
+    ("laurel", "gelu", 0),
+    ("mhc", "gelu", 0),
+    ("simplified", "gelu", 3 * 3 * 2 * 8 * 24),
+]
+
+
+@pytest.mark.parametrize(("scheme", "activation", "beside"), CASES)
+def test_flops_are_those_of_the_traced_products(scheme, activation, beside):
+    config = override(Config(), {**SMALL, "scheme": scheme, "model.activation": activation}, "test")
+    task = make_task(config)
+    assert task.flops_per_token == traced(task, config.seq_len) - beside
+    if scheme != "simplified":  # whose first block has more matrices than the others
+        assert least(config).flops_per_token == task.flops_per_token
