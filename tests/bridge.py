@@ -33,8 +33,8 @@ REFERENCES = {
     "rezero": norm_free.rezero,
     "skipinit": norm_free.skipinit,
     "layerscale": norm_free.layerscale,
-    "dyt": norm_free.dynamic_tanh,
-    "derf": norm_free.dynamic_erf,
+    "dyt": partial(schemes.pre_ln, norm=norms.dyt),
+    "derf": partial(schemes.pre_ln, norm=norms.derf),
     "fixup": norm_free.fixup,
     "t_fixup": lambda x, bodies, own: schemes.no_norm(x, bodies),
     "ds_init": schemes.post_ln,
@@ -57,10 +57,10 @@ REFERENCES |= {
     "normformer": schemes.normformer,
     "sub_ln": schemes.pre_ln,
     "gpt2": schemes.pre_ln,
-    "mix_ln": schemes.mix_ln,
+    "mix_ln": partial(schemes.mix_ln, norm=norms.rms_norm),
     "hybrid_norm": partial(schemes.hybrid_norm, norm=HYBRID),
     "hybrid_norm_star": partial(schemes.hybrid_norm, norm=HYBRID, star=True),
-    "lns": schemes.lns,
+    "lns": partial(schemes.lns, norm=norms.rms_norm),
     "keel": schemes.keel,
     "admin": admin.admin,
     "b2t": schemes.b2t_encoder,
@@ -79,9 +79,9 @@ REFERENCES |= {
     "hyper_static": hyper.hyper,
     "hyper": hyper.hyper,
     "frac": hyper.frac,
-    "mhc": hyper.mhc,
+    "mhc": partial(hyper.mhc, norm=partial(norms.rms_norm, eps=1e-20), eps=1e-20),
     "laurel": hyper.laurel,
-    "value_residual": streams.value_residual,
+    "value_residual": partial(streams.value_residual, norm=norms.rms_norm),
     "denseformer": streams.denseformer,
     "attn_res": streams.attention_residuals,
     "attn_res_block": streams.attention_residuals_in_blocks,
@@ -213,8 +213,9 @@ def own(stack: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def embedded(tree: Mapping[str, Any], numbers, arch: Architecture) -> np.ndarray:
-    """x0 by the reference. Under the law `xavier` the table is multiplied by √D where it enters the stream."""
-    scale = np.sqrt(arch.width) if arch.law == "xavier" else 1.0
+    """x0 by the reference. Where it enters the stream the table is multiplied by the learned scalar of DyT and Derf, or by √D under the law
+    `xavier`."""
+    scale = float(tree["embedding"].get("scale", np.sqrt(arch.width) if arch.law == "xavier" else 1.0))
     table = {"embedding": tree["embedding"]["tokens"]}
     if "positions" in tree["embedding"]:
         table["positions"] = scale * tree["embedding"]["positions"]

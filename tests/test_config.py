@@ -221,7 +221,7 @@ MANUAL = Path(__file__).parents[1] / "docs" / "configuration.md"
 
 def test_the_manual_is_current():
     assert MANUAL.read_text(encoding="utf-8") == manual.document(), (
-        "run: uv run python -m addnorm_exp.config.manual > docs/configuration.md"
+        "run: uv run python -m addnorm_exp.manual.configuration > docs/configuration.md"
     )
 
 

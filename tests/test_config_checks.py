@@ -63,7 +63,6 @@ MISTAKES = [
     # names
     ({"optim.schedule": "cosin"}, "optim.schedule='cosin': did you mean 'cosine'?"),
     ({"model.compute_dtype": "int8"}, "model.compute_dtype='int8': valid names: bfloat16, float32"),
-    ({"scheme": "dyt", "init.law": "xavier"}, "scheme 'dyt' multiplies the embedding by √width, and so does"),
     ({"norm.kind": "layr"}, "norm.kind='layr': did you mean 'layer'?"),
     ({"norm.kind": "RMS"}, "norm.kind='RMS': did you mean 'rms'?"),
     ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean pre_ln"),

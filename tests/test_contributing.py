@@ -10,7 +10,8 @@ import reference.schemes
 import test_model
 import test_schemes
 
-from addnorm_exp.cli import main, schemes
+from addnorm_exp.cli import main
+from addnorm_exp.manual import schemes
 from addnorm_exp.residual import Depths, catalogue, sites
 from addnorm_exp.residual.catalogue import placement
 

@@ -47,7 +47,8 @@ MULTIPLIERS = {
 T_FIXUP = dict.fromkeys(("value", "out", "up", "down"), lambda N: 0.67 * N**-0.25) | {
     "embedding": lambda N: (9 * N) ** -0.25
 }
-MULTIPLIERS |= dict.fromkeys(("gpt2", "hybrid_norm", "hybrid_norm_star"), MULTIPLIERS["sandwich_ln"])
+MULTIPLIERS |= dict.fromkeys(("gpt2", "hybrid_norm", "hybrid_norm_star", "derf"), MULTIPLIERS["sandwich_ln"])
+MULTIPLIERS["b2t"] = lambda role, l, L: L**-0.5 if role in SHAPES else 1.0
 # First values that are not 1 for a gain and 0 for all else: scheme → ending of the path → value.
 FIRST: dict[str, dict[str, float]] = {"layerscale": {"/scale": 0.1}}
 FIRST |= {"fixup": {"/scale": 1.0}, "gtrxl": {"connection/bias": 2.0}, "highway": {"connection/bias": -2.0}}
@@ -120,7 +121,7 @@ def test_xavier(name):
         elif path == "head/kernel":
             # The blocks' gain does not touch it.
             is_uniform(value, multiplier(name, "head", 3) * math.sqrt(6 / (WIDTH + TABLE)))
-        elif owner == "embedding":
+        elif owner == "embedding" and leaf != "scale":
             is_normal(value, multiplier(name, "embedding", 3) * WIDTH**-0.5)
         elif model.specs[path].init.draw == "orthogonal":
             np.testing.assert_allclose(value @ value.T, 0.7**2 * np.eye(WIDTH), atol=1e-5)
@@ -130,7 +131,8 @@ def test_xavier(name):
             is_normal(value, 0.02)
         else:
             np.testing.assert_allclose(value, first(name, path), rtol=1e-6, err_msg=path)
-    assert model.module.embedding.multiplier == pytest.approx(math.sqrt(WIDTH))
+    learned = name in ("dyt", "derf")  # whose learned scalar stands in the place of the law's √width
+    assert model.module.embedding.multiplier == (1.0 if learned else pytest.approx(math.sqrt(WIDTH)))
 
 
 # Published under GPT-2's law, N(0, 0.02²) (or another deviation: nGPT's matrices are projected, HybridNorm's has 0.014); the others under
@@ -146,7 +148,7 @@ NORMAL = {
     "simplified",
     "value_skipinit",
 }
-NORMAL |= {"depth_mup", "completep", "ngpt"}
+NORMAL |= {"depth_mup", "completep", "ngpt", "lns", "mix_ln", "value_residual", "swin_v2", "layerscale"}
 # Scheme → (inside a block, blocks over those of the base model) → factors on the optimiser; the others have none.
 FACTORS = {
     "depth_mup": lambda inside, m: Factors(lr=m**-0.5 if inside else 1.0, eps=m**-0.5),
@@ -158,13 +160,15 @@ FACTORS = {
 @pytest.mark.core
 @pytest.mark.parametrize("name", NAMES)
 def test_law_decay_and_learning_rate_factors(name):
-    """Decayed are weight matrices and embeddings, and none of what the scheme itself brings but the square matrices of gates."""
+    """Decayed are weight matrices and embeddings, and of what the scheme itself brings the matrices of gates and of dynamic weights."""
     assert catalogue.get(name).law == ("normal" if name in NORMAL else "xavier")
     for path, spec in large(name).specs.items():
         *_, owner, leaf = path.split("/")
         weight = leaf == "kernel" and owner in (*SHAPES, "head")
         gate = name in ("gtrxl", "highway") and "/connection/" in path and len(spec.shape) == 2
-        assert (spec.group in DECAYED) == (weight or gate or path in ("embedding/tokens", "embedding/positions")), path
+        dynamic = name in ("hyper", "frac") and leaf in ("dynamic_alpha", "dynamic_beta")
+        table = path in ("embedding/tokens", "embedding/positions")
+        assert (spec.group in DECAYED) == (weight or gate or dynamic or table), path
         factors = FACTORS.get(name, lambda inside, m: Factors())
         assert spec.factors == factors("/blocks/" in path, 3 / 2), path
 

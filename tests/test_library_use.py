@@ -14,7 +14,7 @@ from sample import expensive
 from training import config as tiny
 
 from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
-from addnorm_exp.residual.catalogue import depth
+from addnorm_exp.residual.catalogue import depth_scaled
 from addnorm_exp.train.entry import identify
 from addnorm_exp.train.program import program
 
@@ -62,7 +62,7 @@ def test_every_scheme_fits_and_learns(name):
 
 def test_the_record_in_the_readme_is_the_catalogues():
     """But for its traps and predictions."""
-    shown, ours = run(KEEL, dict(vars(depth)))["keel"], catalogue.get("keel")
+    shown, ours = run(KEEL, dict(vars(depth_scaled)))["keel"], catalogue.get("keel")
     places = sites("decoder", Depths(decoder=6))
     assert shown.digest(places) == ours.digest(places)
     assert replace(shown, block=ours.block, traps=ours.traps, predictions=ours.predictions) == ours

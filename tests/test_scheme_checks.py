@@ -1,6 +1,7 @@
 """Records that cannot be right are refused, with a message that says which and the remedy; those that can are carried out as written."""
 
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +20,16 @@ from addnorm_exp.residual import (
     Context,
     Depths,
     Learned,
-    NormEnds,
     Ramp,
     Rule,
     SchemeError,
     Site,
     Sum,
+    Topology,
     catalogue,
     norms,
     sites,
 )
-from addnorm_exp.residual.contract import LATER
 from addnorm_exp.residual.init import Factors, Init
 
 PLACES = sites("decoder", Depths(decoder=4))
@@ -64,13 +64,9 @@ REFUSED = {
     "no norm but norm-dependent init": (replace(DEEP, norm=norms.NONE), "needs a norm"),
     "post norm and final norm": (replace(POST, ends=PRE.ends), "two norms at one place.*post norm of.*final norm"),
     "post norm and stream norm": (with_rule(Rule(stream=norms.RMS, post=norms.LAYER), POST), "two norms.*stream norm"),
-    "opening norm and stream norm": (
-        with_rule(Rule(stream=norms.RMS), ends=lambda norm: NormEnds(opening=norm)),
-        "two norms at one place, the opening norm",
-    ),
-    "embedding norm and opening norm": (
-        residual.axes.with_around(catalogue.get("ngpt"), embedding_norm="rms"),
-        "two norms at one place, that of the embedding and the opening norm",
+    "embedding norm and stream norm": (
+        residual.axes.with_around(with_rule(Rule(stream=norms.RMS)), embedding_norm="rms"),
+        "two norms at one place, that of the embedding and the stream norm of decoder.0.attention",
     ),
     "a gain that starts at 0 and is not there": (
         catalogue.get("swin_v2").with_norm(kind="l2"),
@@ -197,12 +193,12 @@ def test_shared_coefficient_is_one_parameter_a_block():
     assert len(jax.tree.leaves(nnx.state(block, nnx.Param))) == 1
 
 
-def test_a_field_that_came_later_says_nothing_at_its_default():
+def test_a_new_field_says_nothing_at_its_default():
     """Runs that were made before keep their identity."""
 
     @dataclass(frozen=True)
     class Rule(residual.Rule):
-        extra: float = field(default=0.0, metadata=LATER)
+        extra: float = 0.0
 
     def digest(rule):
         return with_rule(rule).digest(PLACES)
@@ -222,6 +218,21 @@ def test_a_width_that_does_not_split_is_refused():
     catalogue.get("frac").check(PLACES, width=16)
     with pytest.raises(SchemeError, match=r"splits the stream in 2; set model\.width to a multiple of 2, not 15"):
         catalogue.get("frac").check(PLACES, width=15)
+
+
+def test_a_family_is_a_file():
+    for file in catalogue.FAMILIES:
+        words = file.__name__.rpartition(".")[2]
+        assert {re.sub(r"[ -]", "_", scheme.family) for scheme in file.SCHEMES} == {words}
+
+
+def test_a_topology_says_what_its_diagram_shows():
+    @dataclass(frozen=True)
+    class Mine(Topology):
+        reads = "x"
+
+    with pytest.raises(TypeError, match="writes"):
+        Mine()
 
 
 def test_the_catalogue_has_distinct_digests():

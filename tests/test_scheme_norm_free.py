@@ -219,7 +219,7 @@ def test_gates_start_near_the_identity(name):
     """With its matrices at 0 a gate takes in σ(-2): of the candidate, which is 0 then, or of the branch."""
     x, y = (jnp.asarray(np.random.default_rng(seed).normal(size=(4, 16)), jnp.float32) for seed in (0, 1))
     (at, *_) = catalogue.get(name).plan(Site(depths=Depths(decoder=1)))
-    connection = at.rule.connect(Site(), 16, nnx.Rngs(0), {})
+    connection = at.rule.connect(16, nnx.Rngs(0), {})
     parameters = nnx.state(connection, nnx.Param)
     nnx.update(connection, jax.tree.map(lambda value: jnp.zeros_like(value) if value.ndim == 2 else value, parameters))
     taken = 1 / (1 + np.exp(2.0))

@@ -12,10 +12,10 @@ from bridge import B, architecture, decoder, distance, embedded, nested, random_
 from bridge import bodies as body_parameters
 from bridge import own as own_parameters
 from reference import hyper as hyper_reference
-from reference import streams, transformer
+from reference import norms, streams, transformer
 
 from addnorm_exp.residual import Context, Depths, catalogue, sites
-from addnorm_exp.residual.catalogue import history, hyper, mhc
+from addnorm_exp.residual.catalogue import history, hyper_connections, mixing
 from addnorm_exp.train.step import initial_state
 
 
@@ -53,15 +53,15 @@ def test_value_residual_with_unlike_weights():
     F = transformer.value_bodies(body_parameters(tree["decoder"]), architecture().num_heads)
     p = trees.value_residual(own_parameters(tree["decoder"]), mix=(0.3, 1.7))
     theirs = transformer.output_logits(
-        streams.value_residual(embedded(tree, tokens(), architecture()), F, p), tree["head"]
+        streams.value_residual(embedded(tree, tokens(), architecture()), F, p, norms.rms_norm), tree["head"]
     )
     assert distance(logits(scheme, parameters), theirs.reshape(-1, theirs.shape[-1])) < 1e-5
 
 
 @pytest.mark.core
-def test_mhc_is_pre_ln_without_phi():
+def test_mhc_is_pre_rms_without_phi():
     """H_pre and H_res then only scale the equal streams alike, and H_post is 1; with φ they part, a little at α = 0.01."""
-    scheme, plain = (catalogue.get(name).with_norm(eps=1e-12) for name in ("mhc", "pre_ln"))
+    scheme, plain = (catalogue.get(name).with_norm(eps=1e-12) for name in ("mhc", "pre_rms"))
     parameters = decoder(scheme).init(3)
     without = {path: value * (not path.endswith("/phi")) for path, value in parameters.items()}
     assert distance(logits(scheme, without), logits(plain)) < 1e-5
@@ -72,16 +72,16 @@ def test_mhc_is_pre_ln_without_phi():
 def test_sinkhorn():
     """Doubly stochastic to what 20 rounds give, rows exactly; no overflow where exp alone would."""
     g = np.random.default_rng(0)
-    found = np.asarray(mhc.sinkhorn(jnp.asarray(g.normal(size=(4, 4, 50)), jnp.float32)))
+    found = np.asarray(hyper_connections.sinkhorn(jnp.asarray(g.normal(size=(4, 4, 50)), jnp.float32)))
     np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-6)
     np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-3)
     large = 200.0 * jnp.eye(4)[..., None]
-    np.testing.assert_allclose(mhc.sinkhorn(large)[..., 0], np.eye(4), atol=1e-6)
+    np.testing.assert_allclose(hyper_connections.sinkhorn(large)[..., 0], np.eye(4), atol=1e-6)
     # Logits so far apart that 20 rounds do not converge: their number counts, and whether rows or columns come last.
     apart = 8 * g.normal(size=(50, 4, 4))
     theirs = hyper_reference.sinkhorn_knopp(apart)
     assert np.abs(theirs.sum(axis=-2) - 1).max() > 0.05
-    ours = mhc.sinkhorn(jnp.asarray(np.moveaxis(apart, 0, -1), jnp.float32))
+    ours = hyper_connections.sinkhorn(jnp.asarray(np.moveaxis(apart, 0, -1), jnp.float32))
     np.testing.assert_allclose(ours, np.moveaxis(theirs, 0, -1), rtol=1e-4, atol=1e-6)
 
 
@@ -94,7 +94,9 @@ def test_mixing_over_all_depth_neither_grows_nor_shrinks():
     free, bound = np.eye(4), np.eye(4)
     for one in logits:
         free = (np.eye(4) + 0.1 * one) @ free
-        bound = np.asarray(mhc.sinkhorn(jnp.asarray(one, jnp.float32)[..., None])[..., 0], np.float64) @ bound
+        bound = (
+            np.asarray(hyper_connections.sinkhorn(jnp.asarray(one, jnp.float32)[..., None])[..., 0], np.float64) @ bound
+        )
 
     def gain(matrix):
         return max(np.abs(matrix).sum(axis=axis).max() for axis in (0, 1))
@@ -108,7 +110,9 @@ def test_mixing_over_all_depth_neither_grows_nor_shrinks():
 def test_one_stream_is_the_plain_residual(dynamic):
     """Its three weights are of the one stream: at (1, 1, 1) Pre-LN, whatever the rest of the model."""
     scheme = replace(
-        catalogue.get("hyper"), block=hyper.hyper_block(1, dynamic), ends=lambda norm: hyper.Copies(1, norm)
+        catalogue.get("hyper"),
+        block=hyper_connections.hyper_block(1, dynamic),
+        ends=lambda norm: mixing.Copies(norm, 1),
     )
     model, plain = decoder(scheme), decoder(catalogue.get("pre_ln"))
     parameters = random_parameters(plain.specs)

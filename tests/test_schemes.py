@@ -35,7 +35,7 @@ from reference import transformer
 from sample import depth_of, expensive
 
 from addnorm_exp.residual import Context, Depths, Site, catalogue, sites
-from addnorm_exp.residual.catalogue import depth as by_depth
+from addnorm_exp.residual.catalogue import depth_scaled
 
 NAMES = catalogue.names()
 SHAPES = {
@@ -130,7 +130,7 @@ def test_deepnorm_without_its_constants_is_post_ln(monkeypatch):
         return decoder(scheme).bind(parameters)(tokens(), Context(batch=B))[0]
 
     with_constants = logits(catalogue.get("deepnorm"))
-    monkeypatch.setattr(by_depth, "deepnorm_alpha", lambda site: 1.0)
+    monkeypatch.setattr(depth_scaled, "deepnorm_alpha", lambda site: 1.0)
     without = logits(replace(catalogue.get("deepnorm"), init=lambda site, role: 1.0))
     np.testing.assert_array_equal(without, logits(catalogue.get("post_ln")))
     assert distance(with_constants, without) > 0.01
@@ -163,8 +163,8 @@ def test_deepnorm_constants(encoder, decoder_):
 def test_deepnorm_known_values():
     """α and β of the paper's 18-layer and 1,000-layer single stacks by hand: (2·18)^¼ = √6, (8·18)^-¼ = 1/√12."""
     site = Site(depths=Depths(decoder=18))
-    assert by_depth.deepnorm_alpha(site) == pytest.approx(6**0.5)
-    assert by_depth.deepnorm_beta(site, "out") == pytest.approx(12**-0.5)
+    assert depth_scaled.deepnorm_alpha(site) == pytest.approx(6**0.5)
+    assert depth_scaled.deepnorm_beta(site, "out") == pytest.approx(12**-0.5)
 
 
 @pytest.mark.core
@@ -187,7 +187,7 @@ def test_what_is_pre_ln_at_depth_1():
     parameters = random_parameters(plain.specs)
     expected = plain.bind(parameters)(tokens(), Context(batch=B))[0]
     for name in ("lns", "mix_ln", "gpt2"):
-        model = decoder(catalogue.get(name), arch)
+        model = decoder(catalogue.get(name).with_norm(kind="layer"), arch)
         assert set(model.specs) == set(parameters)
         np.testing.assert_array_equal(model.bind(parameters)(tokens(), Context(batch=B))[0], expected, err_msg=name)
 
@@ -278,10 +278,10 @@ DELTA |= {
     "sub_ln": lambda L, d: L * (2 * d + 2 * HIDDEN),
     "gpt2": lambda L, d: 0,
     "admin": lambda L, d: L * 2 * d - 2 * d,
-    "mix_ln": lambda L, d: 0,
+    "mix_ln": DELTA["pre_rms"],
     "hybrid_norm": lambda L, d: L * (3 * d // HEADS - 3 * d) - d,
     "hybrid_norm_star": lambda L, d: L * (3 * d // HEADS - 3 * d),
-    "lns": lambda L, d: 0,
+    "lns": DELTA["pre_rms"],
     "keel": lambda L, d: (L - 1) * 4 * d - 2 * d,
     "b2t": lambda L, d: -2 * d,
     "span_norm": lambda L, d: 0,
@@ -299,9 +299,9 @@ DELTA |= {
     "hyper_static": lambda L, d: 2 * L * 4 * (4 + 2),
     "hyper": lambda L, d: 2 * L * (4 * (4 + 2) + d * (4 + 2) + 2 + 2 * d),
     "frac": lambda L, d: 2 * L * (2 * (2 * 2 + 1) + d // 2 * (2 * 2 + 1) + 2 + 2 * d // 2),
-    "mhc": lambda L, d: 2 * L * (4 * d * (4**2 + 2 * 4) + 4**2 + 2 * 4 + 3),
+    "mhc": lambda L, d: 2 * L * (4 * d * (4**2 + 2 * 4) + 4**2 + 2 * 4 + 3) - d * (2 * L + 1),  # RMSNorm for LayerNorm
     "laurel": lambda L, d: 2 * L * (2 * 16 * d + 2),
-    "value_residual": (0, 0, 0, 0, 0),
+    "value_residual": DELTA["pre_rms"],
     "denseformer": lambda L, d: L * (L + 3) // 2,
     "attn_res": lambda L, d: 2 * d * 2 * L - d * (2 * L + 1),  # RMSNorm for LayerNorm
     "attn_res_block": lambda L, d: 2 * d * 2 * L - d * (2 * L + 1),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from addnorm_exp.cli import main, schemes
+from addnorm_exp.cli import main
+from addnorm_exp.manual import schemes
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.diagram import diagrams
 
@@ -46,15 +47,15 @@ def test_a_diagram_shows_what_a_scheme_does_inside_a_sublayer():
     assert graph(drawing)[5] == ("LayerNorm", "", "feed forward<br/>hidden_norm LayerNorm")
     first, others = diagrams(catalogue.get("value_residual"))
     assert (first[0], others[0]) == ("block 1", "blocks 2–12")
-    assert graph(first[1])[1] == ("LayerNorm", "", "attention<br/>value_mix keep")
-    assert graph(others[1])[1] == ("LayerNorm", "", "attention<br/>value_mix (0.5, 0.5)")
+    assert graph(first[1])[1] == ("RMSNorm", "", "attention<br/>value_mix keep")
+    assert graph(others[1])[1] == ("RMSNorm", "", "attention<br/>value_mix (0.5, 0.5)")
 
 
 def test_blocks_that_differ_in_constants_alone_are_one_drawing():
     """LNS: 1/√l, which for the first block is no factor at all."""
     (first, _), (others, drawing) = diagrams(catalogue.get("lns"), depth=4)
     assert (first, others) == ("block 1", "blocks 2–4")
-    assert graph(drawing)[:2] == [("x", "", "LayerNorm"), ("LayerNorm", "", "× 0.7071 … 0.5")]
+    assert graph(drawing)[:2] == [("x", "", "RMSNorm"), ("RMSNorm", "", "× 0.7071 … 0.5")]
 
 
 @pytest.mark.parametrize("name", catalogue.names())

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, LogitsConfig, NormConfig
-from addnorm_exp.residual import Depths, NormEnds, Scheme, SchemeError, Site, axes, catalogue, sites
+from addnorm_exp.residual import Depths, Scheme, SchemeError, Site, axes, catalogue, sites
 from addnorm_exp.residual.scheme import unscaled
 
 
@@ -38,16 +38,6 @@ def resolve(config: Config) -> Scheme:
                 "nothing; name one, or leave it away"
             )
     scheme.check(blocks(config), config.model.width)
-    ends = scheme.ends(scheme.norm)
-    if isinstance(ends, NormEnds) and ends.scaled and scheme.around.embedding_scale in ("root", "learned"):
-        raise SchemeError(
-            f"scheme '{scheme.name}' multiplies the embedding by √width, and so does embedding.scale="
-            f"'{scheme.around.embedding_scale}'; leave it unset"
-        )
-    if isinstance(ends, NormEnds) and ends.scaled and config.init.law == "xavier":
-        raise SchemeError(
-            f"scheme '{scheme.name}' multiplies the embedding by √width, and so does init.law='xavier'; leave it unset"
-        )
     kernel = config.execution.attention
     if kernel != "einsum" and any(
         scheme.sublayer_options(site.at(kind)).get("soft_cap") for site in blocks(config) for kind in site.sublayers

@@ -186,9 +186,11 @@ def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:
 
 
 def direction(x: jax.Array) -> jax.Array:
-    """x/‖x‖ over the last axis, by float32; a zero vector, which has none, stays zero."""
+    """x/‖x‖ over the last axis, by float32; a zero vector, which has none, stays zero and has the derivative 0."""
     y = x.astype(jnp.float32)
-    return (y * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(y), -1, keepdims=True), 1e-24))).astype(x.dtype)
+    square = jnp.sum(jnp.square(y), -1, keepdims=True)
+    there = square > 0
+    return (y * jnp.where(there, jax.lax.rsqrt(jnp.where(there, square, 1.0)), 0.0)).astype(x.dtype)
 
 
 def rotate(x: jax.Array) -> jax.Array:

@@ -9,8 +9,8 @@ has the whole of it). What the record asks of weights, sublayers and optimiser i
 
 from addnorm_exp.residual import axes, catalogue, init, norms
 from addnorm_exp.residual.around import Around
-from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats
-from addnorm_exp.residual.ends import NormEnds
+from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats, Topology
+from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.norms import Norm, NormSpec
 from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
 from addnorm_exp.residual.rule import Learned, Ramp, Rule
@@ -18,7 +18,7 @@ from addnorm_exp.residual.scheme import Scheme, SchemeError, sites
 from addnorm_exp.residual.taps import tap
 
 __all__ = [
-    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Context", "Depths", "Learned", "Memo",
-    "Norm", "NormEnds", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats", "Sum", "axes",
-    "catalogue", "init", "norms", "rms", "sites", "tap",
+    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Context", "Depths", "Ends",
+    "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats",
+    "Sum", "Topology", "axes", "catalogue", "init", "norms", "rms", "sites", "tap",
 ]  # fmt: skip

@@ -1,8 +1,7 @@
 """What a scheme asks of the model around its blocks: at the embedding, at the head, and of whole branches in training."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from addnorm_exp.residual.contract import LATER
 from addnorm_exp.residual.norms import NormSpec
 
 
@@ -23,8 +22,8 @@ class Around:
     logit_cap: float = 0.0
     z_loss: float = 0.0
     drop_path: float = 0.0
-    fixed_norm: bool = field(default=False, metadata=LATER)
-    logit_scale: bool = field(default=False, metadata=LATER)
+    fixed_norm: bool = False
+    logit_scale: bool = False
 
 
 NOTHING = Around()

@@ -16,8 +16,9 @@ block's input" (B2T, SpanNorm) or "one sub-stream goes through a whole block" (A
 Activations have shape (..., width), whatever the leading axes; the Transformer of `addnorm_exp.nn` uses (tokens, width).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 from flax import nnx
@@ -26,7 +27,6 @@ State = Any  # one array, or a tuple whose parts are private to a scheme
 Memo = dict[str, jax.Array]
 Stats = dict[str, list[jax.Array]]  # one scalar a site and quantity, in the order of the sites
 STATIC = {"static": True}
-LATER = {"later": True}  # of a record's field that came after runs were made with it; see `Scheme`
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,37 @@ class Connection(nnx.Module):
     def write(self, state: State, branch: jax.Array, kept: Any, context: Context) -> State:
         """The state after this site. `branch`, (..., width), is what `leave` made of the body's output."""
         raise NotImplementedError
+
+
+class ConnectionRecord(ABC):
+    """Data that makes a connection: a `Rule`, or a `Topology`. Equal records say the same; a run's identity is made of them."""
+
+    @abstractmethod
+    def connect(self, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection:
+        """The connection with its parameters. `shared`: those that sites of one block have in common, by name."""
+
+
+class Topology(ConnectionRecord):
+    """The record of a scheme whose state or whose sum no `Rule` describes: a frozen dataclass, made into its `module`.
+
+    `reads` (up to the body) and `writes` say what it does, in the few words of a diagram's boxes: `h = N(Σ α_i x_i)`. `fractions` is
+    what the width must be a multiple of.
+    """
+
+    module: ClassVar[type]
+
+    @property
+    @abstractmethod
+    def reads(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def writes(self) -> str: ...
+
+    @property
+    def fractions(self) -> int:
+        return 1
+
+    def connect(self, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection:
+        del shared
+        return self.module(self, width, rngs)

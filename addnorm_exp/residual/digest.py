@@ -1,7 +1,6 @@
 """Records as plain JSON, and what is left of them in a run's identity.
 
-A record of this package may gain a field later: one with `metadata=LATER` says nothing at its default, and the digests of the records
-that were there before stay as they are.
+A field at its default says nothing, so that a record which gains a field keeps the digest that it had.
 """
 
 import dataclasses
@@ -19,13 +18,8 @@ def sha256(facts: Any) -> str:
 def described(value: Any) -> Any:
     """Records as plain JSON, each dataclass under its class's name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        fields = {
-            item.name: described(held)
-            for item, held in items
-            if not (item.metadata.get("later") and held == item.default)
-        }
-        return {"is": type(value).__name__, **fields}
+        held = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return {"is": type(value).__name__} | {item.name: described(one) for item, one in held if one != item.default}
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

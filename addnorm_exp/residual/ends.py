@@ -1,57 +1,39 @@
 """What happens at the embedding and before the head, where the residual stream opens and closes."""
 
-import math
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import LATER, Context, State
-from addnorm_exp.residual.init import Init, parameter
+from addnorm_exp.residual.contract import Context, State
 from addnorm_exp.residual.norms import NormSpec
 
 
-class EndsRecord(Protocol):
-    """Data that makes the ends. `closing` is the final norm, where there is one.
+class EndsModule(nnx.Module):
+    """The verbs at the ends: of one stream, `open(x0) = x0` and `close(x) = N(x)`. Schemes of another state derive from this."""
 
-    `connect` gives a module with the verbs `open(x0, context)` and `close(state, context)` of the contract.
-    """
-
-    @property
-    def closing(self) -> NormSpec | None: ...
-
-    def connect(self, width: int, rngs: nnx.Rngs) -> Any: ...
-
-
-@dataclass(frozen=True)
-class NormEnds:
-    """`open(x0) = N_open(x0)` and `close(x) = N_close(x)`, each norm optional: the ends of a scheme of one stream.
-
-    `scaled`: x0 times a learned scalar, √width at first, before its norm (the language models of DyT and Derf).
-    """
-
-    opening: NormSpec | None = None
-    closing: NormSpec | None = None
-    scaled: bool = field(default=False, metadata=LATER)
-
-    def connect(self, width: int, rngs: nnx.Rngs) -> "NormEndsModule":
-        return NormEndsModule(self, width, rngs)
-
-
-class NormEndsModule(nnx.Module):
-    def __init__(self, ends: NormEnds, width: int, rngs: nnx.Rngs):
-        self.scale = parameter((), Init.constant(math.sqrt(width)), "coefficient", rngs) if ends.scaled else None
-        self.opening = norms.make(ends.opening, width, rngs)
+    def __init__(self, ends: "Ends", width: int, rngs: nnx.Rngs):
         self.closing = norms.make(ends.closing, width, rngs)
 
     def open(self, x0: jax.Array, context: Context) -> State:
+        """The state of the first block, from the embedding (..., width)."""
         del context
-        if self.scale is not None:
-            x0 = self.scale[...].astype(x0.dtype) * x0
-        return norms.apply(self.opening, x0)
+        return x0
 
     def close(self, state: State, context: Context) -> jax.Array:
+        """What the head sees of the last block's state, (..., width)."""
         del context
         return norms.apply(self.closing, state)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Data that makes the ends. `closing` is the final norm, where there is one; of several streams it may be more than one norm."""
+
+    closing: NormSpec | None = None
+    module: ClassVar[type[EndsModule]] = EndsModule
+
+    def connect(self, width: int, rngs: nnx.Rngs) -> EndsModule:
+        return self.module(self, width, rngs)

@@ -4,14 +4,13 @@ Statistics are taken in float32 whatever the input, by two passes: the one-pass 
 loses all its digits when the mean is large against the spread, which is just what a study of norms meets.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from addnorm_exp.residual.contract import LATER
 from addnorm_exp.residual.init import Init, parameter
 
 ELEMENTWISE = {"dyt": jnp.tanh, "derf": jax.lax.erf}
@@ -51,10 +50,10 @@ class NormSpec:
     affine: str = "full"
     gain: str = "plain"
     gain_init: float = 1.0
-    alpha: float = field(default=0.5, metadata=LATER)
-    share: float = field(default=0.0625, metadata=LATER)
-    scale: float = field(default=1.0, metadata=LATER)
-    detached: str = field(default="both", metadata=LATER)  # both | mean | deviation
+    alpha: float = 0.5
+    share: float = 0.0625
+    scale: float = 1.0
+    detached: str = "both"  # both | mean | deviation
 
     @property
     def axes(self) -> tuple[str, ...]:

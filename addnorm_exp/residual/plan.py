@@ -9,27 +9,16 @@ hence the same initial values, under every scheme.
 import functools
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from addnorm_exp.residual.contract import LATER, Body, Connection, Context, Memo, Site, State, Stats
+from addnorm_exp.residual.contract import Body, ConnectionRecord, Context, Memo, Site, State, Stats
 from addnorm_exp.residual.dropout import drop_path, dropout
 from addnorm_exp.residual.rule import Learned, learned, times
 from addnorm_exp.residual.taps import tap
-
-
-class ConnectionRecord(Protocol):
-    """Data that makes a connection: a `Rule`, or a frozen dataclass of one's own. One that splits the stream says in `fractions` in how
-    many parts.
-
-    One's own says in `reads` (up to the body) and `writes` what it does, in the few words of a diagram's boxes: `h = N(Σ α_i x_i)`.
-    """
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +26,7 @@ class Sum:
     """Sublayers that see the same h and whose outputs are added: `F_a(h) + F_f(h)`, each times its learned scale where these are given."""
 
     names: tuple[str, ...]
-    scales: tuple[Learned, ...] = field(default=(), metadata=LATER)
+    scales: tuple[Learned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,8 +62,7 @@ class Node(nnx.Module):
     """One connection with its body."""
 
     def __init__(self, at: At, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]):
-        here = site.at(at.label)
-        self.connection = at.rule.connect(here, width, rngs, shared)
+        self.connection = at.rule.connect(width, rngs, shared)
         names = (at.body,) if isinstance(at.body, str) else at.body.names if isinstance(at.body, Sum) else ()
         self.sublayers = tuple((name, site.sublayers.index(name)) for name in names)
         scales = zip(names, at.body.scales, strict=False) if isinstance(at.body, Sum) else ()

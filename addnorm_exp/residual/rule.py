@@ -1,13 +1,13 @@
 """Rule: the record that most schemes are. Four places for a norm, a coefficient on the skip and one on the branch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import LATER, Connection, Context, Site
+from addnorm_exp.residual.contract import Connection, ConnectionRecord, Context
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 
@@ -35,7 +35,7 @@ class Ramp:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(ConnectionRecord):
     """`s = N_stream(x)`, `h = pre_scale · N_pre(s) + shift`, `b = N_branch(F(h))`, `x ← N_post(skip · s + scale · b)`.
 
     Each norm may be absent, and so may the shift. `stream` differs from `pre` in that the skip sees it too (HybridNorm's feed-forward).
@@ -48,10 +48,9 @@ class Rule:
     pre_scale: float = 1.0
     skip: float | Learned = 1.0
     scale: "float | Learned | Ramp" = 1.0
-    shift: Learned | None = field(default=None, metadata=LATER)
+    shift: Learned | None = None
 
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "RuleConnection":
-        del site  # a rule is what is left when the site has been looked at
+    def connect(self, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "RuleConnection":
         return RuleConnection(self, width, rngs, shared)
 
     @property

@@ -9,8 +9,8 @@ from flax import nnx
 
 from addnorm_exp.residual import digest, norms
 from addnorm_exp.residual.around import NOTHING, Around
-from addnorm_exp.residual.contract import Depths, Site
-from addnorm_exp.residual.ends import EndsRecord, NormEnds
+from addnorm_exp.residual.contract import ConnectionRecord, Depths, Site, Topology
+from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, mark
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -19,6 +19,12 @@ from addnorm_exp.residual.rule import Rule
 
 EVIDENCE = ("paper", "code", "secondary", "memory")
 ROLES = ("query", "key", "value", "out", "gate", "up", "down")  # the weight matrices of a block
+OUTPUT_ROLES = ("out", "down")  # those that write to the stream
+BRANCH_ROLES = (
+    "value",
+    *OUTPUT_ROLES,
+    "up",
+)  # those whose product a branch is, softmax and gate apart: W_v, W_o, W_1, W_2
 ENDS_ROLES = ("embedding", "head")  # and those at the ends
 
 
@@ -83,7 +89,7 @@ class Scheme:
     year: int
     evidence: str
     block: Callable[[Site, NormSpec], tuple[At, ...]]
-    ends: Callable[[NormSpec], EndsRecord]
+    ends: Callable[[NormSpec], Ends]
     norm: NormSpec = norms.LAYER
     law: str = "xavier"
     init: Callable[[Site, str], float | Init] = unscaled
@@ -132,7 +138,7 @@ class Scheme:
         """Keywords for the constructor of the sublayer at `site` (whose `kind` is that of a sublayer)."""
         return self.options(site, self.norm)
 
-    def connect_ends(self, width: int, *, rngs: nnx.Rngs) -> Any:
+    def connect_ends(self, width: int, *, rngs: nnx.Rngs) -> EndsModule:
         """The module with `open(x0, context)` and `close(state, context)`."""
         return self.ends(self.norm).connect(width, rngs)
 
@@ -156,13 +162,14 @@ class Scheme:
     def check(self, sites: Iterable[Site], width: int | None = None) -> None:
         """Raises SchemeError where the record cannot be right over these blocks of one stack, first to last, or with this width."""
         sites = tuple(sites)
-        check(self, sites)
-        for at in (at for site in sites for top in self.plan(site) for at in top.walk()):
-            multiple = getattr(at.rule, "fractions", 1)
-            if width is not None and width % multiple:
-                raise SchemeError(
-                    f"scheme '{self.name}' splits the stream in {multiple}; set model.width to a multiple of {multiple}, not {width}"
-                )
+        _check_record(self)
+        for site in sites:
+            _check_sublayers(self, site)
+            for at in self.plan(site):
+                _check_skip(self, f"{site.stack}.{site.block}.{at.label}", at.rule)
+                for inner in at.walk():
+                    _check_connection(self, f"{site.stack}.{site.block}.{inner.label}", inner.rule, width)
+        _check_places(self, sites)
 
     def digest(self, sites: Iterable[Site]) -> str:
         """SHA-256 of all that the record says about these blocks: part of a run's identity. Prose does not enter."""
@@ -193,52 +200,73 @@ class Scheme:
         return digest.sha256(facts)
 
 
-def check(scheme: Scheme, sites: tuple[Site, ...]) -> None:
+def _check_record(scheme: Scheme) -> None:
     if scheme.evidence not in EVIDENCE:
         raise SchemeError(f"scheme '{scheme.name}': evidence '{scheme.evidence}' is none of {', '.join(EVIDENCE)}")
     if scheme.needs_norm and scheme.norm.kind == "none":
         raise SchemeError(f"scheme '{scheme.name}' needs a norm, but its norm kind is 'none'")
-    ends = scheme.ends(scheme.norm)
-    before = "the opening norm" if isinstance(ends, NormEnds) and _acts(ends.opening) else None
-    if before and _acts(scheme.around.embedding_norm):
-        raise SchemeError(f"scheme '{scheme.name}': two norms at one place, that of the embedding and {before}")
+
+
+def _check_sublayers(scheme: Scheme, site: Site) -> None:
+    """Each sublayer of a block is run once, and sites have names of their own: parameters and records go by them."""
+    covered = [name for at in scheme.plan(site) for name in _sublayers(at)]
+    if sorted(covered) != sorted(site.sublayers):
+        where = f"{site.stack}.{site.block}"
+        raise SchemeError(f"scheme '{scheme.name}' runs {covered} in {where}, which holds {list(site.sublayers)}")
+    labels = scheme.labels(site)
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice:
+        raise SchemeError(f"scheme '{scheme.name}' has two sites of the name {twice}; a block holds one chain at most")
+
+
+def _check_skip(scheme: Scheme, where: str, rule: ConnectionRecord) -> None:
+    """Of the outer connections: inside a chain a sublayer may go without, for the chain's own skip stands in (SpanNorm)."""
+    if scheme.around.drop_path and isinstance(rule, Rule) and rule.skip == 0.0:
+        raise SchemeError(
+            f"scheme '{scheme.name}' has no skip at {where}: stochastic depth, which drops branches, would leave nothing of a "
+            "sequence; set model.drop_path=0"
+        )
+
+
+def _check_connection(scheme: Scheme, where: str, rule: ConnectionRecord, width: int | None) -> None:
+    """What one connection asks of the width, of the norm's axes and of the init."""
+    if isinstance(rule, Topology) and width is not None and width % rule.fractions:
+        parts = rule.fractions
+        raise SchemeError(
+            f"scheme '{scheme.name}' splits the stream in {parts}; set model.width to a multiple of {parts}, not {width}"
+        )
+    if not isinstance(rule, Rule):
+        return
+    idle = next((norm for norm in rule.norms.values() if norm.gain_init != 1.0 and norm.affine == "none"), None)
+    if idle:
+        raise SchemeError(
+            f"scheme '{scheme.name}' starts the gain of its norm at {idle.gain_init:g} at {where}, and the norm '{idle.kind}' has "
+            "none here; take a norm.kind with a gain, and leave norm.affine unset"
+        )
+    scaled = isinstance(rule.skip, float | int) and rule.skip not in (0.0, 1.0)
+    if scaled and "post" in rule.norms and scheme.init is unscaled and not scheme.plain_init:
+        raise SchemeError(
+            f"scheme '{scheme.name}': skip coefficient {rule.skip:.4g} at {where} without the init multipliers that belong to it; "
+            "set Scheme.init, or plain_init=True where the paper has none"
+        )
+
+
+def _check_places(scheme: Scheme, sites: tuple[Site, ...]) -> None:
+    """No two norms stand at one place of the stream: behind the embedding, between two sublayers, before the head."""
+    last = (
+        "that of the embedding" if _acts(scheme.around.embedding_norm) else None
+    )  # what has just normalised the stream
     for site in sites:
-        plan = scheme.plan(site)
-        covered = [name for at in plan for name in _sublayers(at)]
-        if sorted(covered) != sorted(site.sublayers):
-            where = f"{site.stack}.{site.block}"
-            raise SchemeError(f"scheme '{scheme.name}' runs {covered} in {where}, which holds {list(site.sublayers)}")
-        labels = scheme.labels(site)
-        twice = next((label for label in labels if labels.count(label) > 1), None)
-        if twice:  # parameters and records go by it
-            raise SchemeError(
-                f"scheme '{scheme.name}' has two sites of the name {twice}; a block holds one chain at most"
-            )
-        for at in plan:
+        for at in scheme.plan(site):
+            here = at.rule.norms if isinstance(at.rule, Rule) else {}
             where = f"{site.stack}.{site.block}.{at.label}"
-            if not isinstance(at.rule, Rule):
-                before = None
-                continue
-            here = at.rule.norms
-            idle = next((norm for norm in here.values() if norm.gain_init != 1.0 and norm.affine == "none"), None)
-            if idle:
+            if last and "stream" in here:
                 raise SchemeError(
-                    f"scheme '{scheme.name}' starts the gain of its norm at {idle.gain_init:g} at {where}, and the norm '{idle.kind}' has "
-                    "none here; take a norm.kind with a gain, and leave norm.affine unset"
+                    f"scheme '{scheme.name}': two norms at one place, {last} and the stream norm of {where}"
                 )
-            if before and "stream" in here:
-                raise SchemeError(
-                    f"scheme '{scheme.name}': two norms at one place, {before} and the stream norm of {where}"
-                )
-            before = f"the post norm of {where}" if "post" in here else None
-            scaled = isinstance(at.rule.skip, float | int) and at.rule.skip not in (0.0, 1.0)
-            if scaled and "post" in here and scheme.init is unscaled and not scheme.plain_init:
-                raise SchemeError(
-                    f"scheme '{scheme.name}': skip coefficient {at.rule.skip:.4g} at {where} without the init multipliers that "
-                    "belong to it; set Scheme.init, or plain_init=True where the paper has none"
-                )
-    if before and isinstance(ends, NormEnds) and _acts(ends.closing):
-        raise SchemeError(f"scheme '{scheme.name}': two norms at one place, {before} and the final norm")
+            last = f"the post norm of {where}" if "post" in here else None
+    if last and scheme.final_norm:
+        raise SchemeError(f"scheme '{scheme.name}': two norms at one place, {last} and the final norm")
 
 
 def _acts(norm: NormSpec | None) -> bool:

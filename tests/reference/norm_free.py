@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .norms import Array, Norm, derf, dyt, f64, layer_norm, rms_norm
-from .schemes import Bodies, pre_ln, sublayers
+from .norms import Array, Norm, f64, layer_norm, rms_norm
+from .schemes import Bodies, sublayers
 
 
 def _read(x: Array, p: Mapping[str, Any], norm: Norm | None) -> Array:
@@ -60,19 +60,6 @@ def layerscale(x0, F: Bodies, p: Mapping[str, Any], norm: Norm = layer_norm, mem
             q = p["blocks"][l][kind]
             x = x + f64(q["scale"]) * body(norm(x, q["pre"]))
     return norm(x, p["final"])
-
-
-def elementwise(x0, F: Bodies, p: Mapping[str, Any], norm: Norm, memory=None) -> Array:
-    """DyT (Zhu et al. 2025) and Derf (Chen et al. 2025) for language models: Pre-LN from a·x0 on, a learned, with an
-    elementwise function in the place of each norm, the final one too.
-
-    p["ends"]["scale"] = a (√D at init); p["blocks"][l][kind]["pre"], p["final"] = {alpha, shift (Derf), gain: [D], bias: [D]}
-    """
-    return pre_ln(float(p["ends"]["scale"]) * f64(x0), F, p, norm, memory)
-
-
-dynamic_tanh = partial(elementwise, norm=dyt)
-dynamic_erf = partial(elementwise, norm=derf)
 
 
 def fixup(x0, F: Bodies, p: Mapping[str, Any], memory=None) -> Array:

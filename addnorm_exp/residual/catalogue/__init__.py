@@ -1,44 +1,43 @@
-"""The catalogue: every scheme under its name. A new scheme is a record in one of this folder's files, and nothing else anywhere."""
+"""The catalogue: every scheme under its name, a file for each family. A new scheme is a record in the file of its family, and nothing else
+anywhere in the package. What records share is in parts.py and mixing.py, what theory predicts of them in theory.py."""
 
 import difflib
 
 from addnorm_exp.residual.catalogue import (
-    depth,
-    depth_init,
+    calibrated,
+    controls,
+    depth_scaled,
     gated,
     history,
-    hyper,
-    laurel,
-    mhc,
+    hyper_connections,
+    learned_residual,
     mixed,
     norm_free,
+    parametrisation,
     placement,
-    profiled,
     recipes,
     skipless,
     streams,
-    transfer,
 )
 from addnorm_exp.residual.scheme import Scheme, SchemeError
 
-_FILES = (
+FAMILIES = (
     placement,
-    depth,
-    profiled,
+    depth_scaled,
+    calibrated,
     mixed,
     norm_free,
-    depth_init,
-    transfer,
+    learned_residual,
+    parametrisation,
     gated,
     skipless,
     streams,
-    hyper,
-    laurel,
-    mhc,
+    hyper_connections,
     history,
+    controls,
     recipes,
 )
-_ALL = tuple(scheme for file in _FILES for scheme in file.SCHEMES)
+_ALL = tuple(scheme for file in FAMILIES for scheme in file.SCHEMES)
 _BY_NAME: dict[str, Scheme] = {scheme.name: scheme for scheme in _ALL}
 if len(_BY_NAME) != len(_ALL):
     raise SchemeError("two schemes of the catalogue have one name")

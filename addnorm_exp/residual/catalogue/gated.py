@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.catalogue.placement import final, no_ends
-from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.catalogue.parts import final, no_ends
+from addnorm_exp.residual.contract import Connection, Context, Topology
 from addnorm_exp.residual.init import Init, linear, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -22,23 +22,6 @@ def _square(width: int, rngs: nnx.Rngs) -> nnx.Param:
 
 def _times(x: jax.Array, kernel: nnx.Param) -> jax.Array:
     return x @ kernel[...].astype(x.dtype)
-
-
-@dataclass(frozen=True)
-class GRUGate:
-    """The gate of a GRU (Cho 2014), the stream x in the place of the state and y = ReLU(F(N(x))) in that of the input:
-
-    r = σ(W_r y + U_r x),  z = σ(W_z y + U_z x - b),  ĥ = tanh(W_g y + U_g (r ⊙ x)),  x ← (1 - z) ⊙ x + z ⊙ ĥ.
-    """
-
-    norm: NormSpec
-    bias: float = 2.0
-    reads = "N(x)"
-    writes = "x ← GRU(x, ReLU(F))"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "GRUGateConnection":
-        del site, shared
-        return GRUGateConnection(self, width, rngs)
 
 
 class _Gated(Connection):
@@ -55,7 +38,7 @@ class _Gated(Connection):
 
 
 class GRUGateConnection(_Gated):
-    def __init__(self, record: GRUGate, width: int, rngs: nnx.Rngs):
+    def __init__(self, record: "GRUGate", width: int, rngs: nnx.Rngs):
         self.norm = norms.make(record.norm, width, rngs)
         self.branch = nnx.Dict({name: _square(width, rngs) for name in ("reset", "update", "candidate")})
         self.stream = nnx.Dict({name: _square(width, rngs) for name in ("reset", "update", "candidate")})
@@ -75,29 +58,17 @@ class GRUGateConnection(_Gated):
 
 
 @dataclass(frozen=True)
-class HighwayGate:
-    """t = σ(W x + b),  x ← t ⊙ F(N(x)) + (1 - t) ⊙ x (Srivastava 2015)."""
+class GRUGate(Topology):
+    """The gate of a GRU (Cho 2014), the stream x in the place of the state and y = ReLU(F(N(x))) in that of the input:
+
+    r = σ(W_r y + U_r x),  z = σ(W_z y + U_z x - b),  ĥ = tanh(W_g y + U_g (r ⊙ x)),  x ← (1 - z) ⊙ x + z ⊙ ĥ.
+    """
 
     norm: NormSpec
-    bias: float = -2.0
+    bias: float = 2.0
     reads = "N(x)"
-    writes = "x ← t ⊙ F + (1 - t) ⊙ x"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "HighwayConnection":
-        del site, shared
-        return HighwayConnection(self, width, rngs)
-
-
-class HighwayConnection(_Gated):
-    def __init__(self, record: HighwayGate, width: int, rngs: nnx.Rngs):
-        self.norm = norms.make(record.norm, width, rngs)
-        self.kernel = _square(width, rngs)
-        self.bias = parameter((width,), Init.constant(record.bias), "bias", rngs)
-
-    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
-        del kept, context
-        transform = jax.nn.sigmoid(_times(state, self.kernel) + self.bias[...].astype(state.dtype))
-        return transform * branch + (1.0 - transform) * state
+    writes = "x ← GRU(x, ReLU(F))"
+    module = GRUGateConnection
 
 
 gtrxl = Scheme(
@@ -120,6 +91,30 @@ gtrxl = Scheme(
     ),
 )
 
+
+class HighwayConnection(_Gated):
+    def __init__(self, record: "HighwayGate", width: int, rngs: nnx.Rngs):
+        self.norm = norms.make(record.norm, width, rngs)
+        self.kernel = _square(width, rngs)
+        self.bias = parameter((width,), Init.constant(record.bias), "bias", rngs)
+
+    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
+        del kept, context
+        transform = jax.nn.sigmoid(_times(state, self.kernel) + self.bias[...].astype(state.dtype))
+        return transform * branch + (1.0 - transform) * state
+
+
+@dataclass(frozen=True)
+class HighwayGate(Topology):
+    """t = σ(W x + b),  x ← t ⊙ F(N(x)) + (1 - t) ⊙ x (Srivastava 2015)."""
+
+    norm: NormSpec
+    bias: float = -2.0
+    reads = "N(x)"
+    writes = "x ← t ⊙ F + (1 - t) ⊙ x"
+    module = HighwayConnection
+
+
 highway = Scheme(
     name="highway",
     title="Highway",
@@ -137,4 +132,7 @@ highway = Scheme(
     ),
 )
 
-SCHEMES = (gtrxl, highway)
+SCHEMES = (
+    gtrxl,
+    highway,
+)

@@ -10,9 +10,10 @@ from flax import nnx
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.hyper import ZERO, number, weighted
-from addnorm_exp.residual.catalogue.placement import final, pre
-from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.catalogue.mixing import ZERO, weighted
+from addnorm_exp.residual.catalogue.parts import before, final, pre
+from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At, Chain
@@ -39,6 +40,8 @@ value_residual = Scheme(
     evidence="code",
     block=pre,
     ends=final,
+    norm=norms.RMS,
+    law="normal",
     options=first_values,
     traps=(
         "The two weights are constants of ½ in the released code; the paper also has learned and sparse ones.",
@@ -48,23 +51,12 @@ value_residual = Scheme(
 )
 
 
-@dataclass(frozen=True)
-class DepthAverage:
-    """DenseFormer's weighted average of the embedding and the outputs of all blocks so far, taken after each block."""
-
-    reads = "x"
-    writes = "X_l = F,  x ← Σ_(j ≤ l) a_j X_j"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "DepthAverageConnection":
-        del width, shared
-        return DepthAverageConnection(site.block + 2, rngs)
-
-
 class DepthAverageConnection(Connection):
     """The state is (x, X_0, …, X_l): the average, and what it is of. Weights are kept as their distance from (0, …, 0, 1)."""
 
-    def __init__(self, count: int, rngs: nnx.Rngs):
-        self.weights = parameter((count,), ZERO, "coefficient", rngs)
+    def __init__(self, record: "DepthAverage", width: int, rngs: nnx.Rngs):
+        del width
+        self.weights = parameter((record.block + 2,), ZERO, "coefficient", rngs)
 
     def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
         del context
@@ -80,19 +72,17 @@ class DepthAverageConnection(Connection):
 
 
 @dataclass(frozen=True)
-class DepthAverageEnds:
-    """`y = N(x)` of the last average."""
+class DepthAverage(Topology):
+    """DenseFormer's weighted average of the embedding and the outputs of all blocks so far, after each block. `block` counts
+    from 0."""
 
-    closing: NormSpec
+    block: int
+    reads = "x"
+    writes = "X_l = F,  x ← Σ_(j ≤ l) a_j X_j"
+    module = DepthAverageConnection
 
-    def connect(self, width: int, rngs: nnx.Rngs) -> "DepthAverageEndsModule":
-        return DepthAverageEndsModule(self, width, rngs)
 
-
-class DepthAverageEndsModule(nnx.Module):
-    def __init__(self, ends: DepthAverageEnds, width: int, rngs: nnx.Rngs):
-        self.closing = norms.make(ends.closing, width, rngs)
-
+class DepthAverageEndsModule(EndsModule):
     def open(self, x0: jax.Array, context: Context) -> History:
         del context
         return x0, x0
@@ -100,6 +90,12 @@ class DepthAverageEndsModule(nnx.Module):
     def close(self, state: History, context: Context) -> jax.Array:
         del context
         return norms.apply(self.closing, state[0])
+
+
+class DepthAverageEnds(Ends):
+    """`y = N(x)` of the last average."""
+
+    module = DepthAverageEndsModule
 
 
 denseformer = Scheme(
@@ -110,55 +106,17 @@ denseformer = Scheme(
     citation="Pagliardini et al., DenseFormer (2402.02622), and the released code",
     year=2024,
     evidence="code",
-    block=lambda site, norm: (At(Chain(pre(site, norm)), DepthAverage()),),
+    block=lambda site, norm: (At(Chain(pre(site, norm)), DepthAverage(site.block)),),
     ends=DepthAverageEnds,
     traps=(
         "Dilation and period are 1: every average is taken, and over all. The paper's larger models have 4 and 5.",
         "A later test at equal recipe (2603.15031, table 4) found no gain: loss 1.767 against 1.766.",
-        "The weights are not decayed. The averages keep L + 1 activations, and layers are not scanned.",
+        "The averages' weights are not decayed here. The released code decays them by 1e-3 with all linear maps, towards 0, the present "
+        "block's 1 included.",
+        "The averages keep L + 1 activations, and layers are not scanned.",
     ),
     predictions=theory.DENSEFORMER,
 )
-
-
-@dataclass(frozen=True)
-class DepthAttention:
-    """Softmax attention over what was written so far. `fresh`: what this sublayer writes is a source of its own, and not added to the
-    newest one."""
-
-    norm: NormSpec
-    fresh: bool = True
-    reads = "h = N(Σ_i a_i v_i),  a = softmax_i(wᵀ RMSNorm(v_i))"
-
-    @property
-    def writes(self) -> str:
-        return "v_new = F" if self.fresh else "v_last ← v_last + F"
-
-    def connect(
-        self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]
-    ) -> "DepthAttentionConnection":
-        del shared
-        return DepthAttentionConnection(self, number(site, site.kind) == 0, width, rngs)
-
-
-class DepthAttentionConnection(Connection):
-    """The state is the sources v_0, v_1, …; the first sublayer has v_0 alone, to which no query makes a difference."""
-
-    def __init__(self, record: DepthAttention, first: bool, width: int, rngs: nnx.Rngs):
-        self.fresh = record.fresh
-        self.sources = None if first else Sources(width, rngs)
-        self.pre = norms.make(record.norm, width, rngs)
-
-    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
-        del context
-        return state[0] if self.sources is None else self.sources(state), None
-
-    def enter(self, stream: jax.Array) -> jax.Array:
-        return norms.apply(self.pre, stream)
-
-    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
-        del kept, context
-        return (*state, branch) if self.fresh else (*state[:-1], state[-1] + branch)
 
 
 class Sources(nnx.Module):
@@ -178,20 +136,46 @@ class Sources(nnx.Module):
         return weighted([(weight / total)[..., None] for weight in weights], sources)
 
 
+class DepthAttentionConnection(Connection):
+    """The state is the sources v_0, v_1, …; the first sublayer has v_0 alone, to which no query makes a difference."""
+
+    def __init__(self, record: "DepthAttention", width: int, rngs: nnx.Rngs):
+        self.fresh = record.fresh
+        self.sources = None if record.first else Sources(width, rngs)
+        self.pre = norms.make(record.norm, width, rngs)
+
+    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
+        del context
+        return state[0] if self.sources is None else self.sources(state), None
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.pre, stream)
+
+    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
+        del kept, context
+        return (*state, branch) if self.fresh else (*state[:-1], state[-1] + branch)
+
+
 @dataclass(frozen=True)
-class DepthAttentionEnds:
-    """The embedding is the first source; one more query reads all sources for the head, `y = N(Σ_i a_i v_i)`."""
+class DepthAttention(Topology):
+    """Softmax attention over what was written so far. `first`: this is the stack's first sublayer. `fresh`: what it writes is a source of
+    its own, and not added to the newest one."""
 
-    closing: NormSpec
+    norm: NormSpec
+    first: bool = False
+    fresh: bool = True
+    reads = "h = N(Σ_i a_i v_i),  a = softmax_i(wᵀ RMSNorm(v_i))"
+    module = DepthAttentionConnection
 
-    def connect(self, width: int, rngs: nnx.Rngs) -> "DepthAttentionEndsModule":
-        return DepthAttentionEndsModule(self, width, rngs)
+    @property
+    def writes(self) -> str:
+        return "v_new = F" if self.fresh else "v_last ← v_last + F"
 
 
-class DepthAttentionEndsModule(nnx.Module):
-    def __init__(self, ends: DepthAttentionEnds, width: int, rngs: nnx.Rngs):
+class DepthAttentionEndsModule(EndsModule):
+    def __init__(self, ends: "DepthAttentionEnds", width: int, rngs: nnx.Rngs):
+        super().__init__(ends, width, rngs)
         self.sources = Sources(width, rngs)
-        self.closing = norms.make(ends.closing, width, rngs)
 
     def open(self, x0: jax.Array, context: Context) -> History:
         del context
@@ -202,6 +186,16 @@ class DepthAttentionEndsModule(nnx.Module):
         return norms.apply(self.closing, self.sources(state))
 
 
+class DepthAttentionEnds(Ends):
+    """The embedding is the first source; one more query reads all sources for the head, `y = N(Σ_i a_i v_i)`."""
+
+    module = DepthAttentionEndsModule
+
+
+def depth_attention(site: Site, kind: str, norm: NormSpec, fresh: bool = True) -> At:
+    return At(kind, DepthAttention(norm, first=before(site, kind) == 0, fresh=fresh))
+
+
 attn_res = Scheme(
     name="attn_res",
     title="Attention residuals",
@@ -210,7 +204,7 @@ attn_res = Scheme(
     citation="Kimi Team, Attention Residuals (2603.15031), the full form",
     year=2026,
     evidence="paper",
-    block=lambda site, norm: tuple(At(kind, DepthAttention(norm)) for kind in site.sublayers),
+    block=lambda site, norm: tuple(depth_attention(site, kind, norm) for kind in site.sublayers),
     ends=DepthAttentionEnds,
     norm=norms.RMS,
     traps=(
@@ -223,18 +217,19 @@ attn_res = Scheme(
     predictions=theory.ATTN_RES,
 )
 
+
 BLOCKS = 8  # what the paper finds enough
 
 
 def starts_block(site: Site, kind: str, blocks: int) -> bool:
     """Whether a sublayer is the first of one of `blocks` parts of its stack, as even as they can be; of short stacks each is."""
-    total, before = site.depth * len(site.sublayers), number(site, kind)
-    return before == 0 or before * blocks // total > (before - 1) * blocks // total
+    total, earlier = site.depth * len(site.sublayers), before(site, kind)
+    return earlier == 0 or earlier * blocks // total > (earlier - 1) * blocks // total
 
 
 def depth_attention_in_blocks(blocks: int):
     def block(site: Site, norm: NormSpec) -> tuple[At, ...]:
-        return tuple(At(kind, DepthAttention(norm, fresh=starts_block(site, kind, blocks))) for kind in site.sublayers)
+        return tuple(depth_attention(site, kind, norm, starts_block(site, kind, blocks)) for kind in site.sublayers)
 
     return block
 
@@ -258,4 +253,9 @@ attn_res_block = Scheme(
     predictions=theory.ATTN_RES_BLOCK,
 )
 
-SCHEMES = (value_residual, denseformer, attn_res, attn_res_block)
+SCHEMES = (
+    value_residual,
+    denseformer,
+    attn_res,
+    attn_res_block,
+)

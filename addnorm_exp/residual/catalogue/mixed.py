@@ -1,15 +1,42 @@
-"""Schemes whose sublayers differ in their place of the norm, and those whose skips start or end elsewhere than at one sublayer."""
+"""Schemes whose blocks or sublayers differ in their place of the norm, or whose skips span more than one sublayer."""
 
+import math
 from dataclasses import replace
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.catalogue.depth import scaled_outputs
-from addnorm_exp.residual.catalogue.placement import final, no_ends, pre
+from addnorm_exp.residual.catalogue.parts import final, no_ends, pre, scaled_outputs
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At, Chain, Sum
 from addnorm_exp.residual.rule import Rule
-from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.scheme import ROLES, Scheme
+
+POST_SHARE = 0.25  # of Mix-LN's blocks
+
+
+def mixed(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    rule = Rule(post=norm) if site.block < math.floor(POST_SHARE * site.depth) else Rule(pre=norm)
+    return tuple(At(kind, rule) for kind in site.sublayers)
+
+
+mix_ln = Scheme(
+    name="mix_ln",
+    title="Mix-LN",
+    family="mixed",
+    equation="x ← N(x + F(x)) in the first ⌊L/4⌋ blocks,  x ← x + F(N(x)) after,  y = N(x)",
+    citation="Li et al., Mix-LN (2412.13795), eq. 7, and the released code",
+    year=2024,
+    evidence="code",
+    block=mixed,
+    ends=final,
+    norm=norms.RMS,
+    law="normal",
+    traps=(
+        "Below four blocks it is Pre-LN. The share 1/4 is the paper's to 1B parameters; larger models take less.",
+        "The repository draws the embedding with a deviation of √(2/5) = 0.63, all else with 0.02 as here.",
+        "The repository compares it with Pre-LN under another gradient clip (0 against 1).",
+    ),
+)
 
 
 def hybrid(site: Site, norm: NormSpec) -> tuple[At, ...]:
@@ -27,6 +54,7 @@ def qkv_norm(site: Site, norm: NormSpec) -> dict[str, str]:
 
 
 HYBRID = replace(norms.RMS, eps=1e-5)  # ε of the released configs
+
 
 hybrid_norm = Scheme(
     name="hybrid_norm",
@@ -50,6 +78,7 @@ hybrid_norm = Scheme(
         "ε is 1e-5 there, in the norms of q, k and v as well, which have 1e-6 here.",
     ),
 )
+
 
 hybrid_norm_star = Scheme(
     name="hybrid_norm_star",
@@ -80,17 +109,18 @@ b2t = Scheme(
     name="b2t",
     title="B2T connection",
     family="mixed",
-    equation="h = N(x + F_a(x)),  x ← N(x + h + F_f(h))",
+    equation="h = N(x + F_a(x)),  x ← N(x + h + F_f(h));  every matrix of a block × L^-½ at init",
     citation="Takase et al., B2T Connection (2206.00330), eq. 11, and the released code",
     year=2022,
     evidence="code",
     block=bottom_to_top,
     ends=no_ends,
+    init=lambda site, role: site.depth**-0.5 if role in ROLES else 1.0,
     traps=(
         "Of the Post-LN family: no final norm.",
         "With cross-attention the extra skip passes by its norm too.",
-        "The released code also multiplies every weight matrix of a block by 1/√L at init, L the blocks of its stack; left out here, since "
-        "no text of the paper was reached that says so (init.gain=0.289 at 12 blocks).",
+        "Every weight matrix of a block starts at 1/√L of its law, L the blocks of its stack, as in the released code; no text of the "
+        "paper was reached that says so.",
     ),
 )
 
@@ -118,6 +148,7 @@ span_norm = Scheme(
     ),
 )
 
+
 parallel = Scheme(
     name="parallel",
     title="Parallel block",
@@ -134,4 +165,11 @@ parallel = Scheme(
     ),
 )
 
-SCHEMES = (hybrid_norm, hybrid_norm_star, b2t, span_norm, parallel)
+SCHEMES = (
+    mix_ln,
+    hybrid_norm,
+    hybrid_norm_star,
+    b2t,
+    span_norm,
+    parallel,
+)

@@ -1,5 +1,4 @@
-"""Schemes without a norm, kept trainable by a learned coefficient or by a bounded function in the norm's place; and Pre-LN with a learned
-coefficient.
+"""Schemes without a norm, kept trainable by a learned coefficient, by their initial values, or by a bounded function in the norm's place.
 
 The learned coefficient does not shut a norm out: under `norm.kind` ReZero and SkipInit take one before each sublayer and one before the
 head, the form in which language models have been compared under their names.
@@ -7,23 +6,28 @@ head, the form in which language models have been compared under their names.
 
 from dataclasses import replace
 
+import jax
+from flax import nnx
+
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.placement import final, pre
-from addnorm_exp.residual.contract import Site
-from addnorm_exp.residual.ends import NormEnds
+from addnorm_exp.residual.catalogue.parts import final, no_ends, plain, pre, scaled_outputs
+from addnorm_exp.residual.contract import Context, Site
+from addnorm_exp.residual.ends import Ends, EndsModule
+from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
-from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.scheme import BRANCH_ROLES, OUTPUT_ROLES, Scheme
 
 
 def if_any(norm: NormSpec) -> NormSpec | None:
     return None if norm.kind == "none" else norm
 
 
-def final_if_any(norm: NormSpec) -> NormEnds:
-    return NormEnds(closing=if_any(norm))
+def final_if_any(norm: NormSpec) -> Ends:
+    return Ends(if_any(norm))
 
 
 def scaled(site: Site, norm: NormSpec, scale: float | Learned) -> tuple[At, ...]:
@@ -50,6 +54,7 @@ rezero = Scheme(
     predictions=theory.IDENTITY,
 )
 
+
 skipinit = Scheme(
     name="skipinit",
     title="SkipInit",
@@ -70,36 +75,6 @@ skipinit = Scheme(
 )
 
 
-def layerscale_init(depth: int) -> float:
-    """ε of LayerScale (2103.17239): 0.1 until depth 18, 1e-5 for depth 24, 1e-6 for deeper networks.
-
-    The paper leaves 19 to 23 open; they count as 24.
-    """
-    return 0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6
-
-
-layerscale = Scheme(
-    name="layerscale",
-    title="LayerScale",
-    family="learned residual",
-    equation="x ← x + λ ⊙ F(N(x)),  y = N(x);  λ = ε at init: 0.1 to 18 blocks, 1e-5 to 24, 1e-6 beyond",
-    citation="Touvron et al., Going deeper with Image Transformers (2103.17239)",
-    year=2021,
-    evidence="secondary",
-    block=lambda site, norm: scaled(site, norm, Learned(layerscale_init(site.depth), "vector")),
-    ends=final,
-    traps=(
-        "ε of the released code differs from the paper's: 1e-4 by default, 1e-5 and 1e-6 in its larger models.",
-        "λ is not decayed.",
-        "In language models worse than Pre-LN in table 4 of 2502.05795 (27.93 against 26.73 perplexity at 130M).",
-    ),
-)
-
-
-def scaled_embedding(norm: NormSpec) -> NormEnds:
-    return NormEnds(closing=norm, scaled=True)
-
-
 dyt = Scheme(
     name="dyt",
     title="Dynamic Tanh",
@@ -109,9 +84,10 @@ dyt = Scheme(
     year=2025,
     evidence="code",
     block=pre,
-    ends=scaled_embedding,
+    ends=final,
     norm=replace(norms.DYT, alpha=1.0),
     law="normal",
+    around=Around(embedding_scale="learned"),
     needs_norm=True,
     traps=(
         "α at init is 1 here (default of the LLaMA code and of 2512.10938's GPT-2 code), 0.5 outside of language models; the paper "
@@ -124,6 +100,7 @@ dyt = Scheme(
     ),
 )
 
+
 derf = Scheme(
     name="derf",
     title="Dynamic erf",
@@ -133,14 +110,116 @@ derf = Scheme(
     year=2025,
     evidence="code",
     block=pre,
-    ends=scaled_embedding,
+    ends=final,
     norm=replace(norms.DERF, alpha=1.0),
     law="normal",
+    init=scaled_outputs,
+    around=Around(embedding_scale="learned"),
     needs_norm=True,
     traps=(
+        "The GPT-2 code has depth-scaled output projections, W_o and W_2 × 1/√(2L) at init, under LayerNorm and Derf alike.",
         "α at init is 1 in the GPT-2 code, 0.5 in the others (norm.alpha).",
         "The traps of dyt hold: the stream is not bounded, and the init scale matters.",
     ),
 )
 
-SCHEMES = (rezero, skipinit, layerscale, dyt, derf)
+
+def fixup_branches(site: Site) -> int:
+    """S, the residual branches of the whole model: 2 in a block, 3 in one with cross-attention."""
+    n, m = site.depths.encoder, site.depths.decoder
+    return 2 * n + 3 * m if n and m else len(site.sublayers) * site.depth
+
+
+def fixup_init(site: Site, role: str) -> float:
+    """Rules 1 and 2 of Fixup (1901.09321, 3) as in its Transformer's code: the last matrix of a branch and the head start at 0, the other
+    m - 1 of its m matrices at S^(-1/(2m-2)), where attention counts as m = 4.
+
+    A gated feed-forward, which the paper has not, keeps its gate unscaled, so that the branch scales as in the paper.
+    """
+    if role in (*OUTPUT_ROLES, "head"):
+        return 0.0
+    if role in ("query", "key", "value"):
+        return fixup_branches(site) ** (-1 / 6)
+    return fixup_branches(site) ** -0.5 if role == "up" else 1.0
+
+
+class ShiftedEndModule(EndsModule):
+    def __init__(self, ends: "ShiftedEnd", width: int, rngs: nnx.Rngs):
+        super().__init__(ends, width, rngs)
+        self.shift = parameter((), Init.constant(0.0), "coefficient", rngs)
+
+    def close(self, state: jax.Array, context: Context) -> jax.Array:
+        del context
+        return state + self.shift[...].astype(state.dtype)
+
+
+class ShiftedEnd(Ends):
+    """`close(x) = x + b`, b a learned scalar, 0 at first."""
+
+    module = ShiftedEndModule
+
+
+fixup = Scheme(
+    name="fixup",
+    title="Fixup",
+    family="norm-free",
+    equation="x ← x + a F(x + b),  a = 1, b = 0 at init;  W_o = W_2 = head = 0,  W_q, W_k, W_v × S^(-1/6),  W_1 × S^(-1/2);  y = x + b",
+    citation="Zhang et al., Fixup Initialization: Residual Learning Without Normalization (1901.09321), 3, and the released code",
+    year=2019,
+    evidence="code",
+    block=lambda site, norm: tuple(At(kind, Rule(scale=Learned(1.0), shift=Learned(0.0))) for kind in site.sublayers),
+    ends=lambda norm: ShiftedEnd(),
+    norm=norms.NONE,
+    init=fixup_init,
+    options=lambda site, norm: {"shifts": True} if site.kind == "feed_forward" else {},
+    predictions=theory.IDENTITY[:1],
+    traps=(
+        "In the first step only the head has a gradient, in the second also the last matrix of each branch.",
+        "The authors' Transformer has no biases but the scalar ones (model.bias=False); its cross-attention counts 12 branches always.",
+        "Their ResNets train the scalars at a tenth of the learning rate, their Transformer does not.",
+        "A tied head is the embedding and does not start at 0.",
+        "In the authors' Transformer an encoder ends in a (x + b), a a learned scalar and 1 first, a decoder in x + b, as both do here.",
+    ),
+)
+
+
+def t_fixup_init(site: Site, role: str) -> float:
+    """T-Fixup, as its code has it: of an encoder of N blocks the embedding × (9N)^-¼ and W_v, W_o, W_1, W_2 × 0.67 N^-¼, of a decoder of M
+    blocks beside one all of these × (9M)^-¼. A gate keeps its law, as in DeepNorm.
+
+    The paper has no decoder by itself. It counts as an encoder, whose blocks have the same two sublayers: an ansatz of ours.
+    """
+    beside = site.stack == "decoder" and site.depths.encoder > 0
+    if role == "embedding" or (beside and role in BRANCH_ROLES):
+        return (9 * site.depth) ** -0.25
+    return 0.67 * site.depth**-0.25 if role in BRANCH_ROLES else 1.0
+
+
+t_fixup = Scheme(
+    name="t_fixup",
+    title="T-Fixup",
+    family="norm-free",
+    equation="x ← x + F(x);  W_v, W_o, W_1, W_2 × 0.67 L^-¼ and the embedding × (9L)^-¼ at init",
+    citation="Huang et al., Improving Transformer Optimization Through Better Initialization (ICML 2020), and the released code",
+    year=2020,
+    evidence="code",
+    block=plain,
+    ends=no_ends,
+    norm=norms.NONE,
+    init=t_fixup_init,
+    traps=(
+        "The theory is of encoder and decoder together; a decoder alone takes the encoder's constants here, which is an ansatz.",
+        "Meant to train without warmup (optim.warmup=0), with Adam.",
+        "Learned positions, which the paper has not, are scaled with the embedding of tokens.",
+        "The code's value matrices have a factor √2 that undoes the gain 1/√2 that fairseq gives query, key and value.",
+    ),
+)
+
+SCHEMES = (
+    rezero,
+    skipinit,
+    dyt,
+    derf,
+    fixup,
+    t_fixup,
+)

@@ -1,39 +1,22 @@
-"""Schemes that differ in where the norm stands, in every block alike; those with constants of depth are in depth.py."""
+"""Schemes that differ in where the norm stands, in every block alike."""
 
 from dataclasses import replace
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
+from addnorm_exp.residual.catalogue.parts import final, no_ends, plain, post, pre, scaled_outputs
 from addnorm_exp.residual.contract import Site
-from addnorm_exp.residual.ends import NormEnds
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import Scheme
-
-
-def post(site: Site, norm: NormSpec) -> tuple[At, ...]:
-    return tuple(At(kind, Rule(post=norm)) for kind in site.sublayers)
-
-
-def pre(site: Site, norm: NormSpec) -> tuple[At, ...]:
-    return tuple(At(kind, Rule(pre=norm)) for kind in site.sublayers)
-
-
-def no_ends(norm: NormSpec) -> NormEnds:
-    del norm
-    return NormEnds()
-
-
-def final(norm: NormSpec) -> NormEnds:
-    return NormEnds(closing=norm)
-
 
 # Of schemes whose branches end in a norm, under the law `normal`.
 SMALL_EMBEDDING = (
     "Each branch adds an RMS of 1 to an embedding of deviation 0.02 (init.std), at any width: until the embedding has grown, the head "
     "sees little of the token itself, and short runs are behind. init.law=xavier starts it at 1, as Peri-LN here."
 )
+
 
 post_ln = Scheme(
     name="post_ln",
@@ -52,6 +35,7 @@ post_ln = Scheme(
     predictions=theory.POST_LN,
 )
 
+
 pre_ln = Scheme(
     name="pre_ln",
     title="Pre-LN",
@@ -69,6 +53,7 @@ pre_ln = Scheme(
     predictions=theory.PRE_LN,
 )
 
+
 post_rms = Scheme(
     name="post_rms",
     title="Post-RMSNorm",
@@ -84,6 +69,7 @@ post_rms = Scheme(
         "ε is 1e-6 inside the root here; the authors' torch code adds 1e-8 outside of it (norm.eps_place=outside).",
     ),
 )
+
 
 pre_rms = Scheme(
     name="pre_rms",
@@ -101,6 +87,7 @@ pre_rms = Scheme(
     ),
 )
 
+
 no_norm = Scheme(
     name="no_norm",
     title="No norm",
@@ -109,11 +96,12 @@ no_norm = Scheme(
     citation="control; He et al., Deep Residual Learning (1512.03385), eq. 1, without normalisation",
     year=2015,
     evidence="paper",
-    block=lambda site, norm: tuple(At(kind, Rule()) for kind in site.sublayers),
+    block=plain,
     ends=no_ends,
     norm=norms.NONE,
     traps=("A control: nothing bounds the stream, so the scale of the init decides how deep it trains.",),
 )
+
 
 sandwich_ln = Scheme(
     name="sandwich_ln",
@@ -126,10 +114,10 @@ sandwich_ln = Scheme(
     block=lambda site, norm: tuple(At(kind, Rule(pre=norm, branch=norm)) for kind in site.sublayers),
     ends=final,
     law="normal",
-    # CogView's code: output projections σ/√(2L). The branch's norm takes the scale out of the forward pass again; what is left
-    # of it is a larger relative step of those two matrices.
-    init=lambda site, role: (2 * site.depth) ** -0.5 if role in ("out", "down") else 1.0,
+    # The branch's norm takes the scale out of the forward pass again; what is left of it is a larger relative step of those matrices.
+    init=scaled_outputs,
     traps=(
+        "CogView's code draws output projections with σ/√(2L), as GPT-2 does.",
         "CogView's norm first divides its input by max|x|/8 against float16 overflow; that changes N only through ε and is left out.",
         SMALL_EMBEDDING,
         "The branch's RMS is its norm's gain, whatever the weights: depth-scaled init has no effect on the forward pass.",
@@ -159,6 +147,7 @@ peri_ln = Scheme(
     predictions=theory.PERI_LN,
 )
 
+
 res_post_norm = Scheme(
     name="res_post_norm",
     title="Res-post-norm (OLMo 2)",
@@ -179,6 +168,7 @@ res_post_norm = Scheme(
     ),
 )
 
+
 swin_v2 = Scheme(
     name="swin_v2",
     title="Swin-V2",
@@ -190,6 +180,7 @@ swin_v2 = Scheme(
     block=lambda site, norm: tuple(At(kind, Rule(branch=replace(norm, gain_init=0.0))) for kind in site.sublayers),
     ends=final,
     options=lambda site, norm: {"qk_norm": "cosine"} if "attention" in site.kind else {},
+    law="normal",
     needs_norm=True,
     traps=(
         "The identity at init: in the first step only the branch norms, the final norm, the embedding and the head have a gradient.",
@@ -213,9 +204,9 @@ normformer = Scheme(
     title="NormFormer",
     family="placement",
     equation="x ← x + N(γ · MHA(N(x))),  x ← r ⊙ x + W_2 N(act(W_1 N(x))),  y = N(x);  γ a head, r a channel, 1 at init",
-    citation="Shleifer et al., NormFormer (2110.09456), 2 and eq. 1-3, and the released code",
+    citation="Shleifer et al., NormFormer (2110.09456), 2 and eq. 1-3, as in a re-implementation",
     year=2021,
-    evidence="code",
+    evidence="secondary",
     block=lambda site, norm: tuple(At(kind, normformer_rule(site, kind, norm)) for kind in site.sublayers),
     ends=final,
     options=lambda site, norm: {"hidden_norm": norm} if site.kind == "feed_forward" else {"head_scale": True},
@@ -225,7 +216,6 @@ normformer = Scheme(
         "Its published learning rates are higher than Pre-LN's: 3e-3 at 125M.",
     ),
 )
-
 
 SCHEMES = (
     post_ln,

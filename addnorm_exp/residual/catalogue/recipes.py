@@ -1,4 +1,4 @@
-"""Whole recipes, which change more than the residual connection, and controls."""
+"""Whole recipes, which change more than the residual connection."""
 
 import math
 from collections.abc import Mapping
@@ -11,53 +11,18 @@ from flax import nnx
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.around import Around
-from addnorm_exp.residual.catalogue.placement import final, pre
-from addnorm_exp.residual.contract import Connection, Context, Site
-from addnorm_exp.residual.ends import NormEnds
+from addnorm_exp.residual.catalogue.parts import final, no_ends, pre
+from addnorm_exp.residual.contract import Connection, Context, Site, Topology
 from addnorm_exp.residual.init import Factors, Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.rule import Rule
-from addnorm_exp.residual.scheme import Scheme
-
-no_skip = Scheme(
-    name="no_skip",
-    title="No skip",
-    family="controls",
-    equation="x ← F(N(x)),  y = N(x)",
-    citation="control; as in Dong et al., Attention is not all you need (2103.03404), but with the norms of Pre-LN",
-    year=2021,
-    evidence="memory",
-    block=lambda site, norm: tuple(At(kind, Rule(pre=norm, skip=0.0)) for kind in site.sublayers),
-    ends=final,
-    traps=(
-        "A control: what Pre-LN's norms are worth without its skip. Two blocks learn to copy (a test); at depth it is not meant to train.",
-        "Tokens grow alike with depth: without a skip, attention's output loses rank doubly exponentially (2103.03404).",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Sphere:
-    """nGPT's connection: a step on the unit sphere towards what the sublayer says, by a learned rate for each coordinate.
-
-    The rates start at `rate`. They are stored as rate / (√width · `rate`), so that Adam's first steps are as large against them as the
-    paper's are.
-    """
-
-    rate: float = 0.05
-    reads = "x"
-    writes = "x ← Norm(x + |a| ⊙ (Norm(F) − x))"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "SphereConnection":
-        del site, shared
-        return SphereConnection(self, width, rngs)
+from addnorm_exp.residual.scheme import OUTPUT_ROLES, Scheme
 
 
 class SphereConnection(Connection):
     """The state is the stream, one array of unit vectors."""
 
-    def __init__(self, record: Sphere, width: int, rngs: nnx.Rngs):
+    def __init__(self, record: "Sphere", width: int, rngs: nnx.Rngs):
         self.factor = record.rate * math.sqrt(width)
         self.rate = parameter((width,), Init.constant(width**-0.5), "coefficient", rngs)
         self.norm = norms.Norm(norms.L2, width, rngs=rngs)
@@ -76,19 +41,32 @@ class SphereConnection(Connection):
         return self.norm(kept.astype(jnp.float32) + rate * (branch - kept)).astype(branch.dtype)
 
 
-# The axis along which a weight matrix, (in, out), has the stream's width: its input, but for those that write to the stream.
-WRITES_TO_THE_STREAM = ("out", "down")
+@dataclass(frozen=True)
+class Sphere(Topology):
+    """nGPT's connection: a step on the unit sphere towards what the sublayer says, by a learned rate for each coordinate.
+
+    The rates start at `rate`. They are stored as rate / (√width · `rate`), so that Adam's first steps are as large against them as the
+    paper's are.
+    """
+
+    rate: float = 0.05
+    reads = "x"
+    writes = "x ← Norm(x + |a| ⊙ (Norm(F) − x))"
+    module = SphereConnection
 
 
 def project_to_the_sphere(parameters: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Every token's embedding and every weight vector of the stream's width divided by its length."""
+    """Every token's embedding and every weight vector of the stream's width divided by its length.
+
+    A weight matrix, (in, out), has the stream's width along its input, but for those that write to the stream.
+    """
 
     def projected(path: str, value: jax.Array) -> jax.Array:
         *_, owner, name = path.split("/")
         if owner == "embedding":
             axis = 1
         elif name == "kernel":
-            axis = 1 if owner in WRITES_TO_THE_STREAM else 0
+            axis = 1 if owner in OUTPUT_ROLES else 0
         else:
             return value
         return value * jax.lax.rsqrt(jnp.sum(jnp.square(value), axis, keepdims=True))
@@ -115,11 +93,11 @@ ngpt = Scheme(
     year=2024,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Sphere()) for kind in site.sublayers),
-    ends=lambda norm: NormEnds(opening=norms.L2),
+    ends=no_ends,
     norm=norms.L2,
     law="normal",
     options=sphere_options,
-    around=Around(logit_scale=True),
+    around=Around(embedding_norm=norms.L2, logit_scale=True),
     factors=no_decay,
     project=project_to_the_sphere,
     traps=(
@@ -160,4 +138,7 @@ scale_norm = Scheme(
     ),
 )
 
-SCHEMES = (no_skip, scale_norm, ngpt)
+SCHEMES = (
+    scale_norm,
+    ngpt,
+)

@@ -1,6 +1,6 @@
 """Attention without a skip around it: the identity lives in the attention weights."""
 
-from addnorm_exp.residual.catalogue.placement import final
+from addnorm_exp.residual.catalogue.parts import final
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.init import Init
 from addnorm_exp.residual.norms import NormSpec
@@ -10,6 +10,8 @@ from addnorm_exp.residual.scheme import Scheme
 
 # The authors' RMSNorm divides by rms + ε; ε is GPT-2's.
 RMS_OUTSIDE = NormSpec("rms", eps=1e-5, eps_place="outside", affine="gain")
+
+
 BETA = 0.1  # on the feed-forward sublayer; the paper has O(1/√L), its code this at 18 blocks
 
 
@@ -86,4 +88,7 @@ value_skipinit = Scheme(
     ),
 )
 
-SCHEMES = (simplified, value_skipinit)
+SCHEMES = (
+    simplified,
+    value_skipinit,
+)

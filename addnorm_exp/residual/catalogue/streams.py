@@ -1,4 +1,4 @@
-"""Schemes with two streams, or with several that take turns; streams that are mixed are in hyper.py."""
+"""Schemes with two streams, or with several that take turns; streams that are mixed are in hyper_connections.py."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ from flax import nnx
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.hyper import ZERO, Copies, Streams, weighted
-from addnorm_exp.residual.catalogue.placement import pre
-from addnorm_exp.residual.contract import Connection, Context, Site
+from addnorm_exp.residual.catalogue.mixing import ZERO, Copies, Streams, weighted
+from addnorm_exp.residual.catalogue.parts import pre
+from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At, Chain
@@ -20,23 +21,10 @@ from addnorm_exp.residual.scheme import Scheme
 Pair = tuple[jax.Array, jax.Array]
 
 
-@dataclass(frozen=True)
-class Dual:
-    """ResiDual's connection: a Post-LN stream, and beside it the plain sum of all that the sublayers say."""
-
-    norm: NormSpec
-    reads = "x"
-    writes = "x ← N(x + F),  r ← r + F"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "DualConnection":
-        del site, shared
-        return DualConnection(self, width, rngs)
-
-
 class DualConnection(Connection):
     """The state is (x, r)."""
 
-    def __init__(self, record: Dual, width: int, rngs: nnx.Rngs):
+    def __init__(self, record: "Dual", width: int, rngs: nnx.Rngs):
         self.post = norms.make(record.norm, width, rngs)
 
     def read(self, state: Pair, context: Context) -> tuple[jax.Array, None]:
@@ -50,19 +38,16 @@ class DualConnection(Connection):
 
 
 @dataclass(frozen=True)
-class DualEnds:
-    """Both streams start as the embedding; `y = x + N(r)`."""
+class Dual(Topology):
+    """ResiDual's connection: a Post-LN stream, and beside it the plain sum of all that the sublayers say."""
 
-    closing: NormSpec
+    norm: NormSpec
+    reads = "x"
+    writes = "x ← N(x + F),  r ← r + F"
+    module = DualConnection
 
-    def connect(self, width: int, rngs: nnx.Rngs) -> "DualEndsModule":
-        return DualEndsModule(self, width, rngs)
 
-
-class DualEndsModule(nnx.Module):
-    def __init__(self, ends: DualEnds, width: int, rngs: nnx.Rngs):
-        self.closing = norms.make(ends.closing, width, rngs)
-
+class DualEndsModule(EndsModule):
     def open(self, x0: jax.Array, context: Context) -> Pair:
         del context
         return x0, x0
@@ -71,6 +56,12 @@ class DualEndsModule(nnx.Module):
         del context
         x, r = state
         return x + norms.apply(self.closing, r)
+
+
+class DualEnds(Ends):
+    """Both streams start as the embedding; `y = x + N(r)`."""
+
+    module = DualEndsModule
 
 
 residual_dual = Scheme(
@@ -91,24 +82,10 @@ residual_dual = Scheme(
 )
 
 
-@dataclass(frozen=True)
-class Siamese:
-    """SiameseNorm's connection: sublayers shared by a Post-LN stream p and a Pre-LN stream u; `scale` is of p's branch."""
-
-    norm: NormSpec
-    scale: float
-    reads = "p ← N_p(p),  h = N_in(p + N_u(u))"
-    writes = "p ← p + F/√(2l),  u ← u + F"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "SiameseConnection":
-        del site, shared
-        return SiameseConnection(self, width, rngs)
-
-
 class SiameseConnection(Connection):
     """The state is (p, u)."""
 
-    def __init__(self, record: Siamese, width: int, rngs: nnx.Rngs):
+    def __init__(self, record: "Siamese", width: int, rngs: nnx.Rngs):
         self.scale = record.scale
         self.post = norms.make(record.norm, width, rngs)
         self.pre = norms.make(record.norm, width, rngs)
@@ -128,20 +105,21 @@ class SiameseConnection(Connection):
 
 
 @dataclass(frozen=True)
-class SiameseEnds:
-    """Both streams start as the embedding; `y = N(N(p) + N(u))`."""
+class Siamese(Topology):
+    """SiameseNorm's connection: sublayers shared by a Post-LN stream p and a Pre-LN stream u; `scale` is of p's branch."""
 
-    closing: NormSpec
+    norm: NormSpec
+    scale: float
+    reads = "p ← N_p(p),  h = N_in(p + N_u(u))"
+    writes = "p ← p + F/√(2l),  u ← u + F"
+    module = SiameseConnection
 
-    def connect(self, width: int, rngs: nnx.Rngs) -> "SiameseEndsModule":
-        return SiameseEndsModule(self, width, rngs)
 
-
-class SiameseEndsModule(nnx.Module):
-    def __init__(self, ends: SiameseEnds, width: int, rngs: nnx.Rngs):
+class SiameseEndsModule(EndsModule):
+    def __init__(self, ends: "SiameseEnds", width: int, rngs: nnx.Rngs):
+        super().__init__(ends, width, rngs)
         self.post = norms.make(ends.closing, width, rngs)
         self.pre = norms.make(ends.closing, width, rngs)
-        self.closing = norms.make(ends.closing, width, rngs)
 
     def open(self, x0: jax.Array, context: Context) -> Pair:
         del context
@@ -151,6 +129,12 @@ class SiameseEndsModule(nnx.Module):
         del context
         p, u = state
         return norms.apply(self.closing, norms.apply(self.post, p) + norms.apply(self.pre, u))
+
+
+class SiameseEnds(Ends):
+    """Both streams start as the embedding; `y = N(N(p) + N(u))`."""
+
+    module = SiameseEndsModule
 
 
 siamese = Scheme(
@@ -173,27 +157,11 @@ siamese = Scheme(
 )
 
 
-@dataclass(frozen=True)
-class AltUp:
-    """One of K streams goes through a block; the others are predicted, and corrected by what the block found."""
-
-    streams: int
-    active: int
-    writes = "x_i ← x̂_i + g_i (F − x̂_j)"
-
-    @property
-    def reads(self) -> str:
-        return f"x̂ = P x,  h = x̂_j,  j = {self.active + 1}"
-
-    def connect(self, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "AltUpConnection":
-        del site, width, shared
-        return AltUpConnection(self, rngs)
-
-
 class AltUpConnection(Connection):
     """The state is K arrays. P is kept as its distance from the identity, which is 0 at first."""
 
-    def __init__(self, record: AltUp, rngs: nnx.Rngs):
+    def __init__(self, record: "AltUp", width: int, rngs: nnx.Rngs):
+        del width
         self.active = record.active
         self.predict = parameter((record.streams, record.streams), ZERO, "coefficient", rngs)
         self.correct = parameter((record.streams,), Init.constant(1.0), "coefficient", rngs)
@@ -210,6 +178,20 @@ class AltUpConnection(Connection):
         return tuple(weighted((jnp.ones(()), gain), (stream, found)) for gain, stream in pairs)
 
 
+@dataclass(frozen=True)
+class AltUp(Topology):
+    """One of K streams goes through a block; the others are predicted, and corrected by what the block found."""
+
+    streams: int
+    active: int
+    writes = "x_i ← x̂_i + g_i (F − x̂_j)"
+    module = AltUpConnection
+
+    @property
+    def reads(self) -> str:
+        return f"x̂ = P x,  h = x̂_j,  j = {self.active + 1}"
+
+
 def altup_block(streams: int):
     def block(site: Site, norm: NormSpec) -> tuple[At, ...]:
         return (At(Chain(pre(site, norm)), AltUp(streams, active=site.block % streams)),)
@@ -218,6 +200,7 @@ def altup_block(streams: int):
 
 
 ALTERNATING = 2  # of the paper's main results
+
 
 altup = Scheme(
     name="altup",
@@ -228,7 +211,7 @@ altup = Scheme(
     year=2023,
     evidence="secondary",
     block=altup_block(ALTERNATING),
-    ends=lambda norm: Copies(ALTERNATING, norm),
+    ends=lambda norm: Copies(norm, ALTERNATING),
     traps=(
         "The init of P and g is from memory of the paper, and not verified.",
         "Blocks are Pre-LN's. Streams start as copies and the head has their sum, which the paper calls Recycled-AltUp (by third parties' "
@@ -238,4 +221,8 @@ altup = Scheme(
     predictions=theory.ALTUP,
 )
 
-SCHEMES = (residual_dual, siamese, altup)
+SCHEMES = (
+    residual_dual,
+    siamese,
+    altup,
+)

@@ -222,9 +222,13 @@ DENSEFORMER = pre_ln_in_another_form("Pagliardini et al. 2024 (2402.02622)")
 XIE = "Xie et al. 2025 (2512.24880), eqs. 5–9, at α = 0.01"
 # φ moves each σ by about α · 0.02 · √(n d) ≈ 0.005: a part in a hundred, and not none.
 MHC: tuple[Prediction, ...] = (
-    *same_function(XIE, tolerance=0.02),
+    *same_function(XIE, "pre_rms", tolerance=0.02),
     same_stream(
-        "a block reads Σ ½ x_i of four streams: twice pre_ln's", XIE, times=lambda block, depth: 4.0, tolerance=0.02
+        "a block reads Σ ½ x_i of four streams: twice pre_rms's",
+        XIE,
+        "pre_rms",
+        times=lambda block, depth: 4.0,
+        tolerance=0.02,
     ),
 )
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.placement import no_ends
+from addnorm_exp.residual.catalogue.parts import no_ends
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -41,7 +41,7 @@ def profile(parameters: Values, measure: Measure) -> dict[str, jax.Array]:
 admin = Scheme(
     name="admin",
     title="Admin",
-    family="placement",
+    family="calibrated",
     equation="x ← N(ω ⊙ x + F(x));  before step 0, from the first batch, ω_1 = 1 and ω_(s+1)² = ω_s² Var[x_s] + Var[F(x_s)]",
     citation="Liu et al., Understanding the Difficulty of Training Transformers (2004.08249), section 4, and the released code",
     year=2020,

@@ -1,4 +1,4 @@
-"""docs/configuration.md, made of the schema: `uv run python -m addnorm_exp.config.manual > docs/configuration.md`."""
+"""docs/configuration.md, made of the schema: `uv run python -m addnorm_exp.manual.configuration > docs/configuration.md`."""
 
 import dataclasses
 import inspect
@@ -12,7 +12,7 @@ from addnorm_exp.config.schema import Config
 HEAD = """\
 # Configuration
 
-Written by `uv run python -m addnorm_exp.config.manual > docs/configuration.md` from addnorm_exp/config/schema.py, where keys, types,
+Written by `uv run python -m addnorm_exp.manual.configuration > docs/configuration.md` from addnorm_exp/config/schema.py, where keys, types,
 defaults and meanings stand; a test fails where it is stale.
 
 ## Where values come from

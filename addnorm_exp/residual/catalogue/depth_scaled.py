@@ -1,24 +1,14 @@
-"""Schemes that count blocks: constants of depth in coefficients and init, and a place of the norm that changes on the way up."""
+"""Schemes for deep stacks: coefficients or initial values that are functions of depth, and one that fades the branch in by time."""
 
 import math
 
+from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.placement import final, no_ends, pre
+from addnorm_exp.residual.catalogue.parts import final, no_ends, post, pre, scaled_outputs, sublayers
 from addnorm_exp.residual.contract import Site
-from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.rule import Rule
-from addnorm_exp.residual.scheme import Scheme
-
-
-def sublayers(site: Site) -> int:
-    """Of the whole stack."""
-    return len(site.sublayers) * site.depth
-
-
-def scaled_outputs(site: Site, role: str) -> float:
-    """Megatron's and GPT-2's law of the output projections: one over the root of the number of sublayers."""
-    return sublayers(site) ** -0.5 if role in ("out", "down") else 1.0
+from addnorm_exp.residual.rule import Ramp, Rule
+from addnorm_exp.residual.scheme import BRANCH_ROLES, ROLES, Scheme
 
 
 def deepnorm_alpha(site: Site) -> float:
@@ -34,7 +24,7 @@ def deepnorm_beta(site: Site, role: str) -> float:
 
     A gated feed-forward, which the paper has not, keeps its gate unscaled, so that the branch scales with β² as in the paper.
     """
-    if role not in ("value", "out", "up", "down"):
+    if role not in BRANCH_ROLES:
         return 1.0
     n, m = site.depths.encoder, site.depths.decoder
     if n and m:
@@ -45,7 +35,7 @@ def deepnorm_beta(site: Site, role: str) -> float:
 deepnorm = Scheme(
     name="deepnorm",
     title="DeepNorm",
-    family="placement",
+    family="depth-scaled",
     equation="x ← N(α x + F(x));  W_v, W_o, W_1, W_2 × β at init;  decoder-only: α = (2L)^¼, β = (8L)^-¼",
     citation="Wang et al., DeepNet: Scaling Transformers to 1,000 Layers (2203.00555), fig. 2 and eq. 1",
     year=2022,
@@ -57,6 +47,7 @@ deepnorm = Scheme(
     traps=(
         "α and β go together; baselines in later repositories have a fixed α or an inverted β and are not DeepNorm.",
         "torchscale gives q, k and v an Xavier gain of 1/√2 before β; here v starts at β times the plain law.",
+        "Beside a decoder, torchscale's encoder has β = 1.15 (N⁴M)^-1/16, the inverse of the paper's 0.87, which stands here.",
     ),
     predictions=theory.DEEPNORM,
 )
@@ -67,7 +58,7 @@ def sub_ln_gamma(site: Site, role: str) -> float:
 
     Cross-attention stays as it is, as in the authors' code. A gated feed-forward keeps its gate unscaled.
     """
-    if role not in ("value", "out", "up", "down") or site.kind == "cross_attention":
+    if role not in BRANCH_ROLES or site.kind == "cross_attention":
         return 1.0
     n, m = site.depths.encoder, site.depths.decoder
     if not (n and m):
@@ -78,7 +69,7 @@ def sub_ln_gamma(site: Site, role: str) -> float:
 sub_ln = Scheme(
     name="sub_ln",
     title="Sub-LN (Magneto)",
-    family="placement",
+    family="depth-scaled",
     equation="x ← x + W_o N(heads(N(x))),  x ← x + W_2 N(act(W_1 N(x))),  y = N(x);  W_v, W_o, W_1, W_2 × γ at init, γ = √ln(2L)",
     citation="Wang et al., Foundation Transformers (2210.06423), fig. 2, and the released code",
     year=2022,
@@ -92,15 +83,17 @@ sub_ln = Scheme(
     needs_norm=True,
     traps=(
         "The norm inside attention is over the whole width, not by head.",
+        "torchscale gives q, k and v an Xavier gain of 1/√2 before γ; here v starts at γ times the plain law.",
         "Cross-attention has no inner norm and no γ, as in the released code.",
         "Encoder–decoder: γ = √(ln(3M) ln(2N) / 3) in the encoder, √ln(3M) in the decoder.",
     ),
 )
 
+
 gpt2 = Scheme(
     name="gpt2",
     title="GPT-2",
-    family="placement",
+    family="depth-scaled",
     equation="x ← x + F(N(x)),  y = N(x);  weights N(0, 0.02²), W_o and W_2 × 1/√(2L) at init",
     citation="Radford et al., Language Models are Unsupervised Multitask Learners (2019), 2.3; constants as in later open code",
     year=2019,
@@ -120,7 +113,7 @@ gpt2 = Scheme(
 lns = Scheme(
     name="lns",
     title="LayerNorm Scaling",
-    family="mixed",
+    family="depth-scaled",
     equation="x ← x + F(N(x) / √l),  y = N(x);  l counts blocks from 1",
     citation="Sun et al., The Curse of Depth in Large Language Models (2502.05795), eq. 8",
     year=2025,
@@ -129,18 +122,21 @@ lns = Scheme(
         At(kind, Rule(pre=norm, pre_scale=1 / math.sqrt(site.block + 1))) for kind in site.sublayers
     ),
     ends=final,
+    norm=norms.RMS,
+    law="normal",
     traps=(
         "The amplitude falls by 1/√l and the variance by 1/l, in spite of how the abstract puts it. The final norm is not scaled.",
         "Not to be combined with depth-scaled init (the authors: 20.35 to 20.79 perplexity at 250M).",
-        "In the repository the branch of this name cannot be reached; the formula is what it says.",
+        "In the repository the branch of this name cannot be reached; the formula is what it says. Norm, ε and init law are that code's.",
     ),
     predictions=theory.LNS,
 )
 
+
 keel = Scheme(
     name="keel",
     title="KEEL",
-    family="mixed",
+    family="depth-scaled",
     equation="x ← N(α x + F(N_in(x))),  α = 2L;  first block x ← x + F(N_in(x))",
     citation="Chen & Wei, Post-LayerNorm Is Back (2601.19895)",
     year=2026,
@@ -160,29 +156,49 @@ keel = Scheme(
 )
 
 
-POST_SHARE = 0.25  # of Mix-LN's blocks
-
-
-def mixed(site: Site, norm: NormSpec) -> tuple[At, ...]:
-    rule = Rule(post=norm) if site.block < math.floor(POST_SHARE * site.depth) else Rule(pre=norm)
-    return tuple(At(kind, rule) for kind in site.sublayers)
-
-
-mix_ln = Scheme(
-    name="mix_ln",
-    title="Mix-LN",
-    family="mixed",
-    equation="x ← N(x + F(x)) in the first ⌊L/4⌋ blocks,  x ← x + F(N(x)) after,  y = N(x)",
-    citation="Li et al., Mix-LN (2412.13795), eq. 7, and the released code",
-    year=2024,
-    evidence="code",
-    block=mixed,
-    ends=final,
+ds_init = Scheme(
+    name="ds_init",
+    title="DS-Init",
+    family="depth-scaled",
+    equation="x ← N(x + F(x));  every matrix of block l × l^-½ at init",
+    citation="Zhang, Titov & Sennrich, Improving Deep Transformer with Depth-Scaled Initialization (1908.11365)",
+    year=2019,
+    evidence="secondary",
+    block=post,
+    ends=no_ends,
+    init=lambda site, role: (site.block + 1) ** -0.5 if role in ROLES else 1.0,
     traps=(
-        "Below four blocks it is Pre-LN. The share 1/4 is the paper's to 1B parameters; larger models take less.",
-        "The repository compares it with Pre-LN under another gradient clip (0 against 1) and an embedding of deviation 0.63.",
+        "The authors' code scales the variance by l^-½, not the bound, so that its matrices shrink as l^-¼ only.",
+        "The paper pairs it with merged attention, which is another change and not part of this record.",
     ),
 )
 
 
-SCHEMES = (deepnorm, sub_ln, gpt2, lns, keel, mix_ln)
+branch_norm = Scheme(
+    name="branch_norm",
+    title="BranchNorm",
+    family="depth-scaled",
+    equation="x ← N(x + α_t F(x));  α_t = min(1, t/T) after t updates, T = 4000",
+    citation="Liu et al., BranchNorm: Robustly Scaling Extremely Deep Transformers (2305.02790)",
+    year=2023,
+    evidence="memory",
+    block=lambda site, norm: tuple(At(kind, Rule(scale=Ramp(4000), post=norm)) for kind in site.sublayers),
+    ends=no_ends,
+    needs_norm=True,
+    traps=(
+        "Of the source only the abstract was reached (the branch is rescaled by the training period); the linear ramp and its length T are "
+        "from memory.",
+        "T counts updates: a run shorter than T ends, and is evaluated, with its branches still scaled down.",
+        "After T it is Post-LN.",
+    ),
+)
+
+SCHEMES = (
+    deepnorm,
+    sub_ln,
+    gpt2,
+    lns,
+    keel,
+    ds_init,
+    branch_norm,
+)

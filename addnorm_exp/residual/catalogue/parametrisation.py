@@ -7,7 +7,7 @@ logits over width) are μP's, hold beside any residual scheme, and are 1 at the 
 from functools import partial
 
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.placement import final
+from addnorm_exp.residual.catalogue.parts import final
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.init import Factors
 from addnorm_exp.residual.norms import NormSpec
@@ -28,7 +28,7 @@ def branches(exponent: float, site: Site, norm: NormSpec) -> tuple[At, ...]:
 
 
 def factors(exponent: float, site: Site, group: str) -> Factors:
-    """Inside the blocks the learning rate × m_L^(a - 1); Adam's ε × m_L^-a everywhere (2505.01618, table 1, as in its code)."""
+    """Inside the blocks the learning rate × m_L^(a - 1); Adam's ε × m_L^-a everywhere, as in the code of 2505.01618."""
     del group
     m = deeper(site)
     return Factors(lr=1.0 if site.kind == "ends" else m ** (exponent - 1.0), eps=m**-exponent)
@@ -37,8 +37,10 @@ def factors(exponent: float, site: Site, group: str) -> Factors:
 _TRAPS = (
     f"m_L = L / {BASE_DEPTH}: the base model has {BASE_DEPTH} blocks, and optim.lr and optim.eps are those of the base model.",
     "No depth-scaled init beside it (init.depth_scaled): the factor on the branch stands in its place.",
+    "Adam's ε is scaled for every parameter, as in the released code; table 1 of 2505.01618 scales it in the residual blocks alone.",
     "The rules of width (μP) are not part of this record; at one width they are constants.",
 )
+
 
 depth_mup = Scheme(
     name="depth_mup",
@@ -59,6 +61,7 @@ depth_mup = Scheme(
     predictions=theory.DEPTH_MUP,
 )
 
+
 completep = Scheme(
     name="completep",
     title="CompleteP",
@@ -78,4 +81,7 @@ completep = Scheme(
     predictions=theory.COMPLETEP,
 )
 
-SCHEMES = (depth_mup, completep)
+SCHEMES = (
+    depth_mup,
+    completep,
+)

@@ -1,0 +1,144 @@
+"""What there is to read of a scheme, made of its record: a row of the listing, a page in full, and docs/schemes.md of them all."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+from addnorm_exp.config import Config, override
+from addnorm_exp.report.render import Column, Table
+from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
+from addnorm_exp.residual.diagram import diagrams, told
+from addnorm_exp.residual.init import Init
+from addnorm_exp.residual.scheme import ENDS_ROLES, ROLES
+from addnorm_exp.tasks import make_task
+from addnorm_exp.tasks.task import Task
+
+EVIDENCE = {
+    "paper": "the paper's text",
+    "code": "the authors' released code",
+    "secondary": "a re-implementation or notes that cite the paper",
+    "memory": "memory; no source was reached",
+}
+# Of every scheme: each of these tests fails for one that it has no entry for.
+VERIFIED = (
+    "the forward pass against float64 NumPy from the equations, parameters and init laws against those written by hand, resume, "
+    "learning to copy (tests; `pytest -m full` for all of it)"
+)
+OWN = "nothing here: the scheme is of this process alone (`catalogue.add`)"
+DEPTH = 12  # of the diagrams and constants that are shown
+HEAD = f"""\
+# The catalogue of schemes
+
+Written by `uv run main.py schemes --format=doc > docs/schemes.md`; a test fails where it is stale. Diagrams and constants are those of \
+a decoder of {DEPTH} blocks; a constant `× a … b` goes from a in the first to b in the last of the blocks drawn. The init law is xavier \
+where no source says otherwise. The references are in tests/reference; which predictions were measured not to hold is in probe.md.
+
+"""
+
+
+def document() -> str:
+    """docs/schemes.md."""
+    return HEAD + "\n".join(in_full(catalogue.get(name)) for name in catalogue.names())
+
+
+def listing() -> Table:
+    """The catalogue, a row a scheme."""
+    columns = ("name", "family", "equation", "parameters", "paper", "year", "evidence")
+    records: list[dict[str, Any]] = [
+        {
+            "name": scheme.name,
+            "family": scheme.family,
+            "equation": scheme.equation,
+            "parameters": added_parameters(scheme.name),
+            "paper": ", ".join(re.findall(r"\d{4}\.\d{5}", scheme.citation)[:1]),
+            "year": scheme.year,
+            "evidence": scheme.evidence,
+        }
+        for scheme in map(catalogue.get, catalogue.names())
+    ]
+    rows = [[_signed(value) if key == "parameters" else str(value) for key, value in row.items()] for row in records]
+    heads = [Column(name, name, right=name in ("parameters", "year")) for name in columns]
+    return Table("Schemes", heads, rows, ("main.py schemes NAME shows one in full.",), records)
+
+
+def in_full(scheme: Scheme) -> str:
+    """All that the record says, in Markdown."""
+    norm = ", ".join(f"{axis} {getattr(scheme.norm, axis)}" for axis in ("kind", *scheme.norm.axes))
+    norm = "none" if scheme.norm.kind == "none" else norm
+    facts = [
+        ("Family", scheme.family),
+        ("Source", f"{scheme.citation} ({scheme.year})"),
+        ("Evidence", f"{scheme.evidence}: {EVIDENCE[scheme.evidence]}"),
+        ("Norm", norm + (" (needed)" if scheme.needs_norm else "")),
+        ("Final norm", "yes" if scheme.final_norm else "no"),
+        ("Init", _init(scheme)),
+        ("Inside sublayers", _options(scheme)),
+        ("Around the blocks", _around(scheme)),
+        ("Optimiser", factors.told(_task(scheme.name, depth=DEPTH).model.specs)),
+        ("Before step 0", "sets parameters from the first batch" if scheme.calibrate else ""),
+        ("Parameters", f"{_signed(added_parameters(scheme.name))} against pre_ln in the model of configs/lm.py"),
+    ]
+    lines = [f"## {scheme.name}: {scheme.title}", "", f"    {scheme.equation}", ""]
+    lines += [f"- {label}: {text}" for label, text in facts if text]
+    lines += [f"- Trap: {trap}" for trap in scheme.traps]
+    lines += [f"- Predicted at init: {said.claim} ({said.source})" for said in scheme.predictions]
+    lines += [f"- Verified: {VERIFIED if catalogue.is_published(scheme.name) else OWN}"]
+    if scheme.predictions:
+        lines[-1] += "; `main.py probe` judges the predictions (docs/probe.md: which do not hold)"
+    drawn = diagrams(scheme, DEPTH)
+    for blocks, drawing in drawn:
+        where = "Every block" if len(drawn) == 1 else blocks.capitalize()
+        lines += ["", f"{where}:", "", "```mermaid", drawing, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def added_parameters(name: str) -> int:
+    """Parameters against those of the default config's scheme, in its model."""
+    return _task(name).model.size - _task(Config().scheme).model.size
+
+
+def _task(name: str, depth: int | None = None) -> Task:
+    """The task of the default config under another scheme, and of another depth where one is given."""
+    return make_task(override(Config(), {"scheme": name} | ({"model.depth": depth} if depth else {}), "schemes"))
+
+
+def _signed(count: int) -> str:
+    return f"{count:+,}" if count else "0"
+
+
+def _first_and_last(ask: Callable[[Site], str]) -> str:
+    """What `ask(site)` says of the stack's first block, and of its last where that differs."""
+    first, *_, last = sites("decoder", Depths(decoder=DEPTH))
+    begins, ends = ask(first), ask(last)
+    return begins if begins == ends else f"first block {begins or 'plain'}; last block {ends or 'plain'}"
+
+
+def _init(scheme: Scheme) -> str:
+    def multipliers(site: Site) -> str:
+        by_role = {
+            role: scheme.init(site.at("feed_forward" if role in ("gate", "up", "down") else "attention"), role)
+            for role in ROLES
+        }
+        return ", ".join(f"{role} {_factor(factor)}" for role, factor in by_role.items() if factor != 1.0)
+
+    ends = Site(kind="ends", depths=Depths(decoder=DEPTH))
+    outside = [f"{role} {_factor(factor)}" for role in ENDS_ROLES if (factor := scheme.init(ends, role)) != 1.0]
+    return "; ".join(filter(None, [f"law {scheme.law}", _first_and_last(multipliers), ", ".join(outside)]))
+
+
+def _factor(given: float | Init) -> str:
+    return given.draw if isinstance(given, Init) else f"× {given:.4g}"
+
+
+def _options(scheme: Scheme) -> str:
+    def said(site: Site) -> str:
+        options = {kind: scheme.sublayer_options(site.at(kind)) for kind in site.sublayers}
+        return "; ".join(f"{kind}: {told(given)}" for kind, given in options.items() if given)
+
+    return _first_and_last(said)
+
+
+def _around(scheme: Scheme) -> str:
+    asked = {item.name: getattr(scheme.around, item.name) for item in dataclasses.fields(scheme.around)}
+    return told({name: value for name, value in asked.items() if value})

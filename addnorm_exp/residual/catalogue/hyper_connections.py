@@ -1,0 +1,301 @@
+"""Schemes that mix streams by learned weights: copies of the stream (hyper-connections), or parts of it;
+free ones, and ones that keep to doubly stochastic matrices (mHC).
+
+Weights that start as a pattern (a unit vector, the identity) are kept as their distance from it, which starts at 0.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.catalogue import theory
+from addnorm_exp.residual.catalogue.mixing import ZERO, Copies, Streams, weighted
+from addnorm_exp.residual.catalogue.parts import before, final
+from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.init import Init, parameter
+from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.plan import At
+from addnorm_exp.residual.scheme import Scheme
+
+STREAMS = 4  # of the papers' main results
+
+
+class Mixing(nnx.Module):
+    """The matrix of a hyper-connection: what is read of n streams, how they mix, and how they take the branch up.
+
+    `A_m` (n, reads) and `A_r` (n, n) are the columns of `alpha`, `B` (n,) is `beta`. `A_m` starts as `first_read`, `A_r` as the identity,
+    `B` as 1. With `dynamic`, `s tanh(N(x_i) W)` is added for each token and stream i, W = 0 and s = 0.01 at first.
+    """
+
+    def __init__(self, streams: int, reads: int, width: int, dynamic: NormSpec | None, rngs: nnx.Rngs):
+        self.reads = reads
+        self.alpha = parameter((streams, reads + streams), ZERO, "coefficient", rngs)
+        self.beta = parameter((streams,), Init.constant(1.0), "coefficient", rngs)
+        self.dynamic = dynamic is not None
+        if self.dynamic:
+            self.norm = norms.make(dynamic, width, rngs)
+            self.dynamic_alpha = parameter((width, reads + streams), ZERO, "matrix", rngs)
+            self.dynamic_beta = parameter((width, 1), ZERO, "matrix", rngs)
+            self.scale_alpha = parameter((), Init.constant(0.01), "coefficient", rngs)
+            self.scale_beta = parameter((), Init.constant(0.01), "coefficient", rngs)
+
+    def __call__(self, streams: Streams, first_read: jax.Array) -> tuple[Streams, Streams, list[jax.Array]]:
+        """→ what is read, the streams mixed, and the weight of the branch in each of them."""
+        count = len(streams)
+        alpha = self.alpha[...] + jnp.concatenate([first_read, jnp.eye(count)], axis=1)
+        rows, betas = list(alpha), list(self.beta[...])  # each stream's weights in all that is made of it
+        if self.dynamic:
+            for i, stream in enumerate(streams):
+                seen = norms.apply(self.norm, stream).astype(jnp.float32)
+                moved = jnp.tanh(seen @ self.dynamic_alpha[...]) * self.scale_alpha[...]
+                rows[i] = jnp.moveaxis(alpha[i] + moved, -1, 0)[..., None]
+                betas[i] = betas[i] + jnp.tanh(seen @ self.dynamic_beta[...]) * self.scale_beta[...]
+        made = [weighted([row[c] for row in rows], streams) for c in range(self.reads + count)]
+        return tuple(made[: self.reads]), tuple(made[self.reads :]), betas
+
+
+class HyperConnection(Connection):
+    """The state is n arrays."""
+
+    def __init__(self, record: "Hyper", width: int, rngs: nnx.Rngs):
+        self.active = record.active
+        self.mixing = Mixing(record.streams, 1, width, record.norm if record.dynamic else None, rngs)
+        self.pre = norms.make(record.norm, width, rngs)
+
+    def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
+        del context
+        (stream,), *kept = self.mixing(state, jnp.eye(len(state))[:, self.active : self.active + 1])
+        return stream, tuple(kept)
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.pre, stream)
+
+    def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
+        del state, context
+        mixed, betas = kept
+        return tuple(stream + (beta * branch).astype(branch.dtype) for stream, beta in zip(mixed, betas, strict=True))
+
+
+@dataclass(frozen=True)
+class Hyper(Topology):
+    """A hyper-connection around one sublayer; `active` is the stream that it reads at first."""
+
+    norm: NormSpec
+    streams: int
+    active: int
+    dynamic: bool
+    writes = "x_i ← Σ_j A_r[j, i] x_j + B_i F"
+    module = HyperConnection
+
+    @property
+    def reads(self) -> str:
+        return "h = N(Σ_i A_m[i] x_i)" + (",  weights by token" if self.dynamic else "")
+
+
+def hyper_block(streams: int, dynamic: bool):
+    def block(site: Site, norm: NormSpec) -> tuple[At, ...]:
+        return tuple(At(kind, Hyper(norm, streams, before(site, kind) % streams, dynamic)) for kind in site.sublayers)
+
+    return block
+
+
+hyper_static = Scheme(
+    name="hyper_static",
+    title="Static hyper-connections",
+    family="hyper-connections",
+    equation="u = A_mᵀ X,  X ← A_rᵀ X + B F(N(u)),  y = N(Σ_i X_i);  n = 4 streams;  A_m = e_(k mod n), A_r = I, B = 1 at init",
+    citation="Zhu et al., Hyper-Connections (2409.19606), eqs. 2–5 and 14",
+    year=2024,
+    evidence="paper",
+    block=hyper_block(STREAMS, dynamic=False),
+    ends=lambda norm: Copies(norm, STREAMS),
+    traps=(
+        "Pre-LN's function at init. Nothing bounds a product of A_r over depth; it was seen to reach 3000 in a 27B model (2512.24880).",
+        "At init the paper scales the deviation of W_o and W_2 'by a factor of √n' (4), to keep that of the summed streams. Times or over "
+        "it does not say; re-implementations divide. Here both keep their law, so that it starts as Pre-LN's function of Pre-LN's weights.",
+        "The connection's weights are not decayed (4).",
+    ),
+    predictions=theory.HYPER,
+)
+
+
+hyper = Scheme(
+    name="hyper",
+    title="Hyper-connections",
+    family="hyper-connections",
+    equation="as hyper_static, and s tanh(N(X) W) added to A_m, A_r and B at every token;  W = 0, s = 0.01 at init",
+    citation="Zhu et al., Hyper-Connections (2409.19606), eqs. 10–13",
+    year=2024,
+    evidence="paper",
+    block=hyper_block(STREAMS, dynamic=True),
+    ends=lambda norm: Copies(norm, STREAMS),
+    traps=(
+        "The norm under tanh has a gain (and bias) of its own; re-implementations take RMSNorm for it where the paper has LayerNorm.",
+        "Pre-LN's function at init. Nothing bounds a product of A_r over depth; it was seen to reach 3000 in a 27B model (2512.24880).",
+        "At init the paper scales the deviation of W_o and W_2 'by a factor of √n' (4), to keep that of the summed streams. Times or over "
+        "it does not say; re-implementations divide. Here both keep their law, so that it starts as Pre-LN's function of Pre-LN's weights.",
+        "W is decayed, the static weights are not (4).",
+        "s has no gradient in the first step, for W is 0.",
+    ),
+    predictions=theory.HYPER,
+)
+
+
+class FracConnection(Connection):
+    """The state is the stream, one array."""
+
+    def __init__(self, record: "Frac", width: int, rngs: nnx.Rngs):
+        self.parts = record.parts
+        self.mixing = Mixing(record.parts, record.parts, width // record.parts, record.norm, rngs)
+        self.pre = norms.make(record.norm, width, rngs)
+
+    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, tuple]:
+        del context
+        read, *kept = self.mixing(self._split(state), jnp.eye(self.parts))
+        return jnp.concatenate(read, axis=-1), tuple(kept)
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.pre, stream)
+
+    def write(self, state: jax.Array, branch: jax.Array, kept: tuple, context: Context) -> jax.Array:
+        del state, context
+        parts = zip(*kept, self._split(branch), strict=True)
+        return jnp.concatenate([mixed + (beta * part).astype(part.dtype) for mixed, beta, part in parts], axis=-1)
+
+    def _split(self, x: jax.Array) -> Streams:
+        return tuple(jnp.split(x, self.parts, axis=-1))
+
+
+@dataclass(frozen=True)
+class Frac(Topology):
+    """A hyper-connection between the fractions of one stream: each reads all, and takes up its own part of the branch."""
+
+    norm: NormSpec
+    parts: int
+    reads = "h = N(concat_c Σ_i Y[i, c] x_i),  x_i the fractions of x"
+    writes = "x_i ← Σ_j A_r[j, i] x_j + B_i F_i"
+    module = FracConnection
+
+    @property
+    def fractions(self) -> int:
+        return self.parts
+
+
+PARTS = 2
+
+
+frac = Scheme(
+    name="frac",
+    title="Frac-connections",
+    family="hyper-connections",
+    equation="x = (x_1 … x_m):  u = Yᵀ x,  x ← A_rᵀ x + B ⊙ F(N(u)),  y = N(x);  m = 2;  Y = A_r = I, B = 1 at init;  dynamic as hyper",
+    citation="Zhu et al., Frac-Connections (2503.14125), eqs. 8 and 12–15",
+    year=2025,
+    evidence="paper",
+    block=lambda site, norm: tuple(At(kind, Frac(norm, PARTS)) for kind in site.sublayers),
+    ends=final,
+    traps=(
+        "The stream is not widened; width must be a multiple of m.",
+        "The paper's large models have m = 4; the controlled comparison that the literature has (38M to 304M) has m = 2, taken here.",
+        "Pre-LN's function at init. W is decayed, Y, A_r and B are not (4.3).",
+    ),
+    predictions=theory.FRAC,
+)
+
+
+ITERATIONS = 20  # of Sinkhorn and Knopp, the paper's t_max
+
+
+EPS = 1e-20  # of every norm (table 5)
+
+
+class ManifoldConnection(Connection):
+    """The state is n arrays. φ (n·width, n + n + n²), b and α hold the parts of H_pre, H_post and H_res side by side."""
+
+    def __init__(self, record: "Manifold", width: int, rngs: nnx.Rngs):
+        n = record.streams
+        self.phi = parameter((n * width, n * (n + 2)), Init("normal", 0.02), "coefficient", rngs)
+        self.bias = parameter((n * (n + 2),), ZERO, "coefficient", rngs)
+        self.scale = parameter((3,), Init.constant(0.01), "coefficient", rngs)
+        self.pre = norms.make(record.norm, width, rngs)
+
+    def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
+        del context
+        pre, post, res = self._maps(state)
+        return weighted(list(pre), state), (post, res)
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.pre, stream)
+
+    def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
+        del context
+        post, res = kept
+        return tuple(weighted([*row, gain], [*state, branch]) for row, gain in zip(res, post, strict=True))
+
+    def _maps(self, state: Streams) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """H_pre (n, tokens, 1), H_post likewise, H_res (n, n, tokens, 1), float32."""
+        n = len(state)
+        # The norm of the joined streams has no gain: it commutes with φ, and the streams need not be joined.
+        joined = [stream.astype(jnp.float32) for stream in state]
+        square = sum(jnp.mean(jnp.square(stream), -1, keepdims=True) for stream in joined) / n
+        rows = jnp.split(self.phi[...], n)
+        seen = sum(stream @ row for stream, row in zip(joined, rows, strict=True)) * jax.lax.rsqrt(square + EPS)
+        scale = jnp.repeat(self.scale[...], jnp.array([n, n, n * n]), total_repeat_length=n * (n + 2))
+        logits = jnp.moveaxis(scale * seen + self.bias[...], -1, 0)[..., None]
+        pre, post, res = jnp.split(logits, [n, 2 * n])
+        return jax.nn.sigmoid(pre), 2.0 * jax.nn.sigmoid(post), sinkhorn(res.reshape(n, n, *res.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Manifold(Topology):
+    """An mHC connection around one sublayer."""
+
+    norm: NormSpec
+    streams: int
+    reads = "h = N(Σ_i H_pre[i] x_i),  H by token"
+    writes = "x_i ← Σ_j H_res[i, j] x_j + H_post[i] F"
+    module = ManifoldConnection
+
+
+def sinkhorn(logits: jax.Array) -> jax.Array:
+    """The matrices of the first two axes, exponentiated, their columns and then their rows divided by their sums, 20 times."""
+    # A factor on the whole matrix is gone with the first division; without it nothing overflows.
+    start = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=(0, 1), keepdims=True)))
+
+    def once(matrix: jax.Array, _: None) -> tuple[jax.Array, None]:
+        matrix = matrix / jnp.sum(matrix, axis=0, keepdims=True)
+        return matrix / jnp.sum(matrix, axis=1, keepdims=True), None
+
+    return jax.lax.scan(once, start, None, length=ITERATIONS)[0]
+
+
+mhc = Scheme(
+    name="mhc",
+    title="Manifold-constrained hyper-connections",
+    family="hyper-connections",
+    equation="z = RMSNorm(vec X),  H = α z φ + b:  X ← SK(H_res) X + 2σ(H_post)ᵀ F(N(σ(H_pre) X)),  y = N(Σ_i X_i);  n = 4",
+    citation="Xie et al., mHC: Manifold-Constrained Hyper-Connections (2512.24880), eqs. 5–9 and table 5",
+    year=2025,
+    evidence="paper",
+    block=lambda site, norm: tuple(At(kind, Manifold(norm, STREAMS)) for kind in site.sublayers),
+    ends=lambda norm: Copies(norm, STREAMS),
+    norm=replace(norms.RMS, eps=EPS),
+    traps=(
+        "α = 0.01 at init is the paper's (table 5); φ ~ N(0, 0.02²) and b = 0 are ours, for it gives none. With φ = 0 it is "
+        "Pre-RMSNorm's function, and the streams would stay equal for ever: random φ parts them.",
+        "SK ends on rows: they sum to 1 exactly, columns nearly after 20 rounds. DeepSeek-V4's code starts from a softmax and ends on "
+        "columns, mixes by the transpose, and reads the streams out by learned weights; ports differ by 0.7 in the output at init.",
+        "φ, b and α are not decayed here; the paper trains with weight decay 0.1 and does not say of what.",
+    ),
+    predictions=theory.MHC,
+)
+
+SCHEMES = (
+    hyper_static,
+    hyper,
+    frac,
+    mhc,
+)

@@ -1,0 +1,46 @@
+"""Streams side by side: their weighted sums, and the ends of schemes that start with copies of the embedding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.contract import Context
+from addnorm_exp.residual.ends import Ends, EndsModule
+from addnorm_exp.residual.init import Init
+
+Streams = tuple[jax.Array, ...]
+
+
+ZERO = Init.constant(0.0)
+
+
+def weighted(weights: Sequence[jax.Array], streams: Sequence[jax.Array]) -> jax.Array:
+    """`Σ w_i x_i`, each weight one number or one a token, (tokens, 1); the sum in float32."""
+    total = sum(weight * stream.astype(jnp.float32) for weight, stream in zip(weights, streams, strict=True))
+    return jnp.asarray(total).astype(streams[0].dtype)
+
+
+class CopiesModule(EndsModule):
+    def __init__(self, ends: "Copies", width: int, rngs: nnx.Rngs):
+        super().__init__(ends, width, rngs)
+        self.streams = ends.streams
+
+    def open(self, x0: jax.Array, context: Context) -> Streams:
+        del context
+        return (x0,) * self.streams
+
+    def close(self, state: Streams, context: Context) -> jax.Array:
+        del context
+        return norms.apply(self.closing, weighted([jnp.ones(())] * len(state), state))
+
+
+@dataclass(frozen=True)
+class Copies(Ends):
+    """`streams` copies of the embedding; `y = N(Σ x_i)`."""
+
+    streams: int = 1
+    module = CopiesModule
