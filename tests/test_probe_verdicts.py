@@ -97,4 +97,4 @@ def test_what_is_not_decided_is_not_counted_as_failed():
     assert (of_batch.rows[0][-1], of_theory.rows[0][-1]) == ("none", "1 of 2 hold, 2 not decided")
     assert predictions.notes == ("4 predictions, 1 of which does not hold here, 2 not decided.",)
     *_, predictions = tables(power_law(-0.5, depths=(2, 6)), {"x": scheme}, width=256, seeds=3)
-    assert "may speak of the size" in predictions.notes[-1]
+    assert "may be a size effect" in predictions.notes[-1]

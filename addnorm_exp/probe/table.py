@@ -69,7 +69,7 @@ def _beyond(depths: list[int], width: int, seeds: int) -> tuple[str, ...]:
         return ()
     return (
         f"Predictions are made for depths {least} to {most}, a width of {LEAST_WIDTH} or more and {LEAST_SEEDS} seeds or more; "
-        "a verdict at this size may speak of the size.",
+        "a verdict at this size may be a size effect.",
     )
 
 
