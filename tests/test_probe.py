@@ -1,6 +1,7 @@
 """The probe against autodiff of the whole model and float64 NumPy; what the papers predict."""
 
 import csv
+import functools
 import itertools
 from dataclasses import replace
 
@@ -97,6 +98,28 @@ def test_sensitivity_is_quadratic_in_the_perturbation(monkeypatch):
     monkeypatch.undo()
     jax.clear_caches()
     assert found[1] / found[0] == pytest.approx(4, rel=0.02)
+
+
+FUNCTIONS = {  # scheme → whose function it is at init, and to what tolerance
+    name: one
+    for name in catalogue.names()
+    for one in catalogue.get(name).predictions
+    if isinstance(one, Equal) and one.quantity == "token_similarity"
+}
+IN_SHORT = ("denseformer", "laurel")  # a longer path of what else there is, and matrices between those of the sublayers
+
+
+@functools.cache
+def sensitivity(name: str) -> float:
+    return values(settings.theory(catalogue.get(name), 2, 16, 1))["sensitivity", 2]
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in IN_SHORT else pytest.param(name, marks=pytest.mark.full) for name in FUNCTIONS]
+)
+def test_one_function_is_perturbed_alike_in_whatever_form(name):
+    """The noise on a matrix goes by its path. The matrices that a scheme adds stay at their distance of 0, or count for little (mHC)."""
+    assert sensitivity(name) == pytest.approx(sensitivity(FUNCTIONS[name].scheme), rel=FUNCTIONS[name].tolerance)
 
 
 def test_no_gradient_reaches_a_branch_that_is_shut():
