@@ -16,8 +16,9 @@ Band = tuple[float, float]
 class Slope:
     """`quantity ∝ depth^s` with s inside `band`.
 
-    What is followed over models of rising depth is the value at the end of the model: of the last block (`grad_w2`), of the output
-    (`stream_ms`, `sensitivity`, `token_similarity`), and for `grad_stream` that of the first block.
+    What is followed over models of rising depth is the value at the end of the model: of the last block (`grad_w2`, `attn_entropy`, and
+    `stream_ms`, which is of what that block reads), of the output (`sensitivity`, `token_similarity`), and for `grad_stream` that of the
+    first block.
     """
 
     claim: str
