@@ -20,6 +20,7 @@ from addnorm_exp.residual import Context
 from addnorm_exp.residual.init import path_hash
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
+W2 = ("feed_forward", "down", "kernel")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def measure(problem: Problem) -> Iterator[Value]:
     cotangents = cotangent, jax.tree.map(jnp.zeros_like, memo)
     for block in reversed(range(len(blocks))):
         graph, parameters = blocks[block]
-        gradients, squares, cotangents = programs(
+        of_matrix, of_taps, cotangents = programs(
             _block_gradient,
             graph,
             parameters,
@@ -75,10 +76,8 @@ def measure(problem: Problem) -> Iterator[Value]:
             problem.context,
             cotangents,
         )
-        yield _mean(block, "grad_stream", jnp.sqrt(squares[:, 0]))
-        yield _mean(
-            block, "grad_w2", jnp.sqrt(jnp.sum(jnp.square(gradients["feed_forward"]["down"]["kernel"][...]), (1, 2)))
-        )
+        yield _mean(block, "grad_stream", jnp.sqrt(of_taps[:, 0]))
+        yield _mean(block, "grad_w2", jnp.sqrt(of_matrix))
 
     shaken = [(graph, _perturb(parameters, block)) for block, (graph, parameters) in enumerate(blocks)]
     _, _, other = _forward(programs, problem, ends, shaken, counts)
@@ -126,16 +125,21 @@ def _block(graph, parameters, carry, probes, context: Context):
 
 
 def _block_gradient(graph, parameters, carry, probes, context: Context, cotangents):
-    """→ gradients of the parameters, squared gradient norms of the taps (seeds, sites), cotangents of (state, memo)."""
+    """→ squared gradient norms of the feed-forward's output matrix (seeds,) and of the taps (seeds, sites), cotangents of (state, memo)."""
 
     def pull(values, carry, probes, cotangents):
-        def run(values, carry, probes):
-            state, memo, _ = nnx.merge(graph, values)(*carry, context, probes)
+        flat = dict(nnx.to_flat_state(values))
+        matrix = flat[W2]
+
+        def run(kernel, carry, probes):
+            # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
+            block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}))
+            state, memo, _ = block(*carry, context, probes)
             return state, memo
 
-        _, back = jax.vjp(run, values, carry, probes)
-        gradients, before, squares = back(cotangents)
-        return gradients, squares, before
+        _, back = jax.vjp(run, matrix[...], carry, probes)
+        gradient, before, of_taps = back(cotangents)
+        return jnp.sum(jnp.square(gradient)), of_taps, before
 
     return jax.vmap(pull)(parameters, carry, probes, cotangents)
 
