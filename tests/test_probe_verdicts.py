@@ -28,6 +28,18 @@ def test_the_slope_of_a_power_law_is_its_exponent():
     assert power_law(1.0).slope("x", "batch", "grad_w2") is None
 
 
+def test_the_stream_is_followed_at_one_place_under_every_scheme():
+    """At what the last block reads: of several streams there is none at the output."""
+
+    def grown(name, blocks):
+        return [Row(name, "theory", depth, n, "stream_ms", 1.0 + n) for depth in (6, 12) for n in range(depth + blocks)]
+
+    probed = Probed([*grown("one", 1), *grown("several", 0)])
+    assert [probed.end(name, "theory", "stream_ms", 12) for name in probed.schemes] == [12.0, 12.0]
+    assert [probed.slope(name, "theory", "stream_ms") for name in probed.schemes] == [pytest.approx(1.0)] * 2
+    assert Probed([Row("x", "theory", 6, 4, "grad_w2", 1.0)]).end("x", "theory", "grad_w2", 6) is None
+
+
 @pytest.mark.parametrize(("exponent", "verdict"), [(-0.5, HOLDS), (-0.45, HOLDS), (-0.3, FAILS), (0.2, FAILS)])
 def test_a_slope_is_judged_by_its_band(exponent, verdict):
     claim = Slope("falls", "paper", "theory", "grad_w2", (-0.6, -0.4))
@@ -97,4 +109,4 @@ def test_what_is_not_decided_is_not_counted_as_failed():
     assert (of_batch.rows[0][-1], of_theory.rows[0][-1]) == ("none", "1 of 2 hold, 2 not decided")
     assert predictions.notes == ("4 predictions, 1 of which does not hold here, 2 not decided.",)
     *_, predictions = tables(power_law(-0.5, depths=(2, 6)), {"x": scheme}, width=256, seeds=3)
-    assert "may speak of the size" in predictions.notes[-1]
+    assert "may be a size effect" in predictions.notes[-1]

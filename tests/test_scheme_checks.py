@@ -132,6 +132,14 @@ def test_unknown_name_has_the_nearest():
         catalogue.get("Pre-LN")
     with pytest.raises(SchemeError, match="the catalogue has post_ln, pre_ln"):
         catalogue.get("zzz")
+    with pytest.raises(SchemeError, match=r"unknown scheme 'Hyper'; did you mean hyper\?$"):
+        catalogue.get("Hyper")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_told_in_place_of_all_names(name):
+    with pytest.raises(SchemeError, match=r"^a scheme's name is empty; expected one like pre_ln$"):
+        catalogue.get(name)
 
 
 @pytest.mark.core

@@ -88,6 +88,8 @@ def test_one_scheme_and_its_neighbours(capsys):
     assert "- Predicted at init: each sublayer adds unit variance: 1 + 2l after l blocks (Kim et al. 2025" in told
     assert main(["schemes", "pre_lm"]) == 2
     assert "did you mean pre_ln" in capsys.readouterr().err
+    assert main(["schemes", ""]) == 2
+    assert capsys.readouterr().err == "error: a scheme's name is empty; expected one like pre_ln\n"
     assert main(["schemes", "pre_ln", "--format=csv"]) == 2
     capsys.readouterr()
     assert main(["schemes", "normformer"]) == 0

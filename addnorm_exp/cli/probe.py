@@ -16,10 +16,10 @@ Prints slopes against depth and the verdict on each published prediction; writes
 Settings: `batch` is the decoder of configs/lm.py with ReLU on a real batch, `theory` that of Xiong et al. 2020 (2002.04745)."""
 
 FLAGS = (
-    Flag("schemes", str, "all", "all, or names between commas", "all|a,b"),
-    Flag("depths", str, "6,12,24,48", "blocks, between commas", "N,N"),
-    Flag("width", int, 256, "of the stream; divisible by 8", "N", least=8),
-    Flag("seeds", int, 3, "whose mean is told", "N", least=1),
+    Flag("schemes", str, "all", "all, or names, comma-separated", "all|a,b"),
+    Flag("depths", str, "6,12,24,48", "depths in blocks, comma-separated", "N,N"),
+    Flag("width", int, 256, "model width, a multiple of 8", "N", least=8),
+    Flag("seeds", int, 3, "seeds to average over", "N", least=1),
     Flag("data", str, None, "a file whose bytes make the batch; default: enwik8", "FILE"),
     Flag("out", Path, Path("probe"), "where probe.csv and the pictures go", "DIR"),
 )
@@ -92,5 +92,5 @@ def _schemes(text: str) -> dict[str, Any]:
 def _depths(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 1000 for part in parts):
-        raise UserError(f"--depths={text}: expected whole numbers from 1 to 1000 between commas, e.g. --depths=6,12")
+        raise UserError(f"--depths={text}: expected whole numbers from 1 to 1000, comma-separated, e.g. --depths=6,12")
     return sorted({int(part) for part in parts})

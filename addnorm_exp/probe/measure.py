@@ -17,8 +17,10 @@ from flax import nnx
 from addnorm_exp.probe.programs import Programs
 from addnorm_exp.probe.settings import SEQUENCES, Problem
 from addnorm_exp.residual import Context
+from addnorm_exp.residual.init import path_hash
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
+W2 = ("feed_forward", "down", "kernel")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def measure(problem: Problem) -> Iterator[Value]:
     grad_stream: Frobenius norm of the loss's gradient with respect to the same array as stream_ms.
     grad_w2: Frobenius norm of the loss's gradient with respect to the feed-forward's output matrix.
     attn_entropy: of the attention weights, in nats, mean over heads and queries.
-    sensitivity: ‖y' - y‖² / ‖y‖² of the output y when each matrix W of the blocks becomes W + 0.01 rms(W) ε, ε standard normal.
+    sensitivity: ‖y' - y‖² / ‖y‖² of the output y when each matrix W of the blocks becomes W + 0.01 rms(W) ε, ε standard normal by the
+      matrix' path. One that is kept as a distance from its start, and has distance 0, stays as it is.
     """
     seeds = problem.inputs.shape[0]
     programs = Programs()
@@ -64,7 +67,7 @@ def measure(problem: Problem) -> Iterator[Value]:
     cotangents = cotangent, jax.tree.map(jnp.zeros_like, memo)
     for block in reversed(range(len(blocks))):
         graph, parameters = blocks[block]
-        gradients, squares, cotangents = programs(
+        of_matrix, of_taps, cotangents = programs(
             _block_gradient,
             graph,
             parameters,
@@ -73,12 +76,10 @@ def measure(problem: Problem) -> Iterator[Value]:
             problem.context,
             cotangents,
         )
-        yield _mean(block, "grad_stream", jnp.sqrt(squares[:, 0]))
-        yield _mean(
-            block, "grad_w2", jnp.sqrt(jnp.sum(jnp.square(gradients["feed_forward"]["down"]["kernel"][...]), (1, 2)))
-        )
+        yield _mean(block, "grad_stream", jnp.sqrt(of_taps[:, 0]))
+        yield _mean(block, "grad_w2", jnp.sqrt(of_matrix))
 
-    shaken = [(graph, _perturb(parameters, jax.random.key(n))) for n, (graph, parameters) in enumerate(blocks)]
+    shaken = [(graph, _perturb(parameters, block)) for block, (graph, parameters) in enumerate(blocks)]
     _, _, other = _forward(programs, problem, ends, shaken, counts)
     yield _mean(len(blocks), "sensitivity", jnp.sum((other - y) ** 2, (1, 2)) / jnp.sum(y**2, (1, 2)))
 
@@ -124,32 +125,42 @@ def _block(graph, parameters, carry, probes, context: Context):
 
 
 def _block_gradient(graph, parameters, carry, probes, context: Context, cotangents):
-    """→ gradients of the parameters, squared gradient norms of the taps (seeds, sites), cotangents of (state, memo)."""
+    """→ squared gradient norms of the feed-forward's output matrix (seeds,) and of the taps (seeds, sites), cotangents of (state, memo)."""
 
     def pull(values, carry, probes, cotangents):
-        def run(values, carry, probes):
-            state, memo, _ = nnx.merge(graph, values)(*carry, context, probes)
+        flat = dict(nnx.to_flat_state(values))
+        matrix = flat[W2]
+
+        def run(kernel, carry, probes):
+            # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
+            block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}))
+            state, memo, _ = block(*carry, context, probes)
             return state, memo
 
-        _, back = jax.vjp(run, values, carry, probes)
-        gradients, before, squares = back(cotangents)
-        return gradients, squares, before
+        _, back = jax.vjp(run, matrix[...], carry, probes)
+        gradient, before, of_taps = back(cotangents)
+        return jnp.sum(jnp.square(gradient)), of_taps, before
 
     return jax.vmap(pull)(parameters, carry, probes, cotangents)
 
 
-def _perturb(parameters, key):
-    """Weight matrices only, each by `PERTURBATION` of its own root mean square."""
-    leaves, tree = jax.tree.flatten(parameters)
-    moved = [_shake(leaf, key, number) if leaf.ndim == 3 else leaf for number, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(tree, moved)
+def _perturb(parameters: nnx.State, block: int) -> nnx.State:
+    """Matrices only, each by `PERTURBATION` of its own root mean square; noise goes by path, as initial values do: the schemes that have a
+    matrix in common have it perturbed alike."""
+    moved = {}
+    for path, variable in nnx.to_flat_state(parameters):
+        name = "/".join(map(str, ("noise", block, *path)))
+        leaf = variable[...]
+        moved[path] = variable.replace(_shake(leaf, np.uint32(path_hash(name)))) if leaf.ndim == 3 else variable
+    return nnx.State.from_flat_path(moved)
 
 
 @jax.jit
-def _shake(leaf: jax.Array, key: jax.Array, number: int) -> jax.Array:
+def _shake(leaf: jax.Array, hashed: jax.Array) -> jax.Array:
     """leaf (seeds, in, out)."""
     size = PERTURBATION * jnp.sqrt(jnp.mean(jnp.square(leaf), (1, 2), keepdims=True))
-    return leaf + size * jax.random.normal(jax.random.fold_in(key, number), leaf.shape)
+    key = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), hashed)
+    return leaf + size * jax.random.normal(key, leaf.shape)
 
 
 @jax.jit

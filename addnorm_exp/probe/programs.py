@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 PATIENCE = 3  # calls: a block runs forward, forward again perturbed, and a structure's outputs are compared
-# A program runs a few dozen times at most: compiling it well takes longer than running it (benchmarks/NOTES.md).
-QUICKLY = {"xla_backend_optimization_level": 0}
+# A program runs a few hundred times at most: beyond XLA's first level, compiling takes longer than running gains (benchmarks/NOTES.md).
+QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 class Programs:

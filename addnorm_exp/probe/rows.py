@@ -12,9 +12,10 @@ from addnorm_exp.probe import settings
 from addnorm_exp.probe.measure import measure
 from addnorm_exp.residual import Scheme
 
-# Where a quantity is followed over depths: at the output, but gradients at the last block's matrix and at the stream's entry.
+# Where a quantity is followed over depths, the same place under every scheme: at the output; at the last block what the output does not
+# have under every scheme (the stream: a state of several arrays is not one); the stream's gradient at its entry.
 END: dict[str, Callable[[int], int]] = {
-    "stream_ms": lambda depth: depth,
+    "stream_ms": lambda depth: depth - 1,
     "grad_w2": lambda depth: depth - 1,
     "grad_stream": lambda depth: 0,
     "sensitivity": lambda depth: depth,
@@ -69,10 +70,8 @@ class Probed:
         return self._curves.get((scheme, setting, quantity, depth), {})
 
     def end(self, scheme: str, setting: str, quantity: str, depth: int) -> float | None:
-        """The value at the quantity's end (`END`); of a scheme without a second moment at the output, at its last block."""
-        curve = self.curve(scheme, setting, quantity, depth)
-        block = END[quantity](depth)
-        return curve.get(block, curve.get(block - 1))
+        """The value at the quantity's end (`END`)."""
+        return self.curve(scheme, setting, quantity, depth).get(END[quantity](depth))
 
     def slope(self, scheme: str, setting: str, quantity: str) -> float | None:
         """Of log(end) against log(depth), by least squares. None with fewer than two depths, or a value that is 0 or not finite."""

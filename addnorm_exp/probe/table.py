@@ -46,8 +46,8 @@ def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]],
     notes = (
         f"Slopes of log(value) against log(depth) over depths {', '.join(map(str, probed.depths))}; width {width}, "
         f"mean of {counted(seeds, 'seed')}.",
-        "stream_ms at the output (of several streams: what the last block reads), sensitivity at the output, grad_w2 at the last block, "
-        "grad_stream at the first.",
+        "stream_ms of what the last block reads, grad_w2 of the last block, grad_stream of what the first block reads; the others at the "
+        "output, attn_entropy in the last block.",
     )
     return Table(f"At init, {TITLES[setting]}", columns, rows, notes, records)
 
@@ -69,7 +69,7 @@ def _beyond(depths: list[int], width: int, seeds: int) -> tuple[str, ...]:
         return ()
     return (
         f"Predictions are made for depths {least} to {most}, a width of {LEAST_WIDTH} or more and {LEAST_SEEDS} seeds or more; "
-        "a verdict at this size may speak of the size.",
+        "a verdict at this size may be a size effect.",
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 QUANTITIES = ("stream_ms", "grad_w2", "grad_stream", "sensitivity", "token_similarity", "attn_entropy")
 SETTINGS = ("batch", "theory")
-# What the catalogue's bands allow for. A verdict at another size may speak of the size and not of the scheme: log(depth) has a slope
+# What the catalogue's bands are for. At another size a verdict may be a size effect, and not the scheme's: log(depth) has a slope
 # of 0.37 between depths 6 and 48, and of 1 between 2 and 4.
 DEPTHS, LEAST_WIDTH, LEAST_SEEDS = (6, 48), 128, 3
 
@@ -16,8 +16,9 @@ Band = tuple[float, float]
 class Slope:
     """`quantity ∝ depth^s` with s inside `band`.
 
-    What is followed over models of rising depth is the value at the end of the model: of the last block (`grad_w2`), of the output
-    (`stream_ms`, `sensitivity`, `token_similarity`), and for `grad_stream` that of the first block.
+    What is followed over models of rising depth is the value at the end of the model: of the last block (`grad_w2`, `attn_entropy`, and
+    `stream_ms`, which is of what that block reads), of the output (`sensitivity`, `token_similarity`), and for `grad_stream` that of the
+    first block.
     """
 
     claim: str

@@ -66,8 +66,11 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Scheme:
     """The scheme of this name. Raises SchemeError with the nearest names where there is none."""
+    if not name.strip():
+        raise SchemeError("a scheme's name is empty; expected one like pre_ln")
     if name not in _BY_NAME:
-        close = difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.5)
+        same = [name.lower()] if name.lower() in _BY_NAME else []  # nothing but the case of its letters
+        close = same or difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the catalogue has {', '.join(_BY_NAME)}"
         raise SchemeError(f"unknown scheme '{name}'; {hint}")
     return _BY_NAME[name]
