@@ -16,7 +16,7 @@ from typing import Any
 
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import read as read_layers
-from addnorm_exp.runs.mirror.forms import about, plan_of, to_summary
+from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
 from addnorm_exp.runs.mirror.rows import Rows
 
 PROJECT = "addnorm_exp"
@@ -110,8 +110,10 @@ class Window:
         self._pictures = self._share(after)
         self._define()
         self._note()
-        if plan_of(folder):
-            self.run.save(str(folder.resolve().parent / "study.json"), str(folder.resolve().parent), policy="now")
+        if plan := plan_of(folder):
+            copy = folder.resolve() / "wandb" / "study.json"
+            write_json(copy, to_plan(plan))
+            self.run.save(str(copy), str(copy.parent), policy="now")
 
     @property
     def url(self) -> str:
