@@ -87,7 +87,7 @@ STUDY = {
     "tuned": Each(str),
     "group": Each(str),
     "baseline": Maybe(str),
-    "published": Maybe(Each({"value": float, "metric": str, "source": str})),
+    "published": Maybe(Each({"value": Value, "metric": str, "source": str})),
 }
 INDEX = {"sites": Each(str), "tensors": Each(str), "attention_sites": Each(str)}
 
