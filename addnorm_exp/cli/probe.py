@@ -12,14 +12,14 @@ from addnorm_exp.errors import UserError
 HELP = "measure schemes at init, without training: stream, gradients, sensitivity by depth, beside what theory predicts"
 ABOUT = f"""{HELP}
 
-Prints slopes against depth and the verdict on each published prediction; writes probe.csv and a picture a quantity to --out.
+Prints slopes against depth and the verdict on each published prediction; writes probe.csv and one picture per quantity to --out.
 Settings: `batch` is the decoder of configs/lm.py with ReLU on a real batch, `theory` that of Xiong et al. 2020 (2002.04745)."""
 
 FLAGS = (
     Flag("schemes", str, "all", "all, or names between commas", "all|a,b"),
     Flag("depths", str, "6,12,24,48", "blocks, between commas", "N,N"),
     Flag("width", int, 256, "of the stream; divisible by 8", "N", least=8),
-    Flag("seeds", int, 3, "whose mean is told", "N", least=1),
+    Flag("seeds", int, 3, "whose mean is printed", "N", least=1),
     Flag("data", str, None, "a file whose bytes make the batch; default: enwik8", "FILE"),
     Flag("out", Path, Path("probe"), "where probe.csv and the pictures go", "DIR"),
 )

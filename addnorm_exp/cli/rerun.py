@@ -13,7 +13,7 @@ ABOUT = f"""{HELP}
 
 DIR is a study's folder or a single run. An id may be cut short where it stays clear. The runs' own config.json says what they are, so
 no study file is needed. The former records are put aside, to DIR/.former-…; `main.py gc DIR --former` lists and removes them. A run
-that failed or was stopped needs no rerun to go on: `main.py sweep` does that, from its last checkpoint."""
+that failed or was stopped needs no rerun: `main.py sweep` resumes it from its last checkpoint."""
 
 FLAGS = (
     Flag("failed", bool, False, "every run that failed"),

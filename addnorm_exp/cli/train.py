@@ -14,7 +14,7 @@ from addnorm_exp.words import counted
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
 FLAGS = (
-    Flag("workdir", Path, help="the run's folder; the same command goes on where an earlier one stopped"),
+    Flag("workdir", Path, help="the run's folder; the same command resumes where an earlier one stopped"),
     *WANDB_FLAGS,
 )
 
