@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from addnorm_exp.runs.columns import by_layer
 from addnorm_exp.runs.layers import Layers
-from addnorm_exp.runs.mirror.rows import by_layer, columns_of
 
 PANELS = {
     "grad_stream": "gradient of the stream",
@@ -57,10 +57,8 @@ def _cells(layers: Layers, name: str) -> np.ndarray | None:
     values = layers.arrays.get(name)
     if values is None:
         return None
-    index = {"sites": layers.sites, "tensors": layers.tensors}
-    names = columns_of(index, name, values.shape[1])
     if name == "grad_weight":
-        members = list(by_layer(names).values())
+        members = list(by_layer(layers.columns(name)).values())
         if not members:
             return None
         values = np.stack([values[:, columns].mean(axis=1) for columns in members], axis=1)

@@ -7,25 +7,19 @@ at it. Which rows there are depends on the record alone, not on when it is read.
 import contextlib
 import json
 import math
-import re
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.columns import COLUMNS, by_layer
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import SITE_ROWS, is_layers_row, read_index
+from addnorm_exp.runs.layers import KINDS, chunks, is_layers_row, read_chunk, read_index
 
 Row = dict[str, float]
-_KINDS = ("", "attention-")  # of chunks of per-layer rows
-COLUMNS = {  # what the columns of a quantity are, where not tensors (docs/record.md)
-    **dict.fromkeys(SITE_ROWS, "sites"),
-    **dict.fromkeys(("logit_max", "entropy"), "attention_sites"),
-}
-_LAYER = re.compile(r"^(?P<stack>\w+)(?:\.|/blocks/)(?P<block>\d+)[./](?P<rest>.+)$")
 
 
 class Rows:
@@ -38,7 +32,7 @@ class Rows:
         self._rows: dict[int, Row] = defaultdict(dict)
         self._layers: dict[int, Row] = defaultdict(dict)
         self._chunks: set[str] = set()
-        self._newest = dict.fromkeys(_KINDS, -1)
+        self._newest = dict.fromkeys(KINDS, -1)
         config = RunFolder(folder).config() or {}
         self._science, execution = config.get("science", {}), config.get("execution", {})
         attempts = (RunFolder(folder).summary() or {}).get("attempts") or [{}]
@@ -97,51 +91,32 @@ class Rows:
 
     def _read_layers(self) -> None:
         folder = self.folder / "layers"
-        if not folder.is_dir():
+        new = [(path, kind) for path, kind in chunks(folder) if path.name not in self._chunks]
+        index = read_index(folder) if new else None
+        if index is None:
             return
-        for path in sorted(folder.glob("[!.]*.npz")):
-            if path.name in self._chunks:
-                continue
-            index = read_index(folder) or {}
-            try:
-                with np.load(path) as file:
-                    chunk = {name: file[name] for name in file.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # tables and pictures will say so
-                chunk = {"step": np.array([], np.int32)}
+        for path, kind in new:
             self._chunks.add(path.name)
-            kind = "attention-" if path.name.startswith("attention-") else ""
-            for number, step in enumerate(chunk.pop("step").tolist()):
+            try:
+                chunk = read_chunk(path, index) or {}
+            except UserError:  # tables and pictures will say so
+                chunk = {}
+            for number, step in enumerate(chunk.pop("step", np.array([])).tolist()):
                 self._newest[kind] = max(self._newest[kind], step)
                 self._layers[step].update(scalars(index, {name: values[number] for name, values in chunk.items()}))
-            self.last_layers = self._newest[""]
+        self.last_layers = self._newest[""]
 
 
 def scalars(index: Mapping[str, Sequence[str]], row: Mapping[str, np.ndarray]) -> Row:
     """One per-layer row as the numbers of the first, the middle and the last layer: means over a layer's sites or weight matrices."""
     found: Row = {}
     for name, values in row.items():
-        layers = by_layer(columns_of(index, name, len(values)))
+        layers = by_layer(index[COLUMNS[name]])
         for place, layer in _ends(list(layers)).items():
             value = float(np.mean(values[layers[layer]]))
             if math.isfinite(value):
                 found[f"layers/{name}/{place}"] = value
     return found
-
-
-def columns_of(index: Mapping[str, Sequence[str]], name: str, count: int) -> Sequence[str]:
-    """The names of a quantity's `count` columns; none where the index does not fit."""
-    names = index.get(COLUMNS.get(name, "tensors"), ())
-    return names if len(names) == count else ()
-
-
-def by_layer(names: Iterable[str]) -> dict[str, list[int]]:
-    """`stack.block` → its columns; of tensors the weight matrices alone, and none that is outside of a block."""
-    layers: dict[str, list[int]] = {}
-    for column, name in enumerate(names):
-        found = _LAYER.match(name)
-        if found and ("/" not in name or name.endswith("/kernel")):
-            layers.setdefault(f"{found['stack']}.{found['block']}", []).append(column)
-    return layers
 
 
 def _ends(layers: Sequence[str]) -> dict[str, str]:
