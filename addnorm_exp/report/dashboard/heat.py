@@ -10,6 +10,7 @@ from addnorm_exp.report.dashboard.pack import Pool
 from addnorm_exp.report.depth import SHORT, site_names
 from addnorm_exp.report.record import Run, read_layers
 from addnorm_exp.runs.columns import COLUMNS, within
+from addnorm_exp.runs.joining import joined, steps_a_cell
 from addnorm_exp.runs.layers import KINDS, Layers, read_index
 
 CELLS = 3_000_000  # on a page at most
@@ -49,17 +50,16 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
     names: list[dict[str, Any]] = []
     found: dict[int, dict[str, list[Any]]] = {}
     seen: dict[str, list[np.ndarray]] = {}
-    joined = 1
+    most = 1
     for place, run in enumerate(runs):
         mine: dict[str, list[Any]] = {}
         for kind in KINDS if run.id in chosen else ():
             layers = read_layers(run, kind)
             if layers is None or not len(layers.step):
                 continue
-            size = -(-len(layers.step) // rows)
-            joined = max(joined, size)
-            steps = pool.add(join(layers.step, size))
-            for key, labels, values in _quantities(layers, size):
+            most = max(most, steps_a_cell(len(layers.step), rows))
+            steps = pool.add(joined(layers.step, layers.step, rows, geometric=False)[1])
+            for key, labels, values in _quantities(layers, rows):
                 if labels not in names:
                     names.append(labels)
                 cells, low, high = coded(values)
@@ -74,7 +74,7 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
         "names": names,
         "runs": found,
         "scale": {key: bounds for key, values in seen.items() if (bounds := _bounds(np.concatenate(values)))},
-        "joined": joined,
+        "joined": most,
         "left_out": len(sizes) - len(chosen),
     }
 
@@ -84,12 +84,12 @@ def _columns(run: Run) -> int:
     return 0 if index is None else sum(len(index[COLUMNS[key]]) for key in QUANTITIES)
 
 
-def _quantities(layers: Layers, size: int) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
-    """Key, names of the columns and joined rows of each quantity, by common logarithms where its colours are logarithmic."""
+def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
+    """Key, names of the columns and at most `rows` joined rows of each quantity: common logarithms where its colours are logarithmic."""
     for key, (_, log) in QUANTITIES.items():
         if (values := layers.arrays.get(key)) is not None:
-            names = labelled(layers.columns(key), COLUMNS[key])
-            yield key, names, join(logarithms(values) if log else values.astype(np.float64), size)
+            _, cells = joined(layers.step, values, rows, geometric=log)
+            yield key, labelled(layers.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
 
 
 def _bounds(values: np.ndarray) -> list[float] | None:
@@ -109,21 +109,6 @@ def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:
         labels.append(f"{place.stack[:3] + ' ' if several else ''}{place.block} {short}" if place else name)
         families.append(family)
     return {"labels": labels, "families": families}
-
-
-def join(values: np.ndarray, size: int) -> np.ndarray:
-    """Rows (n, …) -> (m, …): the mean over `size` rows each; over those that are numbers, NaN where none is."""
-    starts = np.arange(0, len(values), size)
-    good = np.isfinite(values)
-    total = np.add.reduceat(np.where(good, values, 0.0), starts, axis=0)
-    with np.errstate(invalid="ignore"):
-        return total / np.add.reduceat(good.astype(np.float64), starts, axis=0)
-
-
-def logarithms(values: np.ndarray) -> np.ndarray:
-    """Common logarithms; what is not positive has none. The mean of logarithms is that of the geometric mean."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log10(np.where(values > 0, values, np.nan).astype(np.float64))
 
 
 def coded(values: np.ndarray) -> tuple[np.ndarray, float, float]:
