@@ -11,11 +11,11 @@ from statistics import median
 from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.confounds import si
 from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.notes import LISTED
 from addnorm_exp.report.outcome import Outcome, outcome
 from addnorm_exp.report.record import Run, read_metrics
+from addnorm_exp.words import si
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "time": "s of training"}
 RESULTS = ("test.", "val.", "train_loss_final")  # numbers of which a diverged run has the worst
