@@ -3,10 +3,11 @@
 PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Author et al. 2020, table 1"}]
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from addnorm_exp.runs.shapes import is_number
 
 WORDS = ("value", "metric", "source")  # of an entry; its other keys say which rows it belongs to
 
@@ -37,7 +38,7 @@ def read_entry(entry: Any) -> Published:
         if word not in entry:
             raise ValueError(f"has no '{word}'")
     value = entry["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise ValueError(f"has value {value!r}, which is no finite number")
     for word in ("metric", "source"):
         if not isinstance(entry[word], str) or not entry[word].strip():

@@ -18,6 +18,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.columns import COLUMNS, by_layer
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import KINDS, chunks, is_layers_row, read_chunk, read_index
+from addnorm_exp.runs.shapes import is_number
 
 Row = dict[str, float]
 
@@ -86,7 +87,7 @@ class Rows:
         split = line["split"]
         if split == "test":  # a number, not a curve: it is in the summary
             return
-        numbers = {name: value for name, value in line.items() if name not in ("step", "split") and _is_number(value)}
+        numbers = {name: value for name, value in line.items() if name not in ("step", "split") and is_number(value)}
         self._rows[line["step"]].update({f"{split}/{name}": value for name, value in numbers.items()})
 
     def _read_layers(self) -> None:
@@ -124,7 +125,3 @@ def _ends(layers: Sequence[str]) -> dict[str, str]:
     places = {"first": 0, "last": len(layers) - 1, "middle": len(layers) // 2}
     chosen = {number: place for place, number in reversed(places.items()) if layers}
     return {place: layers[number] for number, place in sorted(chosen.items())}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
