@@ -1,6 +1,7 @@
 """The record as W&B's rows: the same however and whenever it is read; what W&B is told leads back to the record."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter
 from addnorm_exp.runs.mirror import forms
 from addnorm_exp.runs.mirror.picture import heatmap
-from addnorm_exp.runs.mirror.rows import Rows, by_layer, scalars
+from addnorm_exp.runs.mirror.rows import Rows, scalars
 from addnorm_exp.train.loop import run
 
 SETTINGS = {"model__depth": 3, "execution__attention_every": 4}
@@ -53,9 +54,6 @@ def test_the_numbers_of_layers_are_few():
         sites = [f"decoder.{block}.{kind}" for block in range(depth) for kind in ("attention", "feed_forward")]
         row = {"stream_rms": np.ones(2 * depth), "grad_stream": np.ones(2 * depth)}
         assert len(scalars({"sites": sites}, row)) == 6
-    assert by_layer(["embed/table", "decoder/blocks/0/norm/gain", "encoder/blocks/10/attention/out/kernel"]) == {
-        "encoder.10": [2]
-    }
 
 
 def test_rows_do_not_depend_on_when_they_are_read(data, finished, tmp_path):
@@ -103,6 +101,25 @@ def test_chunks_of_layers_are_not_held_back_long(tmp_path, monkeypatch):
     for step, written in ((1, False), (2, False), (3, True), (4, False)):
         writer.add(step, {"stream_rms": np.ones(1)})
         assert (tmp_path / "layers" / "00000003.npz").exists() == (written or step > 3)
+
+
+def test_what_is_no_sound_chunk_costs_its_own_numbers_alone(finished, tmp_path):
+    """Training goes on beside it, and the mirror must: the others' numbers are sent all the same."""
+    shutil.copytree(finished, tmp_path / "run")
+    folder = tmp_path / "run" / "layers"
+    whole = dict(Rows(tmp_path / "run").poll(ended=True))
+    np.savez(folder / "20251124.npz", step=np.array([3]), grad_stream=np.zeros((1, 2), np.float32))
+    np.savez(folder / "notes.npz", mine=np.arange(3))
+    (folder / "attention-00000009.npz").write_bytes(b"damaged")
+    assert dict(Rows(tmp_path / "run").poll(ended=True)) == whole
+    chunk = folder / "00000012.npz"
+    np.savez(chunk, **dict(np.load(chunk)), added_later=np.ones(2))
+    assert dict(Rows(tmp_path / "run").poll(ended=True)) == whole
+    chunk.unlink()
+    os.mkfifo(chunk)
+    left = dict(Rows(tmp_path / "run").poll(ended=True))
+    assert left[12] == {name: value for name, value in whole[12].items() if name in left[12]}
+    assert ("layers/entropy/first" in left[12], "layers/grad_stream/first" in left[12]) == (True, False)
 
 
 def test_the_record_comes_back(finished):

@@ -115,6 +115,7 @@ def test_they_go_from_the_study_file_to_the_plan_and_back(tmp_path):
         ({"scheme": "pre_ln", "value": float("inf"), "metric": "m", "source": "s"}, "not a finite number"),
         ({"scheme": "pre_ln", "value": True, "metric": "m", "source": "s"}, "not a finite number"),
         ({"scheme": "pre_ln", "value": "nan", "metric": "m", "source": "s"}, "has value 'nan'"),
+        ({"scheme": "pre_ln", "value": 10**400, "metric": "m", "source": "s"}, "not a finite number"),
         ({"scheme": "pre_ln", "value": 1, "metric": "", "source": "s"}, "has metric '', where text is needed"),
         ({"value": 1, "metric": "m", "source": "s"}, "names no row, e.g. 'scheme': 'pre_ln'"),
         (3, "is no dict"),

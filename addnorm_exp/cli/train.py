@@ -9,7 +9,7 @@ from typing import Any
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
-from addnorm_exp.words import counted
+from addnorm_exp.words import counted, loss
 
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
@@ -76,7 +76,7 @@ def _tell(steps: int):
         if event["event"] == "start" and event["step"]:
             print(f"resumed after step {event['step']}")
         if event["event"] == "val":
-            print(f"step {event['step']:>{len(str(steps))}}/{steps}  val {event['bpb']:.4f} bits/byte", flush=True)
+            print(f"step {event['step']:>{len(str(steps))}}/{steps}  val {loss(event)}", flush=True)
 
     return watch
 
@@ -85,7 +85,5 @@ def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
     if summary["status"] == "diverged":
         print(f"{summary['scheme']} diverged: {summary['reason']}  ({folder})")
         return
-    final = summary["test"]["final"]
-    test = f"{final['bpb']:.4f} bits/byte" if final.get("bpb") is not None else f"loss {final['loss']:.4f}"
     steps, time = counted(summary["step"], "step"), 1e3 * summary["step_time_s"]
-    print(f"{summary['scheme']}: test {test} after {steps}, {time:.1f} ms a step  ({folder})")
+    print(f"{summary['scheme']}: test {loss(summary['test']['final'])} after {steps}, {time:.1f} ms a step  ({folder})")

@@ -5,11 +5,12 @@ PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "sourc
 A value may be text ("34.10"), which is printed to the letter: a number does not know how many digits its source gave.
 """
 
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from addnorm_exp.runs.shapes import is_number
 
 WORDS = ("value", "metric", "source")  # of an entry; its other keys say which rows it belongs to
 
@@ -56,7 +57,7 @@ def _number(given: Any) -> tuple[float, str | None]:
     if isinstance(given, str):
         with suppress(ValueError):
             value, text = float(given), given.strip()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise ValueError(f"has value {given!r}, which is not a finite number")
     return value, text
 

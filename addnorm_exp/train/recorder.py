@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from addnorm_exp.config.schema import Config
+from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import SITE_ROWS, LayersWriter, is_layers_row
+from addnorm_exp.runs.layers import LayersWriter, is_layers_row
 from addnorm_exp.tasks.task import Task
 
 SCALARS = ("loss", "grad_norm", "lr")
-TENSOR_ROWS = ("grad_weight", "update_ratio", "weight_rms")
+ROWS = tuple(name for name, of in COLUMNS.items() if of != "attention_sites")  # attention has rows of its own
 HEARTBEAT = 5.0  # seconds between two summaries of a running run
 
 Watcher = Callable[[Mapping[str, Any]], None]
@@ -71,7 +72,7 @@ class Recorder:
             scalars = {name: float(rows[name][number]) for name in SCALARS}
             lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
             if self.layers and is_layers_row(step, self.config.execution.layers_every, self.config.steps):
-                self.layers.add(step, {name: rows[name][number] for name in (*SITE_ROWS, *TENSOR_ROWS)})
+                self.layers.add(step, {name: rows[name][number] for name in ROWS})
         self.folder.append(lines)
         self.progress.train_loss = lines[-1]["loss"]
         self.progress.train_seconds += seconds
