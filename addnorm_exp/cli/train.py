@@ -1,14 +1,13 @@
 """`main.py train`: one run."""
 
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.words import counted, loss
 
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
@@ -35,7 +34,7 @@ def run(argv: list[str]) -> int:
     check_machine(config)  # before data are fetched
     stop = StopSignal()
     try:
-        with mirror_of(arguments, lambda line: print(line, file=sys.stderr)) as mirror:
+        with mirror_of(arguments, to_stderr) as mirror:
             watch = mirror.watch(folder, _tell(config.steps))
             summary = train(config, corpus.load(config.data), RunFolder(folder), watch=watch, stop=stop)
     except Busy:
@@ -43,7 +42,7 @@ def run(argv: list[str]) -> int:
             f"{folder}: another process is training this run; wait for it, or choose another folder"
         ) from None
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        to_stderr(str(stopped))
         return stop.code
     _conclude(summary, folder)
     return 0 if summary["status"] == "done" else 1
@@ -72,7 +71,7 @@ class StopSignal:
 def _tell(steps: int):
     def watch(event: Mapping[str, Any]) -> None:
         if event["event"] == "note":
-            print(event["text"], file=sys.stderr, flush=True)
+            to_stderr(event["text"])
         if event["event"] == "start" and event["step"]:
             print(f"resumed after step {event['step']}")
         if event["event"] == "val":

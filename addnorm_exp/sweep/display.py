@@ -76,7 +76,7 @@ class Display(AbstractContextManager):
         self._refresh()
 
     def watch(self, event: Mapping[str, Any]) -> None:
-        """An event of training (train/recorder.py)."""
+        """An event of training (runs/events.py)."""
         kind = event["event"]
         if kind == "note":
             self.say(f"  {event['text']}")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.runs.columns import COLUMNS
+from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_layers_row
 from addnorm_exp.tasks.task import Task
@@ -18,8 +19,6 @@ from addnorm_exp.tasks.task import Task
 SCALARS = ("loss", "grad_norm", "lr")
 ROWS = tuple(name for name, of in COLUMNS.items() if of != "attention_sites")  # attention has rows of its own
 HEARTBEAT = 5.0  # seconds between two summaries of a running run
-
-Watcher = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass

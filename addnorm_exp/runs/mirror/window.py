@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.errors import one_line
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import read as read_layers
 from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
@@ -184,5 +185,4 @@ def read_ledger(folder: Path) -> dict[str, Any]:
 
 def reason(error: BaseException) -> str:
     """What the client said, in a line."""
-    told = " ".join(str(error).split())
-    return (told[:200] or type(error).__name__).rstrip(".")
+    return (one_line(error, 200) or type(error).__name__).rstrip(".")
