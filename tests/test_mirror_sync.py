@@ -34,9 +34,25 @@ HARMS = {  # name of the run → what becomes of a file of it, and the file that
     "c-config": lambda run: (run / "config.json").write_text('{"format": 1, "id": 3}'),
     "d-chunk": lambda run: (run / "layers" / "00001000.npz").write_bytes(b"PK"),
     "e-index": lambda run: (run / "layers" / "index.json").write_text("[]"),
-    "f-mirror": lambda run: (run / "wandb").write_text("a file of somebody's"),
+    "f-torn": lambda run: damage(run / "metrics.jsonl", '{"step": 12, "spl'),
+    "g-object": lambda run: damage(run / "metrics.jsonl", '{"step": 3}'),
+    "h-list": lambda run: damage(run / "metrics.jsonl", "[1]"),
+    "i-bytes": lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n" + (run / "metrics.jsonl").read_bytes()),
+    "j-mirror": lambda run: (run / "wandb").write_text("a file of somebody's"),
 }
 NAMED = {"b-summary": "summary.json", "c-config": "config.json", "d-chunk": "00001000.npz", "e-index": "index.json"}
+NAMED |= {
+    "f-torn": "metrics.jsonl:5:",
+    "g-object": "metrics.jsonl:5:",
+    "h-list": "metrics.jsonl:5:",
+    "i-bytes": "metrics.jsonl:1:",
+}
+
+
+def damage(path, line: str) -> None:
+    """The fifth line is this one; others follow it."""
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:4], line, *lines[4:]]) + "\n")
 
 
 def test_a_damaged_run_is_left_out_and_the_others_are_sent(server, home):
@@ -45,6 +61,8 @@ def test_a_damaged_run_is_left_out_and_the_others_are_sent(server, home):
     write_study(home / "study", names)
     for name, harm in HARMS.items():
         harm(home / "study" / name)
+    with open(home / "study" / "z-sound" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 1001, "sp')  # what a kill leaves is no damage
     for sent in ("steps sent", "is there already"):
         code, out, err = sync(home / "study", server)
         assert (code, err) == (1, "")

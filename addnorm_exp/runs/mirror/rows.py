@@ -4,8 +4,6 @@ A step's row is whole when nothing can be added to it any more: a later step is 
 at it. Which rows there are depends on the record alone, not on when it is read.
 """
 
-import contextlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.columns import COLUMNS, by_layer
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import KINDS, chunks, is_layers_row, read_chunk, read_index
+from addnorm_exp.runs.reading import LineReader
 from addnorm_exp.runs.shapes import is_number
 
 Row = dict[str, float]
@@ -29,22 +28,26 @@ class Rows:
     def __init__(self, folder: Path, after: int = -1):
         self.folder, self.after = folder, after
         self.last_layers = -1  # the step of the newest per-layer row that has been read
-        self._offset = 0  # of metrics.jsonl, up to which lines have been read
+        self._lines = LineReader(folder / "metrics.jsonl")
         self._rows: dict[int, Row] = defaultdict(dict)
         self._layers: dict[int, Row] = defaultdict(dict)
         self._chunks: set[str] = set()
         self._newest = dict.fromkeys(KINDS, -1)
         config = RunFolder(folder).config() or {}
-        self._science, execution = config.get("science", {}), config.get("execution", {})
+        self._science = config.get("science", {})
         attempts = (RunFolder(folder).summary() or {}).get("attempts") or [{}]
-        self._execution: Mapping[str, Any] = attempts[-1].get("execution", execution)
+        self._execution: Mapping[str, Any] = attempts[-1].get("execution") or config.get("execution") or {}
         # What an earlier attempt left is whole: attempts go on from a checkpoint, before which all is put on the disk.
-        self._settled = attempts[-1].get("from_step", 0) or -1
+        self._settled = attempts[-1].get("from_step") or -1
 
     def poll(self, ended: bool = False) -> list[tuple[int, Row]]:
-        """Rows that have become whole since the last call. `ended`: nothing will follow, so that all are."""
+        """Rows that have become whole since the last call. `ended`: nothing will follow, so that all are.
+
+        Raises UserError where metrics.jsonl is damaged.
+        """
         self._read_layers()
-        self._read_metrics()
+        for line in self._lines.read():
+            self._take(line)
         whole = []
         newest = max(self._rows, default=-1)
         for step in sorted(self._rows):
@@ -65,23 +68,10 @@ class Rows:
         if step <= self._settled or not execution.get("diagnostics"):
             return True
         last = self._science.get("steps")
-        if step and is_layers_row(step, execution["layers_every"], last) and step > self._newest[""]:
+        if step and is_layers_row(step, execution.get("layers_every") or 1, last) and step > self._newest[""]:
             return False
-        every = execution["attention_every"]
+        every = execution.get("attention_every")
         return not (every and (step % every == 0 or step == last) and step > self._newest["attention-"])
-
-    def _read_metrics(self) -> None:
-        try:
-            with open(self.folder / "metrics.jsonl", "rb") as file:
-                file.seek(self._offset)
-                text = file.read()
-        except FileNotFoundError:
-            return
-        end = text.rfind(b"\n") + 1  # a line that is being written comes with the next call
-        self._offset += end
-        for line in text[:end].splitlines():
-            with contextlib.suppress(ValueError):
-                self._take(json.loads(line))
 
     def _take(self, line: Mapping[str, Any]) -> None:
         split = line["split"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
+from addnorm_exp.runs.layers import KINDS
 from addnorm_exp.runs.layers import read as read_layers
 from addnorm_exp.runs.mirror.forms import about
 from addnorm_exp.runs.mirror.rows import Rows
@@ -95,7 +96,7 @@ def _one(folder: Path, place: Place) -> tuple[str, bool]:
 def _check(folder: Path, ended: bool) -> None:
     """Raises UserError where the record is damaged: before a run is opened on the server that would have a part of it."""
     Rows(folder).poll(ended)
-    for kind in ("", "attention-"):
+    for kind in KINDS:
         read_layers(folder / "layers", kind)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.errors import one_line
+from addnorm_exp.errors import UserError, one_line
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import read as read_layers
 from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
@@ -165,7 +165,10 @@ class Window:
         self._pictures, self._pictured = self._share(step), time.monotonic()
         from addnorm_exp.runs.mirror.picture import heatmap
 
-        layers = read_layers(self.folder / "layers")
+        try:
+            layers = read_layers(self.folder / "layers")
+        except UserError:  # a damaged chunk costs the picture, and no curve
+            layers = None
         image = heatmap(layers) if layers else None
         if image is None:
             return {}
