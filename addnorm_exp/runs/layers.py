@@ -23,7 +23,9 @@ from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
 KINDS = ("", "attention-")  # of chunks, as their names begin: what is measured with training, and what more rarely
 ROWS_A_CHUNK = 50
-SECONDS_A_CHUNK = 30.0  # a chunk is not held back for longer than this, for the sake of those who read along
+SECONDS_A_CHUNK = (
+    30.0  # a row is held back for no longer than this and a dispatch, for the sake of those who read along
+)
 
 
 def is_layers_row(step: Any, every: int, last: Any) -> Any:
@@ -32,7 +34,8 @@ def is_layers_row(step: Any, every: int, last: Any) -> Any:
 
 
 class LayersWriter:
-    """Collects rows and writes them in chunks; `flush` before every checkpoint, so that nothing older than it is in memory only."""
+    """Collects rows and writes them in chunks: as they fill, or by `write_due` as they age. `flush` before every checkpoint, so that
+    nothing older than it is in memory only."""
 
     def __init__(self, folder: Path, index: Mapping[str, Sequence[str]]):
         self.folder = folder
@@ -44,8 +47,17 @@ class LayersWriter:
     def add(self, step: int, row: Mapping[str, np.ndarray], kind: str = "") -> None:
         """One row: quantity → array over the columns. `kind`: one of KINDS."""
         self.rows[kind].append((step, row))
-        if len(self.rows[kind]) >= ROWS_A_CHUNK or time.monotonic() - self.written[kind] > SECONDS_A_CHUNK:
+        if len(self.rows[kind]) >= ROWS_A_CHUNK or self._aged(kind):
             self._write(kind)
+
+    def write_due(self) -> None:
+        """To be called now and then: where rows are rare, the next one may come hours later."""
+        for kind, rows in self.rows.items():
+            if rows and self._aged(kind):
+                self._write(kind)
+
+    def _aged(self, kind: str) -> bool:
+        return time.monotonic() - self.written[kind] > SECONDS_A_CHUNK
 
     def flush(self) -> None:
         for kind in self.rows:

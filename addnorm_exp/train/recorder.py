@@ -77,6 +77,8 @@ class Recorder:
         self.progress.train_seconds += seconds
         self.progress.chunk_ms.append(1e3 * seconds / count)
         self.watch({"event": "train", **lines[-1]})
+        if self.layers:
+            self.layers.write_due()
         self._running(first - 1 + made)
 
     def attention(self, step: int, rows: Mapping[str, np.ndarray]) -> None:
