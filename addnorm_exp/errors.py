@@ -1,14 +1,25 @@
-"""The one exception for people: what is wrong, where, and the remedy, in one line."""
+"""What people are told of trouble: what is wrong, where, and the remedy, in one line; and the one exception for it."""
 
 import difflib
 import errno
 import os
+import sys
 import traceback
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """Something that the person at the command line can mend. `main.py` prints it as one line and exits with code 2."""
+
+
+def one_line(said: object, most: int | None = None) -> str:
+    """What an error or a text says, in one line of `most` characters at most; empty where it says nothing."""
+    return " ".join(str(said).split())[:most]
+
+
+def to_stderr(line: str) -> None:
+    """Tells the person; standard output is for results."""
+    print(line, file=sys.stderr)
 
 
 def check_text(text: str, label: str) -> None:
@@ -45,9 +56,9 @@ _REMEDIES = {
 def memory_trouble(error: BaseException) -> str | None:
     """One line where the model or a batch does not fit into memory, else None. JAX says so in words only."""
     if isinstance(error, MemoryError) or str(error).startswith(("RESOURCE_EXHAUSTED", "Out of memory")):
-        told = " ".join(str(error).split())[:160]
+        told = one_line(error, 160) or "of this machine"
         return (
-            f"does not fit into memory ({told or 'of this machine'}); take a smaller batch_size, seq_len or model, or more "
+            f"does not fit into memory ({told}); take a smaller batch_size, seq_len or model, or more "
             "micro-batches with optim.accumulate"
         )
     return None
@@ -59,8 +70,7 @@ def device_trouble(error: BaseException) -> str | None:
     asserted = isinstance(error, AssertionError) and bool(frames) and frames[-1].filename.endswith("xla_bridge.py")
     words = ("Unable to initialize backend", "Unknown backend")
     if asserted or (isinstance(error, RuntimeError) and str(error).startswith(words)):
-        asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
-        told = " ".join(str(error).split())[:160] or asked
+        told = one_line(error, 160) or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
         return f"no such device here ({told}); unset JAX_PLATFORMS, or install the extra for the device (cuda, tpu)"
     return None
 
@@ -79,5 +89,5 @@ def disk_trouble(error: BaseException) -> str | None:
         cause = cause.__cause__
     words = os.strerror(errno.ENOSPC)
     if words.lower() in str(error).lower():
-        return f"{words.lower()}; {_REMEDIES[errno.ENOSPC]} ({str(error)[:200]})"
+        return f"{words.lower()}; {_REMEDIES[errno.ENOSPC]} ({one_line(error, 200)})"
     return None

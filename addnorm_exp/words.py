@@ -1,5 +1,8 @@
 """Numbers as sentences have them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """`1 run`, `2 runs`; `plural` where it is not the noun with an s."""
@@ -12,3 +15,25 @@ def size(count: float) -> str:
         if count >= one:
             return f"{count / one:,.1f} {unit}"
     return f"{count:.0f} B"
+
+
+def si(value: float) -> str:
+    """Three figures and a decimal prefix: 4.9 M."""
+    for letter, one in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= one:
+            return f"{value / one:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that people would say it in: 40 s, 3 min, 1.5 h, 12 days."""
+    for unit, one, most, form in (("s", 1, 90, ".0f"), ("min", 60, 90, ".0f"), ("h", 3600, 48, ".2g")):
+        if seconds < most * one:
+            return f"{seconds / one:{form}} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def loss(metrics: Mapping[str, Any]) -> str:
+    """A task's metrics in one number, as the field has it: `2.4513 bits/byte`, or `loss 1.6990` (nats) where they tell no bits."""
+    bits = metrics.get("bpb")
+    return f"loss {metrics['loss']:.4f}" if bits is None else f"{bits:.4f} bits/byte"

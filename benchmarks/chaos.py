@@ -1,7 +1,7 @@
 """Does a small study every harm that machines do, and sees whether the same command finishes it as if nothing had been.
 
 Command:   python benchmarks/chaos.py --kills=200            (--seed=N repeats the same choices)
-Cost:      about 3 s a kill on two cores
+Cost:      about 9 s per kill on two shared cores (200 in half an hour: NOTES.md)
 Expected:  every line says `sound`; exit code 0. The counts stand in NOTES.md.
 
 A study of five runs (two of tuning, three reported, of which one diverges) is made once undisturbed. Then it is begun anew and harmed some

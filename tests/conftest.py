@@ -21,6 +21,30 @@ def data(tmp_path_factory):
     return training.corpus(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(scope="session")
+def three(tmp_path_factory):
+    """A study of four schemes on three report seeds each. Tests read it and leave it as it is."""
+    from test_report_study import write_study
+
+    return write_study(tmp_path_factory.mktemp("runs") / "three", full=False)
+
+
+@pytest.fixture(scope="session")
+def five(tmp_path_factory):
+    """The same on five seeds, of which one diverged in one scheme."""
+    from test_report_study import write_study
+
+    return write_study(tmp_path_factory.mktemp("runs") / "five", seeds=5, full=False, diverged=(("no_norm", 101),))
+
+
+@pytest.fixture(scope="session")
+def laws(tmp_path_factory):
+    """An untuned study of two schemes under two init laws, two seeds each."""
+    from test_report_study import write_laws
+
+    return write_laws(tmp_path_factory.mktemp("runs") / "laws")
+
+
 @pytest.fixture
 def server():
     """A stand-in for W&B's server, which must have understood everything by the end of the test."""

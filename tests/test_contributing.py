@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its worked example is carried out as it stands there, and the suite's own checks are run on the result."""
+"""CONTRIBUTING.md: its worked example is carried out as it stands there, and checks of the suite are run on the result."""
 
 import re
 from dataclasses import replace
@@ -9,6 +9,7 @@ import pytest
 import reference.schemes
 import test_model
 import test_schemes
+import test_train_schemes
 
 from addnorm_exp.cli import main
 from addnorm_exp.manual import schemes
@@ -57,6 +58,21 @@ def test_the_example_is_a_scheme_like_any_other(leaky, capsys):
     told = capsys.readouterr().out
     assert "× 0.9583" in told  # 1 - 1/24, on the skip of a decoder of 12 blocks
     assert "- Verified: nothing here" in told  # of a scheme that stands in no file of the catalogue
+
+
+def test_step_four_writes_the_scheme_s_own_files_alone(leaky, tmp_path, monkeypatch):
+    """Without it the suite fails, so the page has it before the suite; its command names the scheme."""
+    monkeypatch.setattr(test_train_schemes, "GOLDEN", tmp_path)
+    monkeypatch.setattr(test_train_schemes, "UPDATE", False)
+    with pytest.raises(pytest.fail.Exception, match="is missing: a new scheme"):
+        test_train_schemes.test_parameters_and_their_laws_are_as_on_file("leaky")
+    monkeypatch.setattr(test_train_schemes, "UPDATE", True)
+    test_train_schemes.test_parameters_and_their_laws_are_as_on_file("leaky")
+    assert [path.name for path in tmp_path.iterdir()] == ["leaky.specs.json"]
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (golden, suite) = re.findall(r"^    (?:ADDNORM_UPDATE_GOLDEN=1 )?uv run pytest -m .*-k leaky$", page, re.M)
+    assert "ADDNORM_UPDATE_GOLDEN=1 uv run pytest" in golden
+    assert "GOLDEN" not in suite
 
 
 def test_step_six_fails_as_the_page_says(leaky):

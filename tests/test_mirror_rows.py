@@ -1,17 +1,22 @@
 """The record as W&B's rows: the same however and whenever it is read; what W&B is told leads back to the record."""
 
 import json
+import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from training import config, interrupt, layers, lines
 
+from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter
 from addnorm_exp.runs.mirror import forms
-from addnorm_exp.runs.mirror.picture import heatmap
-from addnorm_exp.runs.mirror.rows import Rows, by_layer, scalars
+from addnorm_exp.runs.mirror.picture import heatmap, panel
+from addnorm_exp.runs.mirror.rows import Rows, scalars
+from addnorm_exp.runs.mirror.window import Window
+from addnorm_exp.runs.reading import LineReader
 from addnorm_exp.train.loop import run
 
 SETTINGS = {"model__depth": 3, "execution__attention_every": 4}
@@ -53,9 +58,6 @@ def test_the_numbers_of_layers_are_few():
         sites = [f"decoder.{block}.{kind}" for block in range(depth) for kind in ("attention", "feed_forward")]
         row = {"stream_rms": np.ones(2 * depth), "grad_stream": np.ones(2 * depth)}
         assert len(scalars({"sites": sites}, row)) == 6
-    assert by_layer(["embed/table", "decoder/blocks/0/norm/gain", "encoder/blocks/10/attention/out/kernel"]) == {
-        "encoder.10": [2]
-    }
 
 
 def test_rows_do_not_depend_on_when_they_are_read(data, finished, tmp_path):
@@ -96,6 +98,29 @@ def test_a_row_waits_for_its_layers(data, tmp_path):
     assert [step for step, _ in readers[0].poll(ended=True)] == list(range(1, 13))
 
 
+def test_rows_come_though_the_next_measurement_is_far_away(data, tmp_path, monkeypatch):
+    """Attention is measured at steps 0 and 12 alone, and half a minute passes between two dispatches: its row is not waited for."""
+    clock, seen, readers = [0.0], [], []
+    monkeypatch.setattr("addnorm_exp.runs.layers.time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def watch(event):
+        if event["event"] == "start":
+            readers.append(Rows(tmp_path))
+        if event["event"] == "train":
+            clock[0] += 31.0
+            seen.append([step for step, _ in readers[0].poll()])
+
+    rare = {"execution__checkpoint_every": 0, "execution__layers_every": 100, "execution__attention_every": 100}
+    run(config(**rare), data, RunFolder(tmp_path), watch=watch)
+    assert len(seen) > 2
+    assert seen[0] == []  # no time has passed
+    assert 0 in seen[1]
+    assert max(step for steps in seen for step in steps) > 3
+    assert {path.name for path in (tmp_path / "layers").glob("*.npz")} == {
+        f"{kind}{step:08d}.npz" for kind, step in (("", 1), ("attention-", 0), ("", 12), ("attention-", 12))
+    }
+
+
 def test_chunks_of_layers_are_not_held_back_long(tmp_path, monkeypatch):
     clock = iter([0.0, 1.0, 29.0, 31.0, 31.0, 40.0])
     monkeypatch.setattr("addnorm_exp.runs.layers.time.monotonic", lambda: next(clock))
@@ -103,6 +128,48 @@ def test_chunks_of_layers_are_not_held_back_long(tmp_path, monkeypatch):
     for step, written in ((1, False), (2, False), (3, True), (4, False)):
         writer.add(step, {"stream_rms": np.ones(1)})
         assert (tmp_path / "layers" / "00000003.npz").exists() == (written or step > 3)
+
+
+def test_what_is_no_sound_chunk_costs_its_own_numbers_alone(finished, tmp_path):
+    """Training goes on beside it, and the mirror must: the others' numbers are sent all the same."""
+    shutil.copytree(finished, tmp_path / "run")
+    folder = tmp_path / "run" / "layers"
+    whole = dict(Rows(tmp_path / "run").poll(ended=True))
+    np.savez(folder / "20251124.npz", step=np.array([3]), grad_stream=np.zeros((1, 2), np.float32))
+    np.savez(folder / "notes.npz", mine=np.arange(3))
+    (folder / "attention-00000009.npz").write_bytes(b"damaged")
+    assert dict(Rows(tmp_path / "run").poll(ended=True)) == whole
+    chunk = folder / "00000012.npz"
+    np.savez(chunk, **dict(np.load(chunk)), added_later=np.ones(2))
+    assert dict(Rows(tmp_path / "run").poll(ended=True)) == whole
+    chunk.unlink()
+    os.mkfifo(chunk)
+    left = dict(Rows(tmp_path / "run").poll(ended=True))
+    assert left[12] == {name: value for name, value in whole[12].items() if name in left[12]}
+    assert ("layers/entropy/first" in left[12], "layers/grad_stream/first" in left[12]) == (True, False)
+
+
+def test_lines_are_read_once_as_they_come(tmp_path):
+    """A line that is none is damage where others follow it: by the same reading or by a later one, whole or half written."""
+    path = tmp_path / "metrics.jsonl"
+    sound = [json.dumps({"step": step, "split": "train", "loss": 1.0}) for step in range(1, 5)]
+    reader = LineReader(path)
+    assert reader.read() == []
+    path.write_text(f"{sound[0]}\n{sound[1]}\n{sound[2][:9]}")
+    assert [line["step"] for line in reader.read()] == [1, 2]
+    path.write_text("".join(f"{line}\n" for line in sound))
+    assert [line["step"] for line in reader.read()] == [3, 4]
+    assert reader.read() == []
+    for bad in ("[1]", '{"step": 3}', '{"step": 3, "spl', '{"step": 5, "split": "train", "loss": "low"}', "NaN", ""):
+        path.write_text(f"{sound[0]}\n{bad}\n\n")
+        reader = LineReader(path)
+        assert [line["step"] for line in reader.read()] == [1]
+        with open(path, "a") as file:
+            file.write(sound[1][:5])
+        with pytest.raises(UserError, match=r"metrics\.jsonl:2: is not a metrics line"):
+            reader.read()
+        with pytest.raises(UserError, match=r"metrics\.jsonl:2: is not a metrics line"):
+            LineReader(path).read()
 
 
 def test_the_record_comes_back(finished):
@@ -132,9 +199,20 @@ def test_a_picture_of_layers(finished):
     from addnorm_exp.runs.layers import read
 
     found = read(finished / "layers")
+    assert panel(found, "grad_stream")[0].tolist() == [0, 1, 2, 4, 6, 8, 10, 12]  # the axis ends with the run
     picture = heatmap(found)
     assert picture.shape[2] == 3
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100  # colours
     for values in found.arrays.values():
         values[:] = np.nan
     assert heatmap(found) is None
+
+
+def test_a_damaged_chunk_costs_the_picture_alone(finished, tmp_path):
+    """Curves are sent beside it, as above."""
+    shutil.copytree(finished, tmp_path / "run")
+    window = SimpleNamespace(folder=tmp_path / "run", rows=SimpleNamespace(last_layers=12), _share=lambda step: 8)
+    window._pictures = window._pictured = 0
+    assert list(Window._picture(window, 12, True)) == ["layers/heatmap"]
+    (tmp_path / "run" / "layers" / "00000012.npz").write_bytes(b"PK")
+    assert Window._picture(window, 12, True) == {}

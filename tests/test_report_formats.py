@@ -5,23 +5,13 @@ import io
 import re
 
 import pytest
-from test_report_study import summary_of, write_run, write_study
+from test_report_study import summary_of, write_run
 
 from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.render import Column, Table, markdown, render
 from addnorm_exp.report.table import build
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    return write_study(tmp_path_factory.mktemp("runs") / "three", full=False)
-
-
-@pytest.fixture(scope="module")
-def five(tmp_path_factory):
-    return write_study(tmp_path_factory.mktemp("runs") / "five", seeds=5, full=False, diverged=(("no_norm", 101),))
 
 
 def test_markdown_is_aligned_and_escapes_pipes():

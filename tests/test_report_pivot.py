@@ -1,22 +1,11 @@
 """Tables over two axes: rows and columns that a person names, and the baseline of each row's own kind."""
 
 import pytest
-from test_report_study import write_laws, write_study
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.table import build
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    return write_study(tmp_path_factory.mktemp("runs") / "three", full=False)
-
-
-@pytest.fixture(scope="module")
-def laws(tmp_path_factory):
-    return write_laws(tmp_path_factory.mktemp("runs") / "laws")
 
 
 def test_with_two_axes_each_row_meets_the_baseline_of_its_own_law(laws):

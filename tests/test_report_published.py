@@ -17,9 +17,9 @@ from addnorm_exp.sweep.study import read_study
 
 ENTRIES = [
     {"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Xu et al. 2019, table 1"},
-    {"scheme": "pre_ln", "value": 35, "metric": "test BLEU", "source": "Xu et al. 2019, table 1"},
+    {"scheme": "pre_ln", "value": "35.20", "metric": "test BLEU", "source": "Xu et al. 2019, table 1"},
     {"scheme": "pre_ln", "value": 1.11, "metric": "test bpb", "source": "Someone 2020, table 3"},
-    {"scheme": "pre_ln", "value": 1.13, "metric": "test bpb", "source": "Other 2021"},
+    {"scheme": "pre_ln", "value": 1.1357911, "metric": "test bpb", "source": "Other 2021"},
     {"scheme": "no_norm", "value": 9.9, "metric": "test bpb", "source": "Nobody shown 2022"},
 ]
 
@@ -39,12 +39,13 @@ def study_of(folder, published, seeds=5):
 
 def test_a_column_each_metric_with_its_sources_below(tmp_path):
     table = build(study_of(tmp_path, ENTRIES))
-    assert table["published_test BLEU"] == ["34.15 [a]", "35 [a]", "–"]
-    assert table["published_test bpb"] == ["–", "1.11 [b], 1.13 [c]", "–"]
+    assert table["published_test BLEU"] == ["34.15 [a]", "35.20 [a]", "–"]
+    assert table["published_test bpb"] == ["–", "1.11 [b], 1.1357911 [c]", "–"]
     (note,) = [note for note in table.notes if note.startswith("Published numbers")]
     assert note.endswith("enter no statistic: [a] Xu et al. 2019, table 1; [b] Someone 2020, table 3; [c] Other 2021.")
     rows = {row["scheme"]: row for row in csv.DictReader(io.StringIO(render([table], "csv")))}
     assert rows["post_ln"]["published_test_BLEU"] == "34.15"
+    assert rows["pre_ln"]["published_test_BLEU"] == "35.2"
     assert rows["pre_ln"]["published_test_bpb_source"] == "Someone 2020, table 3; Other 2021"
 
 
@@ -108,11 +109,13 @@ def test_they_go_from_the_study_file_to_the_plan_and_back(tmp_path):
     [
         ({"scheme": "pre_ln", "value": 1.0, "metric": "test bpb"}, "PUBLISHED entry 1 has no 'source'"),
         (
-            {"scheme": "pre_ln", "value": "1.0", "metric": "m", "source": "s"},
-            "has value '1.0', which is no finite number",
+            {"scheme": "pre_ln", "value": "1.0 ± 0.1", "metric": "m", "source": "s"},
+            "has value '1.0 ± 0.1', which is not a finite number",
         ),
-        ({"scheme": "pre_ln", "value": float("inf"), "metric": "m", "source": "s"}, "no finite number"),
-        ({"scheme": "pre_ln", "value": True, "metric": "m", "source": "s"}, "no finite number"),
+        ({"scheme": "pre_ln", "value": float("inf"), "metric": "m", "source": "s"}, "not a finite number"),
+        ({"scheme": "pre_ln", "value": True, "metric": "m", "source": "s"}, "not a finite number"),
+        ({"scheme": "pre_ln", "value": "nan", "metric": "m", "source": "s"}, "has value 'nan'"),
+        ({"scheme": "pre_ln", "value": 10**400, "metric": "m", "source": "s"}, "not a finite number"),
         ({"scheme": "pre_ln", "value": 1, "metric": "", "source": "s"}, "has metric '', where text is needed"),
         ({"value": 1, "metric": "m", "source": "s"}, "names no row, e.g. 'scheme': 'pre_ln'"),
         (3, "is no dict"),
@@ -136,7 +139,7 @@ def test_mistakes_in_a_study_file_are_one_line(tmp_path, entry, words):
     [
         (
             {"scheme": "pre_ln", "value": None, "metric": "m", "source": "s"},
-            "published[0].value is null, expected a number",
+            "an entry of published has value None, which is not a finite number",
         ),
         ({"value": 1.0, "metric": "m", "source": "s"}, "an entry of published names no row"),
         (3, "published[0] is 3, expected an object"),

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from test_report_study import summary_of, write_plan, write_run
 
+from addnorm_exp.report import style
+from addnorm_exp.report.dashboard.rates import rates
 from addnorm_exp.report.groups import reported
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.rates import sensitivity
 from addnorm_exp.report.render import render
+from addnorm_exp.report.sensitivity import draw as sensitivity_picture
 from addnorm_exp.report.table import build
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
@@ -113,6 +116,28 @@ def test_rows_of_different_grids_are_not_scored_and_the_table_says_so(tmp_path):
     assert any(
         note.startswith("No LR sens.: the rows have fewer than two learning rates in common") for note in table.notes
     )
+
+
+def test_both_pictures_show_the_means_that_the_protocol_chooses_by(tmp_path):
+    """Diverged runs, runs that ended above the uniform prediction, and a plan whose last runs are open."""
+    found = {
+        "pre_ln": [[2.5, 2.6], [2.4, 9.5], [9.5, None], [3.0, "failed"]],
+        "post_ln": [[2.6, 2.7], [None, None], [9.1, 9.2]],
+    }
+    study = tuned(tmp_path, found, report=False)
+    shown = reported(study)
+    panel = rates(study, shown, study.runs)["panels"][0]
+    with style.paper():
+        figure = sensitivity_picture(study, shown)
+    drawn = [np.asarray(line.get_ydata(), np.float64).tolist() for axes in figure.axes for line in axes.lines]
+    for line in panel["lines"]:
+        means = {rate: mean for rate, mean, _, _ in line["means"]}
+        assert list(means.values()) in drawn
+        (winner,) = [w for key, w in shown.winners.items() if dict(key)["scheme"] == list(found)[line["scheme"]]]
+        assert (("optim.lr", line["best"]),) == winner.tuned
+        assert means[line["best"]] == pytest.approx(winner.mean / math.log(2)), "the winner's is in nats"
+    assert [round(mean, 6) for _, mean, _, _ in panel["lines"][0]["means"]] == [2.55, 5.2, 8.0, 3.0]
+    assert [points for _, _, points, _ in panel["lines"][1]["means"]] == [0, 2, 0]
 
 
 def test_two_rates_are_in_csv_alone_and_none_without_tuning_of_the_rate(tmp_path):

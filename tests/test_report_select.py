@@ -8,7 +8,7 @@ from test_report_study import summary_of, write_plan, write_run
 from addnorm_exp.report.groups import groups_of, reported
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.outcome import Outcome, decimals
-from addnorm_exp.runs.winners import Candidate, score, winners
+from addnorm_exp.runs.winners import Candidate, final_loss, score, winners
 
 GROUP = (("scheme", "pre_ln"),)
 UNIFORM = math.log(256)
@@ -42,6 +42,8 @@ def test_a_diverged_run_scores_as_the_uniform_prediction():
     assert (lr(every), every.diverged, every.n) == (1e-3, 2, 2)
     assert score({"status": "diverged", "uniform": {"loss": UNIFORM}, "val": None}) == UNIFORM
     assert score({"status": "done", "val": {"final": {"loss": 2.0}}, "uniform": {"loss": UNIFORM}}) == 2.0
+    both = {"status": "done", "val": {"final": {"loss": 2.0, "bpb": 2.9}}, "uniform": {"loss": 5.5, "bpb": 8.0}}
+    assert (score(both, "bpb"), score(both | {"status": "diverged"}, "bpb")) == (2.9, 8.0)
     for bad in ({}, {"status": "running", "val": {"final": {"loss": 2.0}}}, {"status": "done", "val": {"final": None}}):
         assert score(bad) is None
 
@@ -61,6 +63,8 @@ def test_no_candidate_wins_by_diverging():
     seeds += [scored(1e-2, "done", 2.0), scored(1e-2, "done", 9.0, 1)]
     assert lr(winners(seeds)[GROUP]) == 1e-2
     assert score({"status": "done", "val": {"final": {"loss": 9.0}}}) == 9.0, "no uniform loss, no cap"
+    worse = {"status": "done", "val": {"final": {"loss": 9.0}}, "uniform": {"loss": UNIFORM}}
+    assert (final_loss(worse), score(worse)) == (9.0, UNIFORM), "pictures show where it ended, and count it as uniform"
 
 
 def test_an_incomplete_candidate_is_not_eligible_unless_all_are():

@@ -7,22 +7,12 @@ import re
 
 import numpy as np
 import pytest
-from test_report_study import summary_of, write_laws, write_plan, write_run, write_study
+from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.render import Table, render
 from addnorm_exp.report.table import build
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    return write_study(tmp_path_factory.mktemp("runs") / "three", full=False)
-
-
-@pytest.fixture(scope="module")
-def five(tmp_path_factory):
-    return write_study(tmp_path_factory.mktemp("runs") / "five", seeds=5, full=False, diverged=(("no_norm", 101),))
 
 
 def column(table: Table, key: str) -> dict[str, str]:
@@ -232,11 +222,6 @@ def test_a_baseline_that_every_row_has_is_said(laws, tmp_path):
     other = build(load_study(tmp_path), baseline="xavier")
     assert other["difference"] == ["baseline", "+0.500"]
     assert not any("Every row" in note for note in (*other.notes, *build(load_study(laws)).notes))
-
-
-@pytest.fixture(scope="module")
-def laws(tmp_path_factory):
-    return write_laws(tmp_path_factory.mktemp("runs") / "laws")
 
 
 def test_a_loss_without_bits_is_reported_as_loss(tmp_path):

@@ -13,7 +13,8 @@ from wandb_server import ENTITY, Server
 
 from addnorm_exp.config import Config, leaves
 from addnorm_exp.report.record import flatten
-from addnorm_exp.train.recorder import SCALARS, SITE_ROWS, TENSOR_ROWS
+from addnorm_exp.runs.columns import COLUMNS
+from addnorm_exp.train.recorder import SCALARS
 
 pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
 
@@ -51,8 +52,7 @@ def test_the_view_that_is_saved():
     drawn = by_kind["Run History Line Plot"]
     assert all(panel["groupBy"] == "scheme.value" and panel["xAxis"] == "step" for panel in drawn)
     known = {f"train/{name}" for name in (*SCALARS, "bpb")} | {"val/loss", "val/bpb"}
-    quantities = (*SITE_ROWS, *TENSOR_ROWS, "entropy", "logit_max")
-    known |= {f"layers/{name}/{place}" for name in quantities for place in ("first", "middle", "last")}
+    known |= {f"layers/{name}/{place}" for name in COLUMNS for place in ("first", "middle", "last")}
     assert {name for panel in drawn for name in panel["metrics"]} <= known  # nothing that no run has
     assert {"train/grad_norm", "val/loss"} <= {name for panel in drawn for name in panel["metrics"]}
     assert all(

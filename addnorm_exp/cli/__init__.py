@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from addnorm_exp.errors import UserError, device_trouble, disk_trouble, memory_trouble
+from addnorm_exp.errors import UserError, device_trouble, disk_trouble, memory_trouble, one_line
 
 _ORDER = ("train", "sweep", "table", "plot", "dashboard")  # as one uses them; commands not named here follow by name
 
@@ -132,7 +132,7 @@ def _fail(line: str) -> int:
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it
-        print(" ".join(line.split()), file=sys.stderr, flush=True)
+        print(one_line(line), file=sys.stderr, flush=True)
 
 
 def _mend_streams() -> None:

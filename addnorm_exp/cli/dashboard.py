@@ -1,12 +1,11 @@
 """`main.py dashboard DIR`: a page to look at a study in a browser, from its records on disk."""
 
 import os
-import sys
 from pathlib import Path
 
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS
 from addnorm_exp.config.flags import Arguments, Flag, parse
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, to_stderr
 
 HELP = "write a study's page: table, runs, curves, per-layer heatmaps, in one HTML file that needs no network"
 ABOUT = f"""{HELP}
@@ -37,7 +36,7 @@ def run(argv: list[str]) -> int:
 
     def say(line: str) -> None:
         problems.append(line)
-        print(line, file=sys.stderr)
+        to_stderr(line)
 
     path = dashboard(
         arguments.positionals[0],

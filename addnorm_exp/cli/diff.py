@@ -7,11 +7,15 @@ from pathlib import Path
 from addnorm_exp.config.flags import parse
 from addnorm_exp.errors import UserError
 
-HELP = "tell how two runs or two studies differ: config, versions, results, metrics"
+HELP = "list how two runs or two studies differ: config, versions, results, metrics"
 ABOUT = f"""{HELP}
 
-A and B are two run folders or two studies' folders. Numbers are compared to the last bit. Exit code 0 where config and numbers are
-the same, 1 where they differ; execution, versions, device and times are told and do not count."""
+A and B are two run folders or two studies' folders. Of runs the config and every recorded number are compared, of studies the plans and
+the results of each run; to the last bit. Exit code 0 where they are the same, 1 where they differ; execution, versions, device and times
+of two runs are listed and do not count."""
+
+SAME_RUNS = "the same config and the same numbers, to the last bit"
+SAME_STUDIES = "the same plan, and every run's results the same to the last bit (`diff` of two runs compares their metrics step by step)"
 
 
 def run(argv: list[str]) -> int:
@@ -35,5 +39,5 @@ def run(argv: list[str]) -> int:
     differ = any(part.counts for part in parts)
     sys.stdout.write(differences.text(parts))
     if not differ:
-        print("the same config and the same numbers, to the last bit")
+        print(SAME_RUNS if single[0] else SAME_STUDIES)
     return 1 if differ else 0

@@ -1,9 +1,9 @@
 """`main.py plot DIR`: the pictures of a study, from its records on disk."""
 
-import sys
 from pathlib import Path
 
 from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.errors import to_stderr
 
 HELP = "draw a study's pictures: learning curves, learning-rate sensitivity, gradient norms (PNG and SVG)"
 ABOUT = f"""{HELP}
@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
 
     def say(line: str) -> None:
         problems.append(line)
-        print(line, file=sys.stderr)
+        to_stderr(line)
 
     written = plot(arguments.positionals[0], arguments["out"], mix_semantics=arguments["mix_semantics"], say=say)
     for path in written:

@@ -6,6 +6,7 @@ from pathlib import Path
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs.reading import WHICH
 from addnorm_exp.words import counted
 
 HELP = "make runs again from step 0: by their ids, --failed or --diverged"
@@ -13,7 +14,7 @@ ABOUT = f"""{HELP}
 
 DIR is a study's folder or a single run. An id may be cut short where it stays clear. The runs' own config.json says what they are, so
 no study file is needed. The former records are put aside, to DIR/.former-…; `main.py gc DIR --former` lists and removes them. A run
-that failed or was stopped needs no rerun to go on: `main.py sweep` does that, from its last checkpoint."""
+that failed or was stopped needs no rerun: `main.py sweep` resumes it from its last checkpoint."""
 
 FLAGS = (
     Flag("failed", bool, False, "every run that failed"),
@@ -29,13 +30,13 @@ def run(argv: list[str]) -> int:
     kinds = [kind for kind in ("failed", "diverged") if arguments[kind]]
     folder = Path(directory)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a study's folder, e.g. runs/quickstart")
+        raise UserError(f"{folder}: no such folder; {WHICH}")
 
     from addnorm_exp.runs.life import chosen, standings
 
     runs = standings(folder)
     if not runs:
-        raise UserError(f"{folder}: no runs here; give a study's folder, e.g. runs/quickstart, or a run's --workdir")
+        raise UserError(f"{folder}: no runs here; {WHICH}")
     single = len(runs) == 1 and runs[0].path == folder
     if not (ids or kinds or single):
         raise UserError(f"rerun {folder}: which runs? name their ids, or give --failed or --diverged")

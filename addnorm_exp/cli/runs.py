@@ -23,7 +23,8 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="runs", about=ABOUT, positionals=("DIR",))
     from addnorm_exp.report.load import study_folders
     from addnorm_exp.report.render import Column, Table, render
-    from addnorm_exp.runs.life import STANDINGS, Standing, in_words, standings
+    from addnorm_exp.runs.life import STANDINGS, Standing, standings
+    from addnorm_exp.words import duration
 
     wanted = tuple(word.strip() for word in (arguments["status"] or ",".join(STANDINGS)).split(","))
     for word in wanted:
@@ -32,7 +33,8 @@ def run(argv: list[str]) -> int:
 
     def row(run: Standing) -> list[str]:
         step = "" if run.step is None else f"{run.step}/{run.steps}"
-        return [run.id, run.phase, run.scheme, run.settings, run.status, in_words(run.age), step, run.reason or ""]
+        age = "" if run.age is None else duration(run.age)
+        return [run.id, run.phase, run.scheme, run.settings, run.status, age, step, run.reason or ""]
 
     tables = []
     for folder in study_folders(arguments.positionals[0]):

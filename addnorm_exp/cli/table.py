@@ -22,7 +22,7 @@ DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a singl
 of all machines that mirror there (docs/wandb.md). CSV holds every number in full. How each number comes about: docs/protocol.md."""
 
 FLAGS = (
-    Flag("from", str, None, "the server's runs in place of DIR, those of one study or a table a study", SOURCE),
+    Flag("from", str, None, "the server's runs in place of DIR, those of one study or one table per study", SOURCE),
     Flag(
         "format", str, "md", "Markdown (the default), LaTeX with booktabs, or CSV", "|".join(FORMATS), choices=FORMATS
     ),

@@ -1,20 +1,19 @@
 """`main.py train`: one run."""
 
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
-from addnorm_exp.errors import UserError
-from addnorm_exp.words import counted
+from addnorm_exp.errors import UserError, to_stderr
+from addnorm_exp.words import counted, loss
 
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
 FLAGS = (
-    Flag("workdir", Path, help="the run's folder; the same command goes on where an earlier one stopped"),
+    Flag("workdir", Path, help="the run's folder; the same command resumes where an earlier one stopped"),
     *WANDB_FLAGS,
 )
 
@@ -35,7 +34,7 @@ def run(argv: list[str]) -> int:
     check_machine(config)  # before data are fetched
     stop = StopSignal()
     try:
-        with mirror_of(arguments, lambda line: print(line, file=sys.stderr)) as mirror:
+        with mirror_of(arguments, to_stderr) as mirror:
             watch = mirror.watch(folder, _tell(config.steps))
             summary = train(config, corpus.load(config.data), RunFolder(folder), watch=watch, stop=stop)
     except Busy:
@@ -43,7 +42,7 @@ def run(argv: list[str]) -> int:
             f"{folder}: another process is training this run; wait for it, or choose another folder"
         ) from None
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        to_stderr(str(stopped))
         return stop.code
     _conclude(summary, folder)
     return 0 if summary["status"] == "done" else 1
@@ -72,11 +71,11 @@ class StopSignal:
 def _tell(steps: int):
     def watch(event: Mapping[str, Any]) -> None:
         if event["event"] == "note":
-            print(event["text"], file=sys.stderr, flush=True)
+            to_stderr(event["text"])
         if event["event"] == "start" and event["step"]:
             print(f"resumed after step {event['step']}")
         if event["event"] == "val":
-            print(f"step {event['step']:>{len(str(steps))}}/{steps}  val {event['bpb']:.4f} bits/byte", flush=True)
+            print(f"step {event['step']:>{len(str(steps))}}/{steps}  val {loss(event)}", flush=True)
 
     return watch
 
@@ -85,7 +84,5 @@ def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
     if summary["status"] == "diverged":
         print(f"{summary['scheme']} diverged: {summary['reason']}  ({folder})")
         return
-    final = summary["test"]["final"]
-    test = f"{final['bpb']:.4f} bits/byte" if final.get("bpb") is not None else f"loss {final['loss']:.4f}"
     steps, time = counted(summary["step"], "step"), 1e3 * summary["step_time_s"]
-    print(f"{summary['scheme']}: test {test} after {steps}, {time:.1f} ms a step  ({folder})")
+    print(f"{summary['scheme']}: test {loss(summary['test']['final'])} after {steps}, {time:.1f} ms a step  ({folder})")

@@ -5,19 +5,18 @@ Read in this order; a file uses those above it.
     record        one run's folder as a `Run`; its scalars and per-layer arrays
     load          a folder that a person names -> its studies, each `Study` a plan with its runs
     statistics    intervals, paired differences, Holm; plain numbers
-    select        the winner of tuning, by the protocol (the sweep asks it too)
     groups        which runs are seeds of one another, and which phase is shown: `Reported`
     outcome       what a group's seeds say about one number, in words that n allows
 
+    notes         what must be said under a table
     metric        the number that a table is about: the protocol's, a named one, or that at an equal budget
-    rates         the learning-rate sensitivity score of tuning
+    rates         loss against learning rate: what its pictures show, and the score of sensitivity
     published     others' numbers beside ours
     compare       every row against its baseline: paired differences, Holm, detectable differences
 
     latex         any text as LaTeX
     render        a `Table` and its forms: Markdown, LaTeX, CSV
     confounds     costs and confounds of the rows: as columns where they differ, said once where they are alike
-    notes         what must be said under a table
     table         the ablation table of a study: a row a group
     pivot         one number over axes of one's choice
 
@@ -32,6 +31,9 @@ Read in this order; a file uses those above it.
     figures       draws all of a study's pictures into its folder
 
     dashboard/    one HTML page to look at studies in a browser: all of the above, live
+
+    server        studies from W&B's server, as folders to load
+    workspace     a saved view of a W&B project
 
 How to: another column -> table; another note -> notes; another picture -> a file with `draw`, named in figures.FIGURES.
 """

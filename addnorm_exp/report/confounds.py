@@ -12,6 +12,7 @@ from addnorm_exp.report.groups import Group, Reported, show
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.outcome import NOTHING, Outcome
 from addnorm_exp.report.record import Run
+from addnorm_exp.words import si
 
 CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "factors", "warmup", "dtype", "evidence")
 NAMES = {"final_norm": "final norm", "eps": "ε", "factors": "optimiser factors"}
@@ -97,11 +98,3 @@ def _values(group: Group, read: Callable[[Run], Any]) -> list[str]:
     """The distinct values within a group, as text."""
     values = [read(run) for run in group.runs]
     return list(dict.fromkeys("none" if v is None else show(v) for v in values if v is not ...))
-
-
-def si(value: float) -> str:
-    """Three figures and a decimal prefix: 4.9 M."""
-    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}"

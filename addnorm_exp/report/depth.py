@@ -1,21 +1,21 @@
 """Where sublayers and matrices stand in the depth of a model: their names, their places in blocks, the ticks of such an axis."""
 
 import itertools
-import re
 from collections.abc import Sequence
+
+from addnorm_exp.runs.columns import within
 
 Ticks = tuple[list[float], list[str]]  # places and labels
 SHORT = {"attention": "attn", "self_attention": "attn", "cross_attention": "cross", "feed_forward": "ff"}
-_BLOCK = re.compile(r"^(?P<stack>.*?)(?:^|/)blocks/(?P<block>\d+)/(?P<rest>.+)$")
 
 
 def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
     """Of each block the index of `feed_forward/down/kernel`, or of its last matrix where that name is not there; with block names."""
     blocks: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for index, name in enumerate(tensors):
-        found = _BLOCK.match(name)
+        found = within(name)
         if found:
-            blocks.setdefault((found["stack"], int(found["block"])), []).append((index, found["rest"]))
+            blocks.setdefault((found.stack, found.block), []).append((index, found.rest))
     stacks = {stack for stack, _ in blocks}
     indices, names = [], []
     for (stack, block), members in sorted(blocks.items()):
@@ -28,13 +28,14 @@ def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
 
 def site_names(sites: Sequence[str]) -> list[str]:
     """decoder.0.attention -> 0 attn; with the stack's first letters where there are several."""
-    several = len({site.split(".")[0] for site in sites}) > 1
-    names = []
-    for site in sites:
-        stack, _, rest = site.partition(".")
-        block, _, kind = rest.partition(".")
-        names.append(f"{stack[:3] + ' ' if several else ''}{block} {SHORT.get(kind, kind)}".strip() if rest else site)
-    return names
+    places = [within(site) for site in sites]
+    several = len({place.stack for place in places if place}) > 1
+    return [
+        f"{place.stack[:3] + ' ' if several else ''}{place.block} {SHORT.get(place.rest, place.rest)}"
+        if place
+        else site
+        for site, place in zip(sites, places, strict=True)
+    ]
 
 
 def site_ticks(sites: Sequence[str]) -> Ticks:

@@ -1,12 +1,11 @@
 """Writes a study's pictures, PNG and SVG, to its `figures` folder; a picture for which the record lacks something says so in a line."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.report import curves, gradients, multiples, sensitivity, style
 from addnorm_exp.report.groups import Reported, reported
 from addnorm_exp.report.load import Study, load_study, study_folders
@@ -26,16 +25,12 @@ OF_MANY: dict[str, Callable[[Study, Reported], Figure | str]] = {
 }
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def plot(
     directory: Path | str,
     out: Path | str | None = None,
     *,
     mix_semantics: bool = False,
-    say: Callable[[str], None] = _to_stderr,
+    say: Callable[[str], None] = to_stderr,
 ) -> list[Path]:
     """Draw every study under `directory`; returns the files written, PNG and SVG of each picture.
 
@@ -62,7 +57,7 @@ def plot(
     return written
 
 
-def draw(study: Study, target: Path, say: Callable[[str], None] = _to_stderr) -> list[Path]:
+def draw(study: Study, target: Path, say: Callable[[str], None] = to_stderr) -> list[Path]:
     """Draw one study's pictures into `target`, which is made if need be."""
     shown = reported(study)
     for line in semantics_notes(study):

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from addnorm_exp.report import depth, multiples, style
 from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.record import Run, read_layers
+from addnorm_exp.runs.joining import joined
 from addnorm_exp.runs.layers import Layers
 from addnorm_exp.runs.winners import Pairs
 
-CELLS = 240  # columns of a heatmap at most; more are joined by their geometric mean
+CELLS = 240  # columns of a heatmap at most; more steps are joined
 LAST = 10  # rows that make "the end"
 NO_RECORD = "the finished runs have no per-layer record (was execution.diagnostics off?)"
 NOTHING_FINITE = "no finite gradient norm in the per-layer record"
@@ -45,7 +46,7 @@ def heatmap(shown: Reported) -> Figure | str:
     low, high = multiples.limits(every) if many else np.quantile(every, [0.002, 0.998])
     norm = LogNorm(low, high if high > low else low * 1.01)
     fig, panels, image = (_small_maps if many else _maps)(found, norm)
-    panels[0].set_xlim(1, max(2.0, *(float(layers.step[-1]) for _, _, layers in found)))
+    panels[0].set_xlim(0, max(float(layers.step[-1]) for _, _, layers in found))
     bar = fig.colorbar(image, ax=panels, pad=0.015, aspect=60 if many else 28, fraction=0.05, extend="both")
     bar.set_label(STREAM)
     style.log_ticks(bar.ax.yaxis)
@@ -100,11 +101,10 @@ def _small_maps(found: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Ax
 
 def _cells(axes: Axes, layers: Layers, sides: np.ndarray, norm: LogNorm) -> QuadMesh:
     """The record's cells; `sides` (sites + 1,) are where sites begin and end."""
-    edges, cells = _joined(layers.step, layers.arrays["grad_stream"])
+    edges, cells = joined(layers.step, layers.arrays["grad_stream"], CELLS)
     axes.set_facecolor("#C8C8C8")  # what is missing (not finite, or after divergence)
     axes.grid(False)
-    masked = np.ma.masked_invalid(np.where(cells > 0, cells, np.nan)).T
-    return axes.pcolormesh(edges, sides, masked, norm=norm, cmap="viridis", rasterized=True)
+    return axes.pcolormesh(edges, sides, np.ma.masked_invalid(cells).T, norm=norm, cmap="viridis", rasterized=True)
 
 
 def by_depth(shown: Reported, baseline: str | None = None) -> Figure | str:
@@ -276,15 +276,3 @@ def _weight_name(records) -> str:
     if any(t.endswith("feed_forward/down/kernel") for t in tensors):
         return "gradient of the feed-forward\noutput matrix " + r"$\|\partial\mathcal{L}/\partial W\|_F$"
     return "gradient of the block's\nlast matrix " + r"$\|\partial\mathcal{L}/\partial W\|_F$"
-
-
-def _joined(step: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most CELLS columns: edges (m + 1,) in steps, geometric means (m, S)."""
-    stride = max(1, -(-len(step) // CELLS))
-    starts = np.arange(0, len(step), stride)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(values.astype(np.float64))
-        cells = np.exp(np.stack([logs[i : i + stride].mean(axis=0) for i in starts]))
-    last = float(step[-1]) + (float(step[-1] - step[-2]) if len(step) > 1 else 1.0)
-    edges = np.append(step[starts].astype(np.float64), last)
-    return edges, cells

@@ -50,6 +50,11 @@ class Reported:
         return label((axis, group[axis]) for axis in self.varying)
 
 
+def schemes(study: Study, shown: Reported) -> list[str]:
+    """A study's schemes in the order in which they take their looks: those that are shown before others."""
+    return list(dict.fromkeys(run.scheme for run in (*(r for g in shown.groups for r in g.runs), *study.runs)))
+
+
 def label(pairs: Iterable[tuple[str, Any]]) -> str:
     """Axes and their values as people write them: `pre_ln, init.law = xavier`."""
     return ", ".join(str(value) if axis == "scheme" else f"{axis} = {show(value)}" for axis, value in pairs)

@@ -15,7 +15,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.report.record import Run, flatten, read_run
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.published import Published, read_entry
-from addnorm_exp.runs.reading import SWEEP, read_study
+from addnorm_exp.runs.reading import SWEEP, WHICH, read_study
 from addnorm_exp.words import counted
 
 
@@ -53,9 +53,9 @@ def study_folders(directory: Path | str) -> list[Path]:
     """The folders under `directory` that are studies by themselves: itself, or its children where it is a root of several."""
     directory = Path(directory)
     if not directory.exists():
-        raise UserError(f"{directory}: no such folder; give a study's folder, e.g. runs/quickstart")
+        raise UserError(f"{directory}: no such folder; {WHICH}")
     if not directory.is_dir():
-        raise UserError(f"{directory}: is a file; give a study's folder, e.g. runs/quickstart")
+        raise UserError(f"{directory}: is a file; {WHICH}")
     if _holds(directory, "study.json") or _holds(directory, "config.json"):
         return [directory]
     children = _children(directory)
@@ -63,7 +63,7 @@ def study_folders(directory: Path | str) -> list[Path]:
     if any(_holds(d, "config.json") for d in children):
         return [directory, *studies]  # runs with a --workdir here, perhaps beside studies
     if not studies:
-        raise UserError(f"{directory}: no runs here; give a study's folder, e.g. runs/quickstart, or a run's --workdir")
+        raise UserError(f"{directory}: no runs here; {WHICH}")
     return studies
 
 

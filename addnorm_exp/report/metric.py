@@ -11,11 +11,12 @@ from statistics import median
 from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.confounds import si
 from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.notes import LISTED
 from addnorm_exp.report.outcome import Outcome, outcome
 from addnorm_exp.report.record import Run, read_metrics
+from addnorm_exp.runs.shapes import is_number
+from addnorm_exp.words import si
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "time": "s of training"}
 RESULTS = ("test.", "val.", "train_loss_final")  # numbers of which a diverged run has the worst
@@ -125,7 +126,7 @@ def _numbers(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             found += _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool) and prefix + key not in NO_METRICS:
+        elif is_number(value) and prefix + key not in NO_METRICS:
             found.append(prefix + key)
     return found
 

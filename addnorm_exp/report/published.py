@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported, show
+from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.outcome import NOTHING
 from addnorm_exp.runs.published import Published
 
@@ -26,7 +26,7 @@ def sides(entries: Sequence[Published], shown: Reported) -> list[Side]:
         of = [[e for e in entries if e.metric == metric and _stands_beside(e, group)] for group in shown.groups]
         if not any(of):
             continue
-        texts = [", ".join(f"{show(e.value)} [{marks[e.source]}]" for e in row) or NOTHING for row in of]
+        texts = [", ".join(f"{_printed(e)} [{marks[e.source]}]" for e in row) or NOTHING for row in of]
         key = f"published_{'_'.join(metric.split())}"
         records = [
             {key: " ".join(f"{e.value:.12g}" for e in row), f"{key}_source": "; ".join(e.source for e in row)}
@@ -42,7 +42,12 @@ def notes(entries: Sequence[Published], shown: Reported) -> list[str]:
     if not marks:
         return []
     sources = "; ".join(f"[{mark}] {source}" for source, mark in marks.items())
-    return [f"Published numbers are as their sources print them, of other set-ups, and enter no statistic: {sources}."]
+    return [f"Published numbers are of other set-ups and enter no statistic: {sources}."]
+
+
+def _printed(entry: Published) -> str:
+    """To the letter where it was given as text, else without trailing zeros."""
+    return entry.text or f"{entry.value:.12g}"
 
 
 def _stands_beside(entry: Published, group: Group) -> bool:

@@ -1,4 +1,4 @@
-"""Loss against learning rate in the tuning phase: what the picture of sensitivity draws, and its one number.
+"""Loss against learning rate in the tuning phase: what the pictures of it draw (sensitivity.py, dashboard/rates.py), and its one number.
 
 The score is that of Wortsman et al. 2023 (2309.14322): E over learning rates of min(loss, loss₀) − the least of them. Here
 the expectation is the plain mean over the grid's rates, the loss of a rate is the mean over tuning seeds of the final validation
@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from addnorm_exp.report.groups import Reported, axes_of, key_of, show
+from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, show
 from addnorm_exp.report.load import Study
+from addnorm_exp.report.metric import unit_of
 from addnorm_exp.report.record import Run
-from addnorm_exp.runs.winners import Pairs
+from addnorm_exp.runs.winners import Pairs, final_loss, score
 
 KEY = "optim.lr"
 ENOUGH_RATES = 3  # from which the score is a column of the printed table
@@ -20,32 +21,79 @@ ENOUGH_RATES = 3  # from which the score is a column of the printed table
 Scored = list[tuple[Run, float]]  # runs of one setting, each with its final validation loss; diverged: the uniform one
 
 
-def final_loss(run: Run, unit: str) -> float | None:
-    """The final validation loss, for a diverged run the uniform prediction's; None where it has neither."""
-    if run.status == "diverged":
-        return run.number("uniform", unit)
-    return run.number("val", "final", unit) if run.status == "done" else None
+@dataclass(frozen=True)
+class Tried:
+    """The finished runs of the phase in which learning rates were tried, in groups that differ in nothing tuned."""
+
+    phase: str
+    runs: tuple[Run, ...]
+    axes: tuple[str, ...]  # of every group's key
+    groups: tuple[Group, ...]
+    unit: str
+    uniform: float | None  # the loss of the uniform prediction
+
+    @property
+    def panels(self) -> dict[Pairs, list[Group]]:
+        """By the values of the axes besides the scheme."""
+        found: dict[Pairs, list[Group]] = {}
+        for group in self.groups:
+            found.setdefault(tuple(pair for pair in group.key if pair[0] != "scheme"), []).append(group)
+        return found
 
 
-def mean_score(scored: Scored, uniform: float | None) -> float:
+def tried(study: Study) -> Tried | None:
+    """The tuning phase, or the plain runs; None where these have not finished at two learning rates or more."""
+    phase = "tune" if study.phases.get("tune") else "run"
+    runs = tuple(run for run in study.phases.get(phase, ()) if run.finished and run.flat.get(KEY) is not None)
+    if len({run.flat[KEY] for run in runs}) < 2:
+        return None
+    unit, axes = unit_of(runs), axes_of(study, runs, (*study.tuned, KEY))
+    uniform = next((v for run in runs if (v := run.number("uniform", unit)) is not None), None)
+    return Tried(phase, runs, axes, groups_of(runs, axes), unit, uniform)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a group reached, by rising learning rate."""
+
+    scored: Mapping[float, Scored]
+    means: Mapping[float, float]  # the protocol's
+    clear: list[bool]  # a rate each: no run there diverged or is unfinished
+
+    @classmethod
+    def of(cls, group: Group, unit: str) -> "Line":
+        """Of each rate the runs of the best setting of other tuned keys; rates without a result are left out."""
+        by_rate: dict[float, list[Run]] = {}
+        for run in sorted(group.runs, key=lambda run: float(run.flat[KEY])):
+            by_rate.setdefault(float(run.flat[KEY]), []).append(run)
+        scored = {rate: found for rate, runs in by_rate.items() if (found := best_setting(runs, unit))}
+        means = {rate: mean_score(found, unit) for rate, found in scored.items()}
+        return cls(scored, means, [all(run.status == "done" for run in by_rate[rate]) for rate in scored])
+
+    @property
+    def best(self) -> float | None:
+        """The rate of the least mean, of equal ones that where fewer runs diverged; None where no rate has a result."""
+        return min(self.means, key=lambda rate: (self.means[rate], lost(self.scored[rate])), default=None)
+
+
+def mean_score(scored: Scored, unit: str) -> float:
     """The protocol's mean (runs/winners.py): no run counts as worse than the uniform prediction."""
-    return math.fsum(min(v, math.inf if uniform is None else uniform) for _, v in scored) / len(scored)
+    return math.fsum(value for run, _ in scored if (value := score(run.summary, unit)) is not None) / len(scored)
 
 
-def best_setting(runs: Iterable[Run], unit: str, uniform: float | None) -> Scored:
+def best_setting(runs: Iterable[Run], unit: str) -> Scored:
     """Runs with their losses, of the best mean among settings of other tuned keys (weight decay, say) at one learning rate."""
     settings: dict[str, Scored] = {}
     for run in runs:
-        value = final_loss(run, unit)
+        value = final_loss(run.summary, unit)
         if value is not None:
             rest = repr(sorted((k, v) for k, v in run.flat.items() if k not in ("seed", "data.seed")))
             settings.setdefault(rest, []).append((run, value))
-    if not settings:
-        return []
-    return min(settings.values(), key=lambda scored: (mean_score(scored, uniform), _lost(scored)))
+    return min(settings.values(), key=lambda scored: (mean_score(scored, unit), lost(scored)), default=[])
 
 
-def _lost(scored: Scored) -> int:
+def lost(scored: Scored) -> int:
+    """How many of the runs diverged."""
     return sum(run.status == "diverged" for run, _ in scored)
 
 
@@ -106,15 +154,14 @@ def sensitivity(study: Study, shown: Reported, unit: str) -> Sensitivity | None:
 def _means(runs: Iterable[Run], tuned: Iterable[str], unit: str) -> dict[float, float]:
     """One group's mean loss at each learning rate, by the best setting of the other tuned keys; rates with every run of a setting."""
     runs = list(runs)
-    uniform = next((v for run in runs if (v := run.number("uniform", unit)) is not None), None)
     settings: dict[Pairs, list[Run]] = {}
     for run in runs:
         settings.setdefault(key_of(run, tuned), []).append(run)
     seeds = {run.seed for run in runs}
     found: dict[float, float] = {}
     for setting, members in settings.items():
-        scored = [(run, value) for run in members if (value := final_loss(run, unit)) is not None]
+        scored = [(run, value) for run in members if (value := final_loss(run.summary, unit)) is not None]
         rate = dict(setting)[KEY]
         if rate is not None and {run.seed for run, _ in scored} == seeds:
-            found[float(rate)] = min(mean_score(scored, uniform), found.get(float(rate), math.inf))
+            found[float(rate)] = min(mean_score(scored, unit), found.get(float(rate), math.inf))
     return found

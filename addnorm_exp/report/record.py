@@ -18,6 +18,7 @@ from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import Layers
 from addnorm_exp.runs.reading import AGAIN, read_lines
 from addnorm_exp.runs.reading import dotted as flatten
+from addnorm_exp.runs.shapes import is_number
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,7 @@ class Run:
         value: Any = self.summary
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return None
-        return float(value)
+        return float(value) if is_number(value) else None
 
 
 def read_run(folder: Path) -> Run:

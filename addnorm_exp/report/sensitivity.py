@@ -9,7 +9,6 @@ spread, and where the uniform prediction lies far above the rest the × stand be
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from addnorm_exp.report import multiples, style
-from addnorm_exp.report.groups import Group, Pairs, Reported, axes_of, groups_of, label
+from addnorm_exp.report.groups import Group, Reported, label, schemes
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.rates import KEY, Scored, best_setting, mean_score
+from addnorm_exp.report.rates import KEY, Line, tried
 from addnorm_exp.report.record import Run
 
 FAR = 1.6  # the uniform prediction gets a strip of its own when it lies farther than this many heights of the rest above it
@@ -30,18 +29,10 @@ UNIFORM: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linew
 
 def draw(study: Study, shown: Reported) -> Figure | str:
     """The figure, or a line that says what is missing."""
-    runs = [run for run in study.phases.get("tune") or study.phases.get("run") or () if run.finished]
-    if len({run.flat.get(KEY) for run in runs}) < 2:
+    found = tried(study)
+    if found is None:
         return "no finished runs at two or more learning rates"
-    unit = "bpb" if any(run.number("val", "final", "bpb") is not None for run in runs) else "loss"
-    axes = axes_of(study, runs, (*study.tuned, KEY))
-    other = [a for a in axes if a != "scheme"]
-    groups = groups_of(runs, axes)
-    panels: dict[Pairs, list[Group]] = {}
-    for group in groups:
-        panels.setdefault(tuple((a, group[a]) for a in other), []).append(group)
-    schemes = list(dict.fromkeys(run.scheme for run in (*(r for g in shown.groups for r in g.runs), *study.runs)))
-    uniform = next((v for run in runs if (v := run.number("uniform", unit)) is not None), None)
+    runs, panels, unit, uniform = found.runs, found.panels, found.unit, found.uniform
     lost = any(_lost(run) for run in runs)
     finals = [v for run in runs if run.status == "done" and (v := run.number("val", "final", unit)) is not None]
     split = bool(
@@ -51,11 +42,18 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         within = [*finals, *([uniform] if uniform and lost and not split else [])]
         if not within:
             return "no final validation loss of the tuning runs"
-        return _each(Reported("tune", groups, axes, {}), study.baseline, unit, uniform if lost else None, _view(within))
+        return _each(
+            Reported("tune", found.groups, found.axes, {}),
+            study.baseline,
+            unit,
+            uniform if lost else None,
+            _view(within),
+        )
     across = min(len(panels), 3)
     down = math.ceil(len(panels) / across)
-    drawn = [s for s in schemes if any(run.scheme == s for run in runs)]
-    handles = [style.look(schemes.index(s)).handle(s, marker=True) for s in drawn]
+    names = schemes(study, shown)
+    drawn = [name for name in names if any(run.scheme == name for run in runs)]
+    handles = [style.look(names.index(name)).handle(name, marker=True) for name in drawn]
     if lost:
         handles.append(style.cross_handle())
     handles.append(_ring())
@@ -72,7 +70,7 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         else:
             top = main = fig.add_subplot(cell, sharey=mains[0] if mains else None)
         mains.append(main)
-        _panel(main, top, members, schemes, unit, uniform)
+        _panel(main, top, members, names, unit, uniform)
         if across > 2:  # three labels of one line run into each other
             main.set_xlabel(main.get_xlabel().replace(" (", "\n("))
         if key:
@@ -86,7 +84,7 @@ def draw(study: Study, shown: Reported) -> Figure | str:
 
 def _each(rows: Reported, baseline: str | None, unit: str, uniform: float | None, view: tuple[float, float]) -> Figure:
     """Small multiples, a panel a row: its seeds and means before the other rows' means."""
-    found = {group.key: Row.of(group, unit, uniform) for group in rows.groups}
+    found = {group.key: Line.of(group, unit) for group in rows.groups}
     lines = {key: [(np.asarray([*row.means]), np.asarray([*row.means.values()]))] for key, row in found.items()}
     bases, name = multiples.against(rows, baseline)
     fig, panels = multiples.grid([multiples.heading(rows.label(group)) for group in rows.groups])
@@ -129,59 +127,35 @@ def _ring() -> Line2D:
     return Line2D([], [], color=style.GREY, label="best mean", **ring)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the picture, by rising learning rate."""
-
-    scored: dict[float, Scored]
-    means: dict[float, float]  # the protocol's
-    clear: list[bool]  # a rate each: no run there diverged or is unfinished
-
-    @classmethod
-    def of(cls, group: Group, unit: str, uniform: float | None) -> "Row":
-        """Of each rate the runs of the best setting of other tuned keys; rates without a result are left out."""
-        by_rate: dict[float, list[Run]] = {}
-        for run in sorted(group.runs, key=lambda run: float(run.flat[KEY])):
-            by_rate.setdefault(float(run.flat[KEY]), []).append(run)
-        scored = {rate: found for rate, runs in by_rate.items() if (found := best_setting(runs, unit, uniform))}
-        means = {rate: mean_score(found, uniform) for rate, found in scored.items()}
-        return cls(scored, means, [all(run.status == "done" for run in by_rate[rate]) for rate in scored])
-
-    @property
-    def best(self) -> float:
-        """The rate of the least mean, of equal ones that where fewer runs diverged."""
-        return min(self.means, key=lambda rate: (self.means[rate], sum(_lost(run) for run, _ in self.scored[rate])))
-
-
-def _panel(main: Axes, top: Axes, groups: list[Group], schemes: list[str], unit: str, uniform: float | None) -> None:
+def _panel(main: Axes, top: Axes, groups: list[Group], names: list[str], unit: str, uniform: float | None) -> None:
     rates = sorted({float(run.flat[KEY]) for group in groups for run in group.runs})
     gap = _gap(rates)
     lost = {
         rate: sorted(
-            {schemes.index(run.scheme) for g in groups for run in g.runs if _lost(run) and float(run.flat[KEY]) == rate}
+            {names.index(run.scheme) for g in groups for run in g.runs if _lost(run) and float(run.flat[KEY]) == rate}
         )
         for rate in rates
     }
     for group in groups:
-        index = schemes.index(group.runs[0].scheme)
+        index = names.index(group.runs[0].scheme)
         look = style.look(index)
-        place = (index - 0.5 * (len(schemes) - 1)) / max(1, len(schemes) - 1)
-        shift = math.exp(min(0.14, 0.035 * len(schemes)) * gap * place)
-        row = Row.of(group, unit, uniform)
+        place = (index - 0.5 * (len(names) - 1)) / max(1, len(names) - 1)
+        shift = math.exp(min(0.14, 0.035 * len(names)) * gap * place)
+        row = Line.of(group, unit)
         for rate, scored in row.scored.items():
             for run, value in scored:
                 if _lost(run):
                     style.cross(top, rate * _beside(index, lost[rate], gap), value, look.colour)
         _row(main, row, look, shift)
     _rates_axis(main, rates)
-    main.set_xlabel("peak learning rate" + " (points of one rate side by side)" * (len(schemes) > 1))
+    main.set_xlabel("peak learning rate" + " (points of one rate side by side)" * (len(names) > 1))
     if top is not main and uniform:
         _strip(main, top, uniform)
     elif uniform and any(_lost(run) for group in groups for run in group.runs):
         _uniform_line(main, uniform)
 
 
-def _row(axes: Axes, row: Row, look: style.Look, shift: float = 1.0, ring: float = 8.5) -> None:
+def _row(axes: Axes, row: Line, look: style.Look, shift: float = 1.0, ring: float = 8.5) -> None:
     """A row's dots, means and ring, without its crosses; each at `shift` times its rate."""
     dot: dict[str, Any] = {"color": look.colour, "markersize": 2.4, "alpha": 0.6, "markeredgewidth": 0}
     for rate, scored in row.scored.items():
@@ -191,7 +165,7 @@ def _row(axes: Axes, row: Row, look: style.Look, shift: float = 1.0, ring: float
     x, marked = [rate * shift for rate in row.means], [i for i, ok in enumerate(row.clear) if ok]
     line: dict[str, Any] = {"linestyle": look.line, "marker": look.marker, "markevery": marked, "zorder": 3}
     axes.plot(x, list(row.means.values()), color=look.colour, **line)
-    if row.means:
+    if row.best is not None:
         circle: dict[str, Any] = {"markersize": ring, "markerfacecolor": "none", "markeredgewidth": 0.8}
         axes.plot([row.best * shift], [row.means[row.best]], "o", color=look.colour, **circle)
 

@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.runs.folder import is_temporary, write_json
 from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
 
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
+KINDS = ("", "attention-")  # of chunks, as their names begin: what is measured with training, and what more rarely
 ROWS_A_CHUNK = 50
-SITE_ROWS = ("stream_rms", "branch_ratio", "grad_stream")  # by site; the others are by tensor
-SECONDS_A_CHUNK = 30.0  # a chunk is not held back for longer than this, for the sake of those who read along
+SECONDS_A_CHUNK = (
+    30.0  # a row is held back for no longer than this and a dispatch, for the sake of those who read along
+)
 
 
 def is_layers_row(step: Any, every: int, last: Any) -> Any:
@@ -31,20 +34,30 @@ def is_layers_row(step: Any, every: int, last: Any) -> Any:
 
 
 class LayersWriter:
-    """Collects rows and writes them in chunks; `flush` before every checkpoint, so that nothing older than it is in memory only."""
+    """Collects rows and writes them in chunks: as they fill, or by `write_due` as they age. `flush` before every checkpoint, so that
+    nothing older than it is in memory only."""
 
     def __init__(self, folder: Path, index: Mapping[str, Sequence[str]]):
         self.folder = folder
-        self.rows: dict[str, Rows] = {"": [], "attention-": []}
+        self.rows: dict[str, Rows] = {kind: [] for kind in KINDS}
         self.written = dict.fromkeys(self.rows, time.monotonic())
         folder.mkdir(exist_ok=True)
         write_json(folder / "index.json", index)
 
     def add(self, step: int, row: Mapping[str, np.ndarray], kind: str = "") -> None:
-        """One row: quantity → array over the columns. `kind`: empty, or `attention-`."""
+        """One row: quantity → array over the columns. `kind`: one of KINDS."""
         self.rows[kind].append((step, row))
-        if len(self.rows[kind]) >= ROWS_A_CHUNK or time.monotonic() - self.written[kind] > SECONDS_A_CHUNK:
+        if len(self.rows[kind]) >= ROWS_A_CHUNK or self._aged(kind):
             self._write(kind)
+
+    def write_due(self) -> None:
+        """To be called now and then: where rows are rare, the next one may come hours later."""
+        for kind, rows in self.rows.items():
+            if rows and self._aged(kind):
+                self._write(kind)
+
+    def _aged(self, kind: str) -> bool:
+        return time.monotonic() - self.written[kind] > SECONDS_A_CHUNK
 
     def flush(self) -> None:
         for kind in self.rows:
@@ -68,7 +81,7 @@ class LayersWriter:
         made.replace(path)
 
 
-_CHUNK = re.compile(r"(attention-)?(\d{8,})\.npz")
+_CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")
 _HALF = re.compile(rf"\.{_CHUNK.pattern}\.writing")
 
 
@@ -112,40 +125,54 @@ class Layers:
     arrays: Mapping[str, np.ndarray]
     attention_sites: tuple[str, ...] = ()
 
+    def columns(self, name: str) -> tuple[str, ...]:
+        """What the columns of a quantity are called."""
+        names: tuple[str, ...] = getattr(self, COLUMNS[name])
+        return names
+
 
 def read_index(folder: Path) -> dict[str, list[str]] | None:
     """The names of the columns: `sites`, `tensors`, `attention_sites`; None where there is no record."""
     return read_object(folder / "index.json", INDEX, AGAIN, formed=False)
 
 
+def chunks(folder: Path) -> list[tuple[Path, str]]:
+    """The chunks that are there, each with its kind, by name. Other files are somebody's own."""
+    found = ((path, _CHUNK.fullmatch(path.name)) for path in sorted(folder.glob("*.npz")))
+    return [(path, chunk[1]) for path, chunk in found if chunk]
+
+
 def read(folder: Path, kind: str = "") -> Layers | None:
-    """The rows of one kind (empty, or `attention-`), None where there are none. Of a step that was written twice the later row counts.
+    """The rows of one of KINDS, None where there are none. Of a step that was written twice the later row counts.
 
     Raises UserError where a file is damaged: chunks are written whole, so that is no kill's doing.
     """
     index = read_index(folder)
-    paths = sorted(p for p in folder.glob("*.npz") if (c := _CHUNK.fullmatch(p.name)) and (c[1] or "") == kind)
+    paths = [path for path, of in chunks(folder) if of == kind]
     if not paths or index is None:
         return None
-    chunks = [found for path in paths if (found := _chunk(path, index, kind)) is not None]
-    if not chunks:
+    parts = [part for path in paths if (part := read_chunk(path, index)) is not None]
+    if not parts:
         return None
-    names = set.intersection(*(set(chunk) for chunk in chunks)) - {"step"}
-    step = np.concatenate([chunk["step"] for chunk in chunks]).astype(np.int64)
+    names = set.intersection(*map(set, parts)) - {"step"}
+    step = np.concatenate([part["step"] for part in parts]).astype(np.int64)
     # np.unique keeps the first of equal steps; on the reversed array that is the last written.
     _, first = np.unique(step[::-1], return_index=True)
     keep = len(step) - 1 - first
-    arrays = {name: np.concatenate([chunk[name] for chunk in chunks])[keep] for name in sorted(names)}
+    arrays = {name: np.concatenate([part[name] for part in parts])[keep] for name in sorted(names)}
     return Layers(tuple(index["sites"]), tuple(index["tensors"]), step[keep], arrays, tuple(index["attention_sites"]))
 
 
-def _chunk(path: Path, index: Mapping[str, Sequence[str]], kind: str) -> dict[str, np.ndarray] | None:
-    """A chunk's arrays; None where a run that goes on has just taken it back."""
+def read_chunk(path: Path, index: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray] | None:
+    """A chunk's `step` (n,) and quantities (n, columns); None where a run that goes on has just taken it back.
+
+    Quantities that COLUMNS does not name are let through unread. Raises UserError where the file is damaged.
+    """
     try:
         if path.exists() and not path.is_file():
             raise ValueError("no file")
         with open(path, "rb") as raw, np.load(raw) as file:
-            found = {name: file[name] for name in file.files}
+            found = {name: file[name] for name in file.files if name in COLUMNS or name == "step"}
     except FileNotFoundError:
         return None
     except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds for a damaged archive
@@ -154,9 +181,9 @@ def _chunk(path: Path, index: Mapping[str, Sequence[str]], kind: str) -> dict[st
     if step is None or step.ndim != 1 or not np.issubdtype(step.dtype, np.integer):
         raise UserError(f"{path}: has no steps; {AGAIN}")
     for name, array in found.items():
-        wide = len(index["attention_sites" if kind else "sites" if name in SITE_ROWS else "tensors"])
-        if name != "step" and (array.shape != (len(step), wide) or not np.issubdtype(array.dtype, np.floating)):
-            raise UserError(
-                f"{path}: {name} is {array.dtype} of shape {array.shape}, expected {(len(step), wide)}; {AGAIN}"
-            )
+        if name == "step":
+            continue
+        shape = (len(step), len(index[COLUMNS[name]]))
+        if array.shape != shape or not np.issubdtype(array.dtype, np.floating):
+            raise UserError(f"{path}: {name} is {array.dtype} of shape {array.shape}, expected {shape}; {AGAIN}")
     return found

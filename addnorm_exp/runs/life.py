@@ -95,16 +95,6 @@ def standing(path: Path, phase: str, scheme: str = "") -> Standing:
     return Standing(*about, status, summary.get("step"), steps, age, reason)
 
 
-def in_words(seconds: float | None) -> str:
-    """An age as people say it: 40 s, 3 min, 5 h, 12 days."""
-    if seconds is None:
-        return ""
-    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < most * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} days"
-
-
 def chosen(standings: list[Standing], ids: tuple[str, ...]) -> Iterator[Standing]:
     """The runs that these ids, or beginnings of ids that fit one run only, name."""
     for name in ids:

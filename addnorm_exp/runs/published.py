@@ -1,24 +1,29 @@
 """A number that others have published, as a study file names it and study.json keeps it.
 
 PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Author et al. 2020, table 1"}]
+
+A value may be text ("34.10"), which is printed to the letter: a number does not know how many digits its source gave.
 """
 
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from addnorm_exp.runs.shapes import is_number
 
 WORDS = ("value", "metric", "source")  # of an entry; its other keys say which rows it belongs to
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published number. `row` are the config keys and values of the rows that it stands beside."""
+    """A published number, and its text where it was given as one. `row`: config keys and values of the rows that it stands beside."""
 
     value: float
     metric: str
     source: str
     row: Mapping[str, Any]
+    text: str | None = None
 
     def matches(self, flat: Mapping[str, Any]) -> bool:
         return all(key in flat and same(flat[key], value) for key, value in self.row.items())
@@ -36,18 +41,32 @@ def read_entry(entry: Any) -> Published:
     for word in WORDS:
         if word not in entry:
             raise ValueError(f"has no '{word}'")
-    value = entry["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"has value {value!r}, which is no finite number")
+    value, text = _number(entry["value"])
     for word in ("metric", "source"):
         if not isinstance(entry[word], str) or not entry[word].strip():
             raise ValueError(f"has {word} {entry[word]!r}, where text is needed")
     row = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key not in WORDS}
     if not row:
         raise ValueError("names no row, e.g. 'scheme': 'pre_ln'")
-    return Published(value, " ".join(entry["metric"].split()), " ".join(entry["source"].split()), row)
+    return Published(value, " ".join(entry["metric"].split()), " ".join(entry["source"].split()), row, text)
+
+
+def _number(given: Any) -> tuple[float, str | None]:
+    """The number, and its text where it is given as text."""
+    value, text = given, None
+    if isinstance(given, str):
+        with suppress(ValueError):
+            value, text = float(given), given.strip()
+    if not is_number(value):
+        raise ValueError(f"has value {given!r}, which is not a finite number")
+    return value, text
 
 
 def written(entry: Published) -> dict[str, Any]:
     """The entry as a study file has it."""
-    return {**entry.row, "value": entry.value, "metric": entry.metric, "source": entry.source}
+    return {
+        **entry.row,
+        "value": entry.value if entry.text is None else entry.text,
+        "metric": entry.metric,
+        "source": entry.source,
+    }

@@ -31,6 +31,7 @@ STATUSES = ("running", "done", "diverged", "failed")
 
 AGAIN = "delete this run's folder and run it again"
 ANEW = "delete this file: the command that made the run writes it anew"
+WHICH = "give a study's folder, e.g. runs/quickstart, or a run's --workdir"
 SWEEP = "delete this file and run the sweep again, which writes it anew"
 
 _PAIR = {"loss": Maybe(float), "bpb": Maybe(float)}
@@ -69,7 +70,9 @@ SUMMARY = {
     "confounds": _FACTS,
     "versions": _FACTS,
     "device": _FACTS,
-    "attempts": Maybe(Each({"versions": _FACTS, "device": _FACTS})),
+    "attempts": Maybe(
+        Each({"versions": _FACTS, "device": _FACTS, "execution": Maybe(Execution), "from_step": Maybe(int)})
+    ),
 }
 DONE = {
     "scheme": str,
@@ -87,7 +90,7 @@ STUDY = {
     "tuned": Each(str),
     "group": Each(str),
     "baseline": Maybe(str),
-    "published": Maybe(Each({"value": float, "metric": str, "source": str})),
+    "published": Maybe(Each({"value": Value, "metric": str, "source": str})),
 }
 INDEX = {"sites": Each(str), "tensors": Each(str), "attention_sites": Each(str)}
 
@@ -149,12 +152,49 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int | None]:
     return found, None
 
 
+class LineReader:
+    """The lines of a metrics.jsonl that grows, each once."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._offset = self._number = 0  # bytes and lines that have been read
+        self._torn: int | None = None  # the number of a line that is none: a kill's doing, unless others follow
+
+    def read(self) -> list[dict[str, Any]]:
+        """The whole lines that have come since the last call. Raises UserError where the file is damaged."""
+        text = _read_bytes(self.path, AGAIN, self._offset) or b""
+        end = text.rfind(b"\n") + 1  # a line that is being written comes with the next call
+        self._offset += end
+        found = []
+        for line in text[:end].decode("utf-8", "replace").split("\n")[:-1]:
+            self._number += 1
+            self._follows(line)
+            try:
+                found.append(_line(line))
+            except ValueError:
+                self._torn = self._torn or self._number
+        self._follows(text[end:].decode("utf-8", "replace"))
+        return found
+
+    def _follows(self, line: str) -> None:
+        if self._torn is not None and line.strip():
+            raise UserError(f"{self.path}:{self._torn}: is not a metrics line; {AGAIN}")
+
+
 def read_text(path: Path, remedy: str) -> str | None:
     """A file's text, None where there is none. Bytes that are no UTF-8 become �."""
+    found = _read_bytes(path, remedy)
+    return None if found is None else found.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_bytes(path: Path, remedy: str, offset: int = 0) -> bytes | None:
+    """A file's bytes from `offset` on, None where there is none."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"{path}: is no file; {remedy}")
-        return path.read_text(encoding="utf-8", errors="replace")
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -100,6 +100,7 @@ def _first(faults: Any) -> str | None:
 
 
 def is_number(value: Any) -> bool:
+    """A finite number that a float can hold; true and false are none."""
     if type(value) is float:
         return math.isfinite(value)
     try:
@@ -109,6 +110,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
+    """A whole number from 0 on."""
     return is_number(value) and isinstance(value, int) and 0 <= value < 2**63
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from addnorm_exp.runs.shapes import is_number
+
 Pairs = tuple[tuple[str, Any], ...]
 
 
@@ -37,24 +39,32 @@ class Winner:
     left_out: tuple[Pairs, ...] = ()  # incomplete candidates, not eligible
 
 
-def score(summary: Mapping[str, Any]) -> float | None:
-    """The score of a run by its summary: final validation loss, at most that of the uniform prediction; diverged: the latter;
-    otherwise None.
+def final_loss(summary: Mapping[str, Any], unit: str = "loss") -> float | None:
+    """The final validation loss of a run by its summary, in `loss` (nats a token) or `bpb`; of a diverged run that of the uniform
+    prediction; None where it has neither."""
+    if summary.get("status") == "diverged":
+        return _uniform(summary, unit)
+    if summary.get("status") != "done":
+        return None
+    return _finite(((summary.get("val") or {}).get("final") or {}).get(unit))
+
+
+def score(summary: Mapping[str, Any], unit: str = "loss") -> float | None:
+    """The score of a run by its summary: its `final_loss`, at most the loss of the uniform prediction.
 
     The cap keeps a candidate from winning by diverging, where another reaches its last step with a loss above the uniform one: they
     tie, and the tie goes to the one with fewer diverged runs.
     """
-    uniform = _finite((summary.get("uniform") or {}).get("loss"))
-    if summary.get("status") == "diverged":
-        return uniform
-    if summary.get("status") != "done":
-        return None
-    value = _finite(((summary.get("val") or {}).get("final") or {}).get("loss"))
+    value, uniform = final_loss(summary, unit), _uniform(summary, unit)
     return value if value is None or uniform is None else min(value, uniform)
 
 
+def _uniform(summary: Mapping[str, Any], unit: str) -> float | None:
+    return _finite((summary.get("uniform") or {}).get(unit))
+
+
 def _finite(value: Any) -> float | None:
-    return float(value) if _numeric(value) and math.isfinite(value) else None
+    return float(value) if is_number(value) else None
 
 
 def winners(candidates: Iterable[Candidate]) -> dict[Pairs, Winner]:
@@ -97,11 +107,7 @@ def _edges(tuned: Pairs, by_tuned: Iterable[Pairs]) -> tuple[str, ...]:
     grids = [dict(candidate) for candidate in by_tuned]
     edges = []
     for key, value in tuned:
-        grid = {candidate[key] for candidate in grids if key in candidate and _numeric(candidate[key])}
-        if _numeric(value) and len(grid) >= 2 and value in (min(grid), max(grid)):
+        grid = {candidate[key] for candidate in grids if key in candidate and is_number(candidate[key])}
+        if is_number(value) and len(grid) >= 2 and value in (min(grid), max(grid)):
             edges.append(key)
     return tuple(edges)
-
-
-def _numeric(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.words import counted
+from addnorm_exp.words import counted, duration, loss
 
 
 class Display(AbstractContextManager):
@@ -76,7 +76,7 @@ class Display(AbstractContextManager):
         self._refresh()
 
     def watch(self, event: Mapping[str, Any]) -> None:
-        """An event of training (train/recorder.py)."""
+        """An event of training (runs/events.py)."""
         kind = event["event"]
         if kind == "note":
             self.say(f"  {event['text']}")
@@ -93,10 +93,10 @@ class Display(AbstractContextManager):
         self.made += 1
         left = (self.total - self.done) * (time.monotonic() - self.started) / self.made
         self.bars.update(
-            self._runs, completed=self.done, note=f"{_clock(left)} to go" if self.done < self.total else ""
+            self._runs, completed=self.done, note=f"{duration(left)} to go" if self.done < self.total else ""
         )
         self.bars.update(self._steps, visible=False)
-        more = f", {_clock(left)} to go" if self.done < self.total else ""
+        more = f", {duration(left)} to go" if self.done < self.total else ""
         self.say(f"{self.name} {self.done}/{self.total}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
         self._refresh()
 
@@ -107,13 +107,5 @@ class Display(AbstractContextManager):
 
 def _result(summary: Mapping[str, Any]) -> str:
     if summary.get("status") == "done":
-        final = summary["val"]["final"]
-        return f"val {final['bpb']:.4f} bits/byte" if final.get("bpb") is not None else f"val loss {final['loss']:.4f}"
+        return f"val {loss(summary['val']['final'])}"
     return f"{summary.get('status', 'failed')}: {summary.get('reason') or ''}"
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

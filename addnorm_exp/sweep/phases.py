@@ -16,7 +16,7 @@ from addnorm_exp.sweep.record import write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
 from addnorm_exp.train.loop import check_data, check_machine
-from addnorm_exp.words import counted
+from addnorm_exp.words import counted, duration
 
 
 def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
@@ -104,7 +104,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
                 seconds, flops = seconds + cost.seconds, flops + cost.flops
             lines.append(
                 f"  {run.id}  {run.label:<{wide}}  {cost.parameters:>11,} parameters  {cost.flops:.2e} FLOPs"
-                f"  {_time(cost.seconds):>7}  {status}"
+                f"  {duration(cost.seconds):>7}  {status}"
             )
     to_fetch = dict.fromkeys(told for run in missing if (told := corpus.to_fetch(run.config.data)))
     if not missing:
@@ -113,7 +113,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     lines += [f"not on this machine: {counted(count, 'run')}: {told}" for told, count in refused.items()]
     shapes = estimator.shapes(missing)
     lines.append(
-        f"to do: {counted(len(missing), 'run')}, {flops:.2e} FLOPs; about {_time(seconds + COMPILE_SECONDS * shapes)} on this machine, "
+        f"to do: {counted(len(missing), 'run')}, {flops:.2e} FLOPs; about {duration(seconds + COMPILE_SECONDS * shapes)} on this machine, "
         f"{counted(shapes, 'compilation')} included (a rough estimate: by finished runs of the same shape where there are any, else by a "
         "short matrix product)"
     )
@@ -152,11 +152,3 @@ def _some(runs: tuple[Planned, ...], chosen: Filter) -> None:
     if not runs:
         said = ",".join(f"{key}={value}" for key, value in chosen.items())
         raise UserError(f"--filter={said}: no run of the plan has these values; see --dry_run without it")
-
-
-def _time(seconds: float) -> str:
-    """Seconds in the unit that people would say them in."""
-    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
-        if seconds < most * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} days"

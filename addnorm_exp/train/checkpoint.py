@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.runs.reading import read_object
 from addnorm_exp.runs.shapes import Maybe
 from addnorm_exp.runs.states import BEST, begin, halves, hide, read_manifest, whole
@@ -31,15 +31,11 @@ from addnorm_exp.runs.states import BEST, begin, halves, hide, read_manifest, wh
 OVERHEAD = 2**18  # bytes of a checkpoint besides its arrays
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 class Checkpoints:
     """The checkpoints of one run. `keep` newest states are kept, and one best. `last` is the run's last step: beyond it no folder is a
     checkpoint. `say` hears which could not be trusted."""
 
-    def __init__(self, folder: Path, keep: int, last: int | None = None, say: Callable[[str], None] = _to_stderr):
+    def __init__(self, folder: Path, keep: int, last: int | None = None, say: Callable[[str], None] = to_stderr):
         self.folder, self.keep, self.last, self.say = folder, keep, last, say
         _hush_orbax()
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.data.corpus import Corpus, check_lengths
-from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.errors import UserError, disk_trouble, one_line
+from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.calibration import means_of_changed
@@ -20,7 +21,7 @@ from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
 from addnorm_exp.train.memory import check_memory
 from addnorm_exp.train.program import check_devices, program
-from addnorm_exp.train.recorder import Progress, Recorder, Watcher
+from addnorm_exp.train.recorder import Progress, Recorder
 from addnorm_exp.train.step import CAUSES
 from addnorm_exp.words import counted
 
@@ -87,10 +88,14 @@ def check_data(config: Config, corpus: Corpus) -> None:
 
 def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
     """Records that an attempt failed: reason in the summary, traceback beside it."""
-    told = " ".join(str(error).split())[:300]
     before = folder.summary() or {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
     folder.write_summary(
-        {**before, "status": "failed", "reason": f"{type(error).__name__}: {told}", "finished": time.time()}
+        {
+            **before,
+            "status": "failed",
+            "reason": f"{type(error).__name__}: {one_line(error, 300)}",
+            "finished": time.time(),
+        }
     )
     folder.fail("".join(traceback.format_exception(error)))
 

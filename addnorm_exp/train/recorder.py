@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +10,15 @@ import jax
 import numpy as np
 
 from addnorm_exp.config.schema import Config
+from addnorm_exp.runs.columns import COLUMNS
+from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import SITE_ROWS, LayersWriter, is_layers_row
+from addnorm_exp.runs.layers import LayersWriter, is_layers_row
 from addnorm_exp.tasks.task import Task
 
 SCALARS = ("loss", "grad_norm", "lr")
-TENSOR_ROWS = ("grad_weight", "update_ratio", "weight_rms")
+ROWS = tuple(name for name, of in COLUMNS.items() if of != "attention_sites")  # attention has rows of its own
 HEARTBEAT = 5.0  # seconds between two summaries of a running run
-
-Watcher = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
@@ -71,12 +71,14 @@ class Recorder:
             scalars = {name: float(rows[name][number]) for name in SCALARS}
             lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
             if self.layers and is_layers_row(step, self.config.execution.layers_every, self.config.steps):
-                self.layers.add(step, {name: rows[name][number] for name in (*SITE_ROWS, *TENSOR_ROWS)})
+                self.layers.add(step, {name: rows[name][number] for name in ROWS})
         self.folder.append(lines)
         self.progress.train_loss = lines[-1]["loss"]
         self.progress.train_seconds += seconds
         self.progress.chunk_ms.append(1e3 * seconds / count)
         self.watch({"event": "train", **lines[-1]})
+        if self.layers:
+            self.layers.write_due()
         self._running(first - 1 + made)
 
     def attention(self, step: int, rows: Mapping[str, np.ndarray]) -> None:

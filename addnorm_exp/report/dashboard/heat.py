@@ -9,24 +9,25 @@ import numpy as np
 from addnorm_exp.report.dashboard.pack import Pool
 from addnorm_exp.report.depth import SHORT, site_names
 from addnorm_exp.report.record import Run, read_layers
-from addnorm_exp.runs.layers import Layers, read_index
+from addnorm_exp.runs.columns import COLUMNS, within
+from addnorm_exp.runs.joining import joined, steps_a_cell
+from addnorm_exp.runs.layers import KINDS, Layers, read_index
 
 CELLS = 3_000_000  # on a page at most
 ROWS = 120  # in steps, of a run at most; more cannot be told apart
 FEWEST = 30  # rows that a run keeps where the page has many runs; runs for which even these are too many are left out
 LEVELS = 65535
-PREFIXES = ("", "attention-")  # of the record's files
 
-# Quantity -> what its columns are, words for it, and whether its colours are logarithmic.
+# Quantity -> words for it, and whether its colours are logarithmic.
 QUANTITIES = {
-    "grad_stream": ("sites", "gradient of the stream, ‖∂L/∂x‖", True),
-    "stream_rms": ("sites", "RMS of the stream", True),
-    "branch_ratio": ("sites", "branch over stream, RMS", True),
-    "grad_weight": ("tensors", "gradient of the weights, ‖∂L/∂W‖", True),
-    "update_ratio": ("tensors", "update over weight, norms", True),
-    "weight_rms": ("tensors", "RMS of the weights", True),
-    "logit_max": ("attention_sites", "largest attention logit", False),
-    "entropy": ("attention_sites", "attention entropy (nats)", False),
+    "grad_stream": ("gradient of the stream, ‖∂L/∂x‖", True),
+    "stream_rms": ("RMS of the stream", True),
+    "branch_ratio": ("branch over stream, RMS", True),
+    "grad_weight": ("gradient of the weights, ‖∂L/∂W‖", True),
+    "update_ratio": ("update over weight, norms", True),
+    "weight_rms": ("RMS of the weights", True),
+    "logit_max": ("largest attention logit", False),
+    "entropy": ("attention entropy (nats)", False),
 }
 
 
@@ -49,17 +50,16 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
     names: list[dict[str, Any]] = []
     found: dict[int, dict[str, list[Any]]] = {}
     seen: dict[str, list[np.ndarray]] = {}
-    joined = 1
+    most = 1
     for place, run in enumerate(runs):
         mine: dict[str, list[Any]] = {}
-        for prefix in PREFIXES if run.id in chosen else ():
-            layers = read_layers(run, prefix)
+        for kind in KINDS if run.id in chosen else ():
+            layers = read_layers(run, kind)
             if layers is None or not len(layers.step):
                 continue
-            size = -(-len(layers.step) // rows)
-            joined = max(joined, size)
-            steps = pool.add(join(layers.step, size))
-            for key, labels, values in _quantities(layers, size):
+            most = max(most, steps_a_cell(len(layers.step), rows))
+            steps = pool.add(joined(layers.step, layers.step, rows, geometric=False)[1])
+            for key, labels, values in _quantities(layers, rows):
                 if labels not in names:
                     names.append(labels)
                 cells, low, high = coded(values)
@@ -70,26 +70,26 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
             found[place] = mine
     present = {quantity for mine in found.values() for quantity in mine}
     return {
-        "quantities": [[key, words, log, kind] for key, (kind, words, log) in QUANTITIES.items() if key in present],
+        "quantities": [[key, words, log, COLUMNS[key]] for key, (words, log) in QUANTITIES.items() if key in present],
         "names": names,
         "runs": found,
         "scale": {key: bounds for key, values in seen.items() if (bounds := _bounds(np.concatenate(values)))},
-        "joined": joined,
+        "joined": most,
         "left_out": len(sizes) - len(chosen),
     }
 
 
 def _columns(run: Run) -> int:
     index = read_index(run.path / "layers")
-    return 0 if index is None else sum(len(index[kind]) for kind, _, _ in QUANTITIES.values())
+    return 0 if index is None else sum(len(index[COLUMNS[key]]) for key in QUANTITIES)
 
 
-def _quantities(layers: Layers, size: int) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
-    """Key, names of the columns and joined rows of each quantity, by common logarithms where its colours are logarithmic."""
-    for key, (kind, _, log) in QUANTITIES.items():
-        values, columns = layers.arrays.get(key), getattr(layers, kind)
-        if values is not None and values.shape[1:] == (len(columns),):
-            yield key, labelled(columns, kind), join(logarithms(values) if log else values.astype(np.float64), size)
+def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
+    """Key, names of the columns and at most `rows` joined rows of each quantity: common logarithms where its colours are logarithmic."""
+    for key, (_, log) in QUANTITIES.items():
+        if (values := layers.arrays.get(key)) is not None:
+            _, cells = joined(layers.step, values, rows, geometric=log)
+            yield key, labelled(layers.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
 
 
 def _bounds(values: np.ndarray) -> list[float] | None:
@@ -100,30 +100,15 @@ def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:
     """`labels` of the columns; of tensors also `families`: what a tensor is called within its block, empty outside of blocks."""
     if kind != "tensors":
         return {"labels": site_names(columns)}
-    parts = [re.match(r"^(.*?)/?blocks/(\d+)/(.+)$", name) for name in columns]
-    several = len({found[1] for found in parts if found}) > 1
+    places = [within(name) for name in columns]
+    several = len({place.stack for place in places if place}) > 1
     labels, families = [], []
-    for name, found in zip(columns, parts, strict=True):
-        family = re.sub(r"connections?/(nodes/)?", "", found[3]) if found else ""
+    for name, place in zip(columns, places, strict=True):
+        family = re.sub(r"connections?/(nodes/)?", "", place.rest) if place else ""
         short = " ".join(SHORT.get(part, part) for part in family.removesuffix("/kernel").split("/"))
-        labels.append(f"{found[1][:3] + ' ' if several else ''}{found[2]} {short}" if found else name)
+        labels.append(f"{place.stack[:3] + ' ' if several else ''}{place.block} {short}" if place else name)
         families.append(family)
     return {"labels": labels, "families": families}
-
-
-def join(values: np.ndarray, size: int) -> np.ndarray:
-    """Rows (n, …) -> (m, …): the mean over `size` rows each; over those that are numbers, NaN where none is."""
-    starts = np.arange(0, len(values), size)
-    good = np.isfinite(values)
-    total = np.add.reduceat(np.where(good, values, 0.0), starts, axis=0)
-    with np.errstate(invalid="ignore"):
-        return total / np.add.reduceat(good.astype(np.float64), starts, axis=0)
-
-
-def logarithms(values: np.ndarray) -> np.ndarray:
-    """Common logarithms; what is not positive has none. The mean of logarithms is that of the geometric mean."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log10(np.where(values > 0, values, np.nan).astype(np.float64))
 
 
 def coded(values: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from addnorm_exp.report import style
-from addnorm_exp.report.groups import Reported, axes_of, groups_of
+from addnorm_exp.report.groups import Reported, axes_of, groups_of, schemes
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run, flatten
 from addnorm_exp.report.statistics import ENOUGH, t_quantile
@@ -20,7 +20,7 @@ FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown besi
 def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
     """Schemes with their looks, runs with their results, configs by key, groups of seeds by phase. `runs` are the study's, and
     everything that names a run does so by its place there."""
-    names = scheme_names(study, shown)
+    names = schemes(study, shown)
     place = {run.id: i for i, run in enumerate(runs)}
     phases: dict[str, list[str]] = {run.id: [] for run in runs}
     for phase, members in study.phases.items():
@@ -42,11 +42,6 @@ def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> 
         "groups": groups,
         "t": [t_quantile(0.975, n - 1) for n in range(ENOUGH, 1 + max((len(g["runs"]) for g in groups), default=0))],
     }
-
-
-def scheme_names(study: Study, shown: Reported) -> list[str]:
-    """Schemes in the order in which they take their colours, the same as in the pictures."""
-    return list(dict.fromkeys(run.scheme for run in (*(r for g in shown.groups for r in g.runs), *study.runs)))
 
 
 def look(name: str, index: int) -> dict[str, Any]:

@@ -1,18 +1,18 @@
 """What W&B is told of a run beside its curves, made from the record; and the record's files made from it again.
 
 The config is the science config as it is nested, with `execution` and `record` (the rest of config.json) beside its keys. The summary is
-summary.json. Not sent: paths of this machine, and the list of attempts.
+summary.json. Not sent: where files lie on this machine, and the list of attempts.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.reading import read_study
+from addnorm_exp.runs.reading import dotted, read_study
 
 Tree = dict[str, Any]
 _KEPT_BACK = ("format", "attempts", "heartbeat")  # of summary.json
@@ -58,16 +58,32 @@ def plan_of(folder: Path) -> Tree:
     return read_study(folder.resolve().parent / "study.json") or {}
 
 
+def to_plan(plan: Mapping[str, Any]) -> Tree:
+    """study.json as it is sent: the study file by its name, and no run's place of data."""
+    phases = {
+        phase: [{**entry, "overrides": _without_path(entry["overrides"])} for entry in entries]
+        for phase, entries in plan["phases"].items()
+    }
+    # The rows there have no place of data, so a number that asks for one would stand beside none.
+    published = [entry for entry in plan.get("published") or () if "data.path" not in entry]
+    return {**plan, "file": PurePath(plan["file"]).name, "phases": phases, "published": published}
+
+
+def _without_path(overrides: Mapping[str, Any]) -> Tree:
+    """Overrides, flat or nested, as a flat dict without `data.path`."""
+    return {key: value for key, value in dotted(overrides).items() if key != "data.path"}
+
+
 def plan_digest(plan: Mapping[str, Any]) -> str | None:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12] if plan else None
 
 
 def _planned(plan: Mapping[str, Any], name: str) -> tuple[str | None, Tree]:
-    """The phase that the run belongs to and what the study file set for it."""
+    """The phase that the run belongs to and what the study file set for it, but for the place of its data."""
     for phase, entries in plan.get("phases", {}).items():
         for entry in entries:
             if entry["id"] == name:
-                return phase, entry.get("overrides") or {}
+                return phase, _without_path(entry["overrides"])
     return None, {}
 
 

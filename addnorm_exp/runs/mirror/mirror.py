@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any
 
 import addnorm_exp
+from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.mirror.window import Place, patience
 
-Watcher = Callable[[Mapping[str, Any]], None]
 MODES = ("online", "offline", "disabled")
 MARGIN = 10.0  # seconds beyond the client's own time-out that the end of a command waits
 

@@ -7,8 +7,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from addnorm_exp.runs.columns import by_layer
+from addnorm_exp.runs.joining import joined
 from addnorm_exp.runs.layers import Layers
-from addnorm_exp.runs.mirror.rows import by_layer, columns_of
 
 PANELS = {
     "grad_stream": "gradient of the stream",
@@ -23,19 +24,19 @@ DPI = 120
 def heatmap(layers: Layers) -> np.ndarray | None:
     """The quantities in PANELS on logarithmic colour scales, as (height, width, RGB) of bytes; None where there is nothing to show.
 
-    A row of the picture is a site, or for weight matrices a layer with their mean; neighbouring steps are joined by their mean.
+    A row of the picture is a site, or for weight matrices a layer with their mean; neighbouring steps are joined by their geometric
+    mean.
     """
-    found = {name: cells for name in PANELS if (cells := _cells(layers, name)) is not None}
+    found = {name: part for name in PANELS if (part := panel(layers, name)) is not None}
     if not found:
         return None
     down = math.ceil(len(found) / 2)
     fig = Figure(figsize=(9.0, 2.9 * down), layout="constrained", dpi=DPI)
     canvas = FigureCanvasAgg(fig)
     panels = fig.subplots(down, 2, squeeze=False).ravel()
-    edges = _edges(layers.step)
     for axes in panels[len(found) :]:
         axes.set_axis_off()
-    for axes, (name, cells) in zip(panels, found.items(), strict=False):
+    for axes, (name, (edges, cells)) in zip(panels, found.items(), strict=False):
         low, high = np.nanquantile(cells, [0.005, 0.995])
         norm = LogNorm(low, high if high > low else 1.01 * low)
         axes.set_facecolor("#C8C8C8")  # what is missing: zero, not finite
@@ -52,28 +53,15 @@ def heatmap(layers: Layers) -> np.ndarray | None:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _cells(layers: Layers, name: str) -> np.ndarray | None:
-    """(columns of the picture, rows of the picture); None where no number is positive and finite."""
+def panel(layers: Layers, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Edges in steps (m + 1,) and cells (m, rows of the picture), NaN where there is nothing to show; None where every cell is NaN."""
     values = layers.arrays.get(name)
     if values is None:
         return None
-    index = {"sites": layers.sites, "tensors": layers.tensors}
-    names = columns_of(index, name, values.shape[1])
     if name == "grad_weight":
-        members = list(by_layer(names).values())
+        members = list(by_layer(layers.columns(name)).values())
         if not members:
             return None
         values = np.stack([values[:, columns].mean(axis=1) for columns in members], axis=1)
-    starts = _starts(len(values))
-    values = np.add.reduceat(values.astype(np.float64), starts) / np.diff([*starts, len(values)])[:, None]
-    values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
-    return values if np.isfinite(values).any() else None
-
-
-def _starts(count: int) -> np.ndarray:
-    return np.arange(0, count, max(1, -(-count // CELLS)))
-
-
-def _edges(step: np.ndarray) -> np.ndarray:
-    last = step[-1] + (step[-1] - step[-2] if len(step) > 1 else 1)
-    return np.append(step[_starts(len(step))], last).astype(np.float64)
+    edges, cells = joined(layers.step, values, CELLS)
+    return (edges, cells) if np.isfinite(cells).any() else None

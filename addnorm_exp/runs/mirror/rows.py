@@ -4,28 +4,22 @@ A step's row is whole when nothing can be added to it any more: a later step is 
 at it. Which rows there are depends on the record alone, not on when it is read.
 """
 
-import contextlib
-import json
 import math
-import re
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.columns import COLUMNS, by_layer
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import SITE_ROWS, is_layers_row, read_index
+from addnorm_exp.runs.layers import KINDS, chunks, is_layers_row, read_chunk, read_index
+from addnorm_exp.runs.reading import LineReader
+from addnorm_exp.runs.shapes import is_number
 
 Row = dict[str, float]
-_KINDS = ("", "attention-")  # of chunks of per-layer rows
-COLUMNS = {  # what the columns of a quantity are, where not tensors (docs/record.md)
-    **dict.fromkeys(SITE_ROWS, "sites"),
-    **dict.fromkeys(("logit_max", "entropy"), "attention_sites"),
-}
-_LAYER = re.compile(r"^(?P<stack>\w+)(?:\.|/blocks/)(?P<block>\d+)[./](?P<rest>.+)$")
 
 
 class Rows:
@@ -34,22 +28,26 @@ class Rows:
     def __init__(self, folder: Path, after: int = -1):
         self.folder, self.after = folder, after
         self.last_layers = -1  # the step of the newest per-layer row that has been read
-        self._offset = 0  # of metrics.jsonl, up to which lines have been read
+        self._lines = LineReader(folder / "metrics.jsonl")
         self._rows: dict[int, Row] = defaultdict(dict)
         self._layers: dict[int, Row] = defaultdict(dict)
         self._chunks: set[str] = set()
-        self._newest = dict.fromkeys(_KINDS, -1)
+        self._newest = dict.fromkeys(KINDS, -1)
         config = RunFolder(folder).config() or {}
-        self._science, execution = config.get("science", {}), config.get("execution", {})
+        self._science = config.get("science", {})
         attempts = (RunFolder(folder).summary() or {}).get("attempts") or [{}]
-        self._execution: Mapping[str, Any] = attempts[-1].get("execution", execution)
+        self._execution: Mapping[str, Any] = attempts[-1].get("execution") or config.get("execution") or {}
         # What an earlier attempt left is whole: attempts go on from a checkpoint, before which all is put on the disk.
-        self._settled = attempts[-1].get("from_step", 0) or -1
+        self._settled = attempts[-1].get("from_step") or -1
 
     def poll(self, ended: bool = False) -> list[tuple[int, Row]]:
-        """Rows that have become whole since the last call. `ended`: nothing will follow, so that all are."""
+        """Rows that have become whole since the last call. `ended`: nothing will follow, so that all are.
+
+        Raises UserError where metrics.jsonl is damaged.
+        """
         self._read_layers()
-        self._read_metrics()
+        for line in self._lines.read():
+            self._take(line)
         whole = []
         newest = max(self._rows, default=-1)
         for step in sorted(self._rows):
@@ -70,57 +68,41 @@ class Rows:
         if step <= self._settled or not execution.get("diagnostics"):
             return True
         last = self._science.get("steps")
-        if step and is_layers_row(step, execution["layers_every"], last) and step > self._newest[""]:
+        if step and is_layers_row(step, execution.get("layers_every") or 1, last) and step > self._newest[""]:
             return False
-        every = execution["attention_every"]
+        every = execution.get("attention_every")
         return not (every and (step % every == 0 or step == last) and step > self._newest["attention-"])
-
-    def _read_metrics(self) -> None:
-        try:
-            with open(self.folder / "metrics.jsonl", "rb") as file:
-                file.seek(self._offset)
-                text = file.read()
-        except FileNotFoundError:
-            return
-        end = text.rfind(b"\n") + 1  # a line that is being written comes with the next call
-        self._offset += end
-        for line in text[:end].splitlines():
-            with contextlib.suppress(ValueError):
-                self._take(json.loads(line))
 
     def _take(self, line: Mapping[str, Any]) -> None:
         split = line["split"]
         if split == "test":  # a number, not a curve: it is in the summary
             return
-        numbers = {name: value for name, value in line.items() if name not in ("step", "split") and _is_number(value)}
+        numbers = {name: value for name, value in line.items() if name not in ("step", "split") and is_number(value)}
         self._rows[line["step"]].update({f"{split}/{name}": value for name, value in numbers.items()})
 
     def _read_layers(self) -> None:
         folder = self.folder / "layers"
-        if not folder.is_dir():
+        new = [(path, kind) for path, kind in chunks(folder) if path.name not in self._chunks]
+        index = read_index(folder) if new else None
+        if index is None:
             return
-        for path in sorted(folder.glob("[!.]*.npz")):
-            if path.name in self._chunks:
-                continue
-            index = read_index(folder) or {}
-            try:
-                with np.load(path) as file:
-                    chunk = {name: file[name] for name in file.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # tables and pictures will say so
-                chunk = {"step": np.array([], np.int32)}
+        for path, kind in new:
             self._chunks.add(path.name)
-            kind = "attention-" if path.name.startswith("attention-") else ""
-            for number, step in enumerate(chunk.pop("step").tolist()):
+            try:
+                chunk = read_chunk(path, index) or {}
+            except UserError:  # tables and pictures will say so
+                chunk = {}
+            for number, step in enumerate(chunk.pop("step", np.array([])).tolist()):
                 self._newest[kind] = max(self._newest[kind], step)
                 self._layers[step].update(scalars(index, {name: values[number] for name, values in chunk.items()}))
-            self.last_layers = self._newest[""]
+        self.last_layers = self._newest[""]
 
 
 def scalars(index: Mapping[str, Sequence[str]], row: Mapping[str, np.ndarray]) -> Row:
     """One per-layer row as the numbers of the first, the middle and the last layer: means over a layer's sites or weight matrices."""
     found: Row = {}
     for name, values in row.items():
-        layers = by_layer(columns_of(index, name, len(values)))
+        layers = by_layer(index[COLUMNS[name]])
         for place, layer in _ends(list(layers)).items():
             value = float(np.mean(values[layers[layer]]))
             if math.isfinite(value):
@@ -128,28 +110,8 @@ def scalars(index: Mapping[str, Sequence[str]], row: Mapping[str, np.ndarray]) -
     return found
 
 
-def columns_of(index: Mapping[str, Sequence[str]], name: str, count: int) -> Sequence[str]:
-    """The names of a quantity's `count` columns; none where the index does not fit."""
-    names = index.get(COLUMNS.get(name, "tensors"), ())
-    return names if len(names) == count else ()
-
-
-def by_layer(names: Iterable[str]) -> dict[str, list[int]]:
-    """`stack.block` → its columns; of tensors the weight matrices alone, and none that is outside of a block."""
-    layers: dict[str, list[int]] = {}
-    for column, name in enumerate(names):
-        found = _LAYER.match(name)
-        if found and ("/" not in name or name.endswith("/kernel")):
-            layers.setdefault(f"{found['stack']}.{found['block']}", []).append(column)
-    return layers
-
-
 def _ends(layers: Sequence[str]) -> dict[str, str]:
     """first, middle and last, as far as they are different layers."""
     places = {"first": 0, "last": len(layers) - 1, "middle": len(layers) // 2}
     chosen = {number: place for place, number in reversed(places.items()) if layers}
     return {place: layers[number] for number, place in sorted(chosen.items())}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.errors import UserError, one_line
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import read as read_layers
-from addnorm_exp.runs.mirror.forms import about, plan_of, to_summary
+from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
 from addnorm_exp.runs.mirror.rows import Rows
 
 PROJECT = "addnorm_exp"
@@ -110,8 +111,10 @@ class Window:
         self._pictures = self._share(after)
         self._define()
         self._note()
-        if plan_of(folder):
-            self.run.save(str(folder.resolve().parent / "study.json"), str(folder.resolve().parent), policy="now")
+        if plan := plan_of(folder):
+            copy = folder.resolve() / "wandb" / "study.json"
+            write_json(copy, to_plan(plan))
+            self.run.save(str(copy), str(copy.parent), policy="now")
 
     @property
     def url(self) -> str:
@@ -162,7 +165,10 @@ class Window:
         self._pictures, self._pictured = self._share(step), time.monotonic()
         from addnorm_exp.runs.mirror.picture import heatmap
 
-        layers = read_layers(self.folder / "layers")
+        try:
+            layers = read_layers(self.folder / "layers")
+        except UserError:  # a damaged chunk costs the picture, and no curve
+            layers = None
         image = heatmap(layers) if layers else None
         if image is None:
             return {}
@@ -182,5 +188,4 @@ def read_ledger(folder: Path) -> dict[str, Any]:
 
 def reason(error: BaseException) -> str:
     """What the client said, in a line."""
-    told = " ".join(str(error).split())
-    return (told[:200] or type(error).__name__).rstrip(".")
+    return (one_line(error, 200) or type(error).__name__).rstrip(".")

@@ -1,0 +1,28 @@
+"""Neighbouring steps of the per-layer record as one, where a picture has fewer cells than the record has steps."""
+
+import numpy as np
+
+
+def steps_a_cell(count: int, most: int) -> int:
+    """How many neighbours to join so that `count` steps become `most` cells at most."""
+    return max(1, -(-count // most))
+
+
+def joined(step: np.ndarray, values: np.ndarray, most: int, *, geometric: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Rows `values` (n, …) at `step` (n,) as m ≤ `most` cells: edges (m + 1,) in steps, and means (m, …) in float64.
+
+    The mean is geometric, or where `geometric` is False arithmetic: for what is not positive by nature. It is over those that have
+    one (finite, and positive for the geometric mean), NaN where none has. A cell ends at the last of its steps, so that the edges end with
+    the run; the first begins where the run does, or as far before its first step as the second is after it.
+    """
+    size = steps_a_cell(len(step), most)
+    starts = np.arange(0, len(step), size)
+    values = values.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.log(values) if geometric else values
+        good = np.isfinite(terms)
+        total = np.add.reduceat(np.where(good, terms, 0.0), starts, axis=0)
+        means = total / np.add.reduceat(good.astype(np.float64), starts, axis=0)
+    first = max(0, step[0] - (step[1] - step[0] if len(step) > 1 else 1))
+    ends = step[np.append(starts[1:], len(step)) - 1]
+    return np.append(first, ends).astype(np.float64), np.exp(means) if geometric else means

@@ -1,0 +1,45 @@
+"""What a room's front page says of its files is so."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOMS = ("report", "report.dashboard", "runs.mirror")  # those whose front page lists their files
+
+
+def listed(room: str) -> tuple[Path, list[str]]:
+    """Folder and files, in the order of the list; a folder ends in a slash."""
+    front = importlib.import_module(f"addnorm_exp.{room}")
+    assert front.__file__
+    assert front.__doc__
+    return Path(front.__file__).parent, re.findall(r"^    ([a-z_]+/?)  +\S", front.__doc__, re.MULTILINE)
+
+
+def imported(file: Path, package: str) -> set[str]:
+    """Files of the package that a file of it uses."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            found.add((node.module or "").removeprefix(f"{package}.").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_front_page_lists_what_is_there(room):
+    folder, names = listed(room)
+    packages = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    assert sorted(names) == sorted({path.stem for path in folder.glob("*.py")} - {"__init__"} | packages)
+
+
+def test_the_report_room_is_read_from_above():
+    """As its front page says: a file uses those above it."""
+    folder, names = listed("report")
+    for place, name in enumerate(names):
+        for file in sorted((folder / name).glob("*.py")) if name.endswith("/") else [folder / f"{name}.py"]:
+            used = imported(file, "addnorm_exp.report") - {name.rstrip("/")}
+            assert used <= {above.rstrip("/") for above in names[:place]}, f"{name} uses what stands below it"

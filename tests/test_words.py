@@ -1,0 +1,60 @@
+"""Numbers as sentences have them, and that every sentence has them from here."""
+
+import re
+
+import pytest
+from rich.console import Console
+from test_report_study import summary_of
+from training import ROOT
+
+from addnorm_exp.cli import train
+from addnorm_exp.sweep.display import Display
+from addnorm_exp.words import counted, duration, loss, si, size
+
+
+def test_durations():
+    told = [duration(seconds) for seconds in (0, 40, 89, 100, 5000, 5400, 7200, 40_000, 90_000, 172_800, 1e6)]
+    assert told == ["0 s", "40 s", "89 s", "2 min", "83 min", "1.5 h", "2 h", "11 h", "25 h", "2 days", "12 days"]
+
+
+def test_counts_and_sizes():
+    assert [counted(n, "run") for n in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
+    assert counted(2, "entry", "entries") == "2 entries"
+    assert [size(count) for count in (0, 999, 1e3, 2.53e10)] == ["0 B", "999 B", "1.0 kB", "25.3 GB"]
+    assert [si(value) for value in (0.5, 839, 4.9e6, 2e15)] == ["0.5", "839", "4.9 M", "2 P"]
+
+
+def test_there_is_one_formatter_of_durations():
+    """A second one would have other thresholds before long, as three once had."""
+    files = [path for path in (ROOT / "addnorm_exp").rglob("*.py") if re.search(r"\b(86_?400|3600,)", path.read_text())]
+    assert [path.name for path in files] == ["words.py"]
+
+
+LOSS = {"loss": 1.69901, "bpb": 2.45113}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (LOSS, "2.4511 bits/byte"),
+        (LOSS | {"bpb": None}, "loss 1.6990"),
+        ({"loss": 1.69901}, "loss 1.6990"),
+    ],
+)
+def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path):
+    """By `train` as it validates and as it ends, and by the line of a sweep."""
+    assert loss(metrics) == said
+    watch = train._tell(100)
+    watch({"event": "val", "step": 50, **metrics})
+    assert capsys.readouterr().out == f"step  50/100  val {said}\n"
+    summary = summary_of("pre_ln", 2.0) | {"val": {"final": metrics}, "test": {"final": metrics}}
+    train._conclude(summary, tmp_path)
+    assert capsys.readouterr().out.startswith(f"pre_ln: test {said} after 1,000 steps")
+
+    class Run:
+        label = "pre_ln"
+
+    display = Display(Console(width=200))
+    display.phase("tune", 2, 0)
+    display.end(Run(), summary, 3.0)
+    assert f"tune 1/2  pre_ln  val {said}  (3.0 s, " in capsys.readouterr().out
