@@ -282,3 +282,15 @@ def test_values_of_many_seeds_are_those_of_each():
     for seed in range(3):
         for path, alone in laws.initial_values(table, seed, hypers).items():
             np.testing.assert_array_equal(together[path][seed], alone)
+
+
+@pytest.mark.parametrize("draw", ["normal", "uniform", "orthogonal"])
+def test_the_environment_does_not_choose_the_generator(draw):
+    """JAX_THREEFRY_PARTITIONABLE=0 is the default of older versions, and draws other numbers."""
+    table = {"a": Spec((4, 4), Init(draw, 1.0), "matrix")}
+    expected = laws.initial_values(table, 3)["a"]
+    with jax.threefry_partitionable(False):
+        np.testing.assert_array_equal(laws.initial_values(table, 3)["a"], expected)
+        np.testing.assert_array_equal(laws.initial_values_by_seed(table, 4)["a"][3], expected)
+        other = jax.random.normal(jax.random.key(0), (4,))  # what is not pinned does differ
+    assert not np.array_equal(other, jax.random.normal(jax.random.key(0), (4,)))

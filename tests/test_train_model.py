@@ -381,3 +381,20 @@ def test_a_model_learns_to_copy_a_prefix(positions):
     chance = math.log(LETTERS)
     assert metrics["loss"][0] > chance
     assert np.mean(metrics["loss"][-20:]) < 0.1 * chance
+
+
+def test_training_pins_the_generator():
+    """Batches and dropout too are drawn by the partitionable threefry, whatever the environment asks for."""
+    jax.config.update("jax_threefry_partitionable", False)
+    try:
+        Program(static(config()))
+        assert jax.config.jax_threefry_partitionable
+    finally:
+        jax.config.update("jax_threefry_partitionable", True)
+
+
+def test_the_rate_of_stochastic_depth_is_data():
+    """As that of dropout: runs of any two rates share a program, and one without has its own."""
+    of = {rate: program(config(model__drop_path=rate)) for rate in (0.0, 0.1, 0.2)}
+    assert of[0.1] is of[0.2]
+    assert of[0.0] is not of[0.1]

@@ -80,16 +80,17 @@ def tuning_notes(study: Study, shown: Reported) -> list[str]:
     """Edges of the grid, incomplete candidates, and report runs that are no longer those of the winner."""
     lines = []
     tune = study.phases.get("tune", ())
-    grid = {}
     for key in study.tuned:
-        values = {run.flat.get(key) for run in tune}
-        grid[key] = ", ".join(show(v) for v in sorted(values, key=lambda v: (str(type(v)), v))) if tune else ""
-    for key in study.tuned:
-        names = [shown.label(g) for g in shown.groups if g.key in shown.winners and key in shown.winners[g.key].edge]
-        if names:
-            lines.append(
-                f"{EDGE} {key} at the edge of its grid ({grid[key]}) for {', '.join(names)}: a wider grid may do better."
-            )
+        edges: dict[str, list[str]] = {}  # a grid in words → the rows whose winner is at its edge
+        for group in shown.groups:
+            if group.key in shown.winners and key in shown.winners[group.key].edge:
+                tried = {run.flat.get(key) for run in tune if all(run.flat.get(k) == v for k, v in group.key)}
+                grid = ", ".join(show(v) for v in sorted(tried, key=lambda v: (str(type(v)), v)))
+                edges.setdefault(grid, []).append(shown.label(group))
+        lines += [
+            f"{EDGE} {key} at the edge of its grid ({grid}) for {', '.join(names)}: a wider grid may do better."
+            for grid, names in edges.items()
+        ]
     without = [shown.label(group) for group in shown.groups if group.key not in shown.winners]
     if tune and without and shown.winners:  # where no group has a winner, the note on phases has said so
         lines.append(f"{', '.join(without)}: no tuning run has a score, so nothing was chosen.")

@@ -1,8 +1,8 @@
 """Initial values: laws as data, drawn by a key that depends on the parameter's path alone.
 
 A tensor's key is `fold_in(seed, hash(path))`. Tensors that two schemes have in common are therefore bit-identical at equal seed, and a
-comparison of schemes over shared seeds is a paired one. The generator is threefry, pinned, so the values do not depend on the
-default of a JAX version.
+comparison of schemes over shared seeds is a paired one. The generator is threefry in its partitionable form, pinned, so the values do not
+depend on the default of a JAX version.
 """
 
 import functools
@@ -52,12 +52,14 @@ class Init:
 def _draw(draw: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if draw == "constant":
         return jnp.ones(shape, jnp.float32)
+    with jax.threefry_partitionable(True):  # the default of today; the former one draws other numbers
+        if draw == "uniform":
+            return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
+        normal = jax.random.normal(key, shape, jnp.float32)
     if draw == "normal":
-        return jax.random.normal(key, shape, jnp.float32)
-    if draw == "orthogonal":  # Mezzadri 2007: Q of a normal matrix, R's diagonal made positive
-        q, r = jnp.linalg.qr(jax.random.normal(key, shape, jnp.float32))
-        return q * jnp.sign(jnp.diagonal(r))
-    return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
+        return normal
+    q, r = jnp.linalg.qr(normal)  # orthogonal (Mezzadri 2007): Q of a normal matrix, R's diagonal made positive
+    return q * jnp.sign(jnp.diagonal(r))
 
 
 def _scale(init: Init, values: jax.Array, hypers: Mapping[str, jax.Array | float]) -> jax.Array:

@@ -4,6 +4,8 @@ import ctypes
 import functools
 import sys
 
+import jax
+
 # mallopt(3): the threshold above which glibc gives an allocation pages of its own, and the one above which it returns memory.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -22,3 +24,9 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 2**30)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def pin_generator() -> None:
+    """Batches, dropout and initial values come from threefry in its partitionable form, whatever the environment asks for: it is the
+    default of JAX today, the former one draws other numbers."""
+    jax.config.update("jax_threefry_partitionable", True)

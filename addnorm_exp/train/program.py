@@ -18,7 +18,7 @@ from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
 from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.hypers import Hypers, hypers, static
-from addnorm_exp.train.platform import keep_memory
+from addnorm_exp.train.platform import keep_memory, pin_generator
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
 from addnorm_exp.words import counted
 
@@ -44,6 +44,7 @@ class Program:
 
     def __init__(self, config: Config):
         keep_memory()
+        pin_generator()
         self.config = config
         self.task = make_task(config)
         self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
@@ -184,7 +185,7 @@ def program(config: Config) -> Program:
     """The program of a config's shape, compiled at most once a process while it is in use."""
     shape = static(config)
     # By the scheme's record too: in a notebook a name may come to mean another one (`catalogue.add`).
-    key = (shape, resolve(config).digest(blocks(config)))
+    key = (shape, resolve(shape).digest(blocks(shape)))
     found = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape)
     _PROGRAMS[key] = found  # at the end: the first in the dict is the one not used for longest
     while len(_PROGRAMS) > _KEPT:

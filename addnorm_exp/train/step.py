@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from addnorm_exp.config import scheme
 from addnorm_exp.config.schema import Config
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
-from addnorm_exp.residual.init import DECAYED
+from addnorm_exp.residual.init import DECAYED, Spec
 from addnorm_exp.runs.layers import is_layers_row
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.schedule import learning_rate
@@ -54,9 +53,48 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
     Metrics: loss, grad_norm, lr, and with diagnostics per site (sites,) stream_rms, branch_ratio, grad_stream and per tensor
     (tensors,) grad_weight, update_ratio, weight_rms; the last two are zeros but in rows of the record (`is_layers_row`).
     """
-    diagnostics, accumulate = config.execution.diagnostics, config.optim.accumulate
-    specs = task.model.specs
-    drops_paths = scheme.resolve(config).around.drop_path > 0.0
+    specs, gradients = task.model.specs, _gradients(config, task, shard)
+
+    def step(state: TrainState, hypers, corpus) -> tuple[TrainState, Metrics]:
+        (loss, stats), (grads, taps) = gradients(state, hypers, corpus)
+        # In the order of `specs`, by which the record names its columns: inside jit a dict is sorted, block 10 before 2.
+        squares = {path: jnp.sum(jnp.square(grads[path])) for path in specs}
+        grad_norm = jnp.sqrt(sum(squares.values()))
+        if config.optim.clip:
+            factor = jnp.minimum(1.0, hypers["clip"] / (grad_norm + 1e-6))
+            grads = {path: grad * factor for path, grad in grads.items()}
+        lr = learning_rate(config.optim.schedule, state.step, hypers)
+        updates, moments = _adamw(specs, state, grads, lr, hypers)
+        cause = _cause(loss, grad_norm, hypers["bound"] * task.uniform_loss)
+        # The arrays of a run that diverged are of no use, so they are not kept from the bad update: a select over the whole state
+        # would cost a copy of it in every step. The count is, and `make_chunk` stops at the cause.
+        moved = TrainState(
+            parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
+            moments=moments,
+            step=state.step + (cause == 0),
+            cause=cause,
+            value=jnp.where(cause == 2, grad_norm, loss),
+        )
+        metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
+        if config.execution.diagnostics:
+            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"])
+            ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
+            metrics |= stats
+            metrics["grad_stream"] = jnp.sqrt(taps)
+            metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
+            metrics |= jax.lax.cond(row, _weights, _no_weights, *ordered)
+        return moved, metrics
+
+    return step
+
+
+def _gradients(config: Config, task: Task, shard: Callable[[Any], Any]):
+    """`gradients(state, hypers, corpus) → (loss, statistics), (gradients, taps)` of the step's batch: the mean over its micro-batches.
+
+    Taps are squared norms by site (residual/taps.py).
+    """
+    accumulate, drops_paths = config.optim.accumulate, task.scheme.around.drop_path > 0.0
+    differentiate = jax.value_and_grad(task.loss, argnums=(0, 1), has_aux=True)
 
     def gradients(state: TrainState, hypers, corpus):
         key = jax.random.fold_in(jax.random.key(hypers["seed"], impl="threefry2x32"), DROPOUT_STREAM)
@@ -66,14 +104,12 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
             dropout=hypers["dropout"] if config.model.dropout else None,
             drop_path=hypers["drop_path"] if drops_paths else None,
             train=True,
-            diagnostics=diagnostics,
+            diagnostics=config.execution.diagnostics,
         )
         probes = jnp.zeros(len(task.labels), jnp.float32)
-        differentiate = jax.value_and_grad(task.loss, argnums=(0, 1), has_aux=True)
         batch = task.batch(corpus, hypers["data_seed"], state.step)
         if accumulate == 1:
-            (loss, stats), grads = differentiate(state.parameters, probes, shard(batch), context)
-            return loss, stats, grads
+            return differentiate(state.parameters, probes, shard(batch), context)
         micro = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
 
         def add(total, inputs):
@@ -86,53 +122,36 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
             jax.eval_shape(differentiate, state.parameters, probes, jax.tree.map(lambda x: x[0], micro), context),
         )
         total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))
-        (loss, stats), (grads, taps) = jax.tree.map(lambda x: x / accumulate, total)
-        return loss, stats, (grads, taps / accumulate)  # squared norms: residual/taps.py
+        values, (grads, taps) = jax.tree.map(lambda x: x / accumulate, total)
+        return values, (
+            grads,
+            taps / accumulate,
+        )  # of the mean's gradient the squared norm is the sum's over accumulate²
 
-    def step(state: TrainState, hypers, corpus) -> tuple[TrainState, Metrics]:
-        loss, stats, (grads, taps) = gradients(state, hypers, corpus)
-        # In the order of `specs`, by which the record names its columns: inside jit a dict is sorted, block 10 before 2.
-        squares = {path: jnp.sum(jnp.square(grads[path])) for path in specs}
-        grad_norm = jnp.sqrt(sum(squares.values()))
-        if config.optim.clip:
-            factor = jnp.minimum(1.0, hypers["clip"] / (grad_norm + 1e-6))
-            grads = {path: grad * factor for path, grad in grads.items()}
-        # Adam's ε of one tensor alone: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
-        grads = {path: grad / specs[path].factors.eps for path, grad in grads.items()}
-        adam = optax.scale_by_adam(hypers["beta1"], hypers["beta2"], hypers["eps"])
-        updates, moments = adam.update(grads, state.moments)
-        lr = learning_rate(config.optim.schedule, state.step, hypers)
+    return gradients
 
-        def change(path: str, update: jax.Array) -> jax.Array:
-            factors = specs[path].factors
-            if specs[path].group in DECAYED:
-                update = update + factors.decay * hypers["weight_decay"] * state.parameters[path]
-            return -(factors.lr * lr) * update
 
-        updates = {path: change(path, update) for path, update in updates.items()}
-        above = loss > hypers["bound"] * task.uniform_loss
-        infinite = jnp.where(jnp.isfinite(loss), jnp.where(jnp.isfinite(grad_norm), 0, 2), 1)
-        cause = jnp.where((infinite == 0) & above, 3, infinite).astype(jnp.int32)
-        # The arrays of a run that diverged are of no use, so they are not kept from the bad update: a select over the whole state
-        # would cost a copy of it in every step. The count is, and `make_chunk` stops at the cause.
-        moved = TrainState(
-            parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
-            moments=moments,
-            step=state.step + (cause == 0),
-            cause=cause,
-            value=jnp.where(cause == 2, grad_norm, loss),
-        )
-        metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
-        if diagnostics:
-            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"])
-            ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
-            metrics |= stats
-            metrics["grad_stream"] = jnp.sqrt(taps)
-            metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
-            metrics |= jax.lax.cond(row, _weights, _no_weights, *ordered)
-        return moved, metrics
+def _adamw(specs: Mapping[str, Spec], state: TrainState, grads: Parameters, lr: jax.Array, hypers: Mapping[str, Any]):
+    """What AdamW (Loshchilov & Hutter 2019, 1711.05101, alg. 2; decay times the learning rate) adds to the parameters, under each tensor's
+    factors, and the new moments."""
+    # Adam's ε of one tensor alone: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
+    grads = {path: grad / specs[path].factors.eps for path, grad in grads.items()}
+    adam = optax.scale_by_adam(hypers["beta1"], hypers["beta2"], hypers["eps"])
+    updates, moments = adam.update(grads, state.moments)
 
-    return step
+    def change(path: str, update: jax.Array) -> jax.Array:
+        factors = specs[path].factors
+        if specs[path].group in DECAYED:
+            update = update + factors.decay * hypers["weight_decay"] * state.parameters[path]
+        return -(factors.lr * lr) * update
+
+    return {path: change(path, update) for path, update in updates.items()}, moments
+
+
+def _cause(loss: jax.Array, grad_norm: jax.Array, bound: jax.Array) -> jax.Array:
+    """The index into CAUSES of what ends the run with this update; 0 where nothing does."""
+    infinite = jnp.where(jnp.isfinite(loss), jnp.where(jnp.isfinite(grad_norm), 0, 2), 1)
+    return jnp.where((infinite == 0) & (loss > bound), 3, infinite).astype(jnp.int32)
 
 
 def _weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metrics:
