@@ -23,6 +23,21 @@ def test_an_edge_winner_is_marked(tmp_path):
     assert "difference" not in [c.key for c in table.columns], "one row has nothing to differ from"
 
 
+def test_an_edge_is_that_of_a_rows_own_grid(tmp_path):
+    """Grids that differ from scheme to scheme: neither row is told of rates that it was not tried at."""
+    grids = {"pre_ln": (1e-4, 1e-3), "post_ln": (1e-3, 1e-2)}
+    plan = [
+        write_run(tmp_path / "s" / f"{scheme}{rate}", scheme, 0, summary_of(scheme, 2.0 + rate), lr=rate)
+        for scheme, rates in grids.items()
+        for rate in rates
+    ]
+    best = [write_run(tmp_path / "s" / f"r{s}", s, 5, summary_of(s, 2.0), lr=rates[0]) for s, rates in grids.items()]
+    write_plan(tmp_path / "s", {"tune": plan, "report": best})
+    notes = "\n".join(build(load_study(tmp_path / "s")).notes)
+    assert "edge of its grid (0.0001, 0.001) for pre_ln:" in notes
+    assert "edge of its grid (0.001, 0.01) for post_ln:" in notes
+
+
 def test_failed_unfinished_and_absent_runs_are_named(tmp_path):
     folder = tmp_path / "s"
     plan = [write_run(folder / f"a{s}", "pre_ln", s, summary_of("pre_ln", 2.0 + s)) for s in (0, 1)]
