@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("report", "report.dashboard", "runs.mirror")  # those whose front page lists their files
+ROOMS = ("nn", "train", "runs", "report", "report.dashboard", "runs.mirror")  # those whose front page lists their files
 
 
 def listed(room: str) -> tuple[Path, list[str]]:

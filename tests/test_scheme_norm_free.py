@@ -28,7 +28,7 @@ from reference import norm_free, transformer
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import Context, Depths, Learned, Site, catalogue, sites
-from addnorm_exp.residual.factors import told
+from addnorm_exp.residual.factors import in_words
 from addnorm_exp.residual.init import Factors, Init
 
 
@@ -88,7 +88,7 @@ def test_depth_factors(name, a):
 def test_factors_in_words():
     """At depth 8, of a base of 2: m = 4. Of nGPT, which decays nothing, only what would be decayed is named."""
     arch = architecture(depth=8)
-    assert {name: told(decoder(catalogue.get(name), arch).specs) for name in ("pre_ln", "depth_mup", "ngpt")} == {
+    assert {name: in_words(decoder(catalogue.get(name), arch).specs) for name in ("pre_ln", "depth_mup", "ngpt")} == {
         "pre_ln": "",
         "depth_mup": "in the blocks lr × 0.5, ε × 0.5; at the ends ε × 0.5",
         "ngpt": "in the blocks decay × 0 (matrix); at the ends decay × 0 (embedding, matrix)",

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
@@ -49,7 +50,6 @@ def run(argv: list[str]) -> int:
         if found.status == "damaged":
             raise UserError(f"{found.path}: {found.reason}")
 
-    from addnorm_exp.cli.train import StopSignal
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.rerun import again
 

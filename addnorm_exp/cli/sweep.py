@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.words import counted
@@ -37,7 +38,6 @@ def run(argv: list[str]) -> int:
     if arguments["dry_run"]:
         print(dry_run(study, folder, chosen), end="")
         return 0
-    from addnorm_exp.cli.train import StopSignal
 
     stop = StopSignal()
     with Display() as display, mirror_of(arguments, display.say) as mirror:

@@ -1,10 +1,10 @@
 """`main.py train`: one run."""
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError, to_stderr
@@ -46,26 +46,6 @@ def run(argv: list[str]) -> int:
         return stop.code
     _conclude(summary, folder)
     return 0 if summary["status"] == "done" else 1
-
-
-class StopSignal:
-    """True once SIGTERM or SIGINT has come; a second SIGINT interrupts at once.
-
-    `code` is the exit code to end with: 0 after SIGTERM, where all is saved as asked; 130 after SIGINT, as shells have it.
-    """
-
-    def __init__(self):
-        self.came, self.code = False, 0
-        signal.signal(signal.SIGTERM, self._on)
-        signal.signal(signal.SIGINT, self._on)
-
-    def _on(self, number: int, frame: Any) -> None:
-        del frame
-        self.came, self.code = True, 130 if number == signal.SIGINT else 0
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __call__(self) -> bool:
-        return self.came
 
 
 def _tell(steps: int):

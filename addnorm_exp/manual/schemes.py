@@ -8,7 +8,7 @@ from typing import Any
 from addnorm_exp.config import Config, override
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
-from addnorm_exp.residual.diagram import diagrams, told
+from addnorm_exp.residual.diagram import diagrams, in_words
 from addnorm_exp.residual.init import Init
 from addnorm_exp.residual.scheme import ENDS_ROLES, ROLES
 from addnorm_exp.tasks import make_task
@@ -75,7 +75,7 @@ def in_full(scheme: Scheme) -> str:
         ("Init", _init(scheme)),
         ("Inside sublayers", _options(scheme)),
         ("Around the blocks", _around(scheme)),
-        ("Optimiser", factors.told(_task(scheme.name, depth=DEPTH).model.specs)),
+        ("Optimiser", factors.in_words(_task(scheme.name, depth=DEPTH).model.specs)),
         ("Before step 0", "sets parameters from the first batch" if scheme.calibrate else ""),
         ("Parameters", f"{_signed(added_parameters(scheme.name))} against pre_ln in the model of configs/lm.py"),
     ]
@@ -134,11 +134,11 @@ def _factor(given: float | Init) -> str:
 def _options(scheme: Scheme) -> str:
     def said(site: Site) -> str:
         options = {kind: scheme.sublayer_options(site.at(kind)) for kind in site.sublayers}
-        return "; ".join(f"{kind}: {told(given)}" for kind, given in options.items() if given)
+        return "; ".join(f"{kind}: {in_words(given)}" for kind, given in options.items() if given)
 
     return _first_and_last(said)
 
 
 def _around(scheme: Scheme) -> str:
     asked = {item.name: getattr(scheme.around, item.name) for item in dataclasses.fields(scheme.around)}
-    return told({name: value for name, value in asked.items() if value})
+    return in_words({name: value for name, value in asked.items() if value})

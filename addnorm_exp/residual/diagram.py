@@ -55,7 +55,7 @@ def norm_name(norm: NormSpec) -> str:
     return NORM_NAMES.get(norm.kind, norm.kind)
 
 
-def told(options: Mapping[str, Any]) -> str:
+def in_words(options: Mapping[str, Any]) -> str:
     """What a scheme sets by keywords, in words: `qk_norm full, head_scale, hidden_norm LayerNorm`."""
     return ", ".join(name if value is True else f"{name} {_value(value)}" for name, value in options.items())
 
@@ -85,7 +85,7 @@ def _together(drawings: list[str]) -> str:
 
 
 def _block(scheme: Scheme, site: Site) -> str:
-    drawing = _Drawing({kind: told(scheme.sublayer_options(site.at(kind))) for kind in site.sublayers})
+    drawing = _Drawing({kind: in_words(scheme.sublayer_options(site.at(kind))) for kind in site.sublayers})
     stream = drawing.node("x", shape="(())")
     for at in scheme.plan(site):
         stream = _connection(drawing, at, stream)

@@ -8,7 +8,7 @@ from addnorm_exp.residual.init import DECAYED, Spec
 WORDS = {"lr": "lr", "decay": "decay", "eps": "ε"}
 
 
-def told(specs: Mapping[str, Spec]) -> str:
+def in_words(specs: Mapping[str, Spec]) -> str:
     """Factors on learning rate, weight decay and Adam's ε of a model's parameters, in the blocks and at the ends, with the groups that
     have them where others there have not: `in the blocks lr × 0.5 (gain)`. Empty where every factor is 1.
     """

@@ -10,7 +10,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.config.scheme import blocks, resolve, resolved
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
-from addnorm_exp.residual.factors import told
+from addnorm_exp.residual.factors import in_words
 from addnorm_exp.runs import facts
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS, run_id
@@ -103,7 +103,7 @@ def describe(
             "final_norm": scheme.final_norm,
             "eps": scheme.norm.eps if "eps" in scheme.norm.axes else None,
             "affine": scheme.norm.affine,
-            "factors": told(task.model.specs) or None,
+            "factors": in_words(task.model.specs) or None,
             "init": (config.init.law or scheme.law) + (", depth-scaled" if config.init.depth_scaled else ""),
             "warmup": config.optim.warmup,
             "dtype": dtype_of(config),

@@ -86,7 +86,7 @@ class Agent:
                 if not _is_clients(error):
                     raise
                 self.mode = "offline"  # for the rest of the process: a time-out is waited for once
-                say(f"W&B: offline ({told(error)}); {REST}")
+                say(f"W&B: offline ({why_offline(error)}); {REST}")
                 _forget()
         with self._limited(STUCK):
             self.window = Window(folder, self.place, "offline")
@@ -129,7 +129,7 @@ class Agent:
                 os._exit(1)
 
 
-def told(error: BaseException) -> str:
+def why_offline(error: BaseException) -> str:
     """Why the server could not be had, in a line."""
     line = reason(error)
     if "api key" in line.lower() and "configured" in line.lower():
