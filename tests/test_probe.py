@@ -233,12 +233,8 @@ def test_both_settings_place_the_parameters_as_training_does(monkeypatch):
 
 PREDICTED = [name for name in catalogue.names() if catalogue.get(name).predictions]
 CHEAP = ("pre_ln", "post_ln")
-# What was found not to hold, as docs/probe.md says: (2/3)^((L-l)/2) of Xiong's section 3 leaves out the gain of the branch, and our own
-# band for CompleteP what later blocks make of a change.
-REFUTED = {
-    ("post_ln", "the stream's gradient shrinks by √(2/3) a block on its way down"),
-    ("completep", "the output's change under a perturbation of the weights falls as 1/depth"),
-}
+# What was found not to hold, as docs/probe.md says: (2/3)^((L-l)/2) of Xiong's section 3 leaves out the gain of the branch.
+REFUTED = {("post_ln", "the stream's gradient shrinks by √(2/3) a block on its way down")}
 
 
 @pytest.mark.parametrize(
