@@ -45,6 +45,7 @@ deepnorm = Scheme(
     init=deepnorm_beta,
     needs_norm=True,
     traps=(
+        "The bounded update is one of the weight matrices: gains and biases of the norms, stepped alike, move the output as O(L).",
         "α and β go together; baselines in later repositories have a fixed α or an inverted β and are not DeepNorm.",
         "torchscale gives q, k and v an Xavier gain of 1/√2 before β; here v starts at β times the plain law.",
         "Beside a decoder, torchscale's encoder has β = 1.15 (N⁴M)^-1/16, the inverse of the paper's 0.87, which stands here.",
