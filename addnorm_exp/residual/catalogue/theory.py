@@ -28,10 +28,8 @@ LOGARITHMIC = Slope(
     LIU,
     "batch",
     "sensitivity",
-    (
-        0.12,
-        0.7,
-    ),  # log(depth) itself has slope 0.37 between 6 and 48; Pre-LN 0.51 there, up to 0.67 between 6 and 24 (docs/probe.md)
+    # log(depth) itself has slope 0.37 between 6 and 48; Pre-LN 0.51 there, and up to 0.67 between 6 and 24 (docs/probe.md).
+    (0.12, 0.7),
 )
 
 POST_LN: tuple[Prediction, ...] = (
