@@ -178,10 +178,14 @@ FILES = {
     "fails": ("def get_config():\n    return {}['a']\n", "{file}:2: get_config() failed: KeyError: 'a'"),
     "lines": ("def get_config():\n    raise ValueError('a\\nb')\n", "{file}:2: get_config() failed: "),
     "null": ("\0", "{file}"),
+    "leaves": ("raise GeneratorExit('enough')\n", "{file}:1: running it failed: GeneratorExit: enough"),
 }
 HEAD = "from addnorm_exp.config import Config, as_configdict\ndef get_config(arg=''):\n    config = as_configdict(Config())\n"
 EDITS = {
     "config.optim.lrr = 1": "{file}:4: config has no key 'lrr' there; did you mean 'optim.lr'?",
+    "config.optm.lr = 1.": "{file}:4: config has no key 'optm' there; did you mean 'optim'?",
+    "config.model.depht += 1": "{file}:4: config has no key 'depht' there; did you mean 'model.depth'?",
+    "config['modle']['depth'] = 1": "{file}:4: config has no key 'modle' there; did you mean 'model'?",
     "config.optim.lr = 'fast'": "{file}:4: get_config() failed: TypeError: Could not override field 'lr'",
     "config.steps = True": "{file}: steps=True: expected a whole number",
     "config.model = {'depth': 2}": "{file}: model.width is missing: 'model' was replaced as a whole",
