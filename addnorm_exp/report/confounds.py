@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported, show
+from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.outcome import NOTHING, Outcome
 from addnorm_exp.report.record import Run
-from addnorm_exp.words import si
+from addnorm_exp.words import show, si
 
 CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "factors", "warmup", "dtype", "evidence")
 NAMES = {"final_norm": "final norm", "eps": "ε", "factors": "optimiser factors"}

@@ -12,6 +12,7 @@ from typing import Any
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, score, winners
+from addnorm_exp.words import show
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,6 @@ def schemes(study: Study, shown: Reported) -> list[str]:
 def label(pairs: Iterable[tuple[str, Any]]) -> str:
     """Axes and their values as people write them: `pre_ln, init.law = xavier`."""
     return ", ".join(str(value) if axis == "scheme" else f"{axis} = {show(value)}" for axis, value in pairs)
-
-
-def show(value: Any) -> str:
-    """A config value as people write it."""
-    if value is None:
-        return "default"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def value_of(run: Run, axis: str) -> Any:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from addnorm_exp.report.groups import Group, Reported, label, show
+from addnorm_exp.report.groups import Group, Reported, label
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
 from addnorm_exp.report.statistics import ENOUGH
 from addnorm_exp.runs.identity import SEMANTICS
-from addnorm_exp.words import counted
+from addnorm_exp.words import counted, show
 
 EDGE = "†"
 PHASES = {

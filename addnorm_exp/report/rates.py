@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, show
+from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.metric import unit_of
 from addnorm_exp.report.record import Run
 from addnorm_exp.runs.winners import Pairs, final_loss, score
+from addnorm_exp.words import show
 
 KEY = "optim.lr"
 ENOUGH_RATES = 3  # from which the score is a column of the printed table
