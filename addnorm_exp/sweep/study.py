@@ -27,7 +27,7 @@ from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, check_text, nearest
 from addnorm_exp.runs.published import Published, read_entry
-from addnorm_exp.runs.winners import Candidate, Pairs, Winner, winners
+from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.train.entry import identify
@@ -125,7 +125,12 @@ class Study:
         runs = tuple(runs)
         candidates = [
             Candidate(
-                self.group(run), self._tuned(run), run.config.seed, score_of(found), found.get("status", "missing")
+                self.group(run),
+                self._tuned(run),
+                run.config.seed,
+                score_of(found),
+                found.get("status", "missing"),
+                final_loss(found),
             )
             for run in runs
             for found in (summaries.get(run.id, {}),)
