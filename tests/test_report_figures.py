@@ -267,6 +267,26 @@ def test_depth_reads_the_first_row_and_the_feed_forward_output(tmp_path):
     assert end == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("every", "last", "count", "told"),
+    [
+        (10, 1000, 10, "geometric mean of the last 10 records"),
+        (1, 1000, 10, "geometric mean of the last 10 records"),
+        (20, 400, 2, "geometric mean of the last 2 records"),
+        (100, 300, 1, "last record"),
+    ],
+)
+def test_the_end_is_the_last_tenth_of_the_steps_and_ten_records_at_most(every, last, count, told, tmp_path):
+    step = np.asarray([1, *range(max(2, every), last + 1, every)])
+    values = np.random.default_rng(1).lognormal(size=(len(step), len(SITES))).astype(np.float32)
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), layers={"step": step, "grad_stream": values})
+    with style.paper():
+        figure = gradients.by_depth(reported(load_study(tmp_path / "a")))
+    assert figure.axes[1].get_title() == f"at the end ({told})"
+    expected = np.exp(np.log(values[-count:].astype(np.float64)).mean(axis=0))
+    assert figure.axes[1].lines[-1].get_ydata() == pytest.approx(expected, rel=1e-6)
+
+
 def test_blocks_stand_under_each_other_whatever_sites_they_hold(tmp_path):
     """A row with two sites a block and one with three: both lines begin their last block at its number."""
     rng = np.random.default_rng(3)
