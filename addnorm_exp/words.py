@@ -1,4 +1,4 @@
-"""Numbers as sentences have them."""
+"""Numbers and values as sentences have them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,3 +37,12 @@ def loss(metrics: Mapping[str, Any]) -> str:
     """A task's metrics in one number, as the field has it: `2.4513 bits/byte`, or `loss 1.6990` (nats) where they tell no bits."""
     bits = metrics.get("bpb")
     return f"loss {metrics['loss']:.4f}" if bits is None else f"{bits:.4f} bits/byte"
+
+
+def show(value: Any) -> str:
+    """A config value as people write it."""
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

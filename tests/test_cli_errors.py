@@ -163,11 +163,11 @@ def test_exit_codes_pass_through(code, expected, command):
         ),
         (
             ["--config=configs/lm.py", "--config.model.num_heads=5"],
-            "error: configs/lm.py: model.num_heads=5 does not divide",
+            "error: --config.model.num_heads=5 does not divide",
         ),
         (
             ["--config=configs/lm.py", "--config.optim.warmup=9999"],
-            "error: configs/lm.py: optim.warmup=9999 is longer than the run",
+            "error: --config.optim.warmup=9999 is longer than the run",
         ),
         (["--config=configs/lm.py", "--wrkdir=x"], "error: --wrkdir: no such flag; did you mean '--workdir'?"),
     ],

@@ -82,7 +82,7 @@ def test_a_home_folder_is_expanded(monkeypatch):
 
 def test_a_negative_number_is_a_value_or_a_positional():
     assert train("-1", LM, positionals=("N",)).positionals == ("-1",)
-    with pytest.raises(UserError, match=r"^configs/lm\.py: optim\.lr=-1\.0: must be above 0$"):
+    with pytest.raises(UserError, match=r"^--config\.optim\.lr=-1\.0: must be above 0$"):
         train(LM, "--config.optim.lr", "-1")
 
 
@@ -118,10 +118,29 @@ def test_a_command_may_do_without_a_config():
         ([LM, "--noconfig.optim.lr"], "--noconfig.optim.lr: 'config.optim.lr' is not true or false"),
         ([LM, "--noconfig.model.bias=true"], "--noconfig.model.bias=true: takes no value"),
         ([LM, "--config.norm.kind=None"], "--config.norm.kind=None: write 'none' for none at all"),
-        ([LM, "--config.model.num_heads=3"], "configs/lm.py: model.num_heads=3 does not divide model.width=128"),
+        ([LM, "--config.model.num_heads=3"], "--config.model.num_heads=3 does not divide model.width=128"),
+        (
+            [LM, "--config.model.width=98"],
+            "configs/lm.py: model.num_heads=4 does not divide --config.model.width=98; nearest that does: 2",
+        ),
+        ([LM, "--config.optim.lr=-1"], "--config.optim.lr=-1.0: must be above 0"),
+        (
+            [LM, "--config.optim.beta2=0.9999999999"],
+            "--config.optim.beta2=0.9999999999: must be at least 0 and below 1, and",
+        ),
+        ([LM, "--config.optim.schedule=cosin"], "--config.optim.schedule='cosin': did you mean 'cosine'?"),
+        (
+            [LM, "--config.optim.warmup=9", "--config.steps=5"],
+            "--config.optim.warmup=9 is longer than the run: --config.steps=5",
+        ),
+        ([LM, "--config.scheme=pre_nl"], "--config.scheme=pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln"),
+        (
+            ["--config=configs/lm.py:no_norm", "--config.norm.alpha=2"],
+            "configs/lm.py:no_norm: scheme 'no_norm' has no norm, so --config.norm.alpha has no meaning",
+        ),
         (
             [LM, "--config.data.name=enwik8", "--config.data.path=x"],
-            "configs/lm.py: data.name='enwik8' and data.path='x'",
+            "--config.data.name='enwik8' and --config.data.path='x'",
         ),
         ([LM, "--workdir"], "--workdir needs a value: --workdir=DIR"),
         ([LM, "--workdir", "--resume"], "--workdir needs a value: --workdir=DIR"),
@@ -178,10 +197,14 @@ FILES = {
     "fails": ("def get_config():\n    return {}['a']\n", "{file}:2: get_config() failed: KeyError: 'a'"),
     "lines": ("def get_config():\n    raise ValueError('a\\nb')\n", "{file}:2: get_config() failed: "),
     "null": ("\0", "{file}"),
+    "leaves": ("raise GeneratorExit('enough')\n", "{file}:1: running it failed: GeneratorExit: enough"),
 }
 HEAD = "from addnorm_exp.config import Config, as_configdict\ndef get_config(arg=''):\n    config = as_configdict(Config())\n"
 EDITS = {
     "config.optim.lrr = 1": "{file}:4: config has no key 'lrr' there; did you mean 'optim.lr'?",
+    "config.optm.lr = 1.": "{file}:4: config has no key 'optm' there; did you mean 'optim'?",
+    "config.model.depht += 1": "{file}:4: config has no key 'depht' there; did you mean 'model.depth'?",
+    "config['modle']['depth'] = 1": "{file}:4: config has no key 'modle' there; did you mean 'model'?",
     "config.optim.lr = 'fast'": "{file}:4: get_config() failed: TypeError: Could not override field 'lr'",
     "config.steps = True": "{file}: steps=True: expected a whole number",
     "config.model = {'depth': 2}": "{file}: model.width is missing: 'model' was replaced as a whole",

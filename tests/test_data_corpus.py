@@ -99,7 +99,11 @@ def _loop(path):
 
 
 def _nul(path):
-    return "a\0b", "cannot be read"
+    return "a\0b", "check its path"
+
+
+def _nobody(path):
+    return "~nobody9/x", "no home folder for '~nobody9'; write the path in full"
 
 
 def _too_large(path):
@@ -108,7 +112,7 @@ def _too_large(path):
     return path / "large", "2,147,483,648 bytes and at most 2,147,483,647"
 
 
-@pytest.mark.parametrize("case", [_missing, _below_a_file, _folder, _empty, _pipe, _loop, _nul, _too_large])
+@pytest.mark.parametrize("case", [_missing, _below_a_file, _folder, _empty, _pipe, _loop, _nul, _nobody, _too_large])
 def test_a_file_that_cannot_be_used(tmp_path, case):
     path, reason = case(tmp_path)
     with pytest.raises(UserError, match=reason) as caught:
@@ -125,7 +129,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(corpus.Path, "read_bytes", refuse)  # file modes do not bind the superuser
-    with pytest.raises(UserError, match=r"secret cannot be read \(Permission denied\)"):
+    with pytest.raises(UserError, match=r"secret cannot be read \(Permission denied\); check its permissions"):
         corpus.load(DataConfig(path=str(path)))
 
 

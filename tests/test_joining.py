@@ -23,7 +23,7 @@ VALUES = np.array([[1, 4, 3], [4, np.nan, 0], [9, 1, np.inf], [2, 9, 0], [2, 0, 
 
 def test_geometric_means_over_what_is_positive_and_finite():
     edges, cells = joined(STEP, VALUES.astype(np.float32), 3)
-    assert edges.tolist() == [0, 4, 10, 12]
+    assert edges.tolist() == [1, 5, 11, 12]
     nothing = np.nan
     expected = [[36 ** (1 / 3), 2, 3], [2, 3, nothing], [5, 5, 5]]
     np.testing.assert_allclose(cells, expected, rtol=1e-12)
@@ -31,16 +31,16 @@ def test_geometric_means_over_what_is_positive_and_finite():
 
 def test_arithmetic_means_over_what_is_finite():
     edges, cells = joined(STEP, -VALUES, 3, geometric=False)
-    assert edges.tolist() == [0, 4, 10, 12]
+    assert edges.tolist() == [1, 5, 11, 12]
     np.testing.assert_allclose(cells, [[-14 / 3, -2.5, -1.5], [-2, -10 / 3, 0], [-5, -5, -5]], rtol=1e-12)
 
 
 def test_what_has_room_stays_as_it_is():
     for most in (7, 100):
         edges, cells = joined(STEP, VALUES, most, geometric=False)
-        assert edges.tolist() == [0, *STEP]
+        assert edges.tolist() == [1, 1.5, 3, 5, 7, 9, 11, 12]
         np.testing.assert_array_equal(cells, np.where(np.isfinite(VALUES), VALUES, np.nan))
-    assert joined(STEP[:1], VALUES[:1], 5)[0].tolist() == [0, 1]
+    assert joined(STEP[:1], VALUES[:1], 5)[0].tolist() == [1, 2]
     assert [steps_a_cell(count, 200) for count in (1, 200, 201, 400, 401)] == [1, 1, 2, 2, 3]
 
 
@@ -67,14 +67,7 @@ def test_the_three_pictures_of_a_run_show_the_same_numbers(long, monkeypatch):
     assert np.isnan(expected).any()
 
     edges, cells = picture.panel(layers, "grad_stream")
-    assert edges.tolist() == [
-        0,
-        30,
-        60,
-        90,
-        120,
-        130,
-    ]  # of a record that begins at 10 and ends, as the run does, at 130
+    assert edges.tolist() == [10, 35, 65, 95, 125, 130]
     np.testing.assert_allclose(cells, expected, rtol=1e-6)
 
     with style.paper():
@@ -82,6 +75,9 @@ def test_the_three_pictures_of_a_run_show_the_same_numbers(long, monkeypatch):
     mesh = figure.axes[0].collections[0]
     np.testing.assert_allclose(np.ma.filled(mesh.get_array(), np.nan).T, expected, rtol=1e-6)
     assert mesh.get_coordinates()[0, :, 0].tolist() == edges.tolist()
+    assert figure.axes[0].get_xlim() == (1, 130), (
+        "the last record is within the frame, and nothing of the frame is beyond it"
+    )
 
     held = json.loads(json.dumps(data(load_study(long))))
     _, steps, codes, low, high = held["layers"]["runs"]["0"]["grad_stream"]

@@ -67,7 +67,7 @@ def test_a_record_without_arrays_or_tuning_costs_a_line_each(tmp_path):
 def test_nothing_to_draw_is_not_success(tmp_path, capsys):
     write_run(tmp_path / "a", "pre_ln", 0, None)
     assert command.run([str(tmp_path / "a")]) == 2
-    assert capsys.readouterr().err == "a: nothing drawn: no run has finished yet (1 failed)\n"
+    assert capsys.readouterr().err == "a: nothing drawn: no run has finished yet (1 running, before its first step)\n"
     with pytest.raises(UserError, match="--ot: no such flag; did you mean '--out'"):
         command.run([str(tmp_path / "a"), "--ot=x"])
 
@@ -79,10 +79,11 @@ def test_running_runs_are_drawn_as_far_as_they_came_and_said_to_be_unfinished(tm
         for s, last in (("pre_ln", 480), ("post_ln", 240))
     ]
     plan.append({"id": "m", "overrides": {"scheme": "no_norm", "seed": 0}})
+    plan.append(write_run(tmp_path / "compiling", "deepnorm", 0, None))
     write_plan(tmp_path, {"run": plan}, tuned=[])
     said = []
     assert [p.name for p in plot(tmp_path, say=said.append)] == ["learning_curves.png", "learning_curves.svg"]
-    reason = "no run has finished yet (2 running, the foremost at step 480 of 1000, 1 to go)"
+    reason = "no run has finished yet (3 running, the foremost at step 480 of 1000, 1 to go)"
     assert [line.partition(": ")[2] for line in said] == [
         f"learning_curves is of what there is so far: {reason}",
         f"lr_sensitivity, grad_norm_heatmap, grad_norm_by_depth not drawn: {reason}",
@@ -93,7 +94,7 @@ def test_running_runs_are_drawn_as_far_as_they_came_and_said_to_be_unfinished(tm
         "validation loss so far",
         "training loss so far",
     ]
-    assert [float(line.get_xdata()[-1]) for line in figure.axes[1].lines] == [480, 240]
+    assert [float(line.get_xdata()[-1]) for line in figure.axes[1].lines if len(line.get_xdata())] == [480, 240]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pre_ln", "post_ln"]
 
 
@@ -264,6 +265,26 @@ def test_depth_reads_the_first_row_and_the_feed_forward_output(tmp_path):
     assert weight == pytest.approx(arrays["grad_weight"][0, 3::4], rel=1e-6)
     expected = np.exp(np.log(arrays["grad_weight"][-10:, 3::4].astype(np.float64)).mean(axis=0))
     assert end == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "count", "told"),
+    [
+        (10, 1000, 10, "geometric mean of the last 10 records"),
+        (1, 1000, 10, "geometric mean of the last 10 records"),
+        (20, 400, 2, "geometric mean of the last 2 records"),
+        (100, 300, 1, "last record"),
+    ],
+)
+def test_the_end_is_the_last_tenth_of_the_steps_and_ten_records_at_most(every, last, count, told, tmp_path):
+    step = np.asarray([1, *range(max(2, every), last + 1, every)])
+    values = np.random.default_rng(1).lognormal(size=(len(step), len(SITES))).astype(np.float32)
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), layers={"step": step, "grad_stream": values})
+    with style.paper():
+        figure = gradients.by_depth(reported(load_study(tmp_path / "a")))
+    assert figure.axes[1].get_title() == f"at the end ({told})"
+    expected = np.exp(np.log(values[-count:].astype(np.float64)).mean(axis=0))
+    assert figure.axes[1].lines[-1].get_ydata() == pytest.approx(expected, rel=1e-6)
 
 
 def test_blocks_stand_under_each_other_whatever_sites_they_hold(tmp_path):

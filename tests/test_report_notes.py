@@ -99,7 +99,8 @@ def test_a_run_that_failed_before_its_config_was_written_is_named(tmp_path):
     (folder / "b" / "summary.json").write_text('{"format": 1, "status": "failed", "reason": "ValueError: odd"}')
     write_plan(folder, {"run": plan}, tuned=[])
     notes = "\n".join(build(load_study(folder)).notes)
-    assert "2 of 3 runs failed: pre_ln seed 1 (ValueError: odd); pre_ln seed 2 (no config.json)." in notes
+    assert "1 of 3 runs failed: pre_ln seed 1 (ValueError: odd)." in notes
+    assert "1 of 3 runs not run yet." in notes, "a lock alone is no run: an attempt was killed before it wrote anything"
 
 
 @pytest.mark.parametrize("form", ["md", "latex", "csv"])

@@ -64,6 +64,24 @@ def test_the_score_is_the_papers(tmp_path):
     assert "mean over 0.001, 0.003, 0.01, 0.03 (Wortsman et al. 2023, 2309.14322)" in note
 
 
+@pytest.mark.parametrize("lost", [None, 9.5])
+def test_a_scheme_that_no_rate_trains_has_no_score(lost, tmp_path):
+    """Diverged, or ended above the uniform prediction, at every rate and on every seed (of whose equal losses a mean is not exact)."""
+    found = {
+        "pre_ln": [[2.5, 2.6, 2.5], [2.4, 2.3, 2.4], [2.4, 2.5, 2.4]],
+        "post_ln": [[lost] * 3] * 3,
+        "no_norm": [[lost, lost, 7.9], [lost] * 3, [lost] * 3],  # one run is better, so the rate matters
+    }
+    table = build(tuned(tmp_path, found))
+    uniform = {scheme: [[math.nan if v is None else v for v in row] for row in rows] for scheme, rows in found.items()}
+    scores = {scheme: f"{by_definition(uniform[scheme]):.3f}" for scheme in ("pre_ln", "no_norm")} | {"post_ln": "–"}
+    assert dict(zip(table["scheme"], table["lr_sensitivity"], strict=True)) == scores
+    (note,) = [note for note in table.notes if note.startswith("LR sens.: ")]
+    assert note.endswith(" –: none of these rates trains (post_ln).")
+    rows = {row["scheme"]: row for row in csv.DictReader(io.StringIO(render([table], "csv")))}
+    assert [rows[scheme]["lr_sensitivity"] == "" for scheme in found] == [False, True, False]
+
+
 def test_rows_are_scored_over_the_rates_that_all_have_in_full(tmp_path):
     found = {
         "pre_ln": [[2.5, 2.5], [2.4, 2.4], [2.6, 2.6], [3.0, "failed"]],
@@ -123,6 +141,7 @@ def test_both_pictures_show_the_means_that_the_protocol_chooses_by(tmp_path):
     found = {
         "pre_ln": [[2.5, 2.6], [2.4, 9.5], [9.5, None], [3.0, "failed"]],
         "post_ln": [[2.6, 2.7], [None, None], [9.1, 9.2]],
+        "no_norm": [[None, None], [9.3, 9.3], [9.1, 9.2]],  # all at the uniform loss
     }
     study = tuned(tmp_path, found, report=False)
     shown = reported(study)
@@ -138,6 +157,7 @@ def test_both_pictures_show_the_means_that_the_protocol_chooses_by(tmp_path):
         assert means[line["best"]] == pytest.approx(winner.mean / math.log(2)), "the winner's is in nats"
     assert [round(mean, 6) for _, mean, _, _ in panel["lines"][0]["means"]] == [2.55, 5.2, 8.0, 3.0]
     assert [points for _, _, points, _ in panel["lines"][1]["means"]] == [0, 2, 0]
+    assert panel["lines"][2]["best"] == 1e-2
 
 
 def test_two_rates_are_in_csv_alone_and_none_without_tuning_of_the_rate(tmp_path):

@@ -51,13 +51,19 @@ def test_a_diverged_run_scores_as_the_uniform_prediction():
 def test_no_candidate_wins_by_diverging():
     def scored(rate: float, status: str, loss: float | None, seed: int = 0) -> Candidate:
         summary = {"status": status, "val": {"final": {"loss": loss}}, "uniform": {"loss": UNIFORM}}
-        return Candidate(GROUP, (("optim.lr", rate),), seed, score(summary), status)
+        return Candidate(GROUP, (("optim.lr", rate),), seed, score(summary), status, final_loss(summary))
 
     ended, lost = scored(1e-2, "done", UNIFORM + 3.0), scored(1e-3, "diverged", None)
     assert ended.score == UNIFORM
     for order in ((ended, lost), (lost, ended)):
         found = winners(order)[GROUP]
         assert (lr(found), found.diverged) == (1e-2, 0)
+    # Of two that ended above the cap the one that is less bad wins, whichever is named first; not where fewer runs diverge.
+    worse = scored(3e-2, "done", UNIFORM + 9.0)
+    for order in ((worse, ended, lost), (lost, ended, worse)):
+        assert lr(winners(order)[GROUP]) == 1e-2
+    half = [scored(3e-3, "done", UNIFORM + 1.0), scored(3e-3, "diverged", None, 1)]
+    assert lr(winners([*half, ended, scored(1e-2, "done", UNIFORM + 3.0, 1)])[GROUP]) == 1e-2
     # Over seeds: (2.0 + 9.0) / 2 as it stands would lose to (2.0 + 5.55) / 2 with a divergence in it.
     seeds = [scored(1e-3, "done", 2.0), scored(1e-3, "diverged", None, 1)]
     seeds += [scored(1e-2, "done", 2.0), scored(1e-2, "done", 9.0, 1)]

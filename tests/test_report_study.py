@@ -231,14 +231,18 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
     (folder / "c" / "config.json").unlink()
     plan.append(write_run(folder / "d", "pre_ln", 3, summary_of("pre_ln", 2.0, "running", 400)))
     plan.append({"id": "e", "overrides": {"scheme": "pre_ln", "seed": 4}})
+    plan.append({"id": "f", "overrides": {"scheme": "pre_ln", "seed": 5}})
+    (folder / "f").mkdir()
+    (folder / "f" / "lock").touch()  # all that an attempt leaves which was killed at once
     write_run(folder / "stranger", "pre_ln", 9, summary_of("pre_ln", 2.0), sha="f" * 64)
     write_plan(folder, {"run": plan})
     study = load_study(folder)
     assert [(run.status, run.reason) for run in study.runs] == [
         ("done", None),
-        ("failed", "no summary"),
+        ("running", "unfinished, before its first step"),
         ("failed", "no config.json"),
         ("running", "unfinished, at step 400 of 1000"),
+        ("missing", "not run yet"),
         ("missing", "not run yet"),
     ]
     assert study.runs[4].flat["optim.lr"] == 1e-3, "what the plan does not say is taken from the runs that are there"

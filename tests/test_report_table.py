@@ -96,6 +96,31 @@ def test_constant_confounds_are_said_once_and_others_are_columns(three):
     assert not {"flops_per_token", "ms_per_step", "init"} & {found.key for found in table.columns}
 
 
+def test_an_axis_is_told_once(tmp_path):
+    """Under its own name, though runs record it as a confound; where they record more than the axis says, both are columns."""
+    plan = []
+    for i, (law, recorded, warmup) in enumerate(
+        (("xavier", "xavier", 0), ("normal", "normal", 0), ("normal", "normal", 50))
+    ):
+        summary = summary_of("pre_ln", 2.0 + i)
+        summary["confounds"] |= {"init": recorded, "warmup": warmup}
+        science = {"init.law": law, "optim.warmup": warmup}
+        plan.append(write_run(tmp_path / f"s{i}", "pre_ln", 0, summary, **science))
+    plan.append({"id": "m", "overrides": {"scheme": "pre_ln", "seed": 0, "init.law": "xavier", "optim.warmup": 50}})
+    write_plan(tmp_path, {"run": plan}, tuned=[], group=["scheme", "init.law", "optim.warmup"])
+    table = build(load_study(tmp_path))
+    assert [c.key for c in table.columns if c.key in ("init.law", "init", "optim.warmup", "warmup")] == [
+        "init.law",
+        "optim.warmup",
+    ]
+    assert not any("init " in note or "warmup " in note for note in table.notes if note.startswith("Same for all"))
+    assert [record["init"] for record in table.records] == ["xavier", "normal", "normal", "–"]
+    summary = json.loads((tmp_path / "s1" / "summary.json").read_text())
+    summary["confounds"]["init"] = "normal, depth-scaled"
+    (tmp_path / "s1" / "summary.json").write_text(json.dumps(summary))
+    assert build(load_study(tmp_path))["init"] == ["xavier", "normal, depth-scaled", "normal", "–"]
+
+
 def test_factors_on_the_optimiser_are_a_column_where_a_row_has_some(three, tmp_path):
     """And passed over where none has: the learning rate of the table is then that of every tensor."""
     table = build(load_study(three))

@@ -85,6 +85,32 @@ def test_every_status_is_told_apart(every, capsys):
     assert told["g-born"]["age"] == ""
 
 
+@pytest.mark.core
+def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
+    """One that has just been taken, one that is compiled for the first time and one that failed and is tried again are running."""
+    folder = tmp_path / "s"
+    sick = summary_of("pre_ln", 2.0, "failed", 10, reason="ValueError: no")
+    plan = [write_run(folder / "new", "pre_ln", 0, None), write_run(folder / "again", "pre_ln", 1, sick)]
+    plan.append({"id": "bare", "overrides": {"scheme": "pre_ln", "seed": 2}})
+    (folder / "bare").mkdir()
+    write_plan(folder, {"run": plan}, tuned=[])
+    with held(folder / "new"), held(folder / "again"), held(folder / "bare"):
+        listed, printed, drawn = (call(capsys, word, folder) for word in ("runs", "table", "plot"))
+    assert "(3 running)" in listed[1]
+    (told,) = [line for line in printed[1].splitlines() if "3 of 3 runs unfinished: " in line]
+    for run in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
+        assert f"pre_ln seed {run}" in told
+    assert "3 running, the foremost at step 10 of 1000" in drawn[2]
+    assert "(1 missing, 1 stopped, 1 failed)" in call(capsys, "runs", folder)[1]
+    printed = call(capsys, "table", folder)
+    for told in (
+        "1 of 3 runs failed: pre_ln seed 1 (ValueError: no)",
+        "1 of 3 runs unfinished",
+        "1 of 3 runs not run yet",
+    ):
+        assert told in printed[1]
+
+
 def test_the_list_for_people(every, capsys):
     code, out, _ = call(capsys, "runs", every, "--status=done,failed")
     assert code == 0

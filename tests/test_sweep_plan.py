@@ -59,6 +59,41 @@ WRONG = {
         "BASELINE = 'post_lm'\n" + SWEEP + "return [{'scheme': 'post_ln'}]",
         "BASELINE = 'post_lm' is no row; did you mean 'post_ln'?",
     ),
+    "a baseline whose second part is no value": (
+        "BASELINE = 'pre_ln, nonsense'\n" + SWEEP + "return [{'seed': 1}]",
+        "BASELINE = 'pre_ln, nonsense' is no row; valid names: pre_ln",
+    ),
+    "a baseline with a value that no run has": (
+        "BASELINE = 'pre_ln, optim.lr = 0.01'\n" + SWEEP + "return [{'optim.lr': lr} for lr in (1e-3, 3e-3)]",
+        "is no row; did you mean 'pre_ln, optim.lr = 0.001'?",
+    ),
+    "two data sets": (
+        SWEEP + "return [{'data.name': name} for name in ('enwik8', 'shakespeare')]",
+        "yields runs on different data (enwik8, shakespeare), whose numbers do not compare in one table; write a study file for each",
+    ),
+    "a report on other data than tuning": (
+        "def tune():\n    return [{'optim.lr': 1e-3}]\n"
+        "def report(best):\n    return [{**b, 'seed': 1, 'data.name': 'shakespeare'} for b in best]",
+        "yields runs on different data (enwik8, shakespeare)",
+    ),
+    "data that are not there": (
+        SWEEP + "return [{'data.path': '/nonexist'}]",
+        "run 1 of sweep(): data.path=/nonexist: no such file",
+    ),
+    "data of nobody": (SWEEP + "return [{'data.path': '~nobody9/x'}]", "data.path=~nobody9/x: no home folder"),
+    "a config that is not there": (
+        "CONFIG = 'configs/nope.py'\n" + SWEEP + "return [{}]",
+        "CONFIG = 'configs/nope.py': configs/nope.py: no such config file",
+    ),
+    "a text as an axis' values": (
+        "from addnorm_exp.sweep import axis\n" + SWEEP + "return axis('scheme', 'pre_ln')",
+        "axis('scheme', 'pre_ln'): one value, where a list belongs; write axis('scheme', ['pre_ln'])",
+    ),
+    "a number as an axis' values": (
+        "from addnorm_exp.sweep import axis\n" + SWEEP + "return axis('optim.lr', 0.1)",
+        "write axis('optim.lr', [0.1])",
+    ),
+    "raises what no error is": (SWEEP + "raise GeneratorExit('enough')", "sweep() failed: GeneratorExit: enough"),
     "a report that raises": (
         "TUNED = ('optim.lr',)\ndef tune():\n    return [{'seed': 0, 'optim.lr': 1e-3}]\ndef report(best):\n    return best[7]",
         "report()",
@@ -82,6 +117,56 @@ def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
     assert told in line
     assert out == ""
     assert not (tmp_path / "runs").exists()
+    assert sweep(path, "--dry_run") == 2
+    assert capsys.readouterr() == ("", err)
+
+
+@pytest.mark.parametrize(
+    "baseline", ["pre_ln", "pre_ln, init.law = xavier", "pre_ln, optim.warmup = 5", "pre_ln, norm.kind = default"]
+)
+def test_a_baseline_may_be_a_row(baseline, tmp_path, capsys):
+    """The warmup is set by the report alone, so that tuning cannot tell its values."""
+    path = write(
+        tmp_path,
+        f"BASELINE = {baseline!r}\nBASE = {{base!r}}\n\ndef tune():\n    return [{{'optim.lr': 1e-3, 'norm.kind': kind, 'init.law': law}}\n"
+        "            for kind in (None, 'rms') for law in ('xavier', 'normal')]\n\n"
+        "def report(best):\n    return [{**b, 'seed': 1, 'optim.warmup': warmup} for b in best for warmup in (0, 5)]\n",
+    )
+    assert sweep(path, "--dry_run") == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "chosen"),
+    [
+        ({"model.num_heads": 3, "model.width": 96}, "model.num_heads=3"),
+        ({"optim.warmup": 2000, "steps": 5000}, "optim.warmup=2000"),
+        ({"norm.kind": "dyt", "norm.alpha": 0.5}, "norm.alpha=0.5"),
+        ({}, "data.name=file"),
+        ({}, "norm.alpha=none"),
+    ],
+)
+def test_a_filter_may_name_what_the_study_has_and_the_defaults_do_not_allow(base, chosen, tmp_path, capsys):
+    path = write(tmp_path, "BASE = {base!r}\n\ndef sweep():\n    return [{}]\n", **base)
+    assert sweep(path, f"--filter={chosen}", "--dry_run") == 0
+    assert "run: 1 run\n" in capsys.readouterr().out
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("words", [(), ("--dry_run",)])
+def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Launcher, "check", lambda *_: pytest.fail("taken for a plan that can be run"))
+    path = write(tmp_path)
+    for seed in (7, 0):  # 0 is tuning's
+        assert sweep(path, f"--filter=seed={seed}", *words) == 2
+        out, err = capsys.readouterr()
+        (line,) = err.splitlines()
+        assert out == ""
+        assert f"--filter=seed={seed}: no run of the report phase, whose seed this is, has these values" in line
+    assert not (tmp_path / "runs").exists()
+    assert sweep(path, "--filter=seed=2,optim.lr=1e-2", "--dry_run") == 0
+    assert "tune: 2 runs\nreport: 2 runs" in "\n".join(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith(("tune", "report"))
+    )
 
 
 @pytest.mark.core
@@ -91,6 +176,8 @@ def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
         (("--filter=scheme=post_ln",), "no run of the plan has these values"),
         (("--filter=shceme=pre_ln",), "did you mean 'scheme'?"),
         (("--filter=pre_ln",), "is no KEY=VALUE"),
+        (("--filter=steps=many",), "--filter: steps='many': expected a whole number"),
+        (("--filter=optim.warmup=2000",), "--filter=optim.warmup=2000: no run of the plan has these values"),
         (("--filter=,",), "names no key"),
         (("--max_runs=0",), "max_runs"),
         (("--dryrun",), "dry_run"),

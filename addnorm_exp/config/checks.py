@@ -1,8 +1,9 @@
 """What values may stand in a config: choices and ranges key by key, and the combinations that cannot be right."""
 
 import math
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from addnorm_exp.config.keys import flatten
@@ -114,40 +115,51 @@ RANGES: Mapping[str, Range] = {
 }
 
 
-def check(config: Config, where: str = "config") -> None:
-    """Raises a `UserError` for the first thing in `config` that cannot be right; `where` opens the message."""
+def check(config: Config, where: str = "config", typed: Collection[str] = ()) -> None:
+    """Raises a `UserError` for the first thing in `config` that cannot be right; `where` opens the message, or the flag where it begins
+    with one of the keys that were `typed` on the command line."""
     flat = flatten(config)
     for key, value in flat.items():
         if value is None:
             continue
         if key in CHOICES and value not in CHOICES[key]:
-            raise UserError(f"{where}: {key}={value!r}: {nearest(str(value), CHOICES[key])}")
+            raise UserError(placed(f"{key}={value!r}: {nearest(str(value), CHOICES[key])}", where, typed))
         if key in RANGES:
             assert isinstance(value, int | float)
-            _check_range(key, value, where)
+            problem = _range(key, value)
+            if problem:
+                raise UserError(placed(problem, where, typed))
     for combination in COMBINATIONS:
         problem = combination(config)
         if problem:
-            raise UserError(f"{where}: {problem}")
+            raise UserError(placed(problem, where, typed))
     try:
         check_scheme(config)
     except ValueError as error:  # what `residual/` refuses: its rooms know no UserError
-        raise UserError(f"{where}: {error}") from error
+        blamed = f"--config.scheme={config.scheme}" if "scheme" in typed else where
+        raise UserError(placed(str(error), blamed, typed)) from error
 
 
-def _check_range(key: str, value: int | float, where: str) -> None:
+def placed(problem: str, where: str, typed: Collection[str]) -> str:
+    """The message of a problem: keys that were typed are written as flags, and blame the file no more where they come first."""
+    for key in typed:
+        ends = r"(?![\w.])" if "." in key else "(?==)"  # of keys that are words too (steps, seed) only `seed=`
+        problem = re.sub(rf"(?<![\w.]){re.escape(key)}{ends}", f"--config.{key}", problem)
+    return problem if problem.startswith("--config.") else f"{where}: {problem}"
+
+
+def _range(key: str, value: int | float) -> str | None:
     if not RANGES[key].holds(value):
-        raise UserError(f"{where}: {key}={value!r}: must be {RANGES[key]}")
+        return f"{key}={value!r}: must be {RANGES[key]}"
     if isinstance(value, int):
-        return
+        return None
     try:  # the run computes in float32, where 1e-60 is 0 and 0.9999999999 is 1 ("<": standard sizes, which do overflow)
         (single,) = struct.unpack("<f", struct.pack("<f", value))
     except OverflowError:
-        raise UserError(f"{where}: {key}={value!r}: too large for float32, in which the run computes") from None
+        return f"{key}={value!r}: too large for float32, in which the run computes"
     if not RANGES[key].holds(single):
-        raise UserError(
-            f"{where}: {key}={value!r}: must be {RANGES[key]}, and it is {single:g} in float32, in which the run computes"
-        )
+        return f"{key}={value!r}: must be {RANGES[key]}, and it is {single:g} in float32, in which the run computes"
+    return None
 
 
 def _heads(config: Config) -> str | None:

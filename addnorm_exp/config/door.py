@@ -23,9 +23,9 @@ _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
 def read(config: ConfigDict, where: str = "config", given: Collection[str] = ()) -> Config:
     """The `Config` that a ConfigDict stands for, checked in full.
 
-    `where` names the source in messages; `given` are the keys that the person set by hand on top of it.
+    `where` names the source in messages; `given` are the keys that the person typed on top of it, which are told as flags.
     """
-    return _build(values(config, where), where, given)
+    return _build(values(config, where), where, given, given)
 
 
 def values(config: ConfigDict, where: str = "config") -> dict[str, object]:
@@ -132,16 +132,16 @@ def _walk(tree: Mapping, prefix: str, where: str) -> dict[str, object]:
     return found
 
 
-def _build(flat: dict[str, object], where: str, given: Collection[str]) -> Config:
+def _build(flat: dict[str, object], where: str, given: Collection[str], typed: Collection[str] = ()) -> Config:
+    """`given`: keys that were set on purpose; `typed`: those of them that were on the command line."""
     if flat["data.path"] is not None:
         named = flat["data.name"]
         if named != "file" and ("data.name" in given or named != DataConfig().name):
-            raise UserError(
-                f"{where}: data.name={shown(named)} and data.path={shown(flat['data.path'])}: give one of them"
-            )
+            problem = f"data.name={shown(named)} and data.path={shown(flat['data.path'])}: give one of them"
+            raise UserError(checks.placed(problem, where, typed))
         flat = {**flat, "data.name": "file"}
     config = _nest(Config, "", flat)
-    checks.check(config, where)
+    checks.check(config, where, typed)
     return config
 
 

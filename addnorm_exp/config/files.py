@@ -10,8 +10,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from addnorm_exp.config.keys import leaves, nearest_key
+from addnorm_exp.config.keys import groups, leaves, nearest_key
 from addnorm_exp.errors import UserError
+
+FAULTS = (Exception, SystemExit, GeneratorExit)  # what a person's file may raise; an interrupt is the person's own
 
 
 def load(spec: str) -> ConfigDict:
@@ -23,7 +25,7 @@ def load(spec: str) -> ConfigDict:
         raise UserError(f"{path}: no get_config() there, which a config file must define")
     try:
         config = get_config(argument) if argument else get_config()
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         raise explain(error, path, f"get_config({argument!r})" if argument else "get_config()") from error
     if not isinstance(config, ConfigDict):
         kind = type(config).__name__
@@ -48,7 +50,7 @@ def run_file(path: str, kind: str) -> types.ModuleType:
     try:
         # Not through an importer: it leaves a bytecode cache beside the file and may trust it after an edit.
         exec(compile(source, str(file), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         raise explain(error, path, "running it") from error
     return module
 
@@ -68,13 +70,20 @@ def explain(error: BaseException, path: str, action: str) -> UserError:
         return UserError(text if text.startswith(path) else f"{path}: {text}")
     line = _line(error, str(Path(path).expanduser()))
     place = f"{path}:{line}" if line else path
-    unknown_key = re.match(r"""["']*Key "([^"]*)" does not exist""", str(error))
-    if unknown_key:  # ml_collections prints the whole tree here
-        name = unknown_key.group(1)
-        return UserError(f"{place}: config has no key '{name}' there; {nearest_key(name, leaves())}")
+    unknown_key = _UNKNOWN_KEY.match(str(error))
+    if unknown_key:
+        name = unknown_key[1] or unknown_key[2]
+        hint, near = nearest_key(name, leaves()), difflib.get_close_matches(name, groups(), n=1)
+        if near and not hint.startswith("did you mean"):
+            hint = f"did you mean '{near[0]}'?"
+        return UserError(f"{place}: config has no key '{name}' there; {hint}")
     lines = [text.strip() for text in traceback.format_exception_only(error) if text.strip()]
     told = " ".join(lines[-1].split())
     return UserError(f"{place}: {action} failed: {told if len(told) <= 300 else told[:299] + '…'}")
+
+
+# What ml_collections says of a key that is set (with the whole tree), and of one that is read: quoted, and quoted again.
+_UNKNOWN_KEY = re.compile(r"""["']*Key "([^"]*)" does not exist|["'\\]*'([^'\\]+)\\*'\\n""")
 
 
 def _line(error: BaseException, file: str) -> int | None:

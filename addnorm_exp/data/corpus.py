@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from addnorm_exp.config.files import expanded
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data import cache
 from addnorm_exp.data.datasets import DATASETS, Dataset
@@ -99,7 +100,7 @@ def _parted(name: str, tokens: np.ndarray, sha256: str) -> Corpus:
 def _read(name: str) -> bytes:
     where = f"data.path={name}"
     try:
-        path = Path(name).expanduser()
+        path = expanded(name, where)
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise UserError(f"{where} is a folder; name one file (its bytes are the text)")
@@ -113,13 +114,10 @@ def _read(name: str) -> bytes:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{where}: no such file; check the path (it is relative to the current folder)") from error
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # RuntimeError: ~ of an unknown user; ValueError: a NUL character
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        mend = "permissions" if isinstance(error, PermissionError) else "path"
         raise UserError(
-            f"{where} cannot be read ({getattr(error, 'strerror', None) or error}); check its permissions"
+            f"{where} cannot be read ({getattr(error, 'strerror', None) or error}); check its {mend}"
         ) from error
     if not data:
         raise UserError(f"{where} is empty; name a file with text")

@@ -8,14 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported, show
+from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.outcome import NOTHING, Outcome
 from addnorm_exp.report.record import Run
-from addnorm_exp.words import si
+from addnorm_exp.words import show, si
 
 CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "factors", "warmup", "dtype", "evidence")
 NAMES = {"final_norm": "final norm", "eps": "ε", "factors": "optimiser factors"}
+# The axes that set them: one whose values are told under its own name needs no second column that says the same.
+AXES = {
+    "norm": "norm.kind",
+    "eps": "norm.eps",
+    "affine": "norm.affine",
+    "init": "init.law",
+    "warmup": "optim.warmup",
+    "dtype": "model.compute_dtype",
+}
 SPOKEN = ("factors",)  # said where some row has one, and passed over where none has
 MIXED = " | "
 
@@ -79,7 +88,11 @@ def _confound(key: str, label: str, shown: Reported, read: Callable[[Run], Any],
     texts = [MIXED.join(found) or NOTHING for found in values]
     mixed = any(len(found) > 1 for found in values)  # within a row: not alike, though the rows may read the same
     once = None if mixed else _once(texts, silent)
-    if key in SPOKEN and set(texts) <= {"none", NOTHING}:
+    axis = AXES.get(key)
+    twice = axis in shown.varying and all(
+        text in (NOTHING, show(group[axis])) for text, group in zip(texts, shown.groups, strict=True)
+    )
+    if twice or (key in SPOKEN and set(texts) <= {"none", NOTHING}):
         return Fact(key, label, texts, texts, False, "")
     return Fact(key, label, texts, texts, False, None if once is None else f"{label} {once}")
 

@@ -58,7 +58,8 @@ def draw(shown: Reported, baseline: str | None = None) -> Figure | str:
     for panel, split in zip(axes, found, strict=True):
         for index, group in enumerate(shown.groups):
             _ends(panel, drawn[group.key], curves[group.key, split], style.look(index))
-    handles = [style.look(i).handle(shown.label(g)) for i, g in enumerate(shown.groups) if drawn[g.key]]
+    begun = {key for (key, _), lines in curves.items() if any(len(steps) for steps, _ in lines)}
+    handles = [style.look(i).handle(shown.label(g)) for i, g in enumerate(shown.groups) if g.key in begun]
     lost = any(run.status == "diverged" for group in shown.groups for run in group.runs)
     style.legend(fig, [*handles, style.cross_handle()] if lost else handles)
     return fig

@@ -1,7 +1,7 @@
 """The pictures of gradient flow: the stream's gradient by layer and step, and gradient norms by depth at init and at the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from addnorm_exp.runs.layers import Layers
 from addnorm_exp.runs.winners import Pairs
 
 CELLS = 240  # columns of a heatmap at most; more steps are joined
-LAST = 10  # rows that make "the end"
+LAST, SHARE = 10, 0.1  # "the end": so many rows at most, of the last tenth of the steps made
 NO_RECORD = "the finished runs have no per-layer record (was execution.diagnostics off?)"
 NOTHING_FINITE = "no finite gradient norm in the per-layer record"
 START = "at initialisation (step 1)"
@@ -108,7 +108,7 @@ def _cells(axes: Axes, layers: Layers, sides: np.ndarray, norm: LogNorm) -> Quad
 
 
 def by_depth(shown: Reported, baseline: str | None = None) -> Figure | str:
-    """Gradient norms against depth: of the stream by site, of each block's last matrix; at step 1 and over the last rows.
+    """Gradient norms against depth: of the stream by site, of each block's last matrix; at step 1 and at the end.
 
     Of many rows: `each` for the stream, with `baseline`'s line in each panel.
     """
@@ -132,7 +132,7 @@ def by_depth(shown: Reported, baseline: str | None = None) -> Figure | str:
             style.log_ticks(axes.yaxis)
             axes.set_xlabel(_blocks_axis(axes, kind, [lines for both in found.values() for lines in both]))
     panels[0, 0].set_title(START)
-    panels[0, 1].set_title(f"at the end (geometric mean of the last {LAST} records)")
+    panels[0, 1].set_title(f"at the end ({_ending(records.values())})")
     drawn = [(i, g) for i, g in enumerate(shown.groups) if records[g.key]]
     handles = [style.look(i).handle(f"{shown.label(g)} {_share_lost(g)}".strip(), marker=True) for i, g in drawn]
     style.legend(fig, handles)
@@ -162,7 +162,7 @@ def each(shown: Reported, baseline: str | None, kind: str) -> Figure | str:
     panels[0].set_ylim(*multiples.limits(every))
     style.log_ticks(panels[0].yaxis)
     blocks = _blocks_axis(panels[0], kind, [start[row.key] for row in rows], most=5)
-    fig.supxlabel(f"{blocks}; the end is the geometric mean of the last {LAST} records", fontsize=7.5)
+    fig.supxlabel(f"{blocks}; the end is the {_ending(records.values())}", fontsize=7.5)
     fig.supylabel(STREAM if kind == "grad_stream" else _weight_name(records.values()), fontsize=7.5)
     own, *others = multiples.handles(f"{name}, at the end", "at the end")
     cut = [multiples.off_axis(axes, values[row.key]) for axes, row in zip(panels, rows, strict=True)]
@@ -254,12 +254,25 @@ def _centre(lines: Lines, *, thick: bool) -> list[np.ndarray]:
 
 
 def _at(layers: Layers, kind: str, columns: Sequence[int], when: int) -> np.ndarray:
-    """The first row, or the geometric mean over the last; (columns,). Zero and what is not finite become NaN."""
+    """The first row, or the geometric mean over those of the end; (columns,). Zero and what is not finite become NaN."""
     values = layers.arrays[kind][:, columns].astype(np.float64)
     values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
     if not when:
         return values[0]
-    return np.exp(np.mean(np.log(values[1:][-LAST:]), axis=0))
+    return np.exp(np.mean(np.log(values[-_last(layers) :]), axis=0))
+
+
+def _last(layers: Layers) -> int:
+    """How many rows make the end: those of the last steps, of which the last row is always one."""
+    return min(LAST, int(np.sum(layers.step > (1 - SHARE) * layers.step[-1])))
+
+
+def _ending(records: Iterable[Sequence[Layers]]) -> str:
+    """What the end is of these runs, in words."""
+    counts = sorted({_last(layers) for found in records for layers in found})
+    if counts == [1]:
+        return "last record"
+    return f"geometric mean of the last {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} records"
 
 
 def _columns(layers: Layers, kind: str) -> tuple[list[int], list[str]]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
-from addnorm_exp.runs.winners import Candidate, Pairs, Winner, score, winners
+from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, score, winners
+from addnorm_exp.words import show
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,6 @@ def label(pairs: Iterable[tuple[str, Any]]) -> str:
     return ", ".join(str(value) if axis == "scheme" else f"{axis} = {show(value)}" for axis, value in pairs)
 
 
-def show(value: Any) -> str:
-    """A config value as people write it."""
-    if value is None:
-        return "default"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def value_of(run: Run, axis: str) -> Any:
     return run.scheme if axis == "scheme" else run.flat.get(axis)
 
@@ -111,7 +103,15 @@ def reported(study: Study) -> Reported:
     tune, report = study.phases.get("tune", ()), study.phases.get("report", ())
     axes = axes_of(study, tune, study.tuned)
     best = winners(
-        Candidate(key_of(run, axes), key_of(run, study.tuned), run.seed, score(run.summary), run.status) for run in tune
+        Candidate(
+            key_of(run, axes),
+            key_of(run, study.tuned),
+            run.seed,
+            score(run.summary),
+            run.status,
+            final_loss(run.summary),
+        )
+        for run in tune
     )
     if any(run.finished for run in report) or (report and not tune):
         wide = tuple(dict.fromkeys((*axes, *axes_of(study, report, study.tuned))))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.record import Run, flatten, read_run
-from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.report.record import Run, flatten, progress, read_run
+from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.reading import SWEEP, WHICH, read_study
 from addnorm_exp.words import counted
@@ -163,10 +163,14 @@ def _planned(folder: Path) -> Study:
 
 
 def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
-    """A run of the plan that has no folder yet; what its overrides do not say is taken from the runs that are there."""
-    if folder.is_dir() and any(folder.iterdir()):
+    """A run of the plan that has written nothing yet; what its overrides do not say is taken from the runs that are there."""
+    if folder.is_dir() and any(entry.name != "lock" and not is_temporary(entry.name) for entry in folder.iterdir()):
         reason = (RunFolder(folder).summary() or {}).get("reason") or "no config.json"
         return Run(name, folder, str(flat.get("scheme")), flat, "failed", reason, recorded=False)
+    if RunFolder(folder).held():
+        return Run(
+            name, folder, str(flat.get("scheme")), flat, "running", f"unfinished, {progress({})}", recorded=False
+        )
     return Run(name, folder, str(flat.get("scheme")), flat, "missing", "not run yet", recorded=False)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from addnorm_exp.report.groups import Group, Reported, label, show
+from addnorm_exp.report.groups import Group, Reported, label
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run
+from addnorm_exp.report.record import Run, progress
 from addnorm_exp.report.statistics import ENOUGH
 from addnorm_exp.runs.identity import SEMANTICS
-from addnorm_exp.words import counted
+from addnorm_exp.words import counted, show
 
 EDGE = "†"
 PHASES = {
@@ -154,8 +154,7 @@ def how_far(runs: Sequence[Run]) -> str:
     running = [run for run in runs if run.status == "running"]
     if running:
         first = max(running, key=lambda run: run.number("step") or 0)
-        at = f"step {first.summary.get('step', '?')} of {first.summary.get('steps', '?')}"
-        parts.append(f"{len(running)} running, {'at' if len(running) == 1 else 'the foremost at'} {at}")
+        parts.append(f"{len(running)} running, {'the foremost ' * (len(running) > 1)}{progress(first.summary)}")
     for status, word in (("failed", "failed"), ("missing", "to go")):
         count = sum(run.status == status for run in runs)
         parts += [f"{count} {word}"] * bool(count)

@@ -10,12 +10,13 @@ from typing import Any
 from addnorm_exp.config.keys import nearest_key
 from addnorm_exp.errors import UserError
 from addnorm_exp.report import notes
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, label, reported, show, value_of
+from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, label, reported, value_of
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.metric import Budget, Metric, choose
 from addnorm_exp.report.outcome import NOTHING
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.runs.winners import Pairs
+from addnorm_exp.words import show
 
 
 def pivot(

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, show
+from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.metric import unit_of
 from addnorm_exp.report.record import Run
 from addnorm_exp.runs.winners import Pairs, final_loss, score
+from addnorm_exp.words import show
 
 KEY = "optim.lr"
 ENOUGH_RATES = 3  # from which the score is a column of the printed table
@@ -72,8 +73,8 @@ class Line:
 
     @property
     def best(self) -> float | None:
-        """The rate of the least mean, of equal ones that where fewer runs diverged; None where no rate has a result."""
-        return min(self.means, key=lambda rate: (self.means[rate], lost(self.scored[rate])), default=None)
+        """The rate of the least mean, of equal ones by `order`; None where no rate has a result."""
+        return min(self.means, key=lambda rate: (self.means[rate], *order(self.scored[rate])), default=None)
 
 
 def mean_score(scored: Scored, unit: str) -> float:
@@ -89,7 +90,7 @@ def best_setting(runs: Iterable[Run], unit: str) -> Scored:
         if value is not None:
             rest = repr(sorted((k, v) for k, v in run.flat.items() if k not in ("seed", "data.seed")))
             settings.setdefault(rest, []).append((run, value))
-    return min(settings.values(), key=lambda scored: (mean_score(scored, unit), lost(scored)), default=[])
+    return min(settings.values(), key=lambda scored: (mean_score(scored, unit), *order(scored)), default=[])
 
 
 def lost(scored: Scored) -> int:
@@ -97,14 +98,24 @@ def lost(scored: Scored) -> int:
     return sum(run.status == "diverged" for run, _ in scored)
 
 
+def order(scored: Scored) -> tuple[int, float]:
+    """The protocol's, of settings of one mean: fewer diverged runs, then the lesser mean without the cap."""
+    return lost(scored), math.fsum(value for _, value in scored) / len(scored)
+
+
 @dataclass(frozen=True)
 class Sensitivity:
-    """The score of every group shown, by group key; over `rates`, which all groups that were tuned have in full."""
+    """The score of every group shown, by group key; over `rates`, which all groups that were tuned have in full.
+
+    A group that is no better than the uniform prediction at any of them has none: nothing of it depends on the rate. Its label is
+    in `untrained`.
+    """
 
     scores: Mapping[Pairs, float]
     rates: tuple[float, ...]
     left_out: tuple[float, ...]
     unit: str
+    untrained: tuple[str, ...] = ()
 
     @property
     def printed(self) -> bool:
@@ -122,9 +133,11 @@ class Sensitivity:
         without = f", without {', '.join(show(r) for r in self.left_out)}, which not every row has in full" * bool(
             self.left_out
         )
+        dash = f" –: none of these rates trains ({'; '.join(self.untrained)})." * bool(self.untrained)
         return (
             f"LR sens.: tuning runs' final validation {self.unit}, at most the uniform prediction's, less that of the best rate: mean over "
             f"{', '.join(show(r) for r in self.rates)}{without} (Wortsman et al. 2023, 2309.14322). It compares rows of this grid only."
+            + dash
         )
 
 
@@ -147,8 +160,14 @@ def sensitivity(study: Study, shown: Reported, unit: str) -> Sensitivity | None:
     if len(rates) < 2:
         apart = any(len(means) >= ENOUGH_RATES for means in found.values())
         return Sensitivity({}, (), tuple(sorted(every)), unit) if apart else None
-    scores = {key: math.fsum(m[r] for r in rates) / len(rates) - min(m[r] for r in rates) for key, m in found.items()}
-    return Sensitivity(scores, tuple(rates), tuple(sorted(every - set(rates))), unit)
+    uniform = max((v for run in tune if (v := run.number("uniform", unit)) is not None), default=math.inf)
+    best = {key: min(means[rate] for rate in rates) for key, means in found.items()}
+    trained = [
+        key for key in found if best[key] < (1 - 1e-9) * uniform
+    ]  # a mean of uniform losses may be off by rounding
+    scores = {key: math.fsum(found[key][rate] for rate in rates) / len(rates) - best[key] for key in trained}
+    untrained = tuple(shown.label(g) for g in shown.groups if g.key in found and g.key not in scores)
+    return Sensitivity(scores, tuple(rates), tuple(sorted(every - set(rates))), unit, untrained)
 
 
 def _means(runs: Iterable[Run], tuned: Iterable[str], unit: str) -> dict[float, float]:

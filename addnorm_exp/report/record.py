@@ -54,14 +54,17 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in `folder`, which holds a config.json. Without a summary.json it counts as failed."""
+    """The run in `folder`, which holds a config.json. Without a summary.json it is before its first step, being compiled perhaps; one
+    that failed is running again where a process holds it."""
     config = RunFolder(folder).config()
     if config is None:  # gone since it was listed, or a symbolic link to nothing
         raise UserError(f"{folder / 'config.json'}: cannot be found; {AGAIN}")
     summary = RunFolder(folder).summary() or {}
-    status, reason = summary.get("status", "failed"), summary.get("reason") if summary else "no summary"
+    status, reason = summary.get("status", "running"), summary.get("reason")
+    if status == "failed" and RunFolder(folder).held():
+        status = "running"
     if status == "running":
-        reason = f"unfinished, at step {summary.get('step', '?')} of {summary.get('steps', '?')}"
+        reason = f"unfinished, {progress(summary)}"
     elif status == "diverged":
         reason = _divergence(summary)
     return Run(
@@ -75,6 +78,12 @@ def read_run(folder: Path) -> Run:
         data=config["data"],
         summary=summary,
     )
+
+
+def progress(summary: Mapping[str, Any]) -> str:
+    """How far a run that has not ended has come."""
+    step, steps = summary.get("step"), summary.get("steps")
+    return "before its first step" if step is None else f"at step {step} of {'?' if steps is None else steps}"
 
 
 def _divergence(summary: Mapping[str, Any]) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 from addnorm_exp.report import notes, published
 from addnorm_exp.report.compare import Comparison, compare
 from addnorm_exp.report.confounds import facts
-from addnorm_exp.report.groups import Group, Reported, reported, show
+from addnorm_exp.report.groups import Group, Reported, reported
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.metric import Budget, Metric, choose, unit_of
 from addnorm_exp.report.outcome import NOTHING, Outcome, outcome
 from addnorm_exp.report.rates import Sensitivity, sensitivity
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.report.statistics import ENOUGH
+from addnorm_exp.words import show
 
 Numbers = Sequence[dict[str, Any]]  # a row each, for CSV
 

@@ -12,8 +12,8 @@ def joined(step: np.ndarray, values: np.ndarray, most: int, *, geometric: bool =
     """Rows `values` (n, …) at `step` (n,) as m ≤ `most` cells: edges (m + 1,) in steps, and means (m, …) in float64.
 
     The mean is geometric, or where `geometric` is False arithmetic: for what is not positive by nature. It is over those that have
-    one (finite, and positive for the geometric mean), NaN where none has. A cell ends at the last of its steps, so that the edges end with
-    the run; the first begins where the run does, or as far before its first step as the second is after it.
+    one (finite, and positive for the geometric mean), NaN where none has. A cell meets the next one midway between their nearest steps;
+    the first begins at the first step and the last ends at the last, so that each lies over its own steps and none beyond the run.
     """
     size = steps_a_cell(len(step), most)
     starts = np.arange(0, len(step), size)
@@ -23,6 +23,6 @@ def joined(step: np.ndarray, values: np.ndarray, most: int, *, geometric: bool =
         good = np.isfinite(terms)
         total = np.add.reduceat(np.where(good, terms, 0.0), starts, axis=0)
         means = total / np.add.reduceat(good.astype(np.float64), starts, axis=0)
-    first = max(0, step[0] - (step[1] - step[0] if len(step) > 1 else 1))
-    ends = step[np.append(starts[1:], len(step)) - 1]
-    return np.append(first, ends).astype(np.float64), np.exp(means) if geometric else means
+    between = (step[starts[1:] - 1] + step[starts[1:]]) / 2
+    last = step[-1] if len(step) > 1 else step[0] + 1  # one step alone has no width of its own
+    return np.concatenate([step[:1], between, [last]]).astype(np.float64), np.exp(means) if geometric else means

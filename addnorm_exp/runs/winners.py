@@ -17,13 +17,15 @@ Pairs = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tuning run. `score` is its final validation loss (lower is better), None where it has none; see `score`."""
+    """One tuning run. `score` is its final validation loss (lower is better), None where it has none; see `score`. `loss` is that
+    without the cap."""
 
     group: Pairs  # the axes that tell groups apart, with their values
     tuned: Pairs  # the tuned keys, with their values
     seed: int
     score: float | None
     status: str
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def _finite(value: Any) -> float | None:
 def winners(candidates: Iterable[Candidate]) -> dict[Pairs, Winner]:
     """The winner of every group, in order of appearance. A group in which no run has a score is left out.
 
-    Equal means (every candidate diverged, say) go to the candidate with fewer diverged runs, then to the one named first.
+    Equal means (every candidate diverged, say) go to the candidate with fewer diverged runs, then to that of the least mean loss without
+    the cap, then to the one named first.
     """
     groups: dict[Pairs, dict[Pairs, list[Candidate]]] = {}
     for candidate in candidates:
@@ -94,10 +97,12 @@ def _winner(by_tuned: Mapping[Pairs, list[Candidate]]) -> Winner | None:
             left_out.append(tuned)
         if scores:
             diverged = sum(run.status == "diverged" for run in runs if run.score is not None)
-            ranked.append((not complete, math.fsum(scores) / len(scores), diverged, order, tuned, len(scores)))
+            losses = [run.score if run.loss is None else run.loss for run in runs if run.score is not None]
+            mean, uncapped = (math.fsum(values) / len(values) for values in (scores, losses))
+            ranked.append((not complete, mean, diverged, uncapped, order, tuned, len(scores)))
     if not ranked:
         return None
-    incomplete, mean, diverged, _, tuned, n = min(ranked, key=lambda entry: entry[:4])
+    incomplete, mean, diverged, _, _, tuned, n = min(ranked, key=lambda entry: entry[:5])
     return Winner(
         tuned, mean, n, _edges(tuned, by_tuned), incomplete, diverged, tuple(t for t in left_out if t != tuned)
     )

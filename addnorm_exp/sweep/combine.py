@@ -14,7 +14,11 @@ Overrides = dict[str, Any]
 
 
 def axis(key: str, values: Iterable[Any]) -> list[Overrides]:
-    """One key, each of its values."""
+    """One key, each of its values. Raises UserError for a single value: a bare text would pass for its letters."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UserError(
+            f"axis({key!r}, {values!r}): one value, where a list belongs; write axis({key!r}, [{values!r}])"
+        )
     return [{key: value} for value in values]
 
 

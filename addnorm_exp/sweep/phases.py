@@ -30,8 +30,10 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     tuning = study.tune()
     standing_in = study.report(study.stand_in(tuning), tuning)
     tried = choose(tuning, _unseeded(chosen))
+    reported = choose(standing_in, _untuned(study, chosen))
     _some(tried, chosen)
-    launcher.check((*tried, *choose(standing_in, _untuned(study, chosen))))
+    _reported(reported, chosen)
+    launcher.check((*tried, *reported))
     # Groups that were tuned before stay in the plan, whatever this call does about the others.
     _plan_report(study, folder, tuning)
     outcomes = {"tune": launcher.launch("tune", tried)}
@@ -77,9 +79,11 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
         phases["report"] = choose(
             study.report([*study.select(ready, known), *study.stand_in(waiting)], tuning), _untuned(study, chosen)
         )
+        _some(phases["tune"], chosen)
+        _reported(phases["report"], chosen)
     else:
         phases["run"] = choose(study.sweep(), chosen)
-    _some(next(iter(phases.values())), chosen)
+        _some(phases["run"], chosen)
     estimator = Estimator(folder)
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
@@ -148,7 +152,13 @@ def _untuned(study: Study, chosen: Filter) -> Filter:
     return {key: value for key, value in chosen.items() if key not in study.tuned}
 
 
-def _some(runs: tuple[Planned, ...], chosen: Filter) -> None:
+def _some(runs: tuple[Planned, ...], chosen: Filter, where: str = "of the plan") -> None:
     if not runs:
         said = ",".join(f"{key}={value}" for key, value in chosen.items())
-        raise UserError(f"--filter={said}: no run of the plan has these values; see --dry_run without it")
+        raise UserError(f"--filter={said}: no run {where} has these values; see --dry_run without it")
+
+
+def _reported(runs: tuple[Planned, ...], chosen: Filter) -> None:
+    """A filter without a seed may leave tuning runs alone; one with a seed was asked for the report's sake."""
+    if "seed" in chosen:
+        _some(runs, chosen, "of the report phase, whose seed this is,")

@@ -1,6 +1,7 @@
 """`--filter`: a part of a plan."""
 
-from addnorm_exp.config import Config, flatten, leaves, override
+from addnorm_exp.config import flatten, leaves
+from addnorm_exp.config.door import convert
 from addnorm_exp.config.keys import unknown
 from addnorm_exp.errors import UserError
 from addnorm_exp.sweep.study import Planned
@@ -9,7 +10,10 @@ Filter = dict[str, object]
 
 
 def parse_filter(text: str | None) -> Filter:
-    """`KEY=VALUE,KEY=VALUE` as typed values. Raises UserError for unknown keys and values that the key cannot have."""
+    """`KEY=VALUE,KEY=VALUE` as typed values. Raises UserError for unknown keys and values of another type.
+
+    Whether a run may have the value depends on the rest of its config, so that is for the plan to say: no run has it.
+    """
     chosen: Filter = {}
     for part in (text or "").split(","):
         if not part.strip():
@@ -19,7 +23,7 @@ def parse_filter(text: str | None) -> Filter:
             raise UserError(f"--filter={text}: '{part}' is no KEY=VALUE, e.g. scheme=pre_ln,optim.lr=3e-3")
         if key not in leaves():
             raise unknown(key, f"--filter: {key}")
-        chosen[key] = flatten(override(Config(), {key: value}, "--filter"))[key]
+        chosen[key] = convert(leaves()[key], value, f"--filter: {key}")
     if text is not None and not chosen:
         raise UserError(f"--filter={text}: names no key, e.g. scheme=pre_ln,optim.lr=3e-3")
     return chosen

@@ -19,16 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from addnorm_exp.config import files, flatten, leaves, load, override, read
 from addnorm_exp.config.keys import unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, check_text, nearest
 from addnorm_exp.runs.published import Published, read_entry
-from addnorm_exp.runs.winners import Candidate, Pairs, Winner, winners
+from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.train.entry import identify
+from addnorm_exp.words import show
 
 PHASES = ("tune", "report", "run")
 MOST = 100_000  # runs of a phase
@@ -42,6 +45,7 @@ class Planned:
     id: str
     config: Config
     overrides: Overrides
+    sha256: str = ""  # of its data
 
     @property
     def label(self) -> str:
@@ -79,8 +83,9 @@ class Study:
         return plan
 
     def report(self, best: list[Overrides], tuning: Iterable[Planned]) -> tuple[Planned, ...]:
-        """The runs of report(best). Raises UserError where one repeats a tuning run's seed in its group."""
+        """The runs of report(best). Raises UserError where one repeats a tuning run's seed in its group, or is on other data."""
         plan, tuning = self._plan("report", lambda: self.module.report(best)), tuple(tuning)
+        self._one_corpus((*tuning, *plan))
         axes = self.axes(tuning)  # what tuning told apart; report() may set more
 
         def group(run: Planned) -> tuple[Any, ...]:
@@ -120,7 +125,12 @@ class Study:
         runs = tuple(runs)
         candidates = [
             Candidate(
-                self.group(run), self._tuned(run), run.config.seed, score_of(found), found.get("status", "missing")
+                self.group(run),
+                self._tuned(run),
+                run.config.seed,
+                score_of(found),
+                found.get("status", "missing"),
+                final_loss(found),
             )
             for run in runs
             for found in (summaries.get(run.id, {}),)
@@ -138,18 +148,39 @@ class Study:
         """That BASELINE and PUBLISHED speak of rows which the plan has. A row is named by its scheme, followed by other axes where
         they tell rows apart (report/groups.py)."""
         plan = tuple(plan)
-        schemes = {run.config.scheme for run in plan}
-        if self.baseline is not None and str(self.baseline).partition(",")[0] not in schemes:
+        if self.baseline is not None and not any(self._names(str(self.baseline), run) for run in plan):
+            axes = [key for key in self.axes(plan) if len({flatten(run.config)[key] for run in plan}) > 1]
+            rows = {_row(run, axes) for run in plan}
             raise UserError(
-                f"{self.path}: BASELINE = {self.baseline!r} is no row; {nearest(str(self.baseline), schemes)}"
+                f"{self.path}: BASELINE = {self.baseline!r} is no row; "
+                f"{nearest(str(self.baseline), rows | {run.config.scheme for run in plan})}"
             )
-
         for number, entry in enumerate(self.published, 1):
             if not any(entry.matches(flatten(run.config)) for run in plan):
                 row = ", ".join(f"{key}={value!r}" for key, value in entry.row.items())
                 raise UserError(
                     f"{self.path}: PUBLISHED entry {number} ({row}) stands beside no run of the plan; mend its keys"
                 )
+
+    def _one_corpus(self, runs: Iterable[Planned]) -> None:
+        names: dict[str, str] = {}
+        for run in runs:
+            names.setdefault(run.sha256, run.config.data.path or run.config.data.name)
+        if len(names) > 1:
+            raise UserError(
+                f"{self.path}: yields runs on different data ({', '.join(names.values())}), whose numbers do not compare in one table; "
+                "write a study file for each"
+            )
+
+    def _names(self, baseline: str, run: Planned) -> bool:
+        """Whether a row's name may be that of this run: its scheme alone, or followed by values as the table writes them. Those of
+        keys that this phase does not set may come with the report's."""
+        scheme, *parts = baseline.split(", ")
+        flat, own = flatten(run.config), self._own(run)
+        values = dict(part.partition(" = ")[::2] for part in parts)
+        return scheme == run.config.scheme and all(
+            key in flat and (key not in own or show(flat[key]) == value) for key, value in values.items()
+        )
 
     def _own(self, run: Planned) -> Overrides:
         return {key: value for key, value in run.overrides.items() if key not in (*self.tuned, "seed")}
@@ -161,7 +192,7 @@ class Study:
     def _plan(self, function: str, call) -> tuple[Planned, ...]:
         try:
             yielded = list(itertools.islice(call() or (), MOST + 1))
-        except (Exception, SystemExit) as error:
+        except files.FAULTS as error:
             raise files.explain(error, str(self.path), f"{function}()") from error
         if not yielded:
             raise UserError(f"{self.path}: {function}() yields no run; yield dicts of overrides")
@@ -177,13 +208,24 @@ class Study:
                 )
             config = override(self.base, overrides, where)
             if config.data not in sums:
-                sums[config.data] = checksum(config.data)
+                try:
+                    sums[config.data] = checksum(config.data)
+                except UserError as error:
+                    raise UserError(f"{where}: {error}") from None
             flat = flatten(config)  # values as the door has read them: plain numbers, where the file may have numpy's
-            run = Planned(identify(config, sums[config.data]), config, {key: flat[key] for key in overrides})
+            told, sha256 = {key: flat[key] for key in overrides}, sums[config.data]
+            run = Planned(identify(config, sha256), config, told, sha256)
             if run.id in plan:
                 raise UserError(f"{where} is the same as an earlier one ({run.label}); yield each once")
             plan[run.id] = run
+        self._one_corpus(plan.values())
         return tuple(plan.values())
+
+
+def _row(run: Planned, axes: Iterable[str]) -> str:
+    """What the table calls the row of a run (report/groups.py)."""
+    flat = flatten(run.config)
+    return ", ".join([run.config.scheme, *(f"{key} = {show(flat[key])}" for key in axes if key != "scheme")])
 
 
 def read_study(path: str) -> Study:
@@ -208,7 +250,7 @@ def read_study(path: str) -> Study:
     spec = getattr(module, "CONFIG", "configs/lm.py")
     if not isinstance(spec, str):
         raise UserError(f"{path}: CONFIG is {spec!r}; write a config file's name, e.g. CONFIG = 'configs/lm.py'")
-    config = read(load(_config_file(path, spec)), path)
+    config = read(_config(path, spec), path)
     common = getattr(module, "BASE", {})
     if not isinstance(common, Mapping):
         raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
@@ -235,8 +277,11 @@ def _published(path: str, entries: Any) -> tuple[Published, ...]:
     return tuple(found)
 
 
-def _config_file(study: str, spec: str) -> str:
-    """A study's CONFIG as a path from here: as written, else from the project that the study's folder stands in."""
+def _config(study: str, spec: str) -> ConfigDict:
+    """A study's CONFIG: as written from here, else from the project that the study's folder stands in."""
     name, colon, argument = spec.partition(":")
     beside = Path(study).resolve().parent.parent / name
-    return spec if Path(name).exists() or not beside.exists() else f"{beside}{colon}{argument}"
+    try:
+        return load(spec if Path(name).exists() or not beside.exists() else f"{beside}{colon}{argument}")
+    except UserError as error:
+        raise UserError(f"{study}: CONFIG = {spec!r}: {error}") from error
