@@ -335,7 +335,7 @@ def test_a_run_that_ended_at_its_first_step_is_drawn(tmp_path):
     write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4, "diverged", 1), layers=first)
     with style.paper():
         figure = gradients.heatmap(reported(load_study(tmp_path / "a")))
-    assert figure.axes[0].get_xlim() == (0.0, 1.0)
+    assert figure.axes[0].get_xlim() == (1.0, 2.0)
     assert len(plot(tmp_path / "a", say=lambda line: None)) == 4
 
 

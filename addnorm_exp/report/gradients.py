@@ -46,7 +46,7 @@ def heatmap(shown: Reported) -> Figure | str:
     low, high = multiples.limits(every) if many else np.quantile(every, [0.002, 0.998])
     norm = LogNorm(low, high if high > low else low * 1.01)
     fig, panels, image = (_small_maps if many else _maps)(found, norm)
-    panels[0].set_xlim(0, max(float(layers.step[-1]) for _, _, layers in found))
+    panels[0].set_xlim(1, max(2.0, *(float(layers.step[-1]) for _, _, layers in found)))
     bar = fig.colorbar(image, ax=panels, pad=0.015, aspect=60 if many else 28, fraction=0.05, extend="both")
     bar.set_label(STREAM)
     style.log_ticks(bar.ax.yaxis)

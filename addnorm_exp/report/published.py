@@ -7,7 +7,6 @@ from typing import Any
 from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.outcome import NOTHING
 from addnorm_exp.runs.published import Published
-from addnorm_exp.words import show
 
 
 @dataclass(frozen=True)
