@@ -229,16 +229,45 @@ def as_used(name: str, tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "embedding": {**tree["embedding"], "tokens": norms.l2_norm(tree["embedding"]["tokens"])}}
 
 
-def reference_logits(name: str, parameters: Mapping[str, Any], numbers, arch: Architecture, *, norm=None) -> np.ndarray:
-    """The decoder in float64: (B · T, V)."""
+def reference_logits(
+    name: str, parameters: Mapping[str, Any], numbers, arch: Architecture, *, norm=None, **options
+) -> np.ndarray:
+    """The decoder in float64: (B · T, V). `options` are those of the scheme's reference."""
     tree = as_used(name, nested(parameters))
     rotary = 10_000.0 if arch.rotary else None
     inner = norm or getattr(norms, f"{catalogue.get(name).norm.kind}_norm", norms.no_norm)
     F = sublayers(name)(bodies(tree["decoder"]), arch.num_heads, arch.activation, rotary_base=rotary, inner_norm=inner)
-    options = {} if norm is None else {"norm": norm}
+    options |= {} if norm is None else {"norm": norm}
     y = reference(name)(embedded(tree, numbers, arch), F, tree["decoder"], **options)
     logits = head_logits(y, tree)
     return logits.reshape(-1, logits.shape[-1])
+
+
+def reference_loss(name: str, parameters: Mapping[str, Any], windows, arch: Architecture, **options) -> float:
+    """The decoder's mean cross-entropy in nats over windows (N, T + 1) of tokens, in float64."""
+    windows = np.asarray(windows, np.int64)
+    logits = reference_logits(name, parameters, windows[:, :-1], arch, **options)
+    return transformer.cross_entropy(logits, windows[:, 1:].reshape(-1))
+
+
+def reference_attention(parameters: Mapping[str, Any], numbers, arch: Architecture, stack: str = "decoder", mask=None):
+    """Largest logit and mean entropy in nats of each attention sublayer of Pre-LN, in float64: two lists, block by block.
+
+    `mask` (B, T) marks the valid tokens of an encoder.
+    """
+    tree = nested(parameters)
+    x, largest, entropies = embedded(tree, numbers, arch), [], []
+    for body, site in zip(bodies(tree[stack]), nodes(tree[stack]), strict=True):
+        h = norms.layer_norm(x, site["attention"]["connection"]["pre"])
+        causal = stack == "decoder"
+        parts = transformer.attention_parts(body["attention"], h, arch.num_heads, causal=causal, key_mask=mask)
+        weights = parts["weights"]
+        largest.append(parts["logits"].max())
+        entropies.append(-np.sum(weights * np.log(np.where(weights > 0, weights, 1.0)), axis=-1).mean())
+        x = x + parts["out"]
+        h = norms.layer_norm(x, site["feed_forward"]["connection"]["pre"])
+        x = x + transformer.feed_forward(body["feed_forward"], h)
+    return largest, entropies
 
 
 def head_logits(y, tree: Mapping[str, Any]) -> np.ndarray:

@@ -9,23 +9,19 @@ import optax
 import pytest
 from bridge import (
     DEPTH,
-    HEADS,
     VOCAB,
     B,
     D,
     T,
     architecture,
-    bodies,
     classifier,
     decoder,
     distance,
-    embedded,
-    nested,
     random_parameters,
+    reference_attention,
     tokens,
 )
-from reference import norms as reference_norms
-from reference import transformer
+from jaxprs import equations, scans
 from sample import depth_of, expensive
 
 from addnorm_exp.nn.attention import Attention
@@ -113,17 +109,6 @@ def test_dropout_is_the_same_under_every_scheme(name, monkeypatch):
             assert np.any(masks[one] != masks[two])
 
 
-def draws(jaxpr) -> int:
-    """Random draws in a program, those inside of inner programs counted as often as they are called."""
-    count = 0
-    for equation in jaxpr.eqns:
-        count += equation.primitive.name == "random_bits"
-        for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            closed = getattr(parameter, "jaxpr", parameter)
-            count += draws(closed) if hasattr(closed, "eqns") else 0
-    return count
-
-
 @pytest.mark.core
 @pytest.mark.parametrize("name", NAMES)
 def test_dropout_draws_in_the_compiled_program(name):
@@ -133,7 +118,7 @@ def test_dropout_draws_in_the_compiled_program(name):
 
     def count(context):
         jaxpr = jax.make_jaxpr(lambda p: model.bind(p)(tokens(), context)[0])(parameters)
-        return draws(jaxpr.jaxpr)
+        return sum(equation.primitive.name == "random_bits" for equation in equations(jaxpr.jaxpr))
 
     assert count(DROPOUT) == 1 + 2 * DEPTH
     assert count(dataclasses.replace(DROPOUT, train=False)) == 0
@@ -148,18 +133,6 @@ def test_dropout_is_off_in_evaluation_and_at_rate_0():
     assert distance(bound(tokens(), DROPOUT)[0], plain) > 0.01
     other = dataclasses.replace(DROPOUT, key=jax.random.key(2))
     assert distance(bound(tokens(), other)[0], bound(tokens(), DROPOUT)[0]) > 0.01
-
-
-def scans(jaxpr) -> list[int]:
-    """Lengths of the scans in a program."""
-    found = []
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "scan":
-            found.append(equation.params["length"])
-        for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            closed = getattr(parameter, "jaxpr", parameter)
-            found += scans(closed) if hasattr(closed, "eqns") else []
-    return found
 
 
 FIRST_APART = dataclasses.replace(
@@ -293,19 +266,8 @@ def test_attention_statistics(padded, implementation):
     mask = np.arange(T)[None] < np.array([T, 5])[:, None] if padded else None
     context = Context(batch=B, mask=None if mask is None else jnp.asarray(mask), attention_statistics=True)
     _, stats = model.bind(parameters)(tokens(), context)
-    tree = nested(parameters)
-    stack = tree["encoder" if padded else "decoder"]
-    x, largest, entropies = embedded(tree, tokens(), arch), [], []
-    for number, block in enumerate(bodies(stack)):
-        sites = stack["blocks"][str(number)]["connections"]["nodes"]
-        h = reference_norms.layer_norm(x, sites["attention"]["connection"]["pre"])
-        parts = transformer.attention_parts(block["attention"], h, HEADS, causal=not padded, key_mask=mask)
-        weights = parts["weights"]
-        largest.append(parts["logits"].max())
-        entropies.append(-np.sum(weights * np.log(np.where(weights > 0, weights, 1.0)), axis=-1).mean())
-        x = x + parts["out"]
-        h = reference_norms.layer_norm(x, sites["feed_forward"]["connection"]["pre"])
-        x = x + transformer.feed_forward(block["feed_forward"], h)
+    stack = "encoder" if padded else "decoder"
+    largest, entropies = reference_attention(parameters, tokens(), arch, stack, mask)
     np.testing.assert_allclose(stats["logit_max"], largest, rtol=1e-5)
     np.testing.assert_allclose(stats["entropy"], entropies, rtol=1e-5)
 

@@ -4,12 +4,12 @@ import csv
 import io
 
 import pytest
-from test_report_study import summary_of, write_plan, write_run
+from test_report_study import LN2, summary_of, write_plan, write_run
 
 from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.metric import Budget, parse_budget
+from addnorm_exp.report.metric import Budget, headline, parse_budget
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import render
 from addnorm_exp.report.table import build
@@ -146,6 +146,16 @@ def test_a_number_of_the_summary_by_name(tmp_path):
     assert best == ["1.990, 2.990, div. (1/3 diverged, median 2.990)"] * 2
     with pytest.raises(UserError, match=r"--metric=val\.bst\.bpb: .* did you mean 'val\.best\.bpb'"):
         build(study, metric="val.bst.bpb")
+
+
+def test_the_headline_is_of_the_final_weights_where_others_were_better(tmp_path):
+    """In the test metric, and in the validation where that is asked for."""
+    pairs = {name: {"loss": bpb * LN2, "bpb": bpb} for name, bpb in (("final", 3.0), ("best", 2.0))}
+    val = {name: {**pair, "bpb": pair["bpb"] + 0.5, "step": 1} for name, pair in pairs.items()}
+    write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 9.0, test=pairs, val=val))
+    study = load_study(tmp_path / "s")
+    assert build(study)["test_bpb"] == ["3.000"]
+    assert headline(study.runs, validation=True).read(study.runs[0]) == 3.5
 
 
 def test_a_pivot_takes_several_keys_and_any_number(tmp_path):

@@ -150,6 +150,7 @@ def test_what_n_allows_to_be_said():
     assert Outcome({1: 2.25, 3: 2.5}, (2,)).text() == "2.250, div., 2.500 (1/3 diverged, median 2.500)"
     assert Outcome({1: 2.25}, (2, 3)).text() == "2.250, div., div. (2/3 diverged, median diverged)"
     assert Outcome({}, (1, 2)).text() == "2/2 diverged"
+    assert Outcome(dict(enumerate([2.0, 2.1, 2.2, 2.3]))).text() == "2.000, 2.100, 2.200, 2.300"
     five = Outcome(dict(enumerate([2.0, 2.1, 2.2, 2.3, 2.4])))
     assert five.text() == "2.20 ± 0.20"  # 2.776 × 0.158 / √5 = 0.196
     assert Outcome(dict(enumerate([2.0, 2.1, 2.2, 2.3])), (9,)).text() == "1/5 diverged, median 2.200"

@@ -33,6 +33,25 @@ def test_three_seeds_are_printed_one_by_one_and_not_ranked(three):
     assert "p (Holm)" not in text
 
 
+def test_four_seeds_are_too_few_for_an_interval(tmp_path):
+    """For the metric, its difference, and what is written beside the printed table."""
+    plan = [
+        write_run(tmp_path / f"{s}{seed}", s, seed, summary_of(s, level + 0.01 * seed))
+        for s, level in (("pre_ln", 2.4), ("post_ln", 2.6))
+        for seed in range(4)
+    ]
+    write_plan(tmp_path, {"run": plan}, tuned=[])
+    table = build(load_study(tmp_path))
+    assert column(table, "test_bpb")["post_ln"] == "2.600, 2.610, 2.620, 2.630"
+    assert column(table, "difference")["post_ln"] == "+0.200, +0.200, +0.200, +0.200"
+    text = render([table])
+    assert "±" not in "".join("".join(row) for row in table.rows)
+    assert "no ranking is claimed" in text
+    assert "Minimum detectable difference" not in text
+    (row,) = [row for row in csv.DictReader(io.StringIO(render([table], "csv"))) if row["scheme"] == "post_ln"]
+    assert (row["test_bpb"], row["test_bpb_low"], row["test_bpb_high"]) == ("", "", "")
+
+
 def test_without_p_values_the_intervals_stand_alone(five):
     table = build(load_study(five), p_values=False)
     text = render([table])

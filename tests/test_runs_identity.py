@@ -1,5 +1,7 @@
 """A run's id: what changes it, and what does not."""
 
+from dataclasses import replace
+
 import pytest
 from training import config, corpus
 
@@ -104,6 +106,19 @@ def test_a_record_is_known_by_what_it_says_about_these_blocks():
     digests = {name: resolve(config(scheme=name)).digest(blocks(config())) for name in ("pre_ln", "post_ln", "pre_rms")}
     assert len(set(digests.values())) == 3
     assert resolve(config(norm__eps=1e-3)).digest(blocks(config())) != digests["pre_ln"]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("name", "field"), [("ngpt", "project"), ("admin", "calibrate")])
+def test_a_record_is_known_by_what_it_does_outside_of_its_blocks(name, field):
+    """By whether it projects or calibrates, and by which function does."""
+    scheme = catalogue.get(name)
+
+    def another(parameters, *_):
+        return parameters
+
+    records = [scheme, replace(scheme, **{field: None}), replace(scheme, **{field: another})]
+    assert len({record.digest(blocks(config())) for record in records}) == 3
 
 
 DIGESTS = {

@@ -16,7 +16,7 @@ from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.states import halves
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import run
+from addnorm_exp.train.loop import Attempt, run
 from addnorm_exp.train.program import program
 
 CONFIG = config(execution__keep_checkpoints=3, execution__checkpoint_every=3)
@@ -154,6 +154,30 @@ def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway,
     run(CONFIG, data, RunFolder(folder))
     assert_equal_runs(undisturbed, folder)
     assert not list(folder.rglob(".*"))
+
+
+@pytest.mark.core
+def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, monkeypatch):
+    """The state of the last step holds what the summary has to say: the last validation, and the time that training took. The lines of
+    the test are written anew, once."""
+    told = []
+
+    def killed(attempt, *_, **__):
+        told.append(attempt.recorder.progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Attempt, "_conclude", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(CONFIG, data, RunFolder(tmp_path))
+    assert [line["split"] for line in lines(tmp_path)][-2:] == ["test", "test"]
+    events = []
+    summary = run(CONFIG, data, RunFolder(tmp_path), watch=events.append)
+    assert [event["event"] for event in events] == ["start", "done"], "nothing is trained again"
+    assert_equal_runs(undisturbed, tmp_path)
+    assert summary["val"]["final"]["step"] == 12
+    assert summary["train_time_s"] == told[0].train_seconds > 0
+    assert summary["step_time_s"] == np.median(told[0].chunk_ms[1:]) / 1000 > 0
 
 
 @pytest.mark.core

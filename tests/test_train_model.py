@@ -8,15 +8,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import bridge
 import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses, parameters
+from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses
 
-from addnorm_exp.data.batches import fixed_windows
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.lm import LanguageModelling
@@ -249,7 +247,7 @@ def test_lanes_of_the_real_step_are_their_own_runs(data):
                 np.testing.assert_allclose(lanes.parameters[name][lane], value, rtol=1e-2, atol=1e-4, err_msg=name)
 
 
-# --- evaluation
+# --- dropout
 
 
 def test_each_step_drops_other_units(tmp_path):
@@ -259,35 +257,6 @@ def test_each_step_drops_other_units(tmp_path):
     for dropout, distinct in ((0.0, 1), (0.2, 4)):
         _, metrics = rows(data, model__dropout=dropout, **still)
         assert len(set(np.asarray(metrics["loss"]).tolist())) == distinct
-
-
-@pytest.mark.core
-def test_evaluation_is_the_mean_over_fixed_windows(data, plain):
-    """By the float64 reference, window by window. 20 windows in batches of 8: the remainder of 4 counts as 4."""
-    task = make_task(config())
-    final = parameters(plain)
-    per_window = []
-    for window in np.asarray(fixed_windows(data.test, 20, 16, "test"), np.int64):
-        logits = bridge.reference_logits("pre_ln", final, window[None, :-1], task.arch)
-        top = logits.max(-1, keepdims=True)
-        log_z = top[:, 0] + np.log(np.exp(logits - top).sum(-1))
-        per_window.append(np.mean(log_z - logits[np.arange(16), window[1:]]))
-    summary = json.loads((plain / "summary.json").read_text())
-    assert summary["test"]["final"]["loss"] == pytest.approx(np.mean(per_window), rel=1e-5)
-    assert summary["test"]["final"]["bpb"] == pytest.approx(np.mean(per_window) / math.log(2), rel=1e-5)
-    assert losses(plain, "test")[0] == summary["test"]["final"]["loss"]
-
-
-@pytest.mark.core
-def test_best_and_final_weights_are_tested_apart(data, tmp_path):
-    """A rate that first learns and then spoils: the best validation is not the last."""
-    asked = config(optim__lr=0.5, optim__final_lr=1.0, eval__every=1, seed=1, divergence__bound=1e6)
-    summary = run(asked, data, RunFolder(tmp_path))
-    best = summary["val"]["best"]
-    assert best["loss"] == losses(tmp_path, "val").min()
-    assert best["step"] < summary["step"]
-    again = run(replace(asked, steps=best["step"]), data, RunFolder(tmp_path / "shorter"))
-    assert again["test"]["final"]["loss"] == summary["test"]["best"]["loss"] != summary["test"]["final"]["loss"]
 
 
 # --- devices

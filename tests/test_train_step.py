@@ -26,22 +26,31 @@ def test_causes_are_in_the_order_that_the_step_counts_them():
     ("clip", "decay", "wanted"), [(0.0, 0.0, "neither"), (0.05, 0.0, "clip"), (0.05, 0.3, "both"), (1e6, 0.3, "decay")]
 )
 def test_adamw_clipping_and_decay_are_optax(clip, decay, wanted):
+    """Under Optax's own schedule, whose rate is on the decay too, and on batches of the data's seed."""
     del wanted
-    said = {"optim__clip": clip, "optim__weight_decay": decay, "optim__schedule": "constant", "optim__beta2": 0.9}
+    said = {"optim__clip": clip, "optim__weight_decay": decay, "optim__beta1": 0.8, "optim__beta2": 0.9}
+    said |= {"optim__warmup": 3, "steps": 8, "seed": 5, "data__seed": 2}
     numbers = hypers(tiny(**said, optim__eps=1e-3))
     step, state = toy.program(**said), toy.start()
     decayed = {"kernel": True, "table": True, "gain": False, "bias": False, "alpha": False}
+    after = optax.warmup_cosine_decay_schedule(0.0, 1e-2, warmup_steps=3, decay_steps=8, end_value=1e-3)
+
+    def rate(count):
+        return after(count + 1)  # ours is that of the update, theirs would spend the first one on a rate of 0
+
     reference = optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        optax.adamw(float(numbers["lr"]), b1=0.9, b2=0.9, eps=1e-3, weight_decay=decay, mask=decayed),
+        optax.adamw(rate, b1=0.8, b2=0.9, eps=1e-3, weight_decay=decay, mask=decayed),
     )
-    data = toy.rows(24)
+    data = toy.rows(2 + 24)
     theirs, memory = state.parameters, reference.init(state.parameters)
     for number in range(6):
-        loss, grads = jax.value_and_grad(toy.toy_loss)(theirs, data[4 * number : 4 * number + 4])
+        first = 2 + 4 * number
+        loss, grads = jax.value_and_grad(toy.toy_loss)(theirs, data[first : first + 4])
         state, metrics = step(state, numbers, data)
         np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
         np.testing.assert_allclose(metrics["grad_norm"], optax.global_norm(grads), rtol=1e-4)
+        np.testing.assert_allclose(metrics["lr"], rate(number), rtol=1e-5)
         updates, memory = reference.update(grads, memory, theirs)
         theirs = optax.apply_updates(theirs, updates)
         for name in theirs:

@@ -1,7 +1,7 @@
 """A task without a Transformer, for the tests of the step itself: four tensors, one of each group, a smooth loss, compiled at once.
 
-The corpus is float32 (rows, 3); batch t is rows t·B … t·B + B - 1, the last column the target. Rows with huge or absent numbers let a
-test choose the step at which something breaks.
+The corpus is float32 (rows, 3); batch t of data seed s is the B rows from s + t·B on, the last column the target. Rows with huge or absent
+numbers let a test choose the step at which something breaks.
 """
 
 import jax
@@ -36,7 +36,7 @@ class Toy:
         self.batch_size = batch_size
 
     def batch(self, corpus, seed, step):
-        return jax.lax.dynamic_slice(corpus, (step * self.batch_size, 0), (self.batch_size, 3))
+        return jax.lax.dynamic_slice(corpus, (seed.astype(jnp.int32) + step * self.batch_size, 0), (self.batch_size, 3))
 
     def loss(self, parameters, probes, batch, context):
         return toy_loss(parameters, batch), {"stream_rms": jnp.mean(batch)[None], "branch_ratio": jnp.ones(1)}
