@@ -1,6 +1,8 @@
 """Numbers as sentences have them, and that every sentence has them from here."""
 
+import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -8,7 +10,10 @@ from test_report_study import summary_of
 from training import ROOT
 
 from addnorm_exp.cli import train
+from addnorm_exp.config import Config
+from addnorm_exp.sweep import display
 from addnorm_exp.sweep.display import Display
+from addnorm_exp.sweep.study import Planned
 from addnorm_exp.words import counted, duration, loss, si, size
 
 
@@ -54,7 +59,36 @@ def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path
     class Run:
         label = "pre_ln"
 
-    display = Display(Console(width=200))
-    display.phase("tune", 2, 0)
-    display.end(Run(), summary, 3.0)
+    shown = Display(Console(width=200))
+    shown.phase("tune", 2, 0)
+    shown.end(Run(), summary, 3.0)
     assert f"tune 1/2  pre_ln  val {said}  (3.0 s, " in capsys.readouterr().out
+
+
+def test_the_time_to_go_is_told_before_the_first_run_has_ended(monkeypatch):
+    """Two hundred steps in 20 s, and 700 and 3 x 1000 to go; what comes before the first chunk has ended is compilation's."""
+    clock = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
+    shown = display.Display(Console(width=200, file=io.StringIO()))
+    shown.phase("tune", 5, 1)
+    shown.begin(Planned("a", replace(Config(), steps=1000), {}))
+
+    def note() -> str:
+        return shown.bars.tasks[0].fields["note"]
+
+    for seconds, kind, step, told in (
+        (0, "val", 0, ""),
+        (60, "train", 100, ""),
+        (70, "train", 200, "6 min to go"),
+        (80, "train", 300, "6 min to go"),
+    ):
+        clock[0] = seconds
+        shown.watch({"event": kind, "step": step, "loss": 2.0})
+        assert note() == told
+    clock[0] = 150
+    shown.end(Planned("a", Config(), {}), summary_of("pre_ln", 2.0), 150.0)
+    assert note() == "8 min to go", "three runs of 150 s"
+    shown.begin(Planned("b", Config(), {}))
+    for step in (100, 900):
+        shown.watch({"event": "train", "step": step, "loss": 2.0})
+    assert note() == "8 min to go", "finished runs are believed instead"

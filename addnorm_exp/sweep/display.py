@@ -17,7 +17,8 @@ from addnorm_exp.words import counted, duration, loss
 class Display(AbstractContextManager):
     """Told of phases, runs and events of training; prints to standard error, so that standard output holds the table alone.
 
-    The time to go is the time that the finished runs of this phase took a run, times the runs to go: rough on purpose.
+    The time to go is the time that the runs made in this phase took a run, times the runs to go: rough on purpose. Until the first has
+    ended it is that of the current one's steps, as if the others were as long.
     """
 
     def __init__(self, console: Console | None = None):
@@ -34,6 +35,7 @@ class Display(AbstractContextManager):
         )
         self.now: Planned | None = None
         self.losses: dict[str, float] = {}
+        self.pace: tuple[int, float] | None = None  # a step of the current run, and when it was told
 
     @property
     def _terminal(self) -> bool:
@@ -64,7 +66,7 @@ class Display(AbstractContextManager):
         self.console.print(Text(line), soft_wrap=True, highlight=False)
 
     def begin(self, run: Planned) -> None:
-        self.now, self.losses = run, {}
+        self.now, self.losses, self.pace = run, {}, None
         self.bars.update(
             self._steps,
             description=f"  {run.label}",
@@ -86,19 +88,30 @@ class Display(AbstractContextManager):
             self.losses[kind] = event.get("bpb", event["loss"])
             note = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
             self.bars.update(self._steps, completed=event["step"], note=note)
+            if kind == "train":
+                self._foresee(event["step"])
             self._refresh()
 
     def end(self, run: Planned, summary: Mapping[str, Any], seconds: float) -> None:
         self.done += 1
         self.made += 1
         left = (self.total - self.done) * (time.monotonic() - self.started) / self.made
-        self.bars.update(
-            self._runs, completed=self.done, note=f"{duration(left)} to go" if self.done < self.total else ""
-        )
+        told = f"{duration(left)} to go" if self.done < self.total else ""
+        self.bars.update(self._runs, completed=self.done, note=told)
         self.bars.update(self._steps, visible=False)
-        more = f", {duration(left)} to go" if self.done < self.total else ""
+        more = f", {told}" * bool(told)
         self.say(f"{self.name} {self.done}/{self.total}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
         self._refresh()
+
+    def _foresee(self, step: int) -> None:
+        """The time to go while no run has been made, from the steps since the first chunk of this one: compilation lies before its end."""
+        now = time.monotonic()
+        if self.pace is None:
+            self.pace = step, now
+        elif self.now and not self.made and step > self.pace[0]:
+            steps = self.now.config.steps
+            left = (steps - step + (self.total - self.done - 1) * steps) * (now - self.pace[1]) / (step - self.pace[0])
+            self.bars.update(self._runs, note=f"{duration(left)} to go")
 
     def _refresh(self) -> None:
         if self.live:
