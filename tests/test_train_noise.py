@@ -12,6 +12,7 @@ from jaxprs import scans
 from test_model import FIRST_APART
 from training import config as tiny
 
+from addnorm_exp.config.scheme import resolve
 from addnorm_exp.residual import Context
 from addnorm_exp.residual.dropout import drop_path, dropout
 from addnorm_exp.train.hypers import hypers
@@ -23,6 +24,10 @@ KINDS = ("units", "paths")
 
 class Masked(toy.Toy):
     """The toy, whose statistics are what dropout and stochastic depth leave of ones."""
+
+    def __init__(self, batch_size, scheme):
+        super().__init__(batch_size)
+        self.scheme = scheme
 
     def loss(self, parameters, probes, batch, context):
         paths = drop_path(jnp.ones((SIZE, 1)), replace(context, batch=SIZE))
@@ -38,7 +43,7 @@ def left():
         said = {"model__dropout": rates[0], "model__drop_path": rates[1], "optim__accumulate": accumulate, **changes}
         asked = tiny(batch_size=4, data__seed=0, **said)
         if accumulate not in compiled:
-            compiled[accumulate] = jax.jit(make_step(asked, Masked(4), lambda batch: batch))
+            compiled[accumulate] = jax.jit(make_step(asked, Masked(4, resolve(asked)), lambda batch: batch))
         _, metrics = compiled[accumulate](replace(toy.start(), step=jnp.int32(step)), hypers(asked), toy.rows(40))
         return {kind: np.asarray(metrics[kind], np.float64) for kind in KINDS}
 
