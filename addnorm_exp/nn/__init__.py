@@ -1,13 +1,17 @@
 """The Transformer around the residual contract.
 
-layers        linear maps on (tokens, width), and why they are two-dimensional
-shaping       what skipless blocks do to attention weights, value and output maps
-attention     multi-head attention as a body of the contract
-feed_forward  the feed-forward sublayer as one
-stack         a block, and a stack of them: unrolled, or scanned
-embedding     tokens and positions
-head          the way back to logits
-models        decoder, classifier, encoder and decoder together; floating-point operations a token
-functional    a module as pure functions over {path: array}: all that the rooms above see
-footprint     the least that a model takes up, without building it
+Read in this order:
+
+    layers        linear maps on (tokens, width), and why they are two-dimensional
+    shaping       what skipless blocks do to attention weights, value and output maps
+    attention     multi-head attention as a body of the contract
+    feed_forward  the feed-forward sublayer as one
+    stack         a block, and a stack of them: unrolled, or scanned
+    embedding     tokens and positions
+    head          the way back to logits
+    models        decoder, classifier, encoder and decoder together; floating-point operations a token
+    functional    a module as pure functions over {path: array}: all that the rooms above see
+    footprint     the least that a model takes up, without building it
+
+Another option inside a sublayer is a keyword of attention or feed_forward (CONTRIBUTING.md).
 """

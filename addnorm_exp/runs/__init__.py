@@ -1,18 +1,22 @@
 """The record of runs on disk, and its mirror on W&B.
 
-shapes        what the files of a record hold
-reading       their one reader
-identity      which run a config is
-facts         versions, device, source revision
-folder        a run's folder: config.json, metrics.jsonl, summary.json, and its one writer
-columns       what the columns of per-layer arrays are
-layers        per-layer arrays beside the scalars
-joining       many steps of them as few, for pictures
-states        the folders in checkpoints/: whole, half-written, somebody's own
-winners       which candidate of a study won
-published     numbers that others have published, in a study file
-life          where the runs of a folder stand
-gc            what dead attempts left
-events        what training tells those who watch
-mirror/       the mirror on W&B
+Read in this order:
+
+    shapes        what the files of a record hold
+    reading       their one reader
+    identity      which run a config is
+    facts         versions, device, source revision
+    folder        a run's folder: config.json, metrics.jsonl, summary.json, and its one writer
+    columns       what the columns of per-layer arrays are
+    layers        per-layer arrays beside the scalars
+    joining       many steps of them as few, for pictures
+    states        the folders in checkpoints/: whole, half-written, somebody's own
+    winners       which candidate of a study won
+    published     numbers that others have published, in a study file
+    life          where the runs of a folder stand
+    gc            what dead attempts left
+    events        what training tells those who watch
+    mirror/       the mirror on W&B
+
+Nothing here computes; docs/record.md says what the files mean.
 """
