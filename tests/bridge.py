@@ -156,7 +156,9 @@ def random_parameters(specs: Mapping[str, Spec], seed: int = 0) -> dict[str, jnp
     spread = {"matrix": 1.0, "embedding": 0.5, "gain": 0.3, "bias": 0.2, "coefficient": 0.5}
     values = {}
     for path, spec in specs.items():
-        noise = spread[spec.group] * g.normal(size=spec.shape)
+        # A matrix that starts at 0 (hyper-connections' dynamic weights) is a departure from it, like a coefficient.
+        departs = spec.group == "matrix" and spec.init.draw == "constant"
+        noise = spread["coefficient" if departs else spec.group] * g.normal(size=spec.shape)
         if spec.group == "matrix" or (spec.group == "coefficient" and len(spec.shape) == 2):
             noise /= np.sqrt(spec.shape[0])
         first = spec.init.scale if spec.init.draw == "constant" else 0.0
