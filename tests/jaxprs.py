@@ -7,7 +7,7 @@ import jax
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
-    """The operations of a program, those of inner programs as often as these are called."""
+    """The operations of a program and of the programs that it calls; the body of a loop once."""
     for equation in jaxpr.eqns:
         yield equation
         for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):

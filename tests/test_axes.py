@@ -249,6 +249,7 @@ def test_an_axis_is_another_run_and_off_is_none():
         ({"scheme": "no_skip", "model__drop_path": 0.1}, "has no skip at decoder.0.attention: stochastic depth"),
         ({"scheme": "value_skipinit", "model__drop_path": 0.1}, "has no skip at decoder.0.attention: stochastic depth"),
         ({"scheme": "simplified", "model__drop_path": 0.1}, r"has no skip at decoder.0.attention\+feed_forward"),
+        ({"scheme": "ngpt", "embedding__norm": "layer"}, "scheme 'ngpt' has the norm 'l2' on its embedding"),
         ({"attention__qk_norm": "heads"}, "attention.qk_norm='heads'"),
         ({"model__drop_path": 1.0}, "model.drop_path=1.0"),
     ],

@@ -67,7 +67,9 @@ def test_a_record_without_arrays_or_tuning_costs_a_line_each(tmp_path):
 def test_nothing_to_draw_is_not_success(tmp_path, capsys):
     write_run(tmp_path / "a", "pre_ln", 0, None)
     assert command.run([str(tmp_path / "a")]) == 2
-    assert capsys.readouterr().err == "a: nothing drawn: no run has finished yet (1 running, before its first step)\n"
+    assert (
+        capsys.readouterr().err == "a: nothing drawn: no run has finished yet (1 unfinished, before its first step)\n"
+    )
     with pytest.raises(UserError, match="--ot: no such flag; did you mean '--out'"):
         command.run([str(tmp_path / "a"), "--ot=x"])
 
@@ -83,7 +85,7 @@ def test_running_runs_are_drawn_as_far_as_they_came_and_said_to_be_unfinished(tm
     write_plan(tmp_path, {"run": plan}, tuned=[])
     said = []
     assert [p.name for p in plot(tmp_path, say=said.append)] == ["learning_curves.png", "learning_curves.svg"]
-    reason = "no run has finished yet (3 running, the foremost at step 480 of 1000, 1 to go)"
+    reason = "no run has finished yet (3 unfinished, the foremost at step 480 of 1000, 1 to go)"
     assert [line.partition(": ")[2] for line in said] == [
         f"learning_curves is of what there is so far: {reason}",
         f"lr_sensitivity, grad_norm_heatmap, grad_norm_by_depth not drawn: {reason}",
@@ -104,7 +106,7 @@ def test_tuning_that_has_just_begun_is_said_to_be_unfinished(tmp_path):
     write_plan(tmp_path, {"tune": plan})
     said = []
     assert plot(tmp_path, say=said.append) == []
-    reason = "no run has finished yet (1 running, at step 480 of 1000, 1 failed)"
+    reason = "no run has finished yet (1 unfinished, at step 480 of 1000, 1 failed)"
     assert said == [f"{tmp_path.name}: nothing drawn: {reason}"]
 
 
@@ -127,7 +129,7 @@ def test_pictures_of_a_part_say_how_large_it_is(tmp_path):
     said = []
     assert len(plot(tmp_path, say=said.append)) == 2
     name = tmp_path.name
-    assert said[0] == f"{name}: pictures of 1 of 4 runs (1 running, at step 70 of 1000, 2 to go)"
+    assert said[0] == f"{name}: pictures of 1 of 4 runs (1 unfinished, at step 70 of 1000, 2 to go)"
     assert said[1] == f"{name}: lr_sensitivity not drawn: no finished runs at two or more learning rates"
 
 

@@ -122,14 +122,14 @@ def test_a_record_is_known_by_what_it_does_outside_of_its_blocks(name, field):
 
 
 DIGESTS = {
-    "post_ln": "dc6f91f8fdafa431",
-    "pre_ln": "0a5cd3406ed3a23a",
-    "post_rms": "6108a8eba78ee1c5",
-    "pre_rms": "d9de987cb8b969b6",
-    "no_norm": "131387579a11820f",
-    "sandwich_ln": "8dfbfef4f797e281",
-    "deepnorm": "98412ebcee440b67",
-    "rezero": "a2554a40a9025694",
+    "post_ln": "d401f58c8b54d0c5",
+    "pre_ln": "e50c099003da473b",
+    "post_rms": "181242a01d42387e",
+    "pre_rms": "32a97848780241f4",
+    "no_norm": "7f0f547a339b8ace",
+    "sandwich_ln": "51737db356e99efb",
+    "deepnorm": "3470187680402ff8",
+    "rezero": "1e31c4e428cd3261",
 }
 
 

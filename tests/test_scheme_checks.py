@@ -27,9 +27,11 @@ from addnorm_exp.residual import (
     Sum,
     Topology,
     catalogue,
+    digest,
     norms,
     sites,
 )
+from addnorm_exp.residual.catalogue import recipes
 from addnorm_exp.residual.init import Factors, Init
 
 PLACES = sites("decoder", Depths(decoder=4))
@@ -201,18 +203,35 @@ def test_shared_coefficient_is_one_parameter_a_block():
     assert len(jax.tree.leaves(nnx.state(block, nnx.Param))) == 1
 
 
-def test_a_new_field_says_nothing_at_its_default():
+def test_a_new_field_that_is_empty_says_nothing():
     """Runs that were made before keep their identity."""
 
     @dataclass(frozen=True)
     class Rule(residual.Rule):
         extra: float = 0.0
 
-    def digest(rule):
+    def of(rule):
         return with_rule(rule).digest(PLACES)
 
-    assert digest(Rule(pre=norms.LAYER)) == digest(residual.Rule(pre=norms.LAYER))
-    assert digest(Rule(pre=norms.LAYER, extra=1.0)) != digest(Rule(pre=norms.LAYER))
+    assert of(Rule(pre=norms.LAYER)) == of(residual.Rule(pre=norms.LAYER))
+    assert of(Rule(pre=norms.LAYER, extra=1.0)) != of(Rule(pre=norms.LAYER))
+
+
+def test_a_constant_cannot_change_unseen():
+    """Not even where it is the default of a record: nGPT's rate, the axes of a norm, the coefficients of a rule."""
+
+    @dataclass(frozen=True)
+    class Sphere(recipes.Sphere):
+        rate: float = 0.06
+
+    @dataclass(frozen=True)
+    class NormSpec(norms.NormSpec):
+        eps: float = 1e-6
+
+    ours = (recipes.Sphere(), norms.LAYER, Rule())
+    for changed, record in ((Sphere(), ours[0]), (NormSpec(), ours[1]), (Rule(skip=0.5), ours[2])):
+        assert digest.sha256(changed) != digest.sha256(record)
+    assert digest.described(Rule())["skip"] == 1.0
 
 
 def test_options_that_the_sublayers_do_not_know_are_refused():

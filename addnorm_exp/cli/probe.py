@@ -38,12 +38,13 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.residual.predictions import SETTINGS
     from addnorm_exp.runs.folder import make_folder
     from addnorm_exp.train.memory import require
-    from addnorm_exp.train.platform import keep_memory
+    from addnorm_exp.train.platform import keep_memory, pin_generator
 
     width, seeds = arguments["width"], arguments["seeds"]
     first = next(iter(schemes))  # they differ by little
     require(settings.needed(first, depths[-1], width, seeds), "take smaller --depths or --width, or fewer --seeds")
     keep_memory()
+    pin_generator()
     text = corpus.load(DataConfig(path=arguments["data"]))
     if text.train.size <= settings.TOKENS:
         raise UserError(

@@ -146,8 +146,9 @@ def flops_per_token(in_blocks: int, arch: Architecture, length: int, vocab: int)
     """Floating-point operations a token of one training step: three times the forward pass's matrix products, the attention matrix
     counted whole although half of it is masked (the usual convention, PaLM 2204.02311, appendix B).
 
-    `in_blocks` is `matrix_entries` of all blocks: every weight matrix meets every token once, a scheme's own (the gates of GTrXL, φ of
-    mHC) like the sublayers'. What norms and sums of streams cost is not counted.
+    `in_blocks` is `matrix_entries` of all blocks: every weight matrix counts once a token, a scheme's own (the gates of GTrXL, φ of mHC)
+    like the sublayers'. Those of dynamic hyper-connections, which meet each stream, count once too. What norms, sums of streams and the
+    queries of attention residuals cost is not counted.
     """
     return 3.0 * (2 * in_blocks + arch.depth * 4 * length * arch.width + 2 * arch.width * vocab)
 

@@ -149,12 +149,12 @@ def nothing_finished(runs: Sequence[Run]) -> str | None:
 
 
 def how_far(runs: Sequence[Run]) -> str:
-    """What became of the runs that have not finished; empty where all have."""
+    """What became of the runs that have not finished; empty where all have. Whether one is trained now, `main.py runs` says."""
     parts = []
-    running = [run for run in runs if run.status == "running"]
-    if running:
-        first = max(running, key=lambda run: run.number("step") or 0)
-        parts.append(f"{len(running)} running, {'the foremost ' * (len(running) > 1)}{progress(first.summary)}")
+    begun = [run for run in runs if run.status == "running"]
+    if begun:
+        first = max(begun, key=lambda run: run.number("step") or 0)
+        parts.append(f"{len(begun)} unfinished, {'the foremost ' * (len(begun) > 1)}{progress(first.summary)}")
     for status, word in (("failed", "failed"), ("missing", "to go")):
         count = sum(run.status == status for run in runs)
         parts += [f"{count} {word}"] * bool(count)

@@ -1,6 +1,7 @@
 """Records as plain JSON, and what is left of them in a run's identity.
 
-A field at its default says nothing, so that a record which gains a field keeps the digest that it had.
+A field that is empty by default (None, False, 0, nothing) says nothing while it is: a record that gains such a field keeps the digest that
+it had. Constants with a value of their own are always told, so that none can change unseen.
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ def described(value: Any) -> Any:
     """Records as plain JSON, each dataclass under its class's name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         held = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {"is": type(value).__name__} | {item.name: described(one) for item, one in held if one != item.default}
+        said = {item.name: described(one) for item, one in held if item.default or one != item.default}
+        return {"is": type(value).__name__} | said
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

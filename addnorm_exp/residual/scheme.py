@@ -20,11 +20,8 @@ from addnorm_exp.residual.rule import Rule
 EVIDENCE = ("paper", "code", "secondary", "memory")
 ROLES = ("query", "key", "value", "out", "gate", "up", "down")  # the weight matrices of a block
 OUTPUT_ROLES = ("out", "down")  # those that write to the stream
-BRANCH_ROLES = (
-    "value",
-    *OUTPUT_ROLES,
-    "up",
-)  # those whose product a branch is, softmax and gate apart: W_v, W_o, W_1, W_2
+# Those whose product a branch is, softmax and gate apart: W_v, W_o, W_1, W_2.
+BRANCH_ROLES = ("value", "out", "up", "down")
 ENDS_ROLES = ("embedding", "head")  # and those at the ends
 
 
@@ -253,9 +250,8 @@ def _check_connection(scheme: Scheme, where: str, rule: ConnectionRecord, width:
 
 def _check_places(scheme: Scheme, sites: tuple[Site, ...]) -> None:
     """No two norms stand at one place of the stream: behind the embedding, between two sublayers, before the head."""
-    last = (
-        "that of the embedding" if _acts(scheme.around.embedding_norm) else None
-    )  # what has just normalised the stream
+    # `last`: what has just normalised the stream.
+    last = "that of the embedding" if _acts(scheme.around.embedding_norm) else None
     for site in sites:
         for at in scheme.plan(site):
             here = at.rule.norms if isinstance(at.rule, Rule) else {}

@@ -23,9 +23,8 @@ from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
 KINDS = ("", "attention-")  # of chunks, as their names begin: what is measured with training, and what more rarely
 ROWS_A_CHUNK = 50
-SECONDS_A_CHUNK = (
-    30.0  # a row is held back for no longer than this and a dispatch, for the sake of those who read along
-)
+# A row is held back for no longer than this and a dispatch, for the sake of those who read along.
+SECONDS_A_CHUNK = 30.0
 
 
 def is_layers_row(step: Any, every: int, last: Any) -> Any:

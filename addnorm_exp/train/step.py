@@ -123,10 +123,8 @@ def _gradients(config: Config, task: Task, shard: Callable[[Any], Any]):
         )
         total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))
         values, (grads, taps) = jax.tree.map(lambda x: x / accumulate, total)
-        return values, (
-            grads,
-            taps / accumulate,
-        )  # of the mean's gradient the squared norm is the sum's over accumulate²
+        # Of the mean's gradient the squared norm is the sum's over accumulate².
+        return values, (grads, taps / accumulate)
 
     return gradients
 

@@ -102,7 +102,7 @@ ngpt = Scheme(
     project=project_to_the_sphere,
     traps=(
         "Meant with rotary positions, swiglu, no biases, a head of its own, and no warmup; these are the config's to set. Learned "
-        "positions are put on the sphere too, and the sum of both is normalised.",
+        "positions are put on the sphere too, and the sum of both is normalised, before its dropout where there is one.",
         "Embedding and weight matrices are divided by their lengths after each update, outside of the gradient; nothing is decayed.",
         "√width stands on both halves of the hidden units as in the code; the paper is said to have it on the gate alone.",
         "In a feed-forward without a gate, which nGPT has not, the one scale stands before the activation.",
