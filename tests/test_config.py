@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, manual, override, read, science
+from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, override, read, science
 from addnorm_exp.config.checks import RANGES
 from addnorm_exp.config.keys import IDLE, NEUTRAL
 from addnorm_exp.errors import UserError
+from addnorm_exp.manual import configuration as manual
 
 
 def nested(config):

@@ -12,7 +12,9 @@ from addnorm_exp.residual import Depths, Scheme, Site, sites
 class Footprint:
     """Lower bounds; what the ends and a scheme's own streams add is not counted.
 
-    `activations`: bytes a sequence of what the backward pass finds in memory: logits, hidden units, attention weights.
+    `activations`: bytes a sequence of what the backward pass has in memory as it begins: the logits and the loss's gradient with respect
+    to them, both in float32; in each block what matrix products have read (a sublayer's input, queries, keys, values, attention's
+    output, hidden units) and attention weights.
     `flops_per_token`: of the training step, by the convention of nn/models.py.
     """
 
@@ -35,7 +37,8 @@ def footprint(scheme: Scheme, arch: Architecture, vocab: int, length: int, *, ti
     return Footprint(
         parameters=arch.depth * parameters + tables * arch.width,
         tensors=arch.depth * min(map(len, found)),
-        activations=4 * length * vocab + arch.depth * (length * arch.hidden + attention) * itemsize,
+        activations=2 * 4 * length * vocab
+        + arch.depth * (length * (5 * arch.width + arch.hidden) + attention) * itemsize,
         flops_per_token=flops_per_token(arch.depth * matrices, arch, length, vocab),
     )
 
