@@ -17,7 +17,7 @@ REPRESENTATIVE = (
     "rezero",
     "layerscale",
     "residual_dual",
-    "hyper",
+    "hyper_static",
     "attn_res",
     "ngpt",
 )

@@ -86,6 +86,7 @@ def cosine(x):
     return np.mean(total)
 
 
+@pytest.mark.full
 def test_sensitivity_is_quadratic_in_the_perturbation(monkeypatch):
     found = []
     for size in (0.001, 0.002):
