@@ -102,6 +102,12 @@ def hyper_block(streams: int, dynamic: bool):
     return block
 
 
+_TRAPS = (
+    "Pre-LN's function at init. Nothing bounds a product of A_r over depth; it was seen to reach 3000 in a 27B model (2512.24880).",
+    "At init the paper scales the deviation of W_o and W_2 'by a factor of √n' (4), to keep that of the summed streams. Times or over "
+    "it does not say; re-implementations divide. Here both keep their law, so that it starts as Pre-LN's function of Pre-LN's weights.",
+)
+
 hyper_static = Scheme(
     name="hyper_static",
     title="Static hyper-connections",
@@ -113,9 +119,7 @@ hyper_static = Scheme(
     block=hyper_block(STREAMS, dynamic=False),
     ends=lambda norm: Copies(norm, STREAMS),
     traps=(
-        "Pre-LN's function at init. Nothing bounds a product of A_r over depth; it was seen to reach 3000 in a 27B model (2512.24880).",
-        "At init the paper scales the deviation of W_o and W_2 'by a factor of √n' (4), to keep that of the summed streams. Times or over "
-        "it does not say; re-implementations divide. Here both keep their law, so that it starts as Pre-LN's function of Pre-LN's weights.",
+        *_TRAPS,
         "The connection's weights are not decayed (4).",
     ),
     predictions=theory.HYPER,
@@ -134,9 +138,7 @@ hyper = Scheme(
     ends=lambda norm: Copies(norm, STREAMS),
     traps=(
         "The norm under tanh has a gain (and bias) of its own; re-implementations take RMSNorm for it where the paper has LayerNorm.",
-        "Pre-LN's function at init. Nothing bounds a product of A_r over depth; it was seen to reach 3000 in a 27B model (2512.24880).",
-        "At init the paper scales the deviation of W_o and W_2 'by a factor of √n' (4), to keep that of the summed streams. Times or over "
-        "it does not say; re-implementations divide. Here both keep their law, so that it starts as Pre-LN's function of Pre-LN's weights.",
+        *_TRAPS,
         "W is decayed, the static weights are not (4).",
         "s has no gradient in the first step, for W is 0.",
     ),
