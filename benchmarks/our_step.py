@@ -1,5 +1,6 @@
 """Our training step as `main.py train` runs it, in several configs; a worker of benchmarks/step.py."""
 
+import functools
 import hashlib
 import json
 import time
@@ -21,7 +22,8 @@ from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.program import check_devices, program
 
 BASE = "ours"
-PEAK_SIZE = 2048  # of the square matrices whose product measures the peak: 17 GFLOP
+PEAK_SIZE = {"cpu": 2048}  # of the square matrices whose product measures the peak: 17 GFLOP
+PEAK_SIZE_ELSEWHERE = 8192  # 1.1 TFLOP
 STATE: dict[str, Any] = {}  # corpus, config by row, [config, program, hypers, held, state, step] by prepared row
 
 
@@ -32,22 +34,26 @@ def rows(base: Config) -> dict[str, Config]:
         return replace(base, execution=replace(base.execution, **changes))
 
     unrolled = base.model.depth < UNROLL_BELOW
+    kernels = []
+    if jax.default_backend() != "cpu":
+        kernels = ["xla", *(["cudnn"] if base.model.compute_dtype == "bfloat16" else [])]
     return {
         BASE: base,
         "diagnostics off": execution(diagnostics=False),
         "1 step a dispatch": execution(chunk_steps=1),
         "layers scanned" if unrolled else "layers unrolled": execution(scan_layers="on" if unrolled else "off"),
+        **{f"attention {kernel}": execution(attention=kernel) for kernel in kernels},
         **{name: replace(base, scheme=name) for name in ("post_ln", "pre_rms", "no_norm")},
     }
 
 
-def hello(shape: dict[str, int], corpus: str) -> Answer:
+def hello(shape: dict[str, int], corpus: str, dtype: str = "float32") -> Answer:
     base = Config(
         scheme="pre_ln",
         steps=1_000_000,
         batch_size=shape["batch"],
         seq_len=shape["seq"],
-        model=ModelConfig(depth=shape["depth"], width=shape["width"], num_heads=shape["heads"]),
+        model=ModelConfig(depth=shape["depth"], width=shape["width"], num_heads=shape["heads"], compute_dtype=dtype),
         # Small, so that no scheme diverges: a run that did would stand still. The time of a step does not depend on it.
         optim=OptimConfig(lr=1e-4, clip=1.0),
         eval=EvalConfig(sequences=1),
@@ -106,10 +112,12 @@ def run(row: str, steps: int) -> Answer:
 
 
 def peak() -> Answer:
-    """FLOP/s of a large float32 matrix product, best of three."""
+    """FLOP/s of a large matrix product in the type that the steps compute in, best of three."""
+    size = PEAK_SIZE.get(jax.default_backend(), PEAK_SIZE_ELSEWHERE)
     if "peak" not in STATE:
-        a, b = (jax.random.normal(jax.random.key(n), (PEAK_SIZE, PEAK_SIZE)) for n in range(2))
-        STATE["peak"] = (jax.jit(jnp.matmul), a, b)
+        dtype = STATE["rows"][BASE].model.compute_dtype
+        a, b = (jax.random.normal(jax.random.key(n), (size, size), dtype) for n in range(2))
+        STATE["peak"] = (jax.jit(functools.partial(jnp.matmul, precision="highest")), a, b)
         jax.block_until_ready(STATE["peak"][0](a, b))
     product, a, b = STATE["peak"]
     best = float("inf")
@@ -117,7 +125,7 @@ def peak() -> Answer:
         begun = time.perf_counter()
         jax.block_until_ready(product(a, b))
         best = min(best, time.perf_counter() - begun)
-    return {"flops": 2.0 * PEAK_SIZE**3 / best}
+    return {"flops": 2.0 * size**3 / best}
 
 
 def check(folder: str, steps: int) -> Answer:
@@ -157,7 +165,8 @@ def _numbers(config: Config) -> dict[str, float]:
 def _logits(compiled, parameters, inputs):
     model = compiled.task.model.bind(parameters)
     probes = jnp.zeros(len(compiled.task.labels))
-    return model(jnp.asarray(inputs), Context(batch=inputs.shape[0]), probes)[0]
+    with jax.default_matmul_precision(compiled.config.model.matmul_precision):
+        return model(jnp.asarray(inputs), Context(batch=inputs.shape[0]), probes)[0]
 
 
 def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:

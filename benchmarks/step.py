@@ -3,6 +3,7 @@
     python benchmarks/step.py --torch-python=PATH     the table (about ten minutes on two cores, half of it compilation)
     python benchmarks/step.py --quick                 a rough one (about two minutes)
     python benchmarks/step.py --check --torch-python=PATH    is the PyTorch step the same step? (no timing)
+    python benchmarks/step.py --dtype=bfloat16 --depth=12 --width=768 --heads=12 --batch=32 --seq=512    on an accelerator
 
 PyTorch is no dependency of ours and may live in an environment of its own: `python -m venv DIR && DIR/bin/pip install torch`, then
 `--torch-python=DIR/bin/python`. Without the flag this interpreter's is taken; where there is none its rows are left out.
@@ -13,8 +14,11 @@ where diagnostics matter), metrics read back. Each row below it differs from it 
 without diagnostics and divergence check (benchmarks/torch_step.py): of two attentions and two or three forms of AdamW the fastest.
 Both processes use all cores and the same malloc settings, are compiled and warm before the first round, and wait while another computes.
 
-How. A round times every row once, `--steps` steps each, and the peak: a 2048 × 2048 float32 matrix product in JAX. Times are medians
-over rounds, with the least and the greatest in brackets.
+Both sides compute in `--dtype`: float32 means float32 on accelerators too (no TF32), bfloat16 is `model.compute_dtype` here and autocast
+there. On an accelerator there are rows for the kernels of attention, too.
+
+How. A round times every row once, `--steps` steps each, and the peak: a square matrix product of the same type in JAX (2048 a side, 8192 on
+an accelerator). Times are medians over rounds, with the least and the greatest in brackets.
 Ratios and shares are taken round by round, so that a machine that slows down for a while moves both sides; the table gives their median
 and, in brackets, the least and the greatest. A ratio is a speed: 1.60 in the column "× eager" means 1.6 times as many tokens a second
 as PyTorch eager. FLOPs are those of the matrix products, attention counted whole; a busy machine shows in the brackets.
@@ -67,7 +71,7 @@ def compare(arguments: argparse.Namespace, shape: dict[str, int], folder: Path, 
     root = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))
     ours = Worker([sys.executable, str(HERE / "our_step.py")], {"PYTHONPATH": root})
     workers.append(ours)
-    us = ours.ask("hello", shape=shape, corpus=str(corpus))
+    us = ours.ask("hello", shape=shape, dtype=arguments.dtype, corpus=str(corpus))
     torch, them = None, None
     python = torch_python(arguments.torch_python)
     if python is not None:
@@ -75,7 +79,14 @@ def compare(arguments: argparse.Namespace, shape: dict[str, int], folder: Path, 
         workers.append(torch)
         platform = us["device"]["platform"]
         try:
-            them = torch.ask("hello", platform=platform, shape=shape, optim=us["optim"], corpus=str(corpus))
+            them = torch.ask(
+                "hello",
+                platform=platform,
+                shape=shape,
+                dtype=arguments.dtype,
+                optim=us["optim"],
+                corpus=str(corpus),
+            )
         except WorkerError as error:
             print(f"PyTorch is left out: {error}")
             torch = None
@@ -87,6 +98,7 @@ def compare(arguments: argparse.Namespace, shape: dict[str, int], folder: Path, 
     if torch is not None:
         # Beside what they are compared with: a round's ratio then spans little time.
         rows = {OURS: rows[OURS], **{row: (torch, name) for row, name in TORCH.items()}, **rows}
+    rows = {row: at for row, at in rows.items() if row == OURS or row in (arguments.rows or rows)}
     notes = prepare(rows, arguments.quick)
     times: dict[str, list[float]] = {row: [] for row in rows}
     peaks: list[float] = []
@@ -138,7 +150,7 @@ def header(
         "",
         f"- {datetime.datetime.now():%Y-%m-%d %H:%M}, {device['count']} × {device['kind']}, {cores_} cores, load {load:.1f} at the start",
         f"- {', '.join(found)}; revision {commit[:12]}{' with changes' if changes else ''}",
-        f"- {size}; {us['parameters']:,} parameters, {work:.2f} GFLOP a step",
+        f"- {arguments.dtype}, {size}; {us['parameters']:,} parameters, {work:,.2f} GFLOP a step",
         f"- {arguments.rounds} rounds of {arguments.steps} steps; ours: {execution['chunk_steps']} steps a dispatch, diagnostics on",
     ]
     if load > BUSY * cores_:
@@ -242,6 +254,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     sizes = {"depth": 4, "width": 128, "heads": 4, "batch": 12, "seq": 64}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=positive, default=default, metavar="N", help=f"default {default}")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="what both compute in; default float32"
+    )
+    parser.add_argument(
+        "--rows", type=lambda text: text.split(","), metavar="ROW,ROW", help="which rows beside ours; default all"
+    )
     parser.add_argument("--steps", type=positive, metavar="N", help="steps a row and round; default 100, quick 20")
     parser.add_argument("--rounds", type=positive, metavar="N", help="default 7, quick 3")
     parser.add_argument("--quick", action="store_true", help="fewer steps, rounds and ways to try in PyTorch")
@@ -252,6 +270,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(words, argparse.Namespace(words=list(words)))
     if arguments.width % arguments.heads:
         parser.error(f"--heads={arguments.heads} does not divide --width={arguments.width}; take a divisor")
+    if arguments.check and arguments.dtype != "float32":
+        parser.error("--check compares in float32; leave --dtype out")
     arguments.steps = arguments.steps or (20 if arguments.quick else 100)
     arguments.rounds = arguments.rounds or (3 if arguments.quick else 7)
     return arguments

@@ -77,7 +77,7 @@ class Trainer:
         torch.manual_seed(0)
         self.optim, self.number = optim, 0
         self.model = Decoder(shape, attention).to(DEVICE)
-        self.loss: Callable[..., torch.Tensor] = torch.compile(self.model.loss) if compiled else self.model.loss
+        self.loss: Callable[..., torch.Tensor] = torch.compile(self._loss) if compiled else self._loss
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim == 1]
         rate: Any = torch.tensor(0.0) if optimiser == "compiled" else 0.0  # a number would be compiled in
@@ -91,6 +91,10 @@ class Trainer:
             capturable=optimiser == "compiled" and DEVICE.type == "cuda",
         )
         self.update = torch.compile(self._update) if optimiser == "compiled" else self._update
+
+    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=STATE["dtype"] == "bfloat16"):
+            return self.model.loss(inputs, targets)
 
     def _update(self) -> torch.Tensor:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"], foreach=True)
@@ -133,7 +137,7 @@ class Trainer:
 
 
 DEVICE = torch.device("cpu")
-STATE: dict[str, Any] = {}  # shape, optim, corpus, and trainer by row
+STATE: dict[str, Any] = {}  # shape, dtype, optim, corpus, and trainer by row
 
 
 def _wait() -> None:
@@ -141,18 +145,18 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def hello(platform: str, shape: dict[str, int], optim: dict[str, float], corpus: str) -> Answer:
+def hello(platform: str, shape: dict[str, int], dtype: str, optim: dict[str, float], corpus: str) -> Answer:
     global DEVICE
     if platform != "cpu":
         if not torch.cuda.is_available():
             raise RuntimeError(f"this PyTorch has no CUDA, and JAX runs on {platform}")
         DEVICE = torch.device("cuda")
-        torch.set_float32_matmul_precision("high")  # TF32, which is JAX's default there
+        torch.set_float32_matmul_precision("highest")  # no TF32, as in `model.matmul_precision`
     kept = keep_memory()
     torch.set_num_threads(cores())
     torch.set_flush_denormal(True)  # XLA's threads do so
     tokens = torch.frombuffer(bytearray(Path(corpus).read_bytes()), dtype=torch.uint8).to(DEVICE)
-    STATE.update(shape=shape, optim=optim, corpus=tokens)
+    STATE.update(shape=shape, dtype=dtype, optim=optim, corpus=tokens)
     model = Decoder(shape, "sdpa")
     return {
         "version": torch.__version__,

@@ -3,6 +3,8 @@
 import ast
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,14 @@ def test_a_front_page_lists_what_is_there(room):
     folder, names = listed(room)
     packages = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
     assert sorted(names) == sorted({path.stem for path in folder.glob("*.py")} - {"__init__"} | packages)
+
+
+def test_the_malloc_settings_need_nothing_installed():
+    """benchmarks/torch_step.py takes them by this file, in an environment that has PyTorch and no JAX."""
+    code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['keep_memory']())"
+    file = Path(importlib.import_module("addnorm_exp.train.platform").__file__ or "")
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(file)], capture_output=True, text=True)
+    assert done.stdout in ("True\n", "False\n"), done.stderr
 
 
 def test_the_report_room_is_read_from_above():

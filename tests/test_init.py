@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bridge import VOCAB, architecture, decoder
+from flax import nnx
 from reference import norm_free
 from reference import schemes as reference
 
@@ -268,6 +269,22 @@ def test_whole_model_compiled_equals_eager(tables):
     for path, value in tables["deepnorm"][2].items():
         np.testing.assert_array_equal(compiled[path], value, err_msg=path)
     assert compiled["embedding/tokens"].shape == (VOCAB, architecture().width)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_without_values_is_the_module(name):
+    """Paths, shapes, laws, groups and factors are those of one that was made with values."""
+
+    def make(rngs: nnx.Rngs) -> Decoder:
+        return Decoder(catalogue.get(name), architecture(), VOCAB, LENGTH, tied=False, rngs=rngs)
+
+    real, abstract = make(nnx.Rngs(0)), make(laws.ABSTRACT)
+    assert laws.specs(abstract) == laws.specs(real)
+    leaves = [
+        leaf.get_value() for leaf in jax.tree.leaves(nnx.state(abstract), is_leaf=lambda x: isinstance(x, nnx.Variable))
+    ]
+    assert {type(leaf) for leaf in leaves} == {jax.ShapeDtypeStruct}
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 
 
 def test_values_of_many_seeds_are_those_of_each():

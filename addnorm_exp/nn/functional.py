@@ -1,7 +1,7 @@
 """A module as pure functions over a flat dict of parameters: path → array. Everything above this room works on that dict."""
 
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 import jax
 from flax import nnx
@@ -12,14 +12,6 @@ Parameters = dict[str, jax.Array]
 M = TypeVar("M", bound=nnx.Module)
 
 
-class _OneKey:
-    """Stands for `nnx.Rngs` where no value is looked at. `eval_shape` traces the counters of a real one, and whenever a counter is set
-    JAX searches all that was traced before: of 48 blocks that is most of the time (benchmarks/NOTES.md)."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
-
-
 class Functional(Generic[M]):
     """The structure of a module, made without computing a single value.
 
@@ -27,7 +19,7 @@ class Functional(Generic[M]):
     """
 
     def __init__(self, make: Callable[[nnx.Rngs], M]):
-        self.module = nnx.eval_shape(lambda: make(cast(nnx.Rngs, _OneKey())))
+        self.module = make(laws.ABSTRACT)
         self.specs = laws.specs(self.module)
         laws.forget(self.module)
         self._graph, state = nnx.split(self.module)
@@ -41,9 +33,14 @@ class Functional(Generic[M]):
     def init(self, seed: jax.Array | int, hypers: Mapping[str, jax.Array | float] = laws.HYPERS) -> Parameters:
         return laws.initial_values(self.specs, seed, hypers)
 
-    def init_by_seed(self, seeds: int, hypers: Mapping[str, jax.Array | float] = laws.HYPERS) -> Parameters:
+    def init_by_seed(
+        self,
+        seeds: int,
+        hypers: Mapping[str, jax.Array | float] = laws.HYPERS,
+        draws: Callable[..., jax.Array] = laws.draw_by_seed,
+    ) -> Parameters:
         """The values of `init` for seeds 0 to `seeds` - 1, in a leading axis."""
-        return laws.initial_values_by_seed(self.specs, seeds, hypers)
+        return laws.initial_values_by_seed(self.specs, seeds, hypers, draws)
 
     def bind(self, parameters: Parameters) -> M:
         flat = {path: parameters[name] for name, path in self._paths.items()}

@@ -1,7 +1,7 @@
 """A stack of blocks around the residual contract: unrolled, or scanned over segments of structurally equal blocks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -11,7 +11,7 @@ from flax import nnx
 
 from addnorm_exp.nn.attention import Attention, Implementation
 from addnorm_exp.nn.feed_forward import FeedForward
-from addnorm_exp.residual import BlockConnections, Context, Memo, Scheme, Site, State
+from addnorm_exp.residual import BlockConnections, Body, Context, Memo, Scheme, Site, State
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.init import Init
 
@@ -71,10 +71,20 @@ class Block(nnx.Module):
         for kind in self.kinds:
             scheme.mark(getattr(self, kind), site.at(kind))
 
-    def __call__(self, state: State, memo: Memo, context: Context, probes: jax.Array | None):
-        """→ state, memo, statistics: quantity → float32 (sites of the block,)."""
-        bodies = {kind: getattr(self, kind) for kind in self.kinds}
-        state, memo, stats = self.connections(state, memo, context, bodies, probes)
+    @property
+    def bodies(self) -> dict[str, Body]:
+        return {kind: getattr(self, kind) for kind in self.kinds}
+
+    def __call__(
+        self,
+        state: State,
+        memo: Memo,
+        context: Context,
+        probes: jax.Array | None,
+        bodies: Mapping[str, Body] | None = None,
+    ):
+        """→ state, memo, statistics: quantity → float32 (sites of the block,). `bodies`: called in the place of its own."""
+        state, memo, stats = self.connections(state, memo, context, bodies or self.bodies, probes)
         return state, memo, {name: jnp.stack(values) for name, values in stats.items()}
 
 

@@ -5,6 +5,7 @@ of 6. Blocks of a structure of their own are computed operation by operation. Th
 came into it.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from addnorm_exp.nn.stack import Block
+from addnorm_exp.probe import draws
 from addnorm_exp.probe.programs import Programs
 from addnorm_exp.probe.settings import SEQUENCES, Problem
 from addnorm_exp.residual import Context
-from addnorm_exp.residual.init import path_hash
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
 W2 = ("feed_forward", "down", "kernel")
@@ -118,10 +120,22 @@ def _block(graph, parameters, carry, probes, context: Context):
     """→ (state, memo), statistics: quantity → (seeds, sites)."""
 
     def run(values, carry, probes):
-        state, memo, stats = nnx.merge(graph, values)(*carry, context, probes)
-        return (state, memo), stats
+        return _run(nnx.merge(graph, values), carry, context, probes)
 
     return jax.vmap(run)(parameters, carry, probes)
+
+
+def _run(block: Block, carry, context: Context, probes):
+    """→ (state, memo), statistics. Each sublayer is one operation: they are alike in all blocks, also where what is around them is not."""
+    bodies = {kind: functools.partial(_body, *nnx.split(body)) for kind, body in block.bodies.items()}
+    state, memo = carry
+    state, memo, stats = block(state, memo, context, probes, bodies)
+    return (state, memo), stats
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _body(graph, parameters, h: jax.Array, memo, context: Context):
+    return nnx.merge(graph, parameters)(h, memo, context)
 
 
 def _block_gradient(graph, parameters, carry, probes, context: Context, cotangents):
@@ -134,8 +148,7 @@ def _block_gradient(graph, parameters, carry, probes, context: Context, cotangen
         def run(kernel, carry, probes):
             # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
             block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}))
-            state, memo, _ = block(*carry, context, probes)
-            return state, memo
+            return _run(block, carry, context, probes)[0]
 
         _, back = jax.vjp(run, matrix[...], carry, probes)
         gradient, before, of_taps = back(cotangents)
@@ -151,16 +164,15 @@ def _perturb(parameters: nnx.State, block: int) -> nnx.State:
     for path, variable in nnx.to_flat_state(parameters):
         name = "/".join(map(str, ("noise", block, *path)))
         leaf = variable[...]
-        moved[path] = variable.replace(_shake(leaf, np.uint32(path_hash(name)))) if leaf.ndim == 3 else variable
+        moved[path] = variable.replace(_shake(leaf, draws.noise(leaf.shape, name))) if leaf.ndim == 3 else variable
     return nnx.State.from_flat_path(moved)
 
 
 @jax.jit
-def _shake(leaf: jax.Array, hashed: jax.Array) -> jax.Array:
-    """leaf (seeds, in, out)."""
+def _shake(leaf: jax.Array, noise: jax.Array) -> jax.Array:
+    """Both (seeds, in, out)."""
     size = PERTURBATION * jnp.sqrt(jnp.mean(jnp.square(leaf), (1, 2), keepdims=True))
-    key = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), hashed)
-    return leaf + size * jax.random.normal(key, leaf.shape)
+    return leaf + size * noise
 
 
 @jax.jit

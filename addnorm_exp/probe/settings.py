@@ -13,6 +13,7 @@ from flax import nnx
 from addnorm_exp.config import Config, override
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.stack import Architecture, Stack
+from addnorm_exp.probe import draws
 from addnorm_exp.residual import Context, Depths, Scheme, sites
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.train.calibration import calibrated, calibrated_by
@@ -49,7 +50,7 @@ def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> 
     numbers = jnp.arange(seeds)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
-    drawn = jax.vmap(task.scheme.projected)(task.model.init_by_seed(seeds))
+    drawn = jax.vmap(task.scheme.projected)(task.model.init_by_seed(seeds, draws=draws.values))
     parameters = jax.vmap(lambda values, batch: calibrated(task, values, batch))(drawn, (tokens, labels))
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
 
@@ -83,7 +84,7 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
     places = sites("decoder", Depths(decoder=depth))
     model = Functional(lambda rngs: _Alone(Stack(scheme, places, arch, causal=False, rngs=rngs)))
     labels = tuple(label for block in model.module.decoder.labels for label in block)
-    drawn = model.init_by_seed(seeds, {"gain": 1.0, "std": 1 / math.sqrt(width)})
+    drawn = model.init_by_seed(seeds, {"gain": 1.0, "std": 1 / math.sqrt(width)}, draws.values)
     for path, spec in model.specs.items():
         if path.endswith("attention/out/kernel"):
             drawn[path] = jnp.broadcast_to(spec.init.scale * jnp.eye(width), drawn[path].shape)

@@ -108,9 +108,15 @@ class Factors:
 PLAIN = Factors()
 
 
+# In the place of random streams: what is made with it has the shape of each parameter (`jax.ShapeDtypeStruct`) instead of a value.
+# `nnx.eval_shape` comes to the same by tracing every draw, which at 48 blocks takes a second (benchmarks/NOTES.md).
+ABSTRACT = nnx.Rngs()
+
+
 def parameter(shape: tuple[int, ...], init: Init, group: str, rngs: nnx.Rngs) -> nnx.Param:
     """A parameter that knows its law and its group (one of GROUPS; weight decay and learning-rate factors go by group)."""
-    return nnx.Param(init(rngs.params(), shape), init=init, group=group, factors=PLAIN)
+    value = jax.ShapeDtypeStruct(shape, jnp.float32) if rngs is ABSTRACT else init(rngs.params(), shape)
+    return nnx.Param(value, init=init, group=group, factors=PLAIN)
 
 
 def mark(module: nnx.Module, factors: Callable[[str], Factors]) -> None:
@@ -143,7 +149,7 @@ class Spec:
 
 
 def specs(abstract: nnx.Module) -> dict[str, Spec]:
-    """Path → Spec of every parameter of a module, real or from `nnx.eval_shape`; paths look like `blocks/0/attention/out/kernel`."""
+    """Path → Spec of every parameter of a module, with values or `ABSTRACT`; paths look like `blocks/0/attention/out/kernel`."""
     flat = nnx.to_flat_state(nnx.state(abstract, nnx.Param))
     return {
         "/".join(map(str, path)): Spec(tuple(variable.shape), variable.init, variable.group, variable.factors)
@@ -172,16 +178,24 @@ def initial_values(
     return values
 
 
+def draw_by_seed(draw: str, shape: tuple[int, ...], seeds: int, path: str) -> jax.Array:
+    """(seeds, *shape): what `Init.draw` gives at this path for seeds 0, 1, …, before any scale."""
+    return _draw_by_seed(draw, shape, seeds, np.uint32(path_hash(path)))
+
+
 def initial_values_by_seed(
-    table: Mapping[str, Spec], seeds: int, hypers: Mapping[str, jax.Array | float] = HYPERS
+    table: Mapping[str, Spec],
+    seeds: int,
+    hypers: Mapping[str, jax.Array | float] = HYPERS,
+    draws: Callable[[str, tuple[int, ...], int, str], jax.Array] = draw_by_seed,
 ) -> dict[str, jax.Array]:
     """Path → (seeds, *shape): the bits of `initial_values` for seeds 0, 1, …
 
     For many models that are made once and not compiled: what draws a tensor is compiled once for its shape, whatever else there is.
+    `draws` may keep what `draw_by_seed` gave before.
     """
     return {
-        path: _scale(spec.init, _draw_by_seed(spec.init.draw, spec.shape, seeds, np.uint32(path_hash(path))), hypers)
-        for path, spec in table.items()
+        path: _scale(spec.init, draws(spec.init.draw, spec.shape, seeds, path), hypers) for path, spec in table.items()
     }
 
 

@@ -4,8 +4,6 @@ import ctypes
 import functools
 import sys
 
-import jax
-
 # mallopt(3): the threshold above which glibc gives an allocation pages of its own, and the one above which it returns memory.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -29,4 +27,6 @@ def keep_memory() -> bool:
 def pin_generator() -> None:
     """Batches, dropout and initial values come from threefry in its partitionable form, whatever the environment asks for: it is the
     default of JAX today, the former one draws other numbers."""
+    import jax  # here: the PyTorch side of benchmarks/step.py takes this file where there is no JAX
+
     jax.config.update("jax_threefry_partitionable", True)

@@ -127,13 +127,30 @@ class Sources(nnx.Module):
         self.key_norm = norms.Norm(norms.RMS, width, rngs=rngs)
 
     def __call__(self, sources: History) -> jax.Array:
-        logits = [self.key_norm(source.astype(jnp.float32)) @ self.query[...] for source in sources]
         # Not of one stacked array: how many sources there are would be in every shape, and every sublayer compile anew where operations
-        # run one by one (the probe).
+        # run one by one (the probe). There, what is done to each source is one operation.
+        graph, parameters = nnx.split(self)
+        logits = [_logit(graph, parameters, source) for source in sources]
         highest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
-        weights = [jnp.exp(logit - highest) for logit in logits]
-        total = functools.reduce(jnp.add, weights)
-        return weighted([(weight / total)[..., None] for weight in weights], sources)
+        total = jnp.zeros(highest.shape), jnp.zeros(sources[0].shape)
+        for logit, source in zip(logits, sources, strict=True):
+            total = _add(total, logit - highest, source)
+        weights, weighted_sum = total
+        return (weighted_sum / weights[:, None]).astype(sources[0].dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logit(graph: nnx.GraphDef, parameters: nnx.State, source: jax.Array) -> jax.Array:
+    sources = nnx.merge(graph, parameters)
+    return sources.key_norm(source.astype(jnp.float32)) @ sources.query[...]
+
+
+@jax.jit
+def _add(total: tuple[jax.Array, jax.Array], logit: jax.Array, source: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums of e^logit and of e^logit v, in float32, with one more source v."""
+    weights, weighted_sum = total
+    weight = jnp.exp(logit)
+    return weights + weight, weighted_sum + weight[:, None] * source.astype(jnp.float32)
 
 
 class DepthAttentionConnection(Connection):
