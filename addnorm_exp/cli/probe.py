@@ -2,7 +2,6 @@
 
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +32,16 @@ def run(argv: list[str]) -> int:
     schemes = _schemes(arguments["schemes"])
     from addnorm_exp.config.schema import DataConfig
     from addnorm_exp.data import corpus
-    from addnorm_exp.probe import figures, programs, rows, settings, table
+    from addnorm_exp.probe import figures, rows, settings, table, workers
     from addnorm_exp.report.render import render
-    from addnorm_exp.residual.predictions import SETTINGS
     from addnorm_exp.runs.folder import make_folder
     from addnorm_exp.train.memory import require
-    from addnorm_exp.train.platform import keep_memory, pin_generator
 
     width, seeds = arguments["width"], arguments["seeds"]
     first = next(iter(schemes))  # they differ by little
     require(settings.needed(first, depths[-1], width, seeds), "take smaller --depths or --width, or fewer --seeds")
-    keep_memory()
-    pin_generator()
-    text = corpus.load(DataConfig(path=arguments["data"]))
+    job = workers.Job(tuple(depths), width, seeds, DataConfig(path=arguments["data"]))
+    text = corpus.load(job.data)
     if text.train.size <= settings.TOKENS:
         raise UserError(
             f"--data: {text.name} is too short, the probe reads {settings.TOKENS + 1} bytes at a time; take a longer file"
@@ -53,23 +49,13 @@ def run(argv: list[str]) -> int:
     folder = arguments["out"]
     make_folder(folder)
 
-    def of(name: str) -> list[rows.Row]:
-        found = [
-            row
-            for setting in SETTINGS
-            for depth in depths
-            for row in rows.rows_of(schemes[name], setting, depth, width, seeds, text.train)
-        ]
-        programs.forget()  # the other thread compiles at worst a block anew
-        return found
-
     found: list[rows.Row] = []
     began = time.monotonic()
-    # Two at a time: most of it is compilation and dispatch, which leave a second core idle.
-    with ThreadPoolExecutor(2) as pool:
-        for number, (name, measured) in enumerate(zip(schemes, pool.map(of, schemes), strict=True), 1):
-            found += measured
-            print(f"probe {number}/{len(schemes)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+    names = list(schemes)
+    measured = workers.probe(names, job, workers.processes(names, job))
+    for number, (name, of_scheme) in enumerate(zip(names, measured, strict=True), 1):
+        found += of_scheme
+        print(f"probe {number}/{len(names)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
     with (folder / "probe.csv").open("w", newline="") as file:
         rows.write(found, file)
     probed = rows.Probed(found)

@@ -1,0 +1,116 @@
+"""Many schemes at once: on CPU a process a core, for half of a scheme's time is Python's own, which threads would share."""
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jax
+
+from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.data import corpus
+from addnorm_exp.probe import draws, programs, rows, settings
+from addnorm_exp.residual import catalogue
+from addnorm_exp.residual.predictions import SETTINGS
+from addnorm_exp.train.memory import memory
+from addnorm_exp.train.platform import keep_memory, pin_generator
+
+SCHEMES = (
+    4  # for fewer a process more does not pay: to start it, and to compile in it what all share, takes as long as two
+)
+BASE_BYTES = 10**9  # of a process that has JAX loaded and programs compiled
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every scheme."""
+
+    depths: tuple[int, ...]
+    width: int
+    seeds: int
+    data: DataConfig
+
+
+def probe(schemes: Sequence[str], job: Job, processes: int) -> Iterator[list[rows.Row]]:
+    """The rows of each scheme, in the order asked for."""
+    if processes == 1:
+        _begin()
+        yield from (of(name, job) for name in schemes)
+        return
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
+    try:
+        with _interrupts_ignored():  # as the processes start, which inherit it: an interrupt is for this one to handle
+            measured = [pool.submit(of, name, job) for name in schemes]
+        for one in measured:
+            yield one.result()
+    except BaseException:  # an interrupt too; what runs would go on for a while, and be waited for
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def of(name: str, job: Job) -> list[rows.Row]:
+    scheme, text = catalogue.get(name), _text(job.data)
+    found = [
+        row
+        for setting in SETTINGS
+        for depth in job.depths
+        for row in rows.rows_of(scheme, setting, depth, job.width, job.seeds, text)
+    ]
+    programs.forget()
+    return found
+
+
+def processes(schemes: Sequence[str], job: Job) -> int:
+    """As many as there are cores and there is memory for; one on an accelerator, whose memory JAX takes whole."""
+    if jax.default_backend() != "cpu":
+        return 1
+    at_once = 2 * sum(settings.needed(schemes[0], job.depths[-1], job.width, job.seeds).values())
+    each = BASE_BYTES + at_once + 2 * draws.KEPT_BYTES
+    room = (memory() or each) // each
+    return max(1, min(_cores(), room, len(schemes) // SCHEMES))
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=1)
+def _text(data: DataConfig):
+    return corpus.load(data).train
+
+
+def _begin() -> None:
+    keep_memory()
+    pin_generator()
+
+
+def _begin_child() -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _begin()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # nobody would read what it measures
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

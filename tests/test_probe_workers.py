@@ -1,0 +1,86 @@
+"""Schemes probed by several processes: the rows of one, and an end that leaves nobody behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from probing import TEXT
+from training import ROOT
+
+from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.probe import workers
+
+NAMES = ["pre_ln", "rezero"]
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "text").write_bytes(TEXT.tobytes())
+    return workers.Job((2,), 16, 1, DataConfig(path=str(tmp_path / "text")))
+
+
+@pytest.mark.full
+def test_two_processes_measure_what_one_does(job):
+    apart = list(workers.probe(NAMES, job, 2))
+    assert apart == list(workers.probe(NAMES, job, 1))
+    assert [rows[0].scheme for rows in apart] == NAMES
+
+
+@pytest.mark.full
+def test_what_stops_the_reader_stops_the_processes(job):
+    measured = workers.probe(NAMES * 20, job, 2)
+    next(measured)
+    children = [child.pid for child in workers.multiprocessing.active_children()]
+    assert len(children) == 2
+    with pytest.raises(ValueError, match="the reader's own"):
+        measured.throw(ValueError("the reader's own"))
+    deadline = time.monotonic() + 30
+    while any(map(lives, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.full
+def test_an_interrupt_is_one_line_and_leaves_nobody(job, tmp_path):
+    """Ctrl-C reaches all processes of a terminal at once."""
+    names = "pre_ln,post_ln,pre_rms,post_rms,rezero,no_norm,gpt2,parallel"
+    words = [
+        "probe",
+        f"--schemes={names}",
+        "--depths=2",
+        "--width=16",
+        f"--data={job.data.path}",
+        f"--out={tmp_path / 'out'}",
+    ]
+    command = subprocess.Popen(
+        [sys.executable, "main.py", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert command.stderr is not None
+    assert command.stderr.readline().startswith("probe 1/8")
+    os.killpg(command.pid, signal.SIGINT)
+    _, rest = command.communicate(timeout=60)  # to its end: as long as a child lives, it holds the other end
+    assert command.returncode == 130
+    assert [line for line in rest.splitlines() if not line.startswith("probe ")] == ["interrupted"]
+
+
+def test_as_many_processes_as_pay_and_fit(job, monkeypatch):
+    monkeypatch.setattr(workers, "_cores", lambda: 4)
+    monkeypatch.setattr(workers, "memory", lambda: 10**12)
+    assert [workers.processes(["pre_ln"] * count, job) for count in (1, 7, 8, 15, 52)] == [1, 1, 2, 3, 4]
+    for there, expected in ((10**9, 1), (7 * 10**9, 2), (None, 1)):
+        monkeypatch.setattr(workers, "memory", lambda there=there: there)
+        assert workers.processes(["pre_ln"] * 52, job) == expected
+    monkeypatch.setattr(workers.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(workers, "memory", lambda: 10**12)
+    assert workers.processes(["pre_ln"] * 52, job) == 1
