@@ -98,7 +98,10 @@ def compare(arguments: argparse.Namespace, shape: dict[str, int], folder: Path, 
     if torch is not None:
         # Beside what they are compared with: a round's ratio then spans little time.
         rows = {OURS: rows[OURS], **{row: (torch, name) for row, name in TORCH.items()}, **rows}
-    rows = {row: at for row, at in rows.items() if row == OURS or row in (arguments.rows or rows)}
+    wanted = arguments.rows or rows
+    if unknown := set(wanted) - set(rows):
+        raise WorkerError(f"--rows: there is no {', '.join(sorted(unknown))} here; there are {', '.join(rows)}")
+    rows = {row: at for row, at in rows.items() if row == OURS or row in wanted}
     notes = prepare(rows, arguments.quick)
     times: dict[str, list[float]] = {row: [] for row in rows}
     peaks: list[float] = []
@@ -258,7 +261,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="what both compute in; default float32"
     )
     parser.add_argument(
-        "--rows", type=lambda text: text.split(","), metavar="ROW,ROW", help="which rows beside ours; default all"
+        "--rows",
+        type=lambda text: text.split(","),
+        metavar="ROW,ROW",
+        help="rows of the table beside ours; default all",
     )
     parser.add_argument("--steps", type=positive, metavar="N", help="steps a row and round; default 100, quick 20")
     parser.add_argument("--rounds", type=positive, metavar="N", help="default 7, quick 3")

@@ -75,7 +75,7 @@ class Trainer:
 
     def __init__(self, shape: dict[str, int], optim: dict[str, float], attention: str, optimiser: str, compiled: bool):
         torch.manual_seed(0)
-        self.optim, self.number = optim, 0
+        self.optim, self.number, self.half = optim, 0, STATE["dtype"] == "bfloat16"
         self.model = Decoder(shape, attention).to(DEVICE)
         self.loss: Callable[..., torch.Tensor] = torch.compile(self._loss) if compiled else self._loss
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
@@ -93,7 +93,7 @@ class Trainer:
         self.update = torch.compile(self._update) if optimiser == "compiled" else self._update
 
     def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=STATE["dtype"] == "bfloat16"):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.half):
             return self.model.loss(inputs, targets)
 
     def _update(self) -> torch.Tensor:

@@ -60,6 +60,15 @@ def test_every_scheme_fits_and_learns(name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.parametrize("name", expensive())
+def test_leading_axes_are_as_many_as_one_likes(name):
+    """Three alike, so that one taken for another would go unseen by shapes."""
+    x = jax.random.normal(jax.random.key(0), (8, 8, 8))
+    model = Mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
+    whole = nnx.jit(lambda model, x: model(x))
+    np.testing.assert_allclose(whole(model, x), [whole(model, one) for one in x], rtol=1e-5, atol=1e-5)
+
+
 def test_the_record_in_the_readme_is_the_catalogues():
     """But for its traps and predictions."""
     shown, ours = run(KEEL, dict(vars(depth_scaled)))["keel"], catalogue.get("keel")

@@ -43,6 +43,12 @@ def test_what_stops_the_reader_stops_the_processes(job):
         time.sleep(0.1)
 
 
+def children(pid: int) -> int:
+    """Processes of the session that this one began, but for itself and Python's own that tracks resources."""
+    found = subprocess.run(["ps", "-eo", "sid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
+    return sum(line.split()[0] == str(pid) and "spawn_main" in line for line in found)
+
+
 def lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -68,6 +74,7 @@ def test_an_interrupt_is_one_line_and_leaves_nobody(job, tmp_path):
     )
     assert command.stderr is not None
     assert command.stderr.readline().startswith("probe 1/8")
+    assert children(command.pid) >= min(2, workers._cores())
     os.killpg(command.pid, signal.SIGINT)
     _, rest = command.communicate(timeout=60)  # to its end: as long as a child lives, it holds the other end
     assert command.returncode == 130

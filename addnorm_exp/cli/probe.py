@@ -31,7 +31,6 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--width={arguments['width']}: must be divisible by 8 (4 heads of an even size)")
     schemes = _schemes(arguments["schemes"])
     from addnorm_exp.config.schema import DataConfig
-    from addnorm_exp.data import corpus
     from addnorm_exp.probe import figures, rows, settings, table, workers
     from addnorm_exp.report.render import render
     from addnorm_exp.runs.folder import make_folder
@@ -41,7 +40,7 @@ def run(argv: list[str]) -> int:
     first = next(iter(schemes))  # they differ by little
     require(settings.needed(first, depths[-1], width, seeds), "take smaller --depths or --width, or fewer --seeds")
     job = workers.Job(tuple(depths), width, seeds, DataConfig(path=arguments["data"]))
-    text = corpus.load(job.data)
+    text = workers.load(job.data)
     if text.train.size <= settings.TOKENS:
         raise UserError(
             f"--data: {text.name} is too short, the probe reads {settings.TOKENS + 1} bytes at a time; take a longer file"

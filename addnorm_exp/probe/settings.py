@@ -22,7 +22,6 @@ HEADS = 4
 TOKENS = 64  # of a sequence
 SEQUENCES = 2
 CLASSES = 512  # of the theory's random labels
-# Made here and not by each thread of the probe: the first look at the schema parses its source, which Python 3.11 cannot do in two at once.
 MODEL = override(
     Config(),
     {"seq_len": TOKENS, "batch_size": SEQUENCES, "model.num_heads": HEADS, "model.activation": "relu"},

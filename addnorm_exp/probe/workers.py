@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import jax
 
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data import corpus
+from addnorm_exp.errors import UserError
 from addnorm_exp.probe import draws, programs, rows, settings
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import SETTINGS
@@ -28,7 +30,7 @@ BASE_BYTES = 10**9  # of a process that has JAX loaded and programs compiled
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with every scheme."""
+    """What is done with every scheme of the catalogue's own."""
 
     depths: tuple[int, ...]
     width: int
@@ -37,19 +39,25 @@ class Job:
 
 
 def probe(schemes: Sequence[str], job: Job, processes: int) -> Iterator[list[rows.Row]]:
-    """The rows of each scheme, in the order asked for."""
+    """The rows of each scheme, in the order asked for. With more than one process, from the main thread only. Raises UserError where a
+    process was killed."""
     if processes == 1:
         _begin()
         yield from (of(name, job) for name in schemes)
         return
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
     try:
         with _interrupts_ignored():  # as the processes start, which inherit it: an interrupt is for this one to handle
             measured = [pool.submit(of, name, job) for name in schemes]
         for one in measured:
             yield one.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a process of the probe was killed, most likely for want of memory; take smaller --depths or --width, or fewer --seeds"
+        ) from None
     except BaseException:  # an interrupt too; what runs would go on for a while, and be waited for
-        for child in multiprocessing.active_children():
+        for child in set(multiprocessing.active_children()) - set(others):
             child.terminate()
         raise
     finally:
@@ -57,7 +65,7 @@ def probe(schemes: Sequence[str], job: Job, processes: int) -> Iterator[list[row
 
 
 def of(name: str, job: Job) -> list[rows.Row]:
-    scheme, text = catalogue.get(name), _text(job.data)
+    scheme, text = catalogue.get(name), load(job.data).train
     found = [
         row
         for setting in SETTINGS
@@ -72,7 +80,7 @@ def processes(schemes: Sequence[str], job: Job) -> int:
     """As many as there are cores and there is memory for; one on an accelerator, whose memory JAX takes whole."""
     if jax.default_backend() != "cpu":
         return 1
-    at_once = 2 * sum(settings.needed(schemes[0], job.depths[-1], job.width, job.seeds).values())
+    at_once = 2 * sum(settings.needed(schemes[0], max(job.depths), job.width, job.seeds).values())
     each = BASE_BYTES + at_once + 2 * draws.KEPT_BYTES
     room = (memory() or each) // each
     return max(1, min(_cores(), room, len(schemes) // SCHEMES))
@@ -86,8 +94,9 @@ def _cores() -> int:
 
 
 @functools.lru_cache(maxsize=1)
-def _text(data: DataConfig):
-    return corpus.load(data).train
+def load(data: DataConfig) -> corpus.Corpus:
+    """The corpus, read once a process."""
+    return corpus.load(data)
 
 
 def _begin() -> None:

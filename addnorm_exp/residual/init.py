@@ -109,7 +109,7 @@ PLAIN = Factors()
 
 
 # In the place of random streams: what is made with it has the shape of each parameter (`jax.ShapeDtypeStruct`) instead of a value.
-# `nnx.eval_shape` comes to the same by tracing every draw, which at 48 blocks takes a second (benchmarks/NOTES.md).
+# `nnx.eval_shape` comes to the same in twice the time, for it traces every draw (benchmarks/NOTES.md).
 ABSTRACT = nnx.Rngs()
 
 

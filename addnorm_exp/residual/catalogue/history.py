@@ -136,7 +136,7 @@ class Sources(nnx.Module):
         for logit, source in zip(logits, sources, strict=True):
             total = _add(total, logit - highest, source)
         weights, weighted_sum = total
-        return (weighted_sum / weights[:, None]).astype(sources[0].dtype)
+        return (weighted_sum / weights[..., None]).astype(sources[0].dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -150,7 +150,7 @@ def _add(total: tuple[jax.Array, jax.Array], logit: jax.Array, source: jax.Array
     """Sums of e^logit and of e^logit v, in float32, with one more source v."""
     weights, weighted_sum = total
     weight = jnp.exp(logit)
-    return weights + weight, weighted_sum + weight[:, None] * source.astype(jnp.float32)
+    return weights + weight, weighted_sum + weight[..., None] * source.astype(jnp.float32)
 
 
 class DepthAttentionConnection(Connection):
