@@ -1,10 +1,12 @@
 """A study from its file to its table: run once, run again, interrupted, filtered, with failures."""
 
 import contextlib
+import fcntl
 import io
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -263,3 +265,71 @@ def test_a_report_is_checked_once_more_when_the_winners_are_known(yielded, told,
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert told in line
     assert trained == []
+
+
+@contextlib.contextmanager
+def trained_elsewhere(monkeypatch, run: Path, ends):
+    """While the sweep runs, another process holds this run until the sweep looks a second time; then `ends` does what it does last."""
+    lock = open(run / "lock", "a")  # noqa: SIM115 (closed in the middle of the test)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    looks, pause = [], time.sleep
+
+    def sleep(seconds):
+        if seconds != launch.INTERVAL:  # somebody else's
+            return pause(seconds)
+        looks.append(seconds)
+        if len(looks) == 2:
+            ends()
+            lock.close()
+        return None
+
+    monkeypatch.setattr(launch.time, "sleep", sleep)
+    yield looks
+    assert len(looks) == 2
+    monkeypatch.undo()
+
+
+def test_what_another_launcher_finishes_counts(finished, tmp_path, trained, monkeypatch, capsys):
+    """The report phase, which needs all of tuning, waits for it and goes on."""
+    path = copied(finished, tmp_path)
+    study = tmp_path / "runs" / "tiny"
+    tune, report = (plan(path)["phases"][phase][0]["id"] for phase in ("tune", "report"))
+    summary = (study / tune / "summary.json").read_bytes()
+    (study / tune / "summary.json").unlink()
+    shutil.rmtree(study / report)
+    with trained_elsewhere(monkeypatch, study / tune, lambda: (study / tune / "summary.json").write_bytes(summary)):
+        assert sweep(path) == 0
+    assert trained == [tune, report]  # the first in vain
+    assert (study / tune / "summary.json").read_bytes() == summary
+    out, err = capsys.readouterr()
+    assert table(out) == table(finished[1])
+    assert "another process trains it" in err
+    assert "waiting for 1 run that another process trains" in err
+    assert "tune 4/4" in err
+
+
+def test_what_another_launcher_leaves_is_trained(finished, tmp_path, trained, monkeypatch, capsys):
+    path = copied(finished, tmp_path)
+    study = tmp_path / "runs" / "tiny"
+    tune = plan(path)["phases"]["tune"][0]["id"]
+    shutil.rmtree(study / tune)
+    (study / tune).mkdir()
+    with trained_elsewhere(monkeypatch, study / tune, lambda: None):
+        assert sweep(path) == 0
+    assert trained[-1] == tune
+    assert set(trained) == {tune}
+    assert table(capsys.readouterr().out) == table(finished[1])
+
+
+def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monkeypatch, capsys):
+    path = copied(finished, tmp_path)
+    study = tmp_path / "runs" / "tiny"
+    one, other = (entry["id"] for entry in plan(path)["phases"]["tune"][:2])
+    for run in (one, other):
+        shutil.rmtree(study / run)
+    (study / one).mkdir()
+    with open(study / one / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert sweep(path, "--max_runs=1") == 1
+    assert other in trained
+    assert "trained by another process; run this again later" in capsys.readouterr().err

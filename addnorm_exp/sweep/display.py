@@ -103,6 +103,12 @@ class Display(AbstractContextManager):
         self.say(f"{self.name} {self.done}/{self.total}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
         self._refresh()
 
+    def leave(self, run: Planned, reason: str) -> None:
+        """A run that is not made now."""
+        self.bars.update(self._steps, visible=False)
+        self.say(f"{self.name}  {run.label}  {reason}")
+        self._refresh()
+
     def _foresee(self, step: int) -> None:
         """The time to go while no run has been made, from the steps since the first chunk of this one: compilation lies before its end."""
         now = time.monotonic()

@@ -16,6 +16,9 @@ from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
 from addnorm_exp.train.loop import Stopped, check, check_machine
 from addnorm_exp.train.loop import run as train
+from addnorm_exp.words import counted
+
+INTERVAL = 1.0  # seconds between two looks at what another process trains
 
 
 @dataclass
@@ -80,11 +83,37 @@ class Launcher:
             if self.stop():
                 outcome.stopped = True
                 return outcome
-            if self.most is not None and self.most <= 0:
+            if self._spent:
                 outcome.left.append(run)
                 continue
             self._one(run, outcome)
+        self._wait(outcome)
         return outcome
+
+    def _wait(self, outcome: Outcome) -> None:
+        """Until no other process trains a run of the phase, for what comes next may need it. What one has finished counts, what one
+        has left is trained here."""
+        if outcome.busy and not self._spent:
+            self.display.say(f"waiting for {counted(len(outcome.busy), 'run')} that another process trains")
+        while outcome.busy and not self._spent and not outcome.stopped:
+            busy, outcome.busy = outcome.busy, []
+            for run in busy:
+                if self.stop() or outcome.stopped:
+                    outcome.stopped = True
+                elif self._spent or self.place(run).held():
+                    outcome.busy.append(run)
+                elif summary := self.finished([run]).get(run.id):
+                    outcome.summaries[run.id] = summary
+                    self.display.end(run, summary, summary["finished"] - summary["started"])
+                else:
+                    self._one(run, outcome)
+            if outcome.busy:
+                time.sleep(INTERVAL)
+
+    @property
+    def _spent(self) -> bool:
+        """Whether no more runs may be made."""
+        return self.most is not None and self.most <= 0
 
     def _one(self, run: Planned, outcome: Outcome) -> None:
         folder = self.place(run)
@@ -95,7 +124,7 @@ class Launcher:
             summary = train(run.config, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop)
         except Busy:
             outcome.busy.append(run)
-            self.display.end(run, {"status": "busy", "reason": "another process trains it"}, 0.0)
+            self.display.leave(run, "another process trains it")
             return
         except Stopped:
             outcome.stopped = True
