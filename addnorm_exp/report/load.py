@@ -164,13 +164,13 @@ def _planned(folder: Path) -> Study:
 
 def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
     """A run of the plan that has written nothing yet; what its overrides do not say is taken from the runs that are there."""
-    if folder.is_dir() and any(entry.name != "lock" and not is_temporary(entry.name) for entry in folder.iterdir()):
-        reason = (RunFolder(folder).summary() or {}).get("reason") or "no config.json"
-        return Run(name, folder, str(flat.get("scheme")), flat, "failed", reason, recorded=False)
-    if RunFolder(folder).held():
+    if RunFolder(folder).held():  # first: it may have begun since the folders were listed
         return Run(
             name, folder, str(flat.get("scheme")), flat, "running", f"unfinished, {progress({})}", recorded=False
         )
+    if folder.is_dir() and any(entry.name != "lock" and not is_temporary(entry.name) for entry in folder.iterdir()):
+        reason = (RunFolder(folder).summary() or {}).get("reason") or "no config.json"
+        return Run(name, folder, str(flat.get("scheme")), flat, "failed", reason, recorded=False)
     return Run(name, folder, str(flat.get("scheme")), flat, "missing", "not run yet", recorded=False)
 
 
