@@ -45,8 +45,10 @@ def test_what_stops_the_reader_stops_the_processes(job):
 
 def children(pid: int) -> int:
     """Processes of the session that this one began, but for itself and Python's own that tracks resources."""
-    found = subprocess.run(["ps", "-eo", "sid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
-    return sum(line.split()[0] == str(pid) and "spawn_main" in line for line in found)
+    found = subprocess.run(
+        ["ps", "-ww", "-eo", "sid=,args="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return sum(line.split()[0] == str(pid) and "multiprocessing.spawn" in line for line in found)
 
 
 def lives(pid: int) -> bool:
