@@ -172,9 +172,9 @@ class Chaos:
         if kind not in ("event", "full"):
             attempt.send(signal.SIGTERM if kind == "term" else signal.SIGKILL, self.rng.uniform(0, self.seconds))
         harmed = {"term": -signal.SIGTERM, "full": 2}.get(kind, -signal.SIGKILL)
-        code = self.ended(attempt, (0, harmed, *((1,) if other else ())))
+        code = self.ended(attempt, (0, harmed))
         if other is not None:
-            self.ended(other, (0, 1))
+            self.ended(other, (0,))  # it waits for what the first trains, and goes on from where that was killed
         return code != 0 or (kind == "term" and "stopped; " in attempt.errors())
 
     def ended(self, attempt: Attempt, codes: tuple[int, ...]) -> int:

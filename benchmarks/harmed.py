@@ -37,11 +37,12 @@ WRITING = EVENTS - {"os.remove", "os.rmdir", "shutil.rmtree"}
 # Every line that a sweep has for standard error, whatever is done to it. The last kind is that of exit code 2.
 LINES = (
     r"\w+: \d+ of \d+ runs? (was|were) finished before",
-    r"\w+ \d+/\d+  .*  (val [\d.]+ bits/byte|diverged: .*|busy: another process trains it)  \([\d.]+ s(, .* to go)?\)",
+    r"\w+ \d+/\d+  .*  (val [\d.]+ bits/byte|diverged: .*)  \([\d.]+ s(, .* to go)?\)",
+    r"\w+  .*  another process trains it",
+    r"waiting for \d+ runs? that another process trains",
     r"  .*: resumed after step \d+",
     r"( {2})?checkpoint .*: .*; falling back",
     r"stopped; the same command goes on from here \(.*\)",
-    r"\w+: \d+ runs? trained by another process; run this again later",
 )
 ERROR = r"error: .*(no space left|cannot be written).*"
 
