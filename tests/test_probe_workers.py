@@ -43,8 +43,8 @@ def test_what_stops_the_reader_stops_the_processes(job):
         time.sleep(0.1)
 
 
-def children(pid: int) -> int:
-    """Processes of the session that this one began, but for itself and Python's own that tracks resources."""
+def begun_by(pid: int) -> int:
+    """How many processes of the probe's pool the command has, which leads a session."""
     found = subprocess.run(
         ["ps", "-ww", "-eo", "sid=,args="], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -76,7 +76,7 @@ def test_an_interrupt_is_one_line_and_leaves_nobody(job, tmp_path):
     )
     assert command.stderr is not None
     assert command.stderr.readline().startswith("probe 1/8")
-    assert children(command.pid) >= min(2, workers._cores())
+    assert begun_by(command.pid) >= min(2, workers._cores())
     os.killpg(command.pid, signal.SIGINT)
     _, rest = command.communicate(timeout=60)  # to its end: as long as a child lives, it holds the other end
     assert command.returncode == 130

@@ -248,9 +248,8 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
     ]
     assert study.runs[4].flat["optim.lr"] == 1e-3, "what the plan does not say is taken from the runs that are there"
     assert study.strangers == 1
-    with open(
-        folder / "c" / "lock", "a"
-    ) as lock:  # one that wrote its config.json after the folders had been listed is as good as here
+    # As one is seen that wrote its config.json after the folders had been listed.
+    with open(folder / "c" / "lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         begun = load_study(folder).runs[2]
     assert (begun.status, begun.reason) == ("running", "unfinished, before its first step")

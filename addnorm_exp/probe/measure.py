@@ -1,8 +1,8 @@
 """The quantities of a stack at init, measured block by block.
 
 Blocks of equal structure share one compiled program, whatever the depth of their stack: a stack of 48 costs no more compilation than one
-of 6. Blocks of a structure of their own are computed operation by operation, each sublayer
-as one. The backward pass computes each block once more from what came into it.
+of 6. Blocks of a structure of their own are computed operation by operation, each sublayer as one. The backward pass computes each block
+once more from what came into it.
 """
 
 import functools
