@@ -1,12 +1,12 @@
 """Reading studies from disk, over folders that a small builder writes by the record's format (not through the store's writer)."""
 
-import fcntl
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from training import held
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study, study_folders
@@ -249,8 +249,7 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
     assert study.runs[4].flat["optim.lr"] == 1e-3, "what the plan does not say is taken from the runs that are there"
     assert study.strangers == 1
     # As one is seen that wrote its config.json after the folders had been listed.
-    with open(folder / "c" / "lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(folder / "c"):
         begun = load_study(folder).runs[2]
     assert (begun.status, begun.reason) == ("running", "unfinished, before its first step")
 

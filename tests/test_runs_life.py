@@ -1,17 +1,15 @@
 """`runs`, `rerun`, `gc` and `diff`: what they tell, what they remove, and what they never touch."""
 
 import csv
-import fcntl
 import io
 import json
 import shutil
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from test_report_study import summary_of, write_plan, write_run
-from training import BASE, TEXT, assert_equal_runs, config, corpus, interrupt, results, signals_restored
+from training import BASE, TEXT, assert_equal_runs, config, corpus, held, interrupt, results, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.config import Config, override
@@ -19,14 +17,6 @@ from addnorm_exp.data.corpus import load
 from addnorm_exp.runs.folder import Busy, RunFolder
 from addnorm_exp.train import loop
 from addnorm_exp.train.program import Program
-
-
-@contextmanager
-def held(folder: Path):
-    """As a process holds it that trains the run."""
-    with open(folder / "lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 def call(capsys, *words) -> tuple[int, str, str]:

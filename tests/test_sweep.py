@@ -1,7 +1,6 @@
 """A study from its file to its table: run once, run again, interrupted, filtered, with failures."""
 
 import contextlib
-import fcntl
 import io
 import json
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from studies import PLAN, sweep, write
-from training import assert_equal_runs
+from training import assert_equal_runs, held
 
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
@@ -270,8 +269,8 @@ def test_a_report_is_checked_once_more_when_the_winners_are_known(yielded, told,
 @contextlib.contextmanager
 def trained_elsewhere(monkeypatch, run: Path, ends):
     """While the sweep runs, another process holds this run until the sweep looks a second time; then `ends` does what it does last."""
-    lock = open(run / "lock", "a")  # noqa: SIM115 (closed in the middle of the test)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    other = contextlib.ExitStack()
+    other.enter_context(held(run))
     looks, pause = [], time.sleep
 
     def sleep(seconds):
@@ -281,7 +280,7 @@ def trained_elsewhere(monkeypatch, run: Path, ends):
         looks.append(seconds)
         if len(looks) == 2:
             ends()
-            lock.close()
+            other.close()
 
     monkeypatch.setattr(launch.time, "sleep", sleep)
     yield
@@ -328,8 +327,7 @@ def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monke
     for run in (one, other):
         shutil.rmtree(study / run)
     (study / one).mkdir()
-    with open(study / one / "lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with held(study / one):
         assert sweep(path, "--max_runs=1") == 1
     assert other in trained
     assert "trained by another process; run this again later" in capsys.readouterr().err

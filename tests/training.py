@@ -3,6 +3,7 @@
 Compilation costs seconds and a step costs microseconds, so tests change hypers freely and shapes rarely.
 """
 
+import fcntl
 import json
 import math
 import signal
@@ -74,6 +75,14 @@ def interrupt(config: Config, corpus: Corpus, path: Path, chunks: int) -> int:
     except Stopped:
         return lines(path)[-1]["step"]
     raise AssertionError("the run ended before it could be stopped")
+
+
+@contextmanager
+def held(folder: Path):
+    """As a process holds it that trains the run."""
+    with open(folder / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 @contextmanager
