@@ -31,10 +31,7 @@ def test_what_the_papers_predict(name):
     needed |= {(one.scheme, one.setting) for one in scheme.predictions if isinstance(one, Equal)}
     depths = (6, 12, 24) if any(isinstance(one, Slope) for one in scheme.predictions) else (6, 12)
     rows = [
-        row
-        for name, setting in sorted(needed)
-        for depth in depths
-        for row in rows_of(catalogue.get(name), setting, depth, 128, 3, TEXT)
+        row for name, setting in sorted(needed) for row in rows_of(catalogue.get(name), setting, depths, 128, 3, TEXT)
     ]
     for one in judge(Probed(rows), name, scheme.predictions):
         expected = FAILS if (name, one.prediction.claim) in REFUTED else HOLDS

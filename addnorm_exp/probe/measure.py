@@ -1,14 +1,15 @@
-"""The quantities of a stack at init, measured block by block.
+"""The quantities of stacks at init, measured block by block.
 
 Blocks of equal structure share one compiled program, whatever the depth of their stack: a stack of 48 costs no more compilation than one
-of 6. Blocks of a structure of their own are computed operation by operation, each sublayer as one. The backward pass computes each block
-once more from what came into it.
+of 6. Blocks of a structure of their own are computed operation by operation, each sublayer as one. Blocks with which a shallower stack
+begins as a deeper one does have run already: what they left is read again.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,16 @@ from flax import nnx
 
 from addnorm_exp.nn.stack import Block
 from addnorm_exp.probe import draws
-from addnorm_exp.probe.programs import Programs
 from addnorm_exp.probe.settings import SEQUENCES, Problem
 from addnorm_exp.residual import Context
+from addnorm_exp.residual.contract import Memo, State
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
+MOST = 4  # structures of blocks in a stack, for which to compile each is sooner done than to go operation by operation
 W2 = ("feed_forward", "down", "kernel")
+
+Carry = tuple[State, Memo]
+Module = tuple[nnx.GraphDef, nnx.State]  # its structure, and its values
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,26 @@ class Value:
     value: float
 
 
-def measure(problem: Problem) -> Iterator[Value]:
-    """stream_ms, token_similarity: blocks 0 to depth. grad_stream, grad_w2, attn_entropy: blocks 0 to depth - 1.
+class Point(NamedTuple):
+    """Between two blocks."""
+
+    carry: Carry
+    shaken: Carry  # the same, with all blocks before it perturbed
+    similarity: jax.Array  # (seeds,), of tokens as the head would see them
+
+
+class Step(NamedTuple):
+    """A block that has run. `statistics`: quantity → (seeds, sites); `back` takes cotangents of its outputs to its inputs (`_pull`)."""
+
+    block: Module
+    statistics: dict[str, jax.Array]
+    back: Callable
+
+
+def measure(problems: Iterable[Problem]) -> Iterator[list[Value]]:
+    """What is found of each stack, one after another; they are of one scheme and setting, and the deepest comes first.
+
+    stream_ms, token_similarity: blocks 0 to depth. grad_stream, grad_w2, attn_entropy: blocks 0 to depth - 1.
     sensitivity: the output.
 
     stream_ms: second moment of the stream, mean over tokens and width; of a scheme of several streams, of what the first body of the
@@ -47,55 +70,108 @@ def measure(problem: Problem) -> Iterator[Value]:
     sensitivity: ‖y' - y‖² / ‖y‖² of the output y when each matrix W of the blocks becomes W + 0.01 rms(W) ε, ε standard normal by the
       matrix' path. One that is kept as a distance from its start, and has distance 0, stays as it is.
     """
-    seeds = problem.inputs.shape[0]
-    programs = Programs()
-    blocks = [nnx.split(block) for block in problem.stack.blocks]
-    ends = nnx.split(problem.stack.ends)
-    counts = [len(labels) for labels in problem.stack.labels]
-    carries, stats, y = _forward(programs, problem, ends, blocks, counts)
-
-    for block, (state, _) in enumerate(carries):
-        if block < len(blocks):
-            yield _mean(block, "stream_ms", stats[block]["stream_rms"][:, 0] ** 2)
-        elif isinstance(state, jax.Array):
-            yield _mean(block, "stream_ms", jnp.mean(jnp.square(state), axis=(1, 2)))
-        yield _mean(block, "token_similarity", _similarity(programs(_close, ends[0], ends[1], state, problem.context)))
-    for block, row in enumerate(stats):
-        if "entropy" in row:
-            yield _mean(block, "attn_entropy", row["entropy"][:, 0])
-
-    state, memo = carries[-1]
-    cotangent = programs(_loss_gradient, (ends[0], problem.loss), ends[1], state, problem.targets, problem.context)
-    cotangents = cotangent, jax.tree.map(jnp.zeros_like, memo)
-    for block in reversed(range(len(blocks))):
-        graph, parameters = blocks[block]
-        of_matrix, of_taps, cotangents = programs(
-            _block_gradient,
-            graph,
-            parameters,
-            carries[block],
-            jnp.zeros((seeds, counts[block])),
-            problem.context,
-            cotangents,
-        )
-        yield _mean(block, "grad_stream", jnp.sqrt(of_taps[:, 0]))
-        yield _mean(block, "grad_w2", jnp.sqrt(of_matrix))
-
-    shaken = [(graph, _perturb(parameters, block)) for block, (graph, parameters) in enumerate(blocks)]
-    _, _, other = _forward(programs, problem, ends, shaken, counts)
-    yield _mean(len(blocks), "sensitivity", jnp.sum((other - y) ** 2, (1, 2)) / jnp.sum(y**2, (1, 2)))
+    deepest = None
+    for problem in problems:
+        run = _Run(problem, deepest)
+        yield list(run.values())
+        deepest = deepest or run
 
 
-def _forward(programs: Programs, problem: Problem, ends, blocks, counts):
-    """→ state and memo before each block and at the end, statistics of each block, output (seeds, tokens, width)."""
-    seeds = problem.inputs.shape[0]
-    carry: tuple[Any, dict[str, jax.Array]] = (programs(_open, ends[0], ends[1], problem.inputs, problem.context), {})
-    carries, stats = [carry], []
-    for (graph, parameters), count in zip(blocks, counts, strict=True):
-        carry, row = programs(_block, graph, parameters, carry, jnp.zeros((seeds, count)), problem.context)
-        carries.append(carry)
-        stats.append(row)
-    return carries, stats, programs(_close, ends[0], ends[1], carry[0], problem.context)
+class _Run:
+    """One stack on one batch: forward, forward perturbed, and backward. `points` has one more than `steps`."""
+
+    compiles: bool
+    steps: list[Step]
+    points: list[Point]
+
+    def __init__(self, problem: Problem, deeper: "_Run | None"):
+        self.problem = problem
+        self.ends = nnx.split(problem.stack.ends)
+        blocks = [nnx.split(block) for block in problem.stack.blocks]
+        self.compiles = len({graph for graph, _ in blocks}) <= MOST and (deeper is None or deeper.compiles)
+        opened: Carry = self._quick(_open)(*self.ends, problem.inputs, problem.context), {}
+        found = 0 if deeper is None else _begin_alike(self.ends, opened, blocks, deeper)
+        self.steps = deeper.steps[:found] if deeper else []
+        self.points = deeper.points[: found + 1] if deeper and found else [self._point(opened, opened)]
+        for number in range(found, len(blocks)):
+            self._go_on(number, blocks[number])
+
+    def _go_on(self, number: int, block: Module) -> None:
+        graph, parameters = block
+        before, shaken, _ = self.points[-1]
+        probes = jnp.zeros((self.problem.inputs.shape[0], len(self.problem.stack.labels[number])))
+        run = self._quick(_block)
+        after, statistics, back = run((graph, True), parameters, before, probes, self.problem.context)
+        moved, back_too = _perturb(parameters, number), self.compiles  # of no use, but the program is there
+        shaken, _, _ = run((graph, back_too), moved, shaken, probes, self.problem.context)
+        # A state that grows is of another form for every block: none is asked for twice.
+        self.compiles &= len(jax.tree.leaves(after[0])) == len(jax.tree.leaves(before[0]))
+        self.steps.append(Step(block, statistics, back))
+        self.points.append(self._point(after, shaken))
+
+    def _point(self, carry: Carry, shaken: Carry) -> Point:
+        return Point(carry, shaken, _similarity(self._close(carry[0])))
+
+    def _close(self, state: State) -> jax.Array:
+        return self._quick(_close)(*self.ends, state, self.problem.context)
+
+    def _quick(self, function: Callable) -> Callable:
+        return compiled(function) if self.compiles else function
+
+    def values(self) -> Iterator[Value]:
+        """See `measure`."""
+        depth, (state, memo) = len(self.steps), self.points[-1].carry
+        for block, step in enumerate(self.steps):
+            yield _mean(block, "stream_ms", step.statistics["stream_rms"][:, 0] ** 2)
+            if "entropy" in step.statistics:
+                yield _mean(block, "attn_entropy", step.statistics["entropy"][:, 0])
+        if isinstance(state, jax.Array):
+            yield _mean(depth, "stream_ms", jnp.mean(jnp.square(state), axis=(1, 2)))
+        for block, point in enumerate(self.points):
+            yield _mean(block, "token_similarity", point.similarity)
+
+        (graph, parameters), problem, pull = self.ends, self.problem, self._quick(_pull)
+        of_loss = self._quick(_loss_gradient)
+        of_state = of_loss((graph, problem.loss), parameters, state, problem.targets, problem.context)
+        cotangents = of_state, jax.tree.map(jnp.zeros_like, memo)
+        for block, step in reversed(list(enumerate(self.steps))):
+            of_matrix, cotangents, of_taps = pull(None, step.back, cotangents)
+            yield _mean(block, "grad_stream", jnp.sqrt(of_taps[:, 0]))
+            yield _mean(block, "grad_w2", jnp.sqrt(of_matrix))
+
+        y, other = self._close(state), self._close(self.points[-1].shaken[0])
+        yield _mean(depth, "sensitivity", jnp.sum((other - y) ** 2, (1, 2)) / jnp.sum(y**2, (1, 2)))
+
+
+@functools.cache
+def compiled(function: Callable) -> Any:
+    """`function(static, *arrays)` as a program. It runs a few hundred times at most: beyond XLA's first level, compiling takes longer than
+    running gains (benchmarks/NOTES.md)."""
+    return jax.jit(function, static_argnums=0, compiler_options={"xla_backend_optimization_level": 1})
+
+
+def forget() -> None:
+    """Gives back what is compiled of blocks, of which no other scheme has a use: Linux grants a process 65,530 mappings of memory, and a
+    program takes some twenty. What is compiled of ends stays; many schemes have the same."""
+    for function in (_block, _pull):
+        compiled(function).clear_cache()
+
+
+def _begin_alike(ends: Module, opened: Carry, blocks: Sequence[Module], deeper: _Run) -> int:
+    """How many blocks from the first are those of the deeper stack, in structure and in every value, and run on the same."""
+    if not _same(ends, deeper.ends) or not _equal(opened, deeper.points[0].carry):
+        return 0
+    alike = (_same(block, step.block) for block, step in zip(blocks, deeper.steps, strict=False))
+    return sum(itertools.takewhile(bool, alike))
+
+
+def _same(one: Module, other: Module) -> bool:
+    return one[0] == other[0] and _equal(one[1], other[1])
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Two trees of one structure."""
+    return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
 def _open(graph, parameters, inputs, context: Context):
@@ -116,16 +192,40 @@ def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, state, tar
     return jax.vmap(jax.grad(value))(state, parameters, targets)
 
 
-def _block(graph, parameters, carry, probes, context: Context):
-    """→ (state, memo), statistics: quantity → (seeds, sites)."""
+def _block(static: tuple[nnx.GraphDef, bool], parameters, carry: Carry, probes, context: Context):
+    """→ (state, memo), statistics: quantity → (seeds, sites), what takes cotangents back (`_pull`). `static`: the block's structure, and
+    whether the last is asked for."""
+    graph, pulls = static
 
     def run(values, carry, probes):
-        return _run(nnx.merge(graph, values), carry, context, probes)
+        flat = dict(nnx.to_flat_state(values))
+        matrix = flat[W2]
+
+        def of(kernel, carry, probes):
+            # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
+            block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}))
+            return _run(block, carry, context, probes)
+
+        if not pulls:
+            return *of(matrix[...], carry, probes), None
+        after, back, statistics = jax.vjp(of, matrix[...], carry, probes, has_aux=True)
+        return after, statistics, back
 
     return jax.vmap(run)(parameters, carry, probes)
 
 
-def _run(block: Block, carry, context: Context, probes):
+def _pull(_: None, back: Callable, cotangents: Carry):
+    """→ squared gradient norms of the feed-forward's output matrix (seeds,), cotangents of (state, memo) before the block, squared
+    gradient norms of the taps (seeds, sites)."""
+
+    def pull(back, cotangents):
+        gradient, before, of_taps = back(cotangents)
+        return jnp.sum(jnp.square(gradient)), before, of_taps
+
+    return jax.vmap(pull)(back, cotangents)
+
+
+def _run(block: Block, carry: Carry, context: Context, probes):
     """→ (state, memo), statistics. Each sublayer is one operation: they are alike in all blocks, also where what is around them is not."""
     bodies = {kind: functools.partial(_body, *nnx.split(body)) for kind, body in block.bodies.items()}
     state, memo = carry
@@ -136,25 +236,6 @@ def _run(block: Block, carry, context: Context, probes):
 @functools.partial(jax.jit, static_argnums=0)
 def _body(graph, parameters, h: jax.Array, memo, context: Context):
     return nnx.merge(graph, parameters)(h, memo, context)
-
-
-def _block_gradient(graph, parameters, carry, probes, context: Context, cotangents):
-    """→ squared gradient norms of the feed-forward's output matrix (seeds,) and of the taps (seeds, sites), cotangents of (state, memo)."""
-
-    def pull(values, carry, probes, cotangents):
-        flat = dict(nnx.to_flat_state(values))
-        matrix = flat[W2]
-
-        def run(kernel, carry, probes):
-            # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
-            block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}))
-            return _run(block, carry, context, probes)[0]
-
-        _, back = jax.vjp(run, matrix[...], carry, probes)
-        gradient, before, of_taps = back(cotangents)
-        return jnp.sum(jnp.square(gradient)), of_taps, before
-
-    return jax.vmap(pull)(parameters, carry, probes, cotangents)
 
 
 def _perturb(parameters: nnx.State, block: int) -> nnx.State:

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TextIO
 
@@ -36,16 +36,22 @@ class Row:
     value: float
 
 
-def rows_of(scheme: Scheme, setting: str, depth: int, width: int, seeds: int, text: np.ndarray) -> list[Row]:
-    """All that is measured of one scheme at one depth; by quantity, and by block within."""
-    problem = (
+def rows_of(scheme: Scheme, setting: str, depths: Sequence[int], width: int, seeds: int, text: np.ndarray) -> list[Row]:
+    """All that is measured of one scheme in one setting; by depth, by quantity, and by block within."""
+    deepest_first = sorted(depths, reverse=True)
+    problems = (
         settings.batch(scheme.name, depth, width, seeds, text)
         if setting == "batch"
         else settings.theory(scheme, depth, width, seeds)
+        for depth in deepest_first
     )
-    found = [Row(scheme.name, setting, depth, one.block, one.quantity, one.value) for one in measure(problem)]
+    found = [
+        Row(scheme.name, setting, depth, one.block, one.quantity, one.value)
+        for depth, values in zip(deepest_first, measure(problems), strict=True)
+        for one in values
+    ]
     order = list(END)
-    return sorted(found, key=lambda row: (order.index(row.quantity), row.block))
+    return sorted(found, key=lambda row: (row.depth, order.index(row.quantity), row.block))
 
 
 class Probed:

@@ -16,7 +16,7 @@ import jax
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
-from addnorm_exp.probe import draws, programs, rows, settings
+from addnorm_exp.probe import draws, measure, rows, settings
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import SETTINGS
 from addnorm_exp.train.memory import memory
@@ -67,12 +67,9 @@ def probe(schemes: Sequence[str], job: Job, processes: int) -> Iterator[list[row
 def of(name: str, job: Job) -> list[rows.Row]:
     scheme, text = catalogue.get(name), load(job.data).train
     found = [
-        row
-        for setting in SETTINGS
-        for depth in job.depths
-        for row in rows.rows_of(scheme, setting, depth, job.width, job.seeds, text)
+        row for setting in SETTINGS for row in rows.rows_of(scheme, setting, job.depths, job.width, job.seeds, text)
     ]
-    programs.forget()
+    measure.forget()
     return found
 
 

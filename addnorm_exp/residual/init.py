@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,11 @@ def _draw(draw: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _scale(init: Init, values: jax.Array, hypers: Mapping[str, jax.Array | float]) -> jax.Array:
-    return values * math.prod((hypers[name] for name in init.hypers), start=np.float32(init.scale))
+    return values * _multiplier(init, hypers)
+
+
+def _multiplier(init: Init, hypers: Mapping[str, jax.Array | float]) -> Any:
+    return math.prod((hypers[name] for name in init.hypers), start=np.float32(init.scale))
 
 
 def linear(law: str, fan_in: int, fan_out: int, multiplier: float = 1.0) -> Init:
@@ -194,9 +199,13 @@ def initial_values_by_seed(
     For many models that are made once and not compiled: what draws a tensor is compiled once for its shape, whatever else there is.
     `draws` may keep what `draw_by_seed` gave before.
     """
-    return {
-        path: _scale(spec.init, draws(spec.init.draw, spec.shape, seeds, path), hypers) for path, spec in table.items()
-    }
+
+    def values(path: str, spec: Spec) -> jax.Array:
+        if spec.init.draw == "constant":  # no program for each shape
+            return jax.device_put(np.full((seeds, *spec.shape), _multiplier(spec.init, hypers), np.float32))
+        return _scale(spec.init, draws(spec.init.draw, spec.shape, seeds, path), hypers)
+
+    return {path: values(path, spec) for path, spec in table.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

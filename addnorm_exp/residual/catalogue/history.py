@@ -65,10 +65,33 @@ class DepthAverageConnection(Connection):
     def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
         del kept, context
         outputs = (*state[1:], branch)
-        weights = self.weights[...].at[-1].add(1.0)
-        # By an index that is data: a constant would be a program of its own for each, where operations run one by one (the probe).
-        each = [jax.lax.dynamic_index_in_dim(weights, place, keepdims=False) for place in range(len(outputs))]
-        return (weighted(each, outputs), *outputs)
+        # One length for all: each would be a program of its own where operations run one by one (the probe).
+        weights = jnp.pad(self.weights[...], (0, -len(outputs) % 64))
+        total, first = branch.astype(jnp.float32), 0
+        for group in grouped(outputs):
+            total = _add_weighted(total, weights, first, group)
+            first += len(group)
+        return (total.astype(branch.dtype), *outputs)
+
+
+GROUP = 8
+
+
+def grouped(history: History) -> list[History]:
+    """By `GROUP`, and the newest, which make no group, one by one.
+
+    What is done with a history is done group by group, and a group's is one operation. Where blocks are computed operation by operation
+    (the probe), two programs serve histories of every length, and a long one takes few operations.
+    """
+    whole = len(history) // GROUP * GROUP
+    return [history[at : at + GROUP] for at in range(0, whole, GROUP)] + [(one,) for one in history[whole:]]
+
+
+@jax.jit
+def _add_weighted(total: jax.Array, weights: jax.Array, first: int, group: History) -> jax.Array:
+    """`total`, float32, and the outputs of a group, `weights[first]` times the first of it and so on."""
+    each = jax.lax.dynamic_slice_in_dim(weights, first, len(group))
+    return total + weighted(tuple(each), [output.astype(jnp.float32) for output in group])
 
 
 @dataclass(frozen=True)
@@ -127,30 +150,34 @@ class Sources(nnx.Module):
         self.key_norm = norms.Norm(norms.RMS, width, rngs=rngs)
 
     def __call__(self, sources: History) -> jax.Array:
-        # Not of one stacked array: how many sources there are would be in every shape, and every sublayer compile anew where operations
-        # run one by one (the probe). There, what is done to each source is one operation.
         graph, parameters = nnx.split(self)
-        logits = [_logit(graph, parameters, source) for source in sources]
-        highest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
+        groups = grouped(sources)
+        logits, of_groups = zip(*(_logits(graph, parameters, group) for group in groups), strict=True)
+        highest = functools.reduce(jnp.maximum, of_groups)
         total = jnp.zeros(highest.shape), jnp.zeros(sources[0].shape)
-        for logit, source in zip(logits, sources, strict=True):
-            total = _add(total, logit - highest, source)
+        for of_group, group in zip(logits, groups, strict=True):
+            total = _add(total, of_group, highest, group)
         weights, weighted_sum = total
         return (weighted_sum / weights[..., None]).astype(sources[0].dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logit(graph: nnx.GraphDef, parameters: nnx.State, source: jax.Array) -> jax.Array:
+def _logits(graph: nnx.GraphDef, parameters: nnx.State, group: History) -> tuple[jax.Array, jax.Array]:
+    """(sources of the group, ...), and the highest of each token, a constant to derivatives: the softmax is the same for any."""
     sources = nnx.merge(graph, parameters)
-    return sources.key_norm(source.astype(jnp.float32)) @ sources.query[...]
+    logits = jnp.stack([sources.key_norm(source.astype(jnp.float32)) @ sources.query[...] for source in group])
+    return logits, jax.lax.stop_gradient(jnp.max(logits, axis=0))
 
 
 @jax.jit
-def _add(total: tuple[jax.Array, jax.Array], logit: jax.Array, source: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sums of e^logit and of e^logit v, in float32, with one more source v."""
+def _add(
+    total: tuple[jax.Array, jax.Array], logits: jax.Array, highest: jax.Array, group: History
+) -> tuple[jax.Array, jax.Array]:
+    """Sums of e^(logit - highest) and of that times the source, in float32, with a group more."""
+    each = jnp.exp(logits - highest)
     weights, weighted_sum = total
-    weight = jnp.exp(logit)
-    return weights + weight, weighted_sum + weight[..., None] * source.astype(jnp.float32)
+    more = weighted([weight[..., None] for weight in each], [source.astype(jnp.float32) for source in group])
+    return weights + jnp.sum(each, axis=0), weighted_sum + more
 
 
 class DepthAttentionConnection(Connection):
