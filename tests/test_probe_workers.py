@@ -1,5 +1,7 @@
 """Schemes probed by several processes: the rows of one, and an end that leaves nobody behind."""
 
+import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -24,19 +26,24 @@ def job(tmp_path):
 
 @pytest.mark.full
 def test_two_processes_measure_what_one_does(job):
-    apart = list(workers.probe(NAMES, job, 2))
-    assert apart == list(workers.probe(NAMES, job, 1))
+    found = []
+    for processes in (2, 1):
+        with workers.pool(processes) as each:
+            found.append(list(each(functools.partial(workers.measured, job), NAMES)))
+    apart, alone = found
+    assert apart == alone
     assert [rows[0].scheme for rows in apart] == NAMES
 
 
 @pytest.mark.full
 def test_what_stops_the_reader_stops_the_processes(job):
-    measured = workers.probe(NAMES * 20, job, 2)
-    next(measured)
+    stack = contextlib.ExitStack()
+    each = stack.enter_context(workers.pool(2))
+    next(each(functools.partial(workers.measured, job), NAMES * 20))
     children = [child.pid for child in workers.multiprocessing.active_children()]
     assert len(children) == 2
-    with pytest.raises(ValueError, match="the reader's own"):
-        measured.throw(ValueError("the reader's own"))
+    with pytest.raises(ValueError, match="the reader's own"), stack:
+        raise ValueError("the reader's own")
     deadline = time.monotonic() + 30
     while any(map(lives, children)):
         assert time.monotonic() < deadline

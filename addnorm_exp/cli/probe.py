@@ -1,5 +1,6 @@
 """`main.py probe`: signal and gradient by depth at initialisation, for any schemes of the catalogue, without training."""
 
+import functools
 import sys
 import time
 from pathlib import Path
@@ -51,15 +52,17 @@ def run(argv: list[str]) -> int:
     found: list[rows.Row] = []
     began = time.monotonic()
     names = list(schemes)
-    measured = workers.probe(names, job, workers.processes(names, job))
-    for number, (name, of_scheme) in enumerate(zip(names, measured, strict=True), 1):
-        found += of_scheme
-        print(f"probe {number}/{len(names)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
-    with (folder / "probe.csv").open("w", newline="") as file:
-        rows.write(found, file)
-    probed = rows.Probed(found)
-    sys.stdout.write(render(table.tables(probed, schemes, width, seeds)))
-    pictures = [path.name for path in figures.draw(probed, folder) if path.suffix == ".png"]
+    with workers.pool(workers.processes(names, job)) as each:
+        measured = each(functools.partial(workers.measured, job), names)
+        for number, (name, of_scheme) in enumerate(zip(names, measured, strict=True), 1):
+            found += of_scheme
+            print(f"probe {number}/{len(names)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+        with (folder / "probe.csv").open("w", newline="") as file:
+            rows.write(found, file)
+        probed = rows.Probed(found)
+        sys.stdout.write(render(table.tables(probed, schemes, width, seeds)))
+        sys.stdout.flush()
+        pictures = [path.name for path in figures.draw(probed, folder, each) if path.suffix == ".png"]
     print(f"probe.csv and pictures: {folder} ({', '.join(pictures)})")
     return 0
 

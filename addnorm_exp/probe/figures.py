@@ -1,5 +1,6 @@
 """One picture a quantity: a small panel for each scheme, value by relative depth, a line for each depth."""
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -26,15 +27,16 @@ DEPTH_COLOURS = ("#9ECAE1", "#4292C6", "#08519C", "#041F40", "#E69F00", "#D55E00
 LINES: dict[str, Any] = {"batch": "-", "theory": (0, (2, 1.2))}
 
 
-def draw(probed: Probed, folder: Path) -> list[Path]:
-    """Write each quantity's PNG and SVG into `folder`."""
+def draw(probed: Probed, folder: Path, each: Callable = map) -> list[Path]:
+    """Write each quantity's PNG and SVG into `folder`. `each` is called as `map`."""
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    return [path for written in each(functools.partial(_write, probed, folder), QUANTITIES) for path in written]
+
+
+def _write(probed: Probed, folder: Path, quantity: str) -> list[Path]:
     with style.paper():
-        for quantity in QUANTITIES:
-            if figure := _figure(probed, quantity):
-                written += style.save(figure, folder, quantity)
-    return written
+        figure = _figure(probed, quantity)
+        return style.save(figure, folder, quantity) if figure else []
 
 
 def _figure(probed: Probed, quantity: str) -> Figure | None:

@@ -1,6 +1,7 @@
 """Rows of a probe: measured for many schemes and depths, kept as CSV, summed up as log-log slopes against depth."""
 
 import csv
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -63,11 +64,11 @@ class Probed:
         for row in self.rows:
             self._curves.setdefault((row.scheme, row.setting, row.quantity, row.depth), {})[row.block] = row.value
 
-    @property
+    @functools.cached_property
     def schemes(self) -> list[str]:
         return list(dict.fromkeys(row.scheme for row in self.rows))
 
-    @property
+    @functools.cached_property
     def depths(self) -> list[int]:
         return sorted({row.depth for row in self.rows})
 

@@ -49,18 +49,23 @@ def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> 
     numbers = jnp.arange(seeds)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
-    drawn = jax.vmap(task.scheme.projected)(task.model.init_by_seed(seeds, draws=draws.values))
-    parameters = jax.vmap(lambda values, batch: calibrated(task, values, batch))(drawn, (tokens, labels))
+    parameters = _projected(task.scheme, task.model.init_by_seed(seeds, draws=draws.values))
+    if task.scheme.calibrate:
+        parameters = jax.vmap(lambda values, batch: calibrated(task, values, batch))(parameters, (tokens, labels))
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
+    model = task.model.bind(parameters)
+    (enters, embedding), (leaves, head) = nnx.split(model.embedding), nnx.split(model.head)
 
-    def enter(values: Parameters, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        embedding = task.model.bind(values).embedding
+    def enter(values: nnx.State, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        embedding = nnx.merge(enters, values)
         return embedding(tokens, context, jnp.dtype("float32")), embedding.table
 
-    inputs, tables = jax.vmap(enter)(parameters, tokens)
-    decoder = task.model.bind(parameters)
-    graph, head = nnx.split(decoder.head)
-    return Problem(decoder.decoder, inputs, (head, tables, labels), OfHead(graph), context)
+    inputs, tables = jax.vmap(enter)(embedding, tokens)
+    return Problem(model.decoder, inputs, (head, tables, labels), OfHead(leaves), context)
+
+
+def _projected(scheme: Scheme, drawn: Parameters) -> Parameters:
+    return jax.vmap(scheme.projected)(drawn) if scheme.project else drawn
 
 
 def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
@@ -89,7 +94,7 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
             drawn[path] = jnp.broadcast_to(spec.init.scale * jnp.eye(width), drawn[path].shape)
     # Queries last: a zero vector cannot be put on a sphere.
     silent = {path: jnp.zeros_like(drawn[path]) for path in drawn if path.endswith("attention/query/kernel")}
-    placed = {**jax.vmap(scheme.projected)(drawn), **silent}
+    parameters = {**_projected(scheme, drawn), **silent}
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
 
     def draw(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -105,7 +110,8 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
         return calibrated_by(scheme, labels, statistics, values)
 
     inputs, targets = jax.vmap(draw)(keys)
-    parameters = jax.vmap(settled)(placed, inputs)
+    if scheme.calibrate:
+        parameters = jax.vmap(settled)(parameters, inputs)
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
     return Problem(model.bind(parameters).decoder, inputs, targets, of_matrix, context)
 

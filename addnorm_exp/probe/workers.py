@@ -5,11 +5,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -38,20 +39,27 @@ class Job:
     data: DataConfig
 
 
-def probe(schemes: Sequence[str], job: Job, processes: int) -> Iterator[list[rows.Row]]:
-    """The rows of each scheme, in the order asked for. With more than one process, from the main thread only. Raises UserError where a
-    process was killed."""
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # as `map`
+
+
+@contextmanager
+def pool(processes: int) -> Iterator[Each]:
+    """Gives what `map` is, over so many processes; with more than one, from the main thread only. Raises UserError where a process was
+    killed."""
     if processes == 1:
         _begin()
-        yield from (of(name, job) for name in schemes)
+        yield map
         return
     others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
-    try:
+    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
+
+    def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         with _interrupts_ignored():  # as the processes start, which inherit it: an interrupt is for this one to handle
-            measured = [pool.submit(of, name, job) for name in schemes]
-        for one in measured:
-            yield one.result()
+            started = [executor.submit(function, item) for item in items]
+        return (one.result() for one in started)
+
+    try:
+        yield each
     except BrokenProcessPool:
         raise UserError(
             "a process of the probe was killed, most likely for want of memory; take smaller --depths or --width, or fewer --seeds"
@@ -61,10 +69,11 @@ def probe(schemes: Sequence[str], job: Job, processes: int) -> Iterator[list[row
             child.terminate()
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
-def of(name: str, job: Job) -> list[rows.Row]:
+def measured(job: Job, name: str) -> list[rows.Row]:
+    """The rows of a scheme."""
     scheme, text = catalogue.get(name), load(job.data).train
     found = [
         row for setting in SETTINGS for row in rows.rows_of(scheme, setting, job.depths, job.width, job.seeds, text)
