@@ -16,15 +16,21 @@ def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
     return tuple(At(kind, Rule(skip=Learned(1.0, "vector"), post=norm)) for kind in site.sublayers)
 
 
+Passes = tuple[jax.Array, dict[str, jax.Array], jax.Array]  # how many, ω by path, whether the last one changed any
+
+
 def profile(parameters: Values, measure: Measure) -> dict[str, jax.Array]:
     """ω of every sublayer: in each stack ω_1 = 1 and ω_(s+1)² = ω_s² Var[x_s] + Var[F(x_s)], all coordinates alike.
 
     The released code sets each ω while its one pass goes on, so that x_s is what the ω's before it make of it. A pass of `measure` is
     a whole one: it makes at least one more ω right, counted from the first, and after as many passes as there are sublayers all are.
+    Of a deep stack most are right much sooner, for each norm takes off what a wrong ω did. A pass that changes none is the last: it would
+    be repeated to the bit.
     """
     paths = [path for path in parameters if path.endswith("/connection/skip")]
 
-    def again(_: jax.Array, omegas: Values) -> Values:
+    def again(carry: Passes) -> Passes:
+        number, omegas, _ = carry
         squares: dict[str, jax.Array] = {}  # what is about to be ω², by stack
         found = {}
         for label, at in measure({**parameters, **omegas}).items():
@@ -32,10 +38,14 @@ def profile(parameters: Values, measure: Measure) -> dict[str, jax.Array]:
             square = squares.get(stack, jnp.float32(1.0))
             found[path] = jnp.full_like(parameters[path], jnp.sqrt(square))
             squares[stack] = square * at["stream_variance"] + at["branch_variance"]
-        return found
+        changed = jnp.any(jnp.stack([jnp.any(found[path] != omegas[path]) for path in paths]))
+        return number + 1, found, changed
 
     ones = {path: jnp.ones_like(parameters[path]) for path in paths}
-    return {**parameters, **jax.lax.fori_loop(0, len(paths), again, ones)}
+    _, omegas, _ = jax.lax.while_loop(
+        lambda carry: (carry[0] < len(paths)) & carry[2], again, (jnp.int32(0), ones, jnp.bool_(True))
+    )
+    return {**parameters, **omegas}
 
 
 admin = Scheme(
