@@ -66,7 +66,9 @@ def test_leading_axes_are_as_many_as_one_likes(name):
     x = jax.random.normal(jax.random.key(0), (8, 8, 8))
     model = Mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
     noise = np.random.default_rng(0)
-    moved = jax.tree.map(lambda leaf: leaf + 0.3 * noise.standard_normal(leaf.shape, np.float32), nnx.state(model))
+    moved = jax.tree.map(
+        lambda leaf: leaf + 0.3 * noise.standard_normal(leaf.shape, np.float32), nnx.state(model, nnx.Param)
+    )
     nnx.update(model, moved)
     whole = nnx.jit(lambda model, x: model(x))
     np.testing.assert_allclose(whole(model, x), [whole(model, one) for one in x], rtol=1e-5, atol=1e-5)

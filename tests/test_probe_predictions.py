@@ -42,9 +42,9 @@ def test_what_enters_the_last_norm_of_post_ln_is_three_halves():
     """E‖x‖² = 3d/2 before the norm behind each feed-forward (Xiong 2020, lemma 2): the stream's 1 and the branch's 1/2. Before the norm
     behind attention it lies between 1, of unlike tokens, and 2, of equal ones."""
     problem = settings.theory(catalogue.get("post_ln"), 6, 128, 3)
-    graph, parameters = nnx.split(problem.stack)
+    graph, parameters, constants = nnx.split(problem.stack, nnx.Param, ...)
     context = Context(batch=problem.context.batch, variances=True)
-    _, stats = jax.vmap(lambda values, x: nnx.merge(graph, values)(x, context))(parameters, problem.inputs)
+    _, stats = jax.vmap(lambda values, x: nnx.merge(graph, values, constants)(x, context))(parameters, problem.inputs)
     entering = np.mean(stats["stream_variance"] + stats["branch_variance"], axis=0)
     np.testing.assert_allclose(entering[1::2], 1.5, rtol=0.1)
     assert np.all((entering[::2] > 0.95) & (entering[::2] < 2.1))
@@ -54,11 +54,11 @@ def one_step(name: str, depth: int) -> dict[str, float]:
     """‖y(θ - η g) - y(θ)‖ / η of one step of gradient descent from the initial values, on weight matrices alone and on gains and biases
     of norms alone; mean of two seeds, in the setting of theory."""
     problem, rate = settings.theory(catalogue.get(name), depth, 128, 2), 1e-3
-    graph, parameters = nnx.split(problem.stack)
+    graph, parameters, constants = nnx.split(problem.stack, nnx.Param, ...)
     context = Context(step=jnp.int32(0), batch=problem.context.batch)
 
     def output(values, x):
-        return nnx.merge(graph, values)(x, context)[0]
+        return nnx.merge(graph, values, constants)(x, context)[0]
 
     def moved(values, x, targets):
         grads = jax.grad(lambda values: problem.loss(output(values, x), targets))(values)

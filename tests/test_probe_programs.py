@@ -23,7 +23,8 @@ def nothing_known():
     [
         ("pre_ln", (1, 1)),
         ("hybrid_norm_star", (2, 2)),  # the first block is of a structure of its own
-        ("lns", (0, 0)),  # each is
+        ("lns", (2, 2)),  # likewise; the others differ in a constant, which is data
+        ("denseformer", (0, 0)),  # each is
         ("attn_res", (1, 0)),  # a state that grows, as the first block shows
     ],
 )
@@ -79,7 +80,7 @@ def of_setting(setting, scheme, depth):
 
 @pytest.mark.parametrize(
     "scheme",
-    ["completep", "gpt2"],  # constants of the depth in structure, and in values
+    ["completep", "gpt2"],  # in a constant, and in initial values
 )
 def test_blocks_that_differ_with_the_depth_run_again(scheme, monkeypatch):
     alone = values(settings.batch(scheme, 2, 16, 1, TEXT))

@@ -22,7 +22,8 @@ class Functional(Generic[M]):
         self.module = make(laws.ABSTRACT)
         self.specs = laws.specs(self.module)
         laws.forget(self.module)
-        self._graph, state = nnx.split(self.module)
+        self._graph, *states = nnx.split(self.module, nnx.Param, ...)
+        state, self._constants = states
         self._paths = {"/".join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
 
     @property
@@ -44,4 +45,4 @@ class Functional(Generic[M]):
 
     def bind(self, parameters: Parameters) -> M:
         flat = {path: parameters[name] for name, path in self._paths.items()}
-        return nnx.merge(self._graph, nnx.State.from_flat_path(flat))
+        return nnx.merge(self._graph, nnx.State.from_flat_path(flat), self._constants)

@@ -27,7 +27,9 @@ MOST = 4  # structures of blocks in a stack, for which to compile each is sooner
 W2 = ("feed_forward", "down", "kernel")
 
 Carry = tuple[State, Memo]
-Module = tuple[nnx.GraphDef, nnx.State]  # its structure, and its values
+Module = tuple[
+    nnx.GraphDef, nnx.State, nnx.State
+]  # structure, parameters with a leading axis of seeds, constants of the record
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ class _Run:
 
     def __init__(self, problem: Problem, deeper: "_Run | None"):
         self.problem = problem
-        self.ends = nnx.split(problem.stack.ends)
-        blocks = [nnx.split(block) for block in problem.stack.blocks]
-        self.compiles = len({graph for graph, _ in blocks}) <= MOST and (deeper is None or deeper.compiles)
+        self.ends = _module(problem.stack.ends)
+        blocks = [_module(block) for block in problem.stack.blocks]
+        kinds = {(graph, tuple(map(jnp.shape, jax.tree.leaves(parameters)))) for graph, parameters, _ in blocks}
+        self.compiles = len(kinds) <= MOST and (deeper is None or deeper.compiles)
         opened: Carry = self._quick(_open)(*self.ends, problem.inputs, problem.context), {}
         found = 0 if deeper is None else _begin_alike(self.ends, opened, blocks, deeper)
         self.steps = deeper.steps[:found] if deeper else []
@@ -97,13 +100,13 @@ class _Run:
             self._go_on(number, blocks[number])
 
     def _go_on(self, number: int, block: Module) -> None:
-        graph, parameters = block
+        graph, parameters, constants = block
         before, shaken, _ = self.points[-1]
         probes = jnp.zeros((self.problem.inputs.shape[0], len(self.problem.stack.labels[number])))
         run = self._quick(_block)
-        after, statistics, back = run((graph, True), parameters, before, probes, self.problem.context)
+        after, statistics, back = run((graph, True), parameters, constants, before, probes, self.problem.context)
         moved, back_too = _perturb(parameters, number), self.compiles  # of no use, but the program is there
-        shaken, _, _ = run((graph, back_too), moved, shaken, probes, self.problem.context)
+        shaken, _, _ = run((graph, back_too), moved, constants, shaken, probes, self.problem.context)
         # A state that grows is of another form for every block: none is asked for twice.
         self.compiles &= len(jax.tree.leaves(after[0])) == len(jax.tree.leaves(before[0]))
         self.steps.append(Step(block, statistics, back))
@@ -130,9 +133,9 @@ class _Run:
         for block, point in enumerate(self.points):
             yield _mean(block, "token_similarity", point.similarity)
 
-        (graph, parameters), problem, pull = self.ends, self.problem, self._quick(_pull)
-        of_loss = self._quick(_loss_gradient)
-        of_state = of_loss((graph, problem.loss), parameters, state, problem.targets, problem.context)
+        problem, (graph, *values) = self.problem, self.ends
+        of_loss, pull = self._quick(_loss_gradient), self._quick(_pull)
+        of_state = of_loss((graph, problem.loss), *values, state, problem.targets, problem.context)
         cotangents = of_state, jax.tree.map(jnp.zeros_like, memo)
         for block, step in reversed(list(enumerate(self.steps))):
             of_matrix, cotangents, of_taps = pull(None, step.back, cotangents)
@@ -166,7 +169,7 @@ def _begin_alike(ends: Module, opened: Carry, blocks: Sequence[Module], deeper: 
 
 
 def _same(one: Module, other: Module) -> bool:
-    return one[0] == other[0] and _equal(one[1], other[1])
+    return one[0] == other[0] and _equal(one[1:], other[1:])
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -174,25 +177,31 @@ def _equal(one: Any, other: Any) -> bool:
     return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
-def _open(graph, parameters, inputs, context: Context):
-    return jax.vmap(lambda values, x: nnx.merge(graph, values).open(x, context))(parameters, inputs)
+def _module(module: nnx.Module) -> Module:
+    graph, *values = nnx.split(module, nnx.Param, ...)
+    parameters, constants = values
+    return graph, parameters, constants
 
 
-def _close(graph, parameters, state, context: Context):
-    return jax.vmap(lambda values, one: nnx.merge(graph, values).close(one, context))(parameters, state)
+def _open(graph, parameters, constants, inputs, context: Context):
+    return jax.vmap(lambda values, x: nnx.merge(graph, values, constants).open(x, context))(parameters, inputs)
 
 
-def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, state, targets, context: Context):
+def _close(graph, parameters, constants, state, context: Context):
+    return jax.vmap(lambda values, one: nnx.merge(graph, values, constants).close(one, context))(parameters, state)
+
+
+def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, constants, state, targets, context: Context):
     """With respect to the state before it is closed. `static`: the ends' structure, and the loss."""
     graph, loss = static
 
     def value(state, values, wanted):
-        return loss(nnx.merge(graph, values).close(state, context), wanted)
+        return loss(nnx.merge(graph, values, constants).close(state, context), wanted)
 
     return jax.vmap(jax.grad(value))(state, parameters, targets)
 
 
-def _block(static: tuple[nnx.GraphDef, bool], parameters, carry: Carry, probes, context: Context):
+def _block(static: tuple[nnx.GraphDef, bool], parameters, constants, carry: Carry, probes, context: Context):
     """→ (state, memo), statistics: quantity → (seeds, sites), what takes cotangents back (`_pull`). `static`: the block's structure, and
     whether the last is asked for."""
     graph, pulls = static
@@ -203,7 +212,7 @@ def _block(static: tuple[nnx.GraphDef, bool], parameters, carry: Carry, probes, 
 
         def of(kernel, carry, probes):
             # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
-            block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}))
+            block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}), constants)
             return _run(block, carry, context, probes)
 
         if not pulls:

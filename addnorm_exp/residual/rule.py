@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from addnorm_exp.residual import norms
@@ -32,6 +33,15 @@ class Ramp:
 
     def at(self, step: jax.Array | None) -> float | jax.Array:
         return 1.0 if step is None else jnp.minimum(step.astype(jnp.float32) / self.steps, 1.0)
+
+
+class Constant(nnx.Variable):
+    """A coefficient that a record fixes, kept as data: blocks that differ in it alone are of one structure, which is compiled once."""
+
+
+def constant(value: float) -> float | Constant:
+    """Not of 0 and 1, which say that something is left out."""
+    return float(value) if value in (0.0, 1.0) else Constant(np.float32(value))
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class RuleConnection(Connection):
     """The verbs of a Rule; the state is the stream itself, one array."""
 
     def __init__(self, rule: Rule, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]):
-        self.pre_scale = rule.pre_scale
+        self.pre_scale = constant(rule.pre_scale)
         self.stream = norms.make(rule.stream, width, rngs)
         self.pre = norms.make(rule.pre, width, rngs)
         self.branch = norms.make(rule.branch, width, rngs)
@@ -93,8 +103,10 @@ class RuleConnection(Connection):
         return norms.apply(self.post, times(self.skip, kept) + branch)
 
 
-def _coefficient(value: float | Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> float | nnx.Param:
-    return learned(value, width, rngs, shared) if isinstance(value, Learned) else float(value)
+def _coefficient(
+    value: float | Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]
+) -> float | nnx.Variable:
+    return learned(value, width, rngs, shared) if isinstance(value, Learned) else constant(value)
 
 
 def learned(value: Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> nnx.Param:
@@ -106,7 +118,7 @@ def learned(value: Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Pa
     return made
 
 
-def times(coefficient: float | jax.Array | nnx.Param, x: jax.Array) -> jax.Array:
+def times(coefficient: float | jax.Array | nnx.Variable, x: jax.Array) -> jax.Array:
     if isinstance(coefficient, float):
         return x if coefficient == 1.0 else coefficient * x
     return coefficient[...].astype(x.dtype) * x

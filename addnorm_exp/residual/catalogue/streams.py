@@ -16,6 +16,7 @@ from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At, Chain
+from addnorm_exp.residual.rule import constant, times
 from addnorm_exp.residual.scheme import Scheme
 
 Pair = tuple[jax.Array, jax.Array]
@@ -86,7 +87,7 @@ class SiameseConnection(Connection):
     """The state is (p, u)."""
 
     def __init__(self, record: "Siamese", width: int, rngs: nnx.Rngs):
-        self.scale = record.scale
+        self.scale = constant(record.scale)
         self.post = norms.make(record.norm, width, rngs)
         self.pre = norms.make(record.norm, width, rngs)
         self.entry = norms.make(record.norm, width, rngs)
@@ -101,7 +102,7 @@ class SiameseConnection(Connection):
 
     def write(self, state: Pair, branch: jax.Array, kept: jax.Array, context: Context) -> Pair:
         del context
-        return kept + self.scale * branch, state[1] + branch
+        return kept + times(self.scale, branch), state[1] + branch
 
 
 @dataclass(frozen=True)
