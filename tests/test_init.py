@@ -281,7 +281,8 @@ def test_a_module_without_values_is_the_module(name):
     real, abstract = make(nnx.Rngs(0)), make(laws.ABSTRACT)
     assert laws.specs(abstract) == laws.specs(real)
     leaves = [
-        leaf.get_value() for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param), is_leaf=lambda x: isinstance(x, nnx.Variable))
+        leaf.get_value()
+        for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param), is_leaf=lambda x: isinstance(x, nnx.Variable))
     ]
     assert {type(leaf) for leaf in leaves} == {jax.ShapeDtypeStruct}
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
