@@ -1,6 +1,7 @@
 """Many schemes at once: on CPU a process a core, for half of a scheme's time is Python's own, which threads would share."""
 
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -86,7 +87,8 @@ def processes(schemes: Sequence[str], job: Job) -> int:
     """As many as there are cores and there is memory for; one on an accelerator, whose memory JAX takes whole."""
     if jax.default_backend() != "cpu":
         return 1
-    at_once = 2 * sum(settings.needed(schemes[0], max(job.depths), job.width, job.seeds).values())
+    # Parameters and the shaken ones of two depths, and what the backward pass needs of the deeper.
+    at_once = 3 * sum(settings.needed(schemes[0], max(job.depths), job.width, job.seeds).values())
     each = BASE_BYTES + at_once + 2 * draws.KEPT_BYTES
     room = (memory() or each) // each
     return max(1, min(_cores(), room, len(schemes) // SCHEMES))
@@ -111,6 +113,7 @@ def _begin() -> None:
 
 
 def _begin_child() -> None:
+    gc.freeze()  # what is loaded stays: the collector need not go through it again and again
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _begin()
 
