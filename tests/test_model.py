@@ -148,12 +148,13 @@ FIRST_APART = dataclasses.replace(
         (catalogue.get("pre_ln"), "on", 3, [3]),
         (FIRST_APART, "on", 4, [3]),  # the first block stands by itself
         (catalogue.get("deepnorm"), "on", 3, [3]),
+        (catalogue.get("hyper"), "on", 3, [3]),  # which stream a block reads at first
         (catalogue.get("lns"), "on", 4, [3]),  # a constant of its own in each block but the first, whose 1 is none
         (catalogue.get("pre_ln"), "off", UNROLL_BELOW, []),
         (catalogue.get("pre_ln"), "auto", UNROLL_BELOW - 1, []),
         (catalogue.get("pre_ln"), "auto", UNROLL_BELOW, [UNROLL_BELOW]),
     ],
-    ids=["on", "on-but-the-first", "constant", "constants", "off", "auto-shallow", "auto-deep"],
+    ids=["on", "on-but-the-first", "constant", "vector", "constants", "off", "auto-shallow", "auto-deep"],
 )
 def test_layers_are_scanned_where_that_is_said(scheme, scan, depth, lengths):
     """Equal numbers do not tell (they shall be equal): the program does, and a deep one compiles for minutes without."""

@@ -36,7 +36,7 @@ class Ramp:
 
 
 class Constant(nnx.Variable):
-    """A coefficient that a record fixes, kept as data: blocks that differ in it alone are of one structure, which is compiled once."""
+    """Coefficients that a record fixes, kept as data: blocks that differ in them alone are of one structure, which is compiled once."""
 
 
 def constant(value: float) -> float | Constant:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from addnorm_exp.residual import norms
@@ -18,6 +19,7 @@ from addnorm_exp.residual.contract import Connection, Context, Site, Topology
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
+from addnorm_exp.residual.rule import Constant
 from addnorm_exp.residual.scheme import Scheme
 
 STREAMS = 4  # of the papers' main results
@@ -61,13 +63,13 @@ class HyperConnection(Connection):
     """The state is n arrays."""
 
     def __init__(self, record: "Hyper", width: int, rngs: nnx.Rngs):
-        self.active = record.active
+        self.first_read = Constant(np.eye(record.streams, dtype=np.float32)[:, record.active : record.active + 1])
         self.mixing = Mixing(record.streams, 1, width, record.norm if record.dynamic else None, rngs)
         self.pre = norms.make(record.norm, width, rngs)
 
     def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
         del context
-        (stream,), *kept = self.mixing(state, jnp.eye(len(state))[:, self.active : self.active + 1])
+        (stream,), *kept = self.mixing(state, self.first_read[...])
         return stream, tuple(kept)
 
     def enter(self, stream: jax.Array) -> jax.Array:
