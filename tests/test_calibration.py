@@ -133,6 +133,23 @@ def test_admins_omegas_are_those_of_the_equations(scan):
     assert np.ptp(theirs) > 1
 
 
+def test_admin_measures_until_nothing_changes():
+    """Statistics that do not depend on ω are right at once, and the second pass says so; of ω's that never rest, one pass a sublayer."""
+    model = decoder(catalogue.get("admin"), architecture(depth=4))
+    parameters = model.init(0)
+    for restless, expected in ((False, 2), (True, 8)):
+        passes = []
+
+        def measure(values, restless=restless, passes=passes):
+            passes.append(values)
+            variance = jnp.float32(1.0 + restless * len(passes))
+            return {label: {"stream_variance": variance, "branch_variance": variance} for label in model.module.labels}
+
+        with jax.disable_jit():
+            catalogue.get("admin").calibrate(parameters, measure)
+        assert len(passes) == expected
+
+
 @pytest.mark.core
 def test_admin_profiles_each_stack_from_one():
     """Encoder and decoder in float64, the decoder behind what the profiled encoder says, with padding in the source."""

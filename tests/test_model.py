@@ -21,6 +21,7 @@ from bridge import (
     reference_attention,
     tokens,
 )
+from flax import nnx
 from jaxprs import equations, scans
 from sample import depth_of, expensive
 
@@ -162,6 +163,29 @@ def test_layers_are_scanned_where_that_is_said(scheme, scan, depth, lengths):
     parameters = {path: jax.ShapeDtypeStruct(spec.shape, jnp.float32) for path, spec in model.specs.items()}
     jaxpr = jax.make_jaxpr(lambda p: model.bind(p)(tokens(), Context(batch=B))[0])(parameters)
     assert scans(jaxpr.jaxpr) == lengths
+
+
+@pytest.mark.core
+def test_constants_are_no_parameters():
+    """Each binding has its own: transformations of flax work inside of a program, and no gradient reaches DeepNorm's α."""
+    model = decoder(catalogue.get("deepnorm"), architecture())
+    values = model.init(0)
+    assert not any(path.endswith("connection/skip") for path in values)
+
+    def loss(bound, everything):
+        return jnp.sum(nnx.merge(nnx.graphdef(bound), everything)(tokens(), Context(batch=B))[0] ** 2)
+
+    @jax.jit
+    def gradients(values):
+        bound = model.bind(values)
+        of_flax = nnx.grad(lambda bound: jnp.sum(bound(tokens(), Context(batch=B))[0] ** 2))(bound)
+        return nnx.to_pure_dict(of_flax), jax.grad(loss, 1)(bound, nnx.state(bound))
+
+    of_flax, of_all = gradients(values)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(of_flax))
+    constants = [leaf for path, leaf in nnx.to_flat_state(of_all) if path[-1] == "skip"]
+    assert len(constants) == 2 * architecture().depth
+    assert all(np.all(leaf[...] == 0) for leaf in constants)
 
 
 # --- the classifier ---

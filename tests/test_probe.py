@@ -16,26 +16,39 @@ from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import QUANTITIES
 
 
-@pytest.mark.parametrize("scheme", ["pre_ln", "post_ln", "residual_dual"])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        pytest.param("pre_ln", marks=pytest.mark.core),
+        "post_ln",
+        "residual_dual",
+        "lns",  # constants
+        "denseformer",  # a history
+        pytest.param("attn_res", marks=pytest.mark.full),  # that every sublayer reads
+        pytest.param("value_residual", marks=pytest.mark.full),  # a memo
+        pytest.param("hyper", marks=pytest.mark.full),
+    ],
+)
 def test_gradients_block_by_block_are_those_of_the_whole_stack(scheme):
     """Of one seed at a time: `jax.grad` through the stack as training calls it."""
     problem = settings.batch(scheme, 3, 16, 2, TEXT)
     found = values(problem)
     from flax import nnx
 
-    graph, parameters = nnx.split(problem.stack)
+    graph, parameters, constants = nnx.split(problem.stack, nnx.Param, ...)
 
     def loss(parameters, probes, inputs, targets):
-        y, _ = nnx.merge(graph, parameters)(inputs, problem.context, probes)
+        y, _ = nnx.merge(graph, parameters, constants)(inputs, problem.context, probes)
         return problem.loss(y, targets)
 
+    counts = [len(labels) for labels in problem.stack.labels]
     matrices, streams = [], []
     for seed in range(2):
         mine = jax.tree.map(lambda value, seed=seed: value[seed], (parameters, problem.inputs, problem.targets))
-        of_matrices, of_probes = jax.grad(loss, (0, 1))(mine[0], jnp.zeros(6), *mine[1:])
+        of_matrices, of_probes = jax.grad(loss, (0, 1))(mine[0], jnp.zeros(sum(counts)), *mine[1:])
         blocks = [of_matrices["blocks"][block]["feed_forward"]["down"]["kernel"][...] for block in range(3)]
         matrices.append([np.linalg.norm(block) for block in blocks])
-        streams.append(np.sqrt(of_probes[::2]))
+        streams.append(np.sqrt(of_probes[np.cumsum([0, *counts[:-1]])]))
     for block in range(3):
         assert found["grad_w2", block] == pytest.approx(np.mean(matrices, 0)[block], rel=1e-4)
         assert found["grad_stream", block] == pytest.approx(np.mean(streams, 0)[block], rel=1e-4)

@@ -39,7 +39,7 @@ def test_blocks_of_few_structures_are_compiled_and_blocks_that_all_differ_are_no
 def test_compiled_or_not_the_values_are_the_same(scheme, monkeypatch):
     found = []
     for most in (4, 0):
-        monkeypatch.setattr(measure, "MOST", most)
+        monkeypatch.setattr(measure, "MOST_STRUCTURES", most)
         found.append(values(settings.batch(scheme, 3, 16, 1, TEXT)))
         assert (compiled() > 0) == (most > 0)
         measure.forget()

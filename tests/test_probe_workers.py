@@ -13,7 +13,8 @@ from probing import TEXT
 from training import ROOT
 
 from addnorm_exp.config.schema import DataConfig
-from addnorm_exp.probe import workers
+from addnorm_exp.probe import figures, rows, workers
+from addnorm_exp.residual.predictions import QUANTITIES
 
 NAMES = ["pre_ln", "rezero"]
 
@@ -25,14 +26,18 @@ def job(tmp_path):
 
 
 @pytest.mark.full
-def test_two_processes_measure_what_one_does(job):
-    found = []
+def test_two_processes_measure_and_draw_what_one_does(job, tmp_path):
+    found, pictures = [], []
     for processes in (2, 1):
         with workers.pool(processes) as each:
             found.append(list(each(functools.partial(workers.measured, job), NAMES)))
+            probed = rows.Probed(row for of_scheme in found[-1] for row in of_scheme)
+            pictures.append([path.read_bytes() for path in figures.draw(probed, tmp_path / str(processes), each)])
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) == 2 * len(QUANTITIES)
     apart, alone = found
     assert apart == alone
-    assert [rows[0].scheme for rows in apart] == NAMES
+    assert [of_scheme[0].scheme for of_scheme in apart] == NAMES
 
 
 @pytest.mark.full

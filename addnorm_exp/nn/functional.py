@@ -23,7 +23,8 @@ class Functional(Generic[M]):
         self.specs = laws.specs(self.module)
         laws.forget(self.module)
         self._graph, *states = nnx.split(self.module, nnx.Param, ...)
-        state, self._constants = states
+        state, constants = states
+        self._constants = {path: variable[...] for path, variable in nnx.to_flat_state(constants)}
         self._paths = {"/".join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
 
     @property
@@ -45,4 +46,4 @@ class Functional(Generic[M]):
 
     def bind(self, parameters: Parameters) -> M:
         flat = {path: parameters[name] for name, path in self._paths.items()}
-        return nnx.merge(self._graph, nnx.State.from_flat_path(flat), self._constants)
+        return nnx.merge(self._graph, nnx.State.from_flat_path({**self._constants, **flat}))

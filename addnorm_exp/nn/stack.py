@@ -135,7 +135,7 @@ class Stack(nnx.Module):
         return self.ends.close(state, context), gathered
 
     def _alike(self) -> list[int]:
-        """For each block, how many from it on have the same structure, static numbers included: what one scan could do."""
+        """For each block, how many from it on differ in parameters and constants alone: what one scan could do."""
         if not self.scan:
             return [1] * len(self.blocks)
         runs = [len(list(group)) for _, group in groupby(_structure(block) for block in self.blocks)]

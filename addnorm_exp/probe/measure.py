@@ -1,8 +1,8 @@
 """The quantities of stacks at init, measured block by block.
 
 Blocks of equal structure share one compiled program, whatever the depth of their stack: a stack of 48 costs no more compilation than one
-of 6. Blocks of a structure of their own are computed operation by operation, each sublayer as one. Blocks with which a shallower stack
-begins as a deeper one does have run already: what they left is read again.
+of 6. A stack of many structures, or whose state grows from block to block, is computed operation by operation, each sublayer as one. Blocks
+with which a shallower stack begins as the deepest does have run already: what they left is read again.
 """
 
 import functools
@@ -23,7 +23,7 @@ from addnorm_exp.residual import Context
 from addnorm_exp.residual.contract import Memo, State
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
-MOST = 4  # structures of blocks in a stack, for which to compile each is sooner done than to go operation by operation
+MOST_STRUCTURES = 4  # of blocks in a stack; to compile more takes longer than to go operation by operation
 W2 = ("feed_forward", "down", "kernel")
 
 Carry = tuple[State, Memo]
@@ -50,7 +50,8 @@ class Point(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A block that has run. `statistics`: quantity → (seeds, sites); `back` takes cotangents of its outputs to its inputs (`_pull`)."""
+    """A block that has run. `statistics`: quantity → (seeds, sites); `back` takes cotangents of its outputs to its inputs
+    (`_pull`), and where it is compiled keeps a copy of the matrices."""
 
     block: Module
     statistics: dict[str, jax.Array]
@@ -76,7 +77,8 @@ def measure(problems: Iterable[Problem]) -> Iterator[list[Value]]:
     for problem in problems:
         run = _Run(problem, deepest)
         yield list(run.values())
-        deepest = deepest or run
+        deepest = run if deepest is None else deepest
+        del run  # before the next is made, which may be as large
 
 
 class _Run:
@@ -91,7 +93,7 @@ class _Run:
         self.ends = _module(problem.stack.ends)
         blocks = [_module(block) for block in problem.stack.blocks]
         kinds = {(graph, tuple(map(jnp.shape, jax.tree.leaves(parameters)))) for graph, parameters, _ in blocks}
-        self.compiles = len(kinds) <= MOST and (deeper is None or deeper.compiles)
+        self.compiles = len(kinds) <= MOST_STRUCTURES and (deeper is None or deeper.compiles)
         opened: Carry = self._quick(_open)(*self.ends, problem.inputs, problem.context), {}
         found = 0 if deeper is None else _begin_alike(self.ends, opened, blocks, deeper)
         self.steps = deeper.steps[:found] if deeper else []
@@ -213,7 +215,7 @@ def _block(static: tuple[nnx.GraphDef, bool], parameters, constants, carry: Carr
         def of(kernel, carry, probes):
             # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
             block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}), constants)
-            return _run(block, carry, context, probes)
+            return _call(block, carry, context, probes)
 
         if not pulls:
             return *of(matrix[...], carry, probes), None
@@ -234,7 +236,7 @@ def _pull(_: None, back: Callable, cotangents: Carry):
     return jax.vmap(pull)(back, cotangents)
 
 
-def _run(block: Block, carry: Carry, context: Context, probes):
+def _call(block: Block, carry: Carry, context: Context, probes):
     """→ (state, memo), statistics. Each sublayer is one operation: they are alike in all blocks, also where what is around them is not."""
     bodies = {kind: functools.partial(_body, *nnx.split(body)) for kind, body in block.bodies.items()}
     state, memo = carry

@@ -69,7 +69,8 @@ def _projected(scheme: Scheme, drawn: Parameters) -> Parameters:
 
 
 def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
-    """The least that the probe takes of memory at this depth, in bytes by part: parameters in float32, and once more as they are shaken."""
+    """The least that the probe takes of memory at this depth, in bytes by part: parameters in float32, and as much again for what the
+    backward pass keeps, which has a copy of most matrices."""
     return {"parameters, twice": 2 * 4 * seeds * LanguageModelling.least(_config(scheme, depth, width)).parameters}
 
 

@@ -87,7 +87,7 @@ def processes(schemes: Sequence[str], job: Job) -> int:
     """As many as there are cores and there is memory for; one on an accelerator, whose memory JAX takes whole."""
     if jax.default_backend() != "cpu":
         return 1
-    # Parameters and the shaken ones of two depths, and what the backward pass needs of the deeper.
+    # Of the deepest stack and of one half as deep. Attention residuals take some 2 GB more: each sublayer keeps what it made of all.
     at_once = 3 * sum(settings.needed(schemes[0], max(job.depths), job.width, job.seeds).values())
     each = BASE_BYTES + at_once + 2 * draws.KEPT_BYTES
     room = (memory() or each) // each

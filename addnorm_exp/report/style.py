@@ -123,10 +123,11 @@ def log_ticks(axis: Axis) -> None:
 
 
 def save(fig: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `name`.png and `name`.svg; the same content gives the same bytes."""
+    """Write `name`.png and `name`.svg; the same content gives the same bytes. The figure is laid out
+    once, and no more after that."""
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     fig.savefig(paths[0], dpi=DPI, metadata={"Software": None})
-    fig.set_layout_engine("none")  # places are found: of fifty panels that takes as long as to draw them
+    fig.set_layout_engine("none")  # of fifty panels it takes as long as to draw them
     fig.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
 

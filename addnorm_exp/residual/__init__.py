@@ -13,12 +13,12 @@ from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Mem
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.norms import Norm, NormSpec
 from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
-from addnorm_exp.residual.rule import Learned, Ramp, Rule
+from addnorm_exp.residual.rule import Constant, Learned, Ramp, Rule, constant
 from addnorm_exp.residual.scheme import Scheme, SchemeError, sites
 from addnorm_exp.residual.taps import tap
 
 __all__ = [
-    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Context", "Depths", "Ends",
+    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Constant", "Context", "Depths", "Ends",
     "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats",
-    "Sum", "Topology", "axes", "catalogue", "init", "norms", "rms", "sites", "tap",
+    "Sum", "Topology", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
 ]  # fmt: skip

@@ -36,12 +36,17 @@ class Ramp:
 
 
 class Constant(nnx.Variable):
-    """Coefficients that a record fixes, kept as data: blocks that differ in them alone are of one structure, which is compiled once."""
+    """Coefficients that a record fixes, kept as data: blocks that differ in them alone are of one structure, which is scanned and compiled
+    as one. No parameter, and without a gradient."""
+
+    @property
+    def fixed(self) -> jax.Array:
+        return jax.lax.stop_gradient(self[...])
 
 
 def constant(value: float) -> float | Constant:
     """Not of 0 and 1, which say that something is left out."""
-    return float(value) if value in (0.0, 1.0) else Constant(np.float32(value))
+    return float(value) if value in (0.0, 1.0) else Constant(np.asarray(value, np.float32))
 
 
 @dataclass(frozen=True)
@@ -121,4 +126,5 @@ def learned(value: Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Pa
 def times(coefficient: float | jax.Array | nnx.Variable, x: jax.Array) -> jax.Array:
     if isinstance(coefficient, float):
         return x if coefficient == 1.0 else coefficient * x
-    return coefficient[...].astype(x.dtype) * x
+    number = coefficient.fixed if isinstance(coefficient, Constant) else coefficient[...]
+    return number.astype(x.dtype) * x

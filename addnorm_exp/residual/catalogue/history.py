@@ -65,7 +65,7 @@ class DepthAverageConnection(Connection):
     def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
         del kept, context
         outputs = (*state[1:], branch)
-        # One length for all: each would be a program of its own where operations run one by one (the probe).
+        # In lengths of 64: each of its own would be a program of its own where operations run one by one (the probe).
         weights = jnp.pad(self.weights[...], (0, -len(outputs) % 64))
         total, first = branch.astype(jnp.float32), 0
         for group in grouped(outputs):

@@ -69,7 +69,7 @@ class HyperConnection(Connection):
 
     def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
         del context
-        (stream,), *kept = self.mixing(state, self.first_read[...])
+        (stream,), *kept = self.mixing(state, self.first_read.fixed)
         return stream, tuple(kept)
 
     def enter(self, stream: jax.Array) -> jax.Array:
