@@ -64,6 +64,7 @@ def test_variances_are_those_of_the_equations():
     np.testing.assert_allclose(stats["branch_variance"], branches, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     summary = run(known, data, RunFolder(tmp_path / "whole"))
     skips = [path for path in parameters(tmp_path / "whole") if path.endswith("/skip")]

@@ -38,6 +38,7 @@ def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
     assert len(names) == 8 * 2 + 1  # eight quantities, first and last of two layers, and the picture
 
 
+@pytest.mark.full
 def test_killed_and_gone_on_with(server, home, monkeypatch):
     """kill -9 between checkpoints: the server has the run once, each step once, though the record went back and came again."""
     for name, value in server.environment.items():
@@ -57,6 +58,7 @@ def test_killed_and_gone_on_with(server, home, monkeypatch):
     assert_mirrored(server, home / "run", opened=2)
 
 
+@pytest.mark.full
 def test_offline_and_uploaded_twice(server, home, data):
     """Without a key: two attempts, two offline runs of the client's; one run on the server, however often it is uploaded."""
     said: list[str] = []

@@ -30,6 +30,7 @@ def agent(home, server, monkeypatch):
     return dictate
 
 
+@pytest.mark.full
 def test_its_id_and_then_the_same_run_without_it(server, home, data, agent):
     agent("dictated")
     said: list[str] = []
@@ -67,6 +68,7 @@ def test_its_id_is_for_the_first_run_alone(server, home, data, agent):
     }
 
 
+@pytest.mark.full
 def test_a_run_that_another_id_is_dictated_for(server, home, data, agent):
     """Another run of the sweep has the same config and goes on with the same folder: it gets the history from step 0."""
     agent("first")

@@ -8,9 +8,9 @@ import run_notebooks as notebooks
 
 STALE = "run `uv run python tests/run_notebooks.py`, look at it, and commit it"
 ALL = [pytest.param(path, id=path.stem) for path in notebooks.PATHS]
-LONG = "02_compare_runs"  # a study of its own: a minute of processor time
+LONG = ("02_compare_runs", "03_your_own_scheme")  # that train: a minute of processor time each
 RUN = [
-    pytest.param(path, id=path.stem, marks=pytest.mark.full if path.stem == LONG else ()) for path in notebooks.PATHS
+    pytest.param(path, id=path.stem, marks=pytest.mark.full if path.stem in LONG else ()) for path in notebooks.PATHS
 ]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Unclosed|unclosed:ResourceWarning"),  # sockets that zmq closes later

@@ -23,7 +23,7 @@ from addnorm_exp.residual.predictions import QUANTITIES
         "post_ln",
         "residual_dual",
         "lns",  # constants
-        "denseformer",  # a history
+        pytest.param("denseformer", marks=pytest.mark.full),  # a history
         pytest.param("attn_res", marks=pytest.mark.full),  # that every sublayer reads
         pytest.param("value_residual", marks=pytest.mark.full),  # a memo
         pytest.param("hyper", marks=pytest.mark.full),

@@ -57,8 +57,22 @@ def blocks_run(monkeypatch) -> list[int]:
     return ran
 
 
-@pytest.mark.parametrize("setting", ["batch", "theory"])
-@pytest.mark.parametrize("scheme", ["pre_ln", "hyper_static", "denseformer", "attn_res"])
+@pytest.mark.parametrize(
+    ("scheme", "setting"),
+    [
+        ("pre_ln", "batch"),
+        ("hyper_static", "theory"),
+        *(
+            pytest.param(*both, marks=pytest.mark.full)
+            for both in (
+                ("denseformer", "batch"),
+                ("denseformer", "theory"),
+                ("attn_res", "batch"),
+                ("attn_res", "theory"),
+            )
+        ),
+    ],
+)
 def test_a_stack_that_begins_as_a_deeper_one_gives_what_it_gives_alone(scheme, setting, monkeypatch):
     def problem(depth):
         return of_setting(setting, scheme, depth)

@@ -76,6 +76,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     assert_equal_runs(undisturbed, folder)
 
 
+@pytest.mark.full
 def test_kills_at_random_moments(data, undisturbed, tmp_path):
     """Nothing that is left is half written, and the run ends as the undisturbed one."""
     seed = random.randrange(10**6)  # told where this fails
