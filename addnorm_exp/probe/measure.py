@@ -27,9 +27,8 @@ MOST_STRUCTURES = 4  # of blocks in a stack; to compile more takes longer than t
 W2 = ("feed_forward", "down", "kernel")
 
 Carry = tuple[State, Memo]
-Module = tuple[
-    nnx.GraphDef, nnx.State, nnx.State
-]  # structure, parameters with a leading axis of seeds, constants of the record
+# Structure, parameters with a leading axis of seeds, constants of the record.
+Module = tuple[nnx.GraphDef, nnx.State, nnx.State]
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,9 @@ class _Run:
         probes = jnp.zeros((self.problem.inputs.shape[0], len(self.problem.stack.labels[number])))
         run = self._quick(_block)
         after, statistics, back = run((graph, True), parameters, constants, before, probes, self.problem.context)
-        moved, back_too = _perturb(parameters, number), self.compiles  # of no use, but the program is there
-        shaken, _, _ = run((graph, back_too), moved, constants, shaken, probes, self.problem.context)
+        # Nobody asks for the way back here; where it is compiled, the program that has it is there.
+        static = graph, self.compiles
+        shaken, _, _ = run(static, _perturb(parameters, number), constants, shaken, probes, self.problem.context)
         # A state that grows is of another form for every block: none is asked for twice.
         self.compiles &= len(jax.tree.leaves(after[0])) == len(jax.tree.leaves(before[0]))
         self.steps.append(Step(block, statistics, back))

@@ -20,6 +20,7 @@ from addnorm_exp.residual.plan import At, Chain
 from addnorm_exp.residual.scheme import Scheme
 
 History = tuple[jax.Array, ...]
+GROUP = 8  # arrays of a history that one operation takes
 
 
 def first_values(site: Site, norm: NormSpec) -> dict[str, Any]:
@@ -72,9 +73,6 @@ class DepthAverageConnection(Connection):
             total = _add_weighted(total, weights, first, group)
             first += len(group)
         return (total.astype(branch.dtype), *outputs)
-
-
-GROUP = 8
 
 
 def grouped(history: History) -> list[History]:
