@@ -6,7 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bridge import HEADS, VOCAB, B, T, architecture, bodies, decoder, embedded, nested, own, random_parameters, tokens
+from bridge import (
+    HEADS,
+    VOCAB,
+    B,
+    T,
+    architecture,
+    bodies,
+    decoder,
+    distance,
+    embedded,
+    nested,
+    own,
+    random_parameters,
+    tokens,
+)
 from reference import admin, norms, transformer
 from training import assert_equal_runs, config, interrupt, parameters
 
@@ -16,7 +30,7 @@ from addnorm_exp.residual import At, Context, Depths, Learned, Rule, catalogue, 
 from addnorm_exp.residual.scheme import own_path
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import program
-from addnorm_exp.train.calibration import calibrated_by
+from addnorm_exp.train.calibration import calibrated, calibrated_by
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.loop import run
 
@@ -220,3 +234,19 @@ def test_a_run_of_admin_starts_from_its_omegas(data, tmp_path):
     assert len(summary["calibrated"]) == 3  # ω_1 was 1 already
     assert omegas[0] == 1
     assert np.all(np.diff(omegas) > 0)
+
+
+def test_admin_measures_the_first_micro_batch(data):
+    """As its record says: of a step in two micro-batches the first, and not the whole batch."""
+    asked = config(scheme="admin", optim__accumulate=2, data__seed=0)
+    compiled = program.program(asked)
+    hypers_, held = compiled.hypers(asked), compiled.hold(data)
+    state = compiled.init(hypers_)
+    ours = compiled.calibrate(state, hypers_, held).parameters
+    batch = compiled.task.batch(jnp.asarray(data.train), jnp.uint32(asked.data.seed), jnp.int32(0))
+    half = jax.tree.map(lambda x: x[: asked.batch_size // 2], batch)
+    first, whole = (calibrated(compiled.task, state.parameters, part) for part in (half, batch))
+    skips = [path for path in ours if path.endswith("/skip")]
+    assert any(distance(whole[path], first[path]) > 1e-3 for path in skips)
+    for path in skips:
+        np.testing.assert_allclose(ours[path], first[path], rtol=1e-5)

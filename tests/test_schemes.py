@@ -32,7 +32,7 @@ from bridge import (
 from reference import norms as reference_norms
 from reference import schemes as reference_schemes
 from reference import transformer
-from sample import depth_of, expensive
+from sample import REPRESENTATIVE, depth_of, expensive
 
 from addnorm_exp.residual import Context, Depths, Site, catalogue, sites
 from addnorm_exp.residual.catalogue import depth_scaled
@@ -66,6 +66,23 @@ def equals_the_reference(name, shape):
     logits, stats = model.bind(parameters)(tokens(), Context(batch=B))
     assert stats == {}
     assert distance(logits, reference_logits(name, parameters, tokens(), arch)) < 1e-5
+
+
+def has_code_for_the_shape(name: str) -> bool:
+    """Whether a scheme reaches into what the shape changes: the embedding that a tied head uses, or a feed-forward's gate."""
+    scheme = catalogue.get(name)
+    (site,) = sites("decoder", Depths(decoder=1))
+    ends, inside = scheme.around, scheme.sublayer_options(site.at("feed_forward"))
+    gate, up = (scheme.init(site.at("feed_forward"), role) for role in ("gate", "up"))
+    return bool(ends.fixed_norm or ends.embedding_norm or ends.embedding_scale or inside or gate != up)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if has_code_for_the_shape(name) and name not in REPRESENTATIVE]
+)
+def test_a_scheme_with_code_for_gate_or_tied_head_equals_its_reference_there(name):
+    """In the default run once; `full` takes the other schemes through these shapes too."""
+    equals_the_reference(name, "swiglu-rotary-tied")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if catalogue.get(name).takes_norm])

@@ -61,7 +61,8 @@ admin = Scheme(
     needs_norm=True,
     calibrate=profile,
     traps=(
-        "What is measured is the training batch of step 0, so ω depends on the data seed; without the measurement it is Post-LN.",
+        "What is measured is the training batch of step 0, with optim.accumulate its first micro-batch, so ω depends on the data seed; "
+        "without the measurement it is Post-LN.",
         "As in the released code ω_1 is 1 whatever the variance of the embedding, which counts from ω_2 on, and each branch is measured "
         "behind the ω's that are set already. The paper is told as one measurement with every ω = 1.",
         "Encoder and decoder each begin at ω = 1. The code measures under dropout, here there is none.",
