@@ -122,13 +122,15 @@ class RunFolder:
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(text)
 
-    def rewind(self, step: int) -> None:
-        """Forgets what was recorded after `step` updates, a torn line included: training goes on from there."""
+    def rewind(self, step: int, validated: bool = True) -> None:
+        """Drops what was recorded after `step` updates, a torn line included: training goes on from there. Where the validation at
+        `step` is yet to be made (not `validated`), its line is dropped too."""
         path = self.path / "metrics.jsonl"
         lines, damaged = read_lines(path)
         if damaged is not None and step >= 0:
             raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} to train anew")
-        kept = [line for line in lines if line["step"] <= step and line["split"] != "test"]
+        bounds = {"train": step, "val": step if validated else step - 1, "test": -1}
+        kept = [line for line in lines if line["step"] <= bounds.get(line["split"], step)]
         recorded = len({line["step"] for line in kept if line["split"] == "train"})
         if recorded < step:  # a checkpoint is written after the record of its steps
             raise UserError(

@@ -84,15 +84,17 @@ _CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")
 _HALF = re.compile(rf"\.{_CHUNK.pattern}\.writing")
 
 
-def rewind(folder: Path, step: int) -> None:
+def rewind(folder: Path, step: int, measured: bool = True) -> None:
     """Removes chunks with rows after `step`, and what a killed attempt left half written. Other files are somebody's own.
 
-    Chunks end at checkpoints, so none holds rows from before and after one.
+    Where attention at `step` is yet to be measured (not `measured`), a chunk that ends with that row is removed too. Chunks end at
+    checkpoints, so none holds rows from before and after one.
     """
+    bounds = {"": step, "attention-": step if measured else step - 1}
     if folder.is_dir():
         for path in folder.iterdir():
             chunk = _CHUNK.fullmatch(path.name)
-            if chunk and int(chunk[2]) > step and _last_step(path) == int(chunk[2]):
+            if chunk and int(chunk[2]) > bounds[chunk[1]] and _last_step(path) == int(chunk[2]):
                 path.unlink(missing_ok=True)
         for path in half_written(folder):
             path.unlink(missing_ok=True)
