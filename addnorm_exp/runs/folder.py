@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from addnorm_exp.errors import UserError, check_text, disk_trouble
 from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
+from addnorm_exp.runs.uncut import uncut
 
 FORMER = ".former-"  # opens the name of a folder that `rerun` has put aside
 FINISHED = ("done", "diverged")  # the statuses of a run that is not run again
@@ -119,7 +120,7 @@ class RunFolder:
     def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds metric lines; non-finite numbers become null, since JSON has none."""
         text = "".join(json.dumps(_finite(line)) + "\n" for line in lines)
-        with open(self.path / "metrics.jsonl", "a") as file:
+        with uncut(), open(self.path / "metrics.jsonl", "a") as file:
             file.write(text)
 
     def rewind(self, step: int, validated: bool = True) -> None:
@@ -200,12 +201,13 @@ def is_temporary(name: str) -> bool:
 def _replace(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".writing", dir=path.parent)
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        with uncut():
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

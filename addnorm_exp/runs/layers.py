@@ -19,6 +19,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.runs.folder import is_temporary, write_json
 from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
+from addnorm_exp.runs.uncut import uncut
 
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
 KINDS = ("", "attention-")  # of chunks, as their names begin: what is measured with training, and what more rarely
@@ -73,11 +74,12 @@ class LayersWriter:
         }
         path = self.folder / f"{kind}{rows[-1][0]:08d}.npz"
         made = path.with_name(f".{path.name}.writing")
-        with open(made, "wb") as file:
-            np.savez_compressed(file, step=np.array([step for step, _ in rows], np.int32), **columns)
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
+        with uncut():
+            with open(made, "wb") as file:
+                np.savez_compressed(file, step=np.array([step for step, _ in rows], np.int32), **columns)
+                file.flush()
+                os.fsync(file.fileno())
+            made.replace(path)
 
 
 _CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")

@@ -14,6 +14,8 @@ Read in this order:
     entry         what a run's record begins with: identity, versions, costs
     timetable     when a run validates, measures, saves
     peaks         the peak speed of devices
+    meter         what the events of a run say of its progress
+    display       what a person sees of them
     recorder      what a run writes as it goes
     loop          one run: chunks, evaluation, divergence, checkpoints, resume
 

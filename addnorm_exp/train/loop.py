@@ -19,9 +19,9 @@ from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
-from addnorm_exp.train.memory import check_memory
+from addnorm_exp.train.memory import check_devices, check_memory
 from addnorm_exp.train.pace import DeviceTimer, Pace
-from addnorm_exp.train.program import check_devices, never, program
+from addnorm_exp.train.program import never, program
 from addnorm_exp.train.recorder import Dispatch, Progress, Recorder
 from addnorm_exp.train.step import CAUSES
 from addnorm_exp.train.timetable import timetable

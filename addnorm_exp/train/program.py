@@ -13,7 +13,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus
-from addnorm_exp.errors import UserError
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
@@ -22,7 +21,6 @@ from addnorm_exp.train.hypers import Hypers, hypers, static
 from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
-from addnorm_exp.words import counted
 
 # Attention statistics hold the whole (heads, queries, keys) matrix, which the training step may never do: so, few sequences.
 ATTENTION_SEQUENCES = 8
@@ -105,7 +103,8 @@ class Program:
         attention: bool,
         stop: Callable[[], bool] = never,
     ) -> None:
-        """Compiles what a run needs, so that nothing is compiled while there is progress to lose. Between two compilations it asks `stop`."""
+        """Compiles what a run needs, so that nothing is compiled while there is progress to lose. Between two compilations it asks
+        `stop`."""
         for call in self._calls(state, hypers, held, train=train, attention=attention):
             if stop():
                 return
@@ -134,7 +133,7 @@ class Program:
 
         `pace` says how many micro-batches a dispatch holds (all of them where it is not given); `stop` is asked before each dispatch.
         """
-        size, whole, rest = self._parts(windows.shape[0])
+        _, whole, rest = self._parts(windows.shape[0])
         losses, first = self._no_losses(windows), 0
         while first < whole:
             if stop():
@@ -270,23 +269,6 @@ def _planned(plan: Any) -> int:
     return int(
         plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
     )
-
-
-def check_devices(config: Config) -> None:
-    """Raises UserError where a batch does not split over the local devices, or these cannot do what the config asks."""
-    kind = jax.local_devices()[0].platform
-    if config.execution.attention == "cudnn" and (kind != "gpu" or config.model.compute_dtype != "bfloat16"):
-        raise UserError(
-            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, and this is {kind} with "
-            f"{config.model.compute_dtype}; take einsum or xla"
-        )
-    devices = jax.local_device_count()
-    part = config.batch_size // config.optim.accumulate
-    if part % devices:
-        raise UserError(
-            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split over "
-            f"{devices} devices; take a multiple of {devices * config.optim.accumulate}, or fewer devices"
-        )
 
 
 _PROGRAMS: dict[tuple[Config, str], Program] = {}

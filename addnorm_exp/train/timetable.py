@@ -22,7 +22,7 @@ class Timetable:
         """Whether it happens after `step` updates. Validation and attention also happen before the first; a state is always saved
         after the last."""
         if what == "checkpoint":
-            return step > 0 and (step == self.steps or bool(self.checkpoint) and step % self.checkpoint == 0)
+            return step > 0 and (step == self.steps or (bool(self.checkpoint) and step % self.checkpoint == 0))
         period = self.validation if what == "validation" else self.attention
         return bool(period) and (step % period == 0 or step == self.steps)
 

@@ -1,0 +1,20 @@
+"""Short stretches of writing that a process must not leave halfway. A kill may: the record is sound after one, as folder.py says, but a
+line or a checkpoint may be lost. A process that ends itself waits for them (cli/stop.py)."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def uncut() -> Iterator[None]:
+    """For a replacement, an append, a rename: nothing that takes longer."""
+    with _LOCK:
+        yield
+
+
+def wait_for_writing(seconds: float) -> bool:
+    """Waits until no other thread writes, and lets none begin again; False where one still writes after so long."""
+    return _LOCK.acquire(timeout=seconds)
