@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from addnorm_exp.errors import to_stderr
-from addnorm_exp.runs.uncut import wait_for_writing
+from addnorm_exp.runs.uncut import between
 
 NOTICE = "stopping after this dispatch; Ctrl-C again quits now"
 QUIT = "quit; the same command continues from the last checkpoint"
@@ -97,15 +97,13 @@ class StopSignal:
                         self._quit()
 
     def _quit(self) -> None:
-        wait_for_writing(PATIENCE)
-        process = self.mirror and self.mirror.process
-        if process:
-            process.kill()
-        shown = (
-            "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""
-        )  # the cursor, which a progress bar hides
-        _write(f"{shown}{QUIT}\n")
-        self.leave(130)
+        with between(PATIENCE):
+            process = self.mirror and self.mirror.process
+            if process:
+                process.kill()
+            shown = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # a bar hides the cursor
+            _write(f"{shown}{QUIT}\n")
+            self.leave(130)
 
 
 def _write(text: str) -> None:

@@ -15,6 +15,12 @@ def uncut() -> Iterator[None]:
         yield
 
 
-def wait_for_writing(seconds: float) -> bool:
-    """Waits until no other thread writes, and lets none begin again; False where one still writes after so long."""
-    return _LOCK.acquire(timeout=seconds)
+@contextmanager
+def between(seconds: float) -> Iterator[None]:
+    """Inside, no other thread writes: waits until none does, but no longer than so long."""
+    acquired = _LOCK.acquire(timeout=seconds)
+    try:
+        yield
+    finally:
+        if acquired:
+            _LOCK.release()

@@ -34,8 +34,9 @@ class Meter:
             if self._first is None:
                 self._first = self._latest
             else:  # caches are cold in the first
-                self._speeds += [event["tokens_per_second"]] * ("tokens_per_second" in event)
-                self._shares += [event["mfu"]] * ("mfu" in event)
+                for name, values in (("tokens_per_second", self._speeds), ("mfu", self._shares)):
+                    if name in event:
+                        values.append(event[name])
 
     def step_seconds(self) -> float | None:
         """Seconds a step, with all that happens between two steps; None before the second dispatch has ended."""
