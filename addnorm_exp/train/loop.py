@@ -138,7 +138,7 @@ class Attempt:
         self.step = int(self.state.step)
         self.saved = self.step > 0 and not progress.pending  # whether the state on disk is this one
         base = describe(config, corpus, self.program.task, self.step, started, folder)
-        base["attempts"][-1]["pending"] = list(progress.pending)
+        base["attempts"][-1]["pending"] = list(progress.pending) if self.step else []
         self.recorder = Recorder(folder, config, self.program.task, base, watch, progress, clock)
 
     def train(self) -> Summary:
