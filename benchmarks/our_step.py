@@ -19,7 +19,8 @@ from addnorm_exp.nn.stack import UNROLL_BELOW
 from addnorm_exp.residual import Context
 from addnorm_exp.runs import facts
 from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.program import check_devices, program
+from addnorm_exp.train.memory import check_devices
+from addnorm_exp.train.program import program
 
 BASE = "ours"
 PEAK_SIZE, ACCELERATED = 2048, 8192  # of the square matrices whose product measures the peak: 17 GFLOP, 1.1 TFLOP

@@ -1,6 +1,7 @@
 """What schemes and axes set inside sublayers, and cross-attention, against float64; the encoder–decoder that is built of them."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,11 @@ from bridge import (
 from reference import norms as reference_norms
 from reference import schemes, transformer
 
-from addnorm_exp.nn.attention import QK_NORMS, Attention, direction
+from addnorm_exp.nn.attention import QK_NORMS, Attention, attention_columns, direction
 from addnorm_exp.nn.feed_forward import FeedForward
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import EncoderDecoder
-from addnorm_exp.residual import Context, catalogue, norms
+from addnorm_exp.residual import At, Context, Rule, Sum, catalogue, norms
 from addnorm_exp.residual import init as laws
 
 M = 5  # tokens of the memory
@@ -265,6 +266,34 @@ def test_labels_probes_and_dropout_of_both_stacks():
     noisy = Context(key=jax.random.key(1), dropout=0.3, batch=B, train=True)
     one, two = (model.bind(parameters)(tokens(0), tokens(0), context)[0] for context in (noisy, Context(batch=B)))
     assert distance(one, two) > 0.01
+
+
+def beside(site, norm):
+    """Self- and cross-attention of a decoder side by side, then the feed-forward."""
+    *attending, last = site.sublayers
+    return At(Sum(tuple(attending)), Rule(pre=norm)), At(last, Rule(pre=norm))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("scheme", "decoder"),
+    [
+        (catalogue.get("pre_ln"), ["decoder.0.attention", "decoder.0.cross_attention"]),
+        (
+            replace(catalogue.get("pre_ln"), name="beside", block=beside),
+            ["decoder.0.attention+cross_attention:attention", "decoder.0.attention+cross_attention:cross_attention"],
+        ),
+    ],
+    ids=["one after the other", "side by side"],
+)
+def test_each_statistic_of_attention_has_a_column_of_its_own(scheme, decoder):
+    """In an encoder–decoder too: as many columns as values, in their order."""
+    model = Functional(lambda rngs: EncoderDecoder(scheme, architecture(depth=1), VOCAB, T, source_depth=1, rngs=rngs))
+    context = Context(batch=B, attention_statistics=True, mask=jnp.asarray(MASK))
+    _, stats = model.bind(random_parameters(model.specs))(tokens(0), tokens(1), context)
+    columns = attention_columns(model.module.labels)
+    assert columns == ["encoder.0.attention", *decoder]
+    assert stats["logit_max"].shape == stats["entropy"].shape == (len(columns),)
 
 
 def test_a_later_target_token_changes_no_earlier_logit():

@@ -62,8 +62,8 @@ def test_killed_and_gone_on_with(server, home, monkeypatch):
 def test_offline_and_uploaded_twice(server, home, data):
     """Without a key: two attempts, two offline runs of the client's; one run on the server, however often it is uploaded."""
     said: list[str] = []
-    with pytest.raises(Stopped):
-        mirrored(home, data, said, stop=stop_after(2))
+    with pytest.raises(Stopped), stop_after(config(), 2) as stop:
+        mirrored(home, data, said, stop=stop)
     mirrored(home, data, said)
     assert said == [f"W&B: offline (no API key); {REST}"] * 2
     segments = list((home / "run" / "wandb").glob("offline-run-*/run-*.wandb"))

@@ -34,8 +34,8 @@ def agent(home, server, monkeypatch):
 def test_its_id_and_then_the_same_run_without_it(server, home, data, agent):
     agent("dictated")
     said: list[str] = []
-    with pytest.raises(Stopped):
-        mirrored(home, data, said, stop=stop_after(2))
+    with pytest.raises(Stopped), stop_after(config(), 2) as stop:
+        mirrored(home, data, said, stop=stop)
     assert ledger(home / "run")["id"] == "dictated"
     assert server.run().state == "preempted"
     agent(None)
@@ -72,8 +72,8 @@ def test_its_id_is_for_the_first_run_alone(server, home, data, agent):
 def test_a_run_that_another_id_is_dictated_for(server, home, data, agent):
     """Another run of the sweep has the same config and goes on with the same folder: it gets the history from step 0."""
     agent("first")
-    with pytest.raises(Stopped):
-        mirrored(home, data, [], stop=stop_after(2))
+    with pytest.raises(Stopped), stop_after(config(), 2) as stop:
+        mirrored(home, data, [], stop=stop)
     agent("second")
     mirrored(home, data, [])
     assert server.run("second").steps == [step for step, _ in Rows(home / "run").poll(ended=True)]

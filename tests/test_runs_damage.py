@@ -38,8 +38,8 @@ def place(tmp_path_factory):
     (folder / "study" / "study.json").write_text(
         json.dumps({**plan, "tuned": [], "baseline": None, "group": ["scheme"]})
     )
-    with pytest.raises(Stopped):
-        run(asked, load(asked.data), RunFolder(folder / "halfway"), stop=stop_after(1))
+    with pytest.raises(Stopped), stop_after(asked, 1) as stop:
+        run(asked, load(asked.data), RunFolder(folder / "halfway"), stop=stop)
     return folder
 
 

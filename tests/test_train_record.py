@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from training import config, interrupt, layers
@@ -9,10 +10,11 @@ from training import config, interrupt, layers
 from addnorm_exp.config import checks
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.train import loop
 from addnorm_exp.train.entry import identify
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import program
+from addnorm_exp.train.program import Program, program
 from addnorm_exp.train.recorder import Progress
 
 
@@ -36,6 +38,36 @@ def test_step_time_is_the_median_and_leaves_out_the_first_chunk():
     assert Progress(chunk_ms=[7.0]).step_seconds() == 0.007
     assert Progress(chunk_ms=[1000.0, 3.0, 2.0, 900.0, 4.0, 2.5]).step_seconds() == 0.003
     assert Progress(chunk_ms=[1000.0, 2.0, 4.0]).step_seconds() == 0.003
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("device", "host"), [(0.1, 0.03), (0.1, 0.7)])
+def test_step_time_is_the_devices_and_recording_has_a_time_of_its_own(device, host, data, tmp_path, monkeypatch):
+    """A clock of the test's: a step takes the device `device` seconds, and to record it takes the host `host`, beside the next dispatch."""
+    asked = config(steps=40, eval__every=40, execution__checkpoint_every=0)
+    now, ready = [0.0], [0.0]
+    append, train = RunFolder.append, Program.train
+
+    def slowly(folder, lines):
+        now[0] += host * sum(line["split"] == "train" for line in lines)
+        append(folder, lines)
+
+    def begin(self, state, hypers, held, count):
+        ready[0] = now[0] + device * count
+        return train(self, state, hypers, held, count)
+
+    def wait(arrays, get=jax.device_get):
+        if isinstance(arrays, tuple):  # what the loop waits for
+            now[0] = max(now[0], ready[0])
+        return get(arrays)
+
+    monkeypatch.setattr(RunFolder, "append", slowly)
+    monkeypatch.setattr(Program, "train", begin)
+    monkeypatch.setattr(loop, "is_ready", lambda array: now[0] >= ready[0])
+    monkeypatch.setattr(loop.jax, "device_get", wait)
+    summary = run(asked, data, RunFolder(tmp_path), clock=lambda: now[0])
+    assert summary["step_time_s"] == pytest.approx(device)
+    assert summary["record_time_s"] == pytest.approx(host)
 
 
 def test_a_damaged_record_is_not_trained_on(data, tmp_path):

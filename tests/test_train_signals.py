@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from training import ROOT, TEXT, assert_equal_runs, config, flags, lines
 
+from addnorm_exp.cli.stop import NOTICE
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.loop import run
 
@@ -63,16 +64,17 @@ def test_sigterm_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in out + err
-    (line,) = err.splitlines()
-    assert "stopped after" in line
+    *_, notice, line = err.splitlines()
+    assert notice == NOTICE
     stopped = lines(folder)[-1]["step"]
-    assert f"stopped after {stopped} of 1,500 steps" in line
+    assert f"stopped after {stopped:,} of 1,500 steps" in line
+    assert out == ""
     assert stopped < 1500
     assert RunFolder(folder).summary()["status"] == "running"
     process = start(folder)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert f"resumed after step {stopped}\n" in out
+    assert f"resumed after step {stopped:,}\n" in err
     assert_equal_runs(undisturbed, folder)
 
 

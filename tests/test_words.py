@@ -11,9 +11,9 @@ from training import ROOT
 
 from addnorm_exp.cli import train
 from addnorm_exp.config import Config
-from addnorm_exp.sweep import display
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
+from addnorm_exp.train.display import RunDisplay
 from addnorm_exp.words import counted, duration, loss, si, size
 
 
@@ -49,8 +49,7 @@ LOSS = {"loss": 1.69901, "bpb": 2.45113}
 def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path):
     """By `train` as it validates and as it ends, and by the line of a sweep."""
     assert loss(metrics) == said
-    watch = train._tell(100)
-    watch({"event": "val", "step": 50, **metrics})
+    RunDisplay("pre_ln", 100, Console(width=200)).watch({"event": "val", "step": 50, **metrics})
     assert capsys.readouterr().out == f"step  50/100  val {said}\n"
     summary = summary_of("pre_ln", 2.0) | {"val": {"final": metrics}, "test": {"final": metrics}}
     train._conclude(summary, tmp_path)
@@ -65,11 +64,10 @@ def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path
     assert f"tune 1/2  pre_ln  val {said}  (3.0 s, " in capsys.readouterr().out
 
 
-def test_the_time_to_go_is_told_before_the_first_run_has_ended(monkeypatch):
+def test_the_time_to_go_is_told_before_the_first_run_has_ended():
     """Two hundred steps in 20 s, and 700 and 3 x 1000 to go; what comes before the first chunk has ended is compilation's."""
     clock = [0.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
-    shown = display.Display(Console(width=200, file=io.StringIO()))
+    shown = Display(Console(width=200, file=io.StringIO()), clock=lambda: clock[0])
     shown.phase("tune", 5, 1)
     shown.begin(Planned("a", replace(Config(), steps=1000), {}))
 

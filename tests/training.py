@@ -8,9 +8,11 @@ import json
 import math
 import signal
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from addnorm_exp.config import Config, override
 from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.loop import Stopped, run
+from addnorm_exp.train.program import Program
+from addnorm_exp.train.timetable import timetable
 
 ROOT = Path(__file__).parents[1]
 BASE = {
@@ -56,24 +60,28 @@ def corpus(folder: Path, text: bytes = TEXT) -> Corpus:
     return load(config(data__path=str(path)).data)
 
 
-def stop_after(chunks: int):
-    """A `stop` that becomes true at its `chunks`-th question (the loop asks after every chunk)."""
-    asked = 0
+@contextmanager
+def stop_after(config: Config, chunks: int) -> Iterator[Callable[[], bool]]:
+    """A `stop` that becomes true when training reaches the end of its `chunks`-th chunk, however it is cut into dispatches by the clock."""
+    times, train, reached = timetable(config), Program.train, []
 
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked >= chunks
+    def counted(program, state, hypers, held, count):
+        step = int(state.step)
+        if step + count == times.boundary(step):
+            reached.append(step + count)
+        return train(program, state, hypers, held, count)
 
-    return stop
+    with mock.patch.object(Program, "train", counted):
+        yield lambda: len(reached) >= chunks
 
 
 def interrupt(config: Config, corpus: Corpus, path: Path, chunks: int) -> int:
     """Trains for so many chunks, then stops as SIGTERM would; returns the step that was saved."""
-    try:
-        run(config, corpus, RunFolder(path), stop=stop_after(chunks))
-    except Stopped:
-        return lines(path)[-1]["step"]
+    with stop_after(config, chunks) as stop:
+        try:
+            run(config, corpus, RunFolder(path), stop=stop)
+        except Stopped:
+            return lines(path)[-1]["step"]
     raise AssertionError("the run ended before it could be stopped")
 
 

@@ -53,8 +53,9 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.rerun import again
 
-    stop = StopSignal()
-    with Display() as display, mirror_of(arguments, display.say) as mirror:
+    display = Display()
+    with StopSignal(display.say) as stop, display, mirror_of(arguments, display.say) as mirror:
+        stop.mirror = mirror
         outcome, aside = again(asked, display, stop, mirror)
     for path in aside:
         print(f"former record: {path}")

@@ -1,24 +1,113 @@
-"""Ctrl-C and SIGTERM, as a question that training asks between chunks."""
+"""Ctrl-C and SIGTERM: the first asks training to stop and says so at once, a second Ctrl-C ends the process."""
 
+import contextlib
+import os
+import select
 import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
 from typing import Any
+
+from addnorm_exp.errors import to_stderr
+from addnorm_exp.runs.uncut import between
+
+NOTICE = "stopping after this dispatch; Ctrl-C again quits now"
+QUIT = "quit; the same command continues from the last checkpoint"
+PATIENCE = 5.0  # seconds that the end of the process waits for a file that is being replaced
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal:
-    """True once SIGTERM or SIGINT has come; a second SIGINT interrupts at once.
+    """`stop()` is true once SIGINT or SIGTERM has come; training asks it between dispatches, saves, and ends.
 
-    `code` is the exit code to end with: 0 after SIGTERM, where all is saved as asked; 130 after SIGINT, as shells have it.
+    A second SIGINT ends the process, whatever it does at that moment, as soon as no file is half replaced. A second SIGTERM does not: it
+    asks for an orderly end, and some launchers send it twice (`timeout` does).
+
+    Python runs a signal's handler in the main thread between two bytecodes, so not while XLA compiles or the device computes. But at
+    once, and whatever the main thread does, it writes the signal's number to a descriptor. A thread reads it there: it prints the
+    notice, and it ends the process.
+
+    `code` is the exit code to end with: 0 after SIGTERM, where all is saved as asked; 130 after SIGINT, as shells have it. As a context
+    manager it gives the signals back at the end. Where another handler takes a signal meanwhile, that signal is none of ours. Outside of
+    the main thread, where Python lets nobody handle signals, it is never true.
     """
 
-    def __init__(self):
+    def __init__(self, say: Callable[[str], None] = to_stderr, leave: Callable[[int], Any] = os._exit):
         self.came, self.code = False, 0
-        signal.signal(signal.SIGTERM, self._on)
-        signal.signal(signal.SIGINT, self._on)
-
-    def _on(self, number: int, frame: Any) -> None:
-        del frame
-        self.came, self.code = True, 130 if number == signal.SIGINT else 0
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.say, self.leave = say, leave
+        self.mirror: Any = None  # a `Mirror`, whose process must not outlive this one
+        self._former: dict[int, Any] = {}
+        self._notice: threading.Thread | None = None
+        if threading.current_thread() is not threading.main_thread():
+            return
+        reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._former_descriptor = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._former = {number: signal.signal(number, self._on) for number in SIGNALS}
+        self._reader = threading.Thread(target=self._read, args=(reading,), daemon=True)
+        self._reader.start()
 
     def __call__(self) -> bool:
         return self.came
+
+    def __enter__(self) -> "StopSignal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """The signals do again what they did before. What has come until then is still told of."""
+        former, self._former = self._former, {}
+        if not former:
+            return
+        signal.set_wakeup_fd(self._former_descriptor)
+        os.close(self._writing)
+        self._reader.join(PATIENCE)
+        if self._notice:
+            self._notice.join(PATIENCE)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def _on(self, number: int, frame: FrameType | None) -> None:
+        """In the main thread, as soon as that runs Python. It may come before the reading thread or after it."""
+        del frame
+        if not self.came:
+            self.came, self.code = True, 130 if number == signal.SIGINT else 0
+
+    def _read(self, reading: int) -> None:
+        """In a thread of its own: signals as they come, until there will be no more."""
+        first = True
+        with open(reading, "rb", buffering=0) as signals:
+            while numbers := signals.read(64):
+                for number in numbers:
+                    if number not in SIGNALS or signal.getsignal(number) != self._on:
+                        continue
+                    if first:
+                        first = False
+                        self._on(number, None)
+                        # In a thread: a terminal that is stopped must not keep the next signal from being heard.
+                        self._notice = threading.Thread(target=self.say, args=(NOTICE,), daemon=True)
+                        self._notice.start()
+                    elif number == signal.SIGINT:
+                        self._quit()
+
+    def _quit(self) -> None:
+        with between(PATIENCE):
+            process = self.mirror and self.mirror.process
+            if process:
+                process.kill()
+            shown = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # a bar hides the cursor
+            _write(f"{shown}{QUIT}\n")
+            self.leave(130)
+
+
+def _write(text: str) -> None:
+    """To standard error past all buffers and locks; not at all where it would have to wait."""
+    with contextlib.suppress(OSError, ValueError):  # closed
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, text.encode())

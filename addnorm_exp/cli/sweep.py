@@ -39,8 +39,9 @@ def run(argv: list[str]) -> int:
         print(dry_run(study, folder, chosen), end="")
         return 0
 
-    stop = StopSignal()
-    with Display() as display, mirror_of(arguments, display.say) as mirror:
+    display = Display()
+    with StopSignal(display.say) as stop, display, mirror_of(arguments, display.say) as mirror:
+        stop.mirror = mirror
         launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
         outcomes = carry_out(study, folder, launcher, chosen)
     return _conclude(folder, outcomes, stop)
@@ -54,6 +55,7 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     from addnorm_exp.report.table import build
     from addnorm_exp.runs.folder import RunFolder
 
+    stop.give_back()  # there is nothing left to save: Ctrl-C ends what follows
     if stop():
         print(f"stopped; the same command goes on from here ({folder})", file=sys.stderr)
         return stop.code

@@ -28,15 +28,19 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are told at once
     from addnorm_exp.runs.folder import Busy, RunFolder
+    from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.loop import Stopped, check_machine
     from addnorm_exp.train.loop import run as train
 
     check_machine(config)  # before data are fetched
-    stop = StopSignal()
+    data = corpus.load(config.data)
+    display = RunDisplay(config.scheme, config.steps)
     try:
-        with mirror_of(arguments, to_stderr) as mirror:
-            watch = mirror.watch(folder, _tell(config.steps))
-            summary = train(config, corpus.load(config.data), RunFolder(folder), watch=watch, stop=stop)
+        with StopSignal(display.say) as stop, mirror_of(arguments, display.say) as mirror:
+            stop.mirror = mirror
+            with display:
+                watch = mirror.watch(folder, display.watch)
+                summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
     except Busy:
         raise UserError(
             f"{folder}: another process is training this run; wait for it, or choose another folder"
@@ -48,21 +52,13 @@ def run(argv: list[str]) -> int:
     return 0 if summary["status"] == "done" else 1
 
 
-def _tell(steps: int):
-    def watch(event: Mapping[str, Any]) -> None:
-        if event["event"] == "note":
-            to_stderr(event["text"])
-        if event["event"] == "start" and event["step"]:
-            print(f"resumed after step {event['step']}")
-        if event["event"] == "val":
-            print(f"step {event['step']:>{len(str(steps))}}/{steps}  val {loss(event)}", flush=True)
-
-    return watch
-
-
 def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
     if summary["status"] == "diverged":
         print(f"{summary['scheme']} diverged: {summary['reason']}  ({folder})")
         return
-    steps, time = counted(summary["step"], "step"), 1e3 * summary["step_time_s"]
-    print(f"{summary['scheme']}: test {loss(summary['test']['final'])} after {steps}, {time:.1f} ms a step  ({folder})")
+    steps, step, record = counted(summary["step"], "step"), summary["step_time_s"], summary.get("record_time_s")
+    slow = f" (recording takes {1e3 * record:.1f} ms a step)" if record is not None and record > step else ""
+    print(
+        f"{summary['scheme']}: test {loss(summary['test']['final'])} after {steps}, {1e3 * step:.1f} ms a step{slow}  "
+        f"({folder})"
+    )

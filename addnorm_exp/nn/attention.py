@@ -1,6 +1,7 @@
 """Multi-head attention (Vaswani 2017, 3.2), of a sequence over itself or over a memory, as a body of the residual contract."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import jax
@@ -10,7 +11,7 @@ from flax import nnx
 from addnorm_exp.nn.layers import Inits, Linear, fused, soft_cap
 from addnorm_exp.nn.shaping import ResidualMap, Shaping
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import Context, Memo, Stats
+from addnorm_exp.residual.contract import ATTENDING, Context, Memo, Stats
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 
@@ -173,6 +174,16 @@ class Attention(nnx.Module):
         if not self.causal and mask is None:
             return 0.0
         return jnp.where(self._allowed(q, k, mask), 0.0, jnp.finfo(jnp.float32).min)
+
+
+def attention_columns(labels: Iterable[str]) -> list[str]:
+    """What the attention sublayers' statistics have a column for, given the labels of a model's sites, in order: the site, or site and
+    sublayer (`decoder.0.attention+cross_attention:attention`) where several attend at one."""
+    columns = []
+    for label in labels:
+        kinds = [kind for kind in label.rpartition(".")[2].split("+") if kind in ATTENDING]
+        columns += [label] if len(kinds) == 1 else [f"{label}:{kind}" for kind in kinds]
+    return columns
 
 
 def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:

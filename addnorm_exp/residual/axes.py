@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from addnorm_exp.residual.contract import Depths, Site
+from addnorm_exp.residual.contract import ATTENDING, Depths, Site
 from addnorm_exp.residual.norms import PUBLISHED, NormSpec
 from addnorm_exp.residual.scheme import Scheme, SchemeError
 
@@ -76,7 +76,7 @@ def with_attention(scheme: Scheme, blocks: str | None, **given: Any) -> Scheme:
 
     def options(site: Site, norm: NormSpec) -> Mapping[str, Any]:
         asked = dict(scheme.options(site, norm))
-        if "attention" in site.kind and holds(blocks, site):
+        if site.kind in ATTENDING and holds(blocks, site):
             asked |= given
         return {key: value for key, value in asked.items() if not (key in given and value in OFF)}
 

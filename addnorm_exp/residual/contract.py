@@ -29,6 +29,9 @@ Stats = dict[str, list[jax.Array]]  # one scalar a site and quantity, in the ord
 STATIC = {"static": True}
 
 
+ATTENDING = ("attention", "cross_attention")  # the kinds of sublayers that attend
+
+
 @dataclass(frozen=True)
 class Depths:
     """Blocks in each stack of the model; 0 where it has none."""

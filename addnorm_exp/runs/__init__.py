@@ -6,6 +6,7 @@ Read in this order:
     reading       their one reader
     identity      which run a config is
     facts         versions, device, source revision
+    uncut         what a process that ends itself does not leave halfway
     folder        a run's folder: config.json, metrics.jsonl, summary.json, and its one writer
     columns       what the columns of per-layer arrays are
     layers        per-layer arrays beside the scalars

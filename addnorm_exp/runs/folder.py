@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from addnorm_exp.errors import UserError, check_text, disk_trouble
 from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
+from addnorm_exp.runs.uncut import uncut
 
 FORMER = ".former-"  # opens the name of a folder that `rerun` has put aside
 FINISHED = ("done", "diverged")  # the statuses of a run that is not run again
@@ -119,16 +120,18 @@ class RunFolder:
     def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds metric lines; non-finite numbers become null, since JSON has none."""
         text = "".join(json.dumps(_finite(line)) + "\n" for line in lines)
-        with open(self.path / "metrics.jsonl", "a") as file:
+        with uncut(), open(self.path / "metrics.jsonl", "a") as file:
             file.write(text)
 
-    def rewind(self, step: int) -> None:
-        """Forgets what was recorded after `step` updates, a torn line included: training goes on from there."""
+    def rewind(self, step: int, validated: bool = True) -> None:
+        """Drops what was recorded after `step` updates, a torn line included: training goes on from there. Where the validation at
+        `step` is yet to be made (not `validated`), its line is dropped too."""
         path = self.path / "metrics.jsonl"
         lines, damaged = read_lines(path)
         if damaged is not None and step >= 0:
             raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} to train anew")
-        kept = [line for line in lines if line["step"] <= step and line["split"] != "test"]
+        bounds = {"train": step, "val": step if validated else step - 1, "test": -1}
+        kept = [line for line in lines if line["step"] <= bounds.get(line["split"], step)]
         recorded = len({line["step"] for line in kept if line["split"] == "train"})
         if recorded < step:  # a checkpoint is written after the record of its steps
             raise UserError(
@@ -198,12 +201,13 @@ def is_temporary(name: str) -> bool:
 def _replace(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".writing", dir=path.parent)
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        with uncut():
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -19,6 +19,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.runs.folder import is_temporary, write_json
 from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
+from addnorm_exp.runs.uncut import uncut
 
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
 KINDS = ("", "attention-")  # of chunks, as their names begin: what is measured with training, and what more rarely
@@ -73,26 +74,29 @@ class LayersWriter:
         }
         path = self.folder / f"{kind}{rows[-1][0]:08d}.npz"
         made = path.with_name(f".{path.name}.writing")
-        with open(made, "wb") as file:
-            np.savez_compressed(file, step=np.array([step for step, _ in rows], np.int32), **columns)
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
+        with uncut():
+            with open(made, "wb") as file:
+                np.savez_compressed(file, step=np.array([step for step, _ in rows], np.int32), **columns)
+                file.flush()
+                os.fsync(file.fileno())
+            made.replace(path)
 
 
 _CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")
 _HALF = re.compile(rf"\.{_CHUNK.pattern}\.writing")
 
 
-def rewind(folder: Path, step: int) -> None:
+def rewind(folder: Path, step: int, measured: bool = True) -> None:
     """Removes chunks with rows after `step`, and what a killed attempt left half written. Other files are somebody's own.
 
-    Chunks end at checkpoints, so none holds rows from before and after one.
+    Where attention at `step` is yet to be measured (not `measured`), a chunk that ends with that row is removed too. Chunks end at
+    checkpoints, so none holds rows from before and after one.
     """
+    bounds = {"": step, "attention-": step if measured else step - 1}
     if folder.is_dir():
         for path in folder.iterdir():
             chunk = _CHUNK.fullmatch(path.name)
-            if chunk and int(chunk[2]) > step and _last_step(path) == int(chunk[2]):
+            if chunk and int(chunk[2]) > bounds[chunk[1]] and _last_step(path) == int(chunk[2]):
                 path.unlink(missing_ok=True)
         for path in half_written(folder):
             path.unlink(missing_ok=True)

@@ -65,6 +65,7 @@ SUMMARY = {
     "parameters": Maybe(int),
     "flops_per_token": Maybe(float),
     "step_time_s": Maybe(float),
+    "record_time_s": Maybe(float),
     "train_time_s": Maybe(float),
     "compile_time_s": Maybe(float),
     "confounds": _FACTS,

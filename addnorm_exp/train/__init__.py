@@ -7,10 +7,15 @@ Read in this order:
     step          one optimiser step, and N of them in one dispatch
     calibration   parameters that the first batch sets
     platform      what a process does once
+    pace          how long a dispatch may be
     program       the compiled programs of one shape, shared by all runs of it
     memory        what does not fit this machine is refused before it is built
     checkpoint    states with checksums
     entry         what a run's record begins with: identity, versions, costs
+    timetable     when a run validates, measures, saves
+    peaks         the peak speed of devices
+    meter         what the events of a run say of its progress
+    display       what a person sees of them
     recorder      what a run writes as it goes
     loop          one run: chunks, evaluation, divergence, checkpoints, resume
 

@@ -27,6 +27,7 @@ from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.runs.reading import read_object
 from addnorm_exp.runs.shapes import Maybe
 from addnorm_exp.runs.states import BEST, begin, halves, hide, read_manifest, whole
+from addnorm_exp.runs.uncut import uncut
 
 OVERHEAD = 2**18  # bytes of a checkpoint besides its arrays
 
@@ -97,8 +98,9 @@ class Checkpoints:
                 checkpointer.save((made / "arrays").absolute(), tree)
             (made / "meta.json").write_text(json.dumps(meta))
             _write_synced(made / "manifest.json", json.dumps(_sums(made)))
-            self._remove(name)
-            made.rename(self.folder / name)
+            with uncut():
+                self._remove(name)
+                made.rename(self.folder / name)
         except BaseException:
             # TensorStore may still be writing, and makes its folders anew: what it leaves is hidden, and the next save removes it.
             shutil.rmtree(made, ignore_errors=True)

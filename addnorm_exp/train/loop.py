@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,12 @@ from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
-from addnorm_exp.train.memory import check_memory
-from addnorm_exp.train.program import check_devices, program
-from addnorm_exp.train.recorder import Progress, Recorder
+from addnorm_exp.train.memory import check_devices, check_memory
+from addnorm_exp.train.pace import DeviceTimer, Pace
+from addnorm_exp.train.program import never, program
+from addnorm_exp.train.recorder import Dispatch, Progress, Recorder
 from addnorm_exp.train.step import CAUSES
+from addnorm_exp.train.timetable import timetable
 from addnorm_exp.words import counted
 
 Summary = dict[str, Any]
@@ -39,9 +41,12 @@ def run(
     *,
     study: str | None = None,
     watch: Watcher = lambda event: None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Summary:
     """Trains to the end, or on from where an earlier attempt stopped, and returns the summary. A finished run is not run again.
+
+    `stop` is asked between dispatches of a few seconds each (`pace`), of training and of all that is measured; `clock` tells seconds.
 
     Raises: UserError where the folder holds another run or the corpus is too short; Stopped when `stop()` became true;
     folder.Busy where another process trains this run. Any other exception is recorded in the folder as a failure and raised,
@@ -55,7 +60,7 @@ def run(
             return done
         folder.sweep()
         try:
-            summary = Attempt(config, corpus, folder, watch).train(stop)
+            summary = Attempt(config, corpus, folder, watch, stop, clock).train()
         except (UserError, Stopped, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -103,12 +108,25 @@ def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
 class Attempt:
     """One attempt at a run, from the newest sound checkpoint (or step 0) to the end."""
 
-    def __init__(self, config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher):
-        started = time.time()
-        self.config, self.folder, self.watch = config, folder, watch
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        folder: RunFolder,
+        watch: Watcher,
+        stop: Callable[[], bool] = never,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        started, self.begun = time.time(), clock()
+        self.config, self.folder, self.watch, self.stop, self.clock = config, folder, watch, stop, clock
+        self.times = timetable(config)
+        self.steps_pace, self.evaluation_pace, self.timer = Pace(), Pace(), DeviceTimer()
         self.program = program(config)
         self.compiled_before = self.program.compile_seconds
         self.hypers, self.held = self.program.hypers(config), self.program.hold(corpus)
+        self.compiles = not self.program.is_prepared(self.held, train=True, attention=bool(self.times.attention))
+        if self.compiles:
+            watch({"event": "compiling"})
         self.checkpoints = Checkpoints(
             folder.path / "checkpoints",
             config.execution.keep_checkpoints,
@@ -118,73 +136,94 @@ class Attempt:
         self.best: Any = None  # parameters of the best validation
         self.state, progress = self._resume()
         self.step = int(self.state.step)
+        self.saved = self.step > 0 and not progress.pending  # whether the state on disk is this one
         base = describe(config, corpus, self.program.task, self.step, started, folder)
-        self.recorder = Recorder(folder, config, self.program.task, base, watch, progress)
-        self.attention_every = config.execution.attention_every if config.execution.diagnostics else 0
+        base["attempts"][-1]["pending"] = list(progress.pending) if self.step else []
+        self.recorder = Recorder(folder, config, self.program.task, base, watch, progress, clock)
 
-    def train(self, stop: Callable[[], bool]) -> Summary:
-        """Returns the summary of a run that is done or diverged; raises Stopped otherwise."""
-        config, recorder = self.config, self.recorder
-        recorder.summary("running", self.step)
+    def train(self) -> Summary:
+        """Returns the summary of a run that is done or diverged. Raises Stopped where `stop()` became true before."""
+        self.recorder.summary("running", self.step)
+        self._compile()
         self.watch({"event": "start", "step": self.step})
-        if self.step == 0:
-            if not self._validate():
-                return self._diverged("non-finite validation loss", recorder.validated())
-            self._measure_attention()
-        waiting = None  # the chunk that is computed but not yet written
-        while self.step < config.steps:
-            first, count = self.step + 1, self._boundary() - self.step
-            begun, compiling = time.perf_counter(), self.program.compile_seconds
-            self.state, metrics = self.program.train(self.state, self.hypers, self.held, count)
-            if waiting is not None:  # while the device computes
-                recorder.chunk(*waiting)
-            self.step, cause = (int(value) for value in jax.device_get((self.state.step, self.state.cause)))
-            seconds = time.perf_counter() - begun - (self.program.compile_seconds - compiling)
-            waiting = (first, self.step - first + 1, bool(cause), metrics, seconds)
-            stops = stop()
-            if not (cause or stops or self._is_event()):
-                continue
-            recorder.chunk(*waiting)
-            waiting = None
-            if cause:
-                return self._diverged(CAUSES[cause], float(self.state.value))
-            if self._due(config.eval.every) and not self._validate():
-                return self._diverged("non-finite validation loss", recorder.validated())
-            if self._due(self.attention_every):
-                self._measure_attention()
-            if stops or self._due(config.execution.checkpoint_every) or self.step == config.steps:
+        while True:
+            if not self._measure():
+                return self._diverged("non-finite validation loss", self.recorder.validated())
+            if self.times.due(self.step, "checkpoint") and not self.saved:
                 self._save()
-            if stops and self.step < config.steps:
-                recorder.summary("running", self.step)
-                done = f"stopped after {self.step} of {counted(config.steps, 'step')}"
-                raise Stopped(f"{self.folder.path}: {done}; the same command goes on from there")
-        return self._test()
+            if self.step == self.config.steps:
+                return self._test()
+            if cause := self._advance():
+                return self._diverged(CAUSES[cause], float(self.state.value))
+            self.recorder.progress.pending = list(self.times.measurements(self.step))
+            if self.stop():
+                self._leave()
 
-    def _is_event(self) -> bool:
-        """Whether anything but training happens at this step."""
-        periods = (self.config.eval.every, self.attention_every, self.config.execution.checkpoint_every)
-        return any(self._due(period) for period in periods)
+    def _compile(self) -> None:
+        """Compiles all that the run needs while there is nothing to lose: compilation cannot be interrupted."""
+        wanted = {"train": self.step < self.config.steps, "attention": bool(self.times.attention)}
+        self.program.prepare(self.state, self.hypers, self.held, **wanted, stop=self.stop)
+        if self.stop():
+            self._leave()
+        if self.compiles:
+            self.watch({"event": "compiled", "seconds": self.clock() - self.begun})
 
-    def _due(self, period: int) -> bool:
-        return bool(period) and (self.step % period == 0 or self.step == self.config.steps)
+    def _advance(self) -> int:
+        """Trains until something is due, `stop()` is true, or the run diverges; returns the index of the cause in CAUSES, or 0.
 
-    def _boundary(self) -> int:
-        """The step at which this chunk ends: a function of the step alone, so a resumed run cuts its chunks as the first did."""
-        execution = self.config.execution
-        periods = (execution.chunk_steps, self.config.eval.every, execution.checkpoint_every, self.attention_every)
-        return min(self.config.steps, *((self.step // period + 1) * period for period in periods if period))
+        While the device computes a dispatch, the one before is recorded.
+        """
+        waiting: Dispatch | None = None  # computed, and not recorded yet
+        self.saved = False
+        while True:
+            if waiting and self.timer.alone():
+                self.recorder.chunk(waiting)
+                waiting = None
+            beside, first = waiting is not None, self.step + 1
+            count = self.steps_pace.count(self.times.boundary(self.step) - self.step)
+            begun = self.clock()
+            self.state, metrics = self.program.train(self.state, self.hypers, self.held, count)
+            if waiting:
+                self.recorder.chunk(waiting)
+            seen = not beside or not is_ready(self.state.step)
+            self.step, cause = (int(value) for value in jax.device_get((self.state.step, self.state.cause)))
+            seconds = self.clock() - begun
+            self.timer.ended(seen)
+            self.steps_pace.took(count, seconds)
+            made = self.step - first + 1 + bool(cause)
+            waiting = Dispatch(first, made, bool(cause), metrics, seconds, seconds if seen else None)
+            if cause or self.times.eventful(self.step) or self.stop():
+                self.recorder.chunk(waiting)
+                return cause
+
+    def _measure(self) -> bool:
+        """Makes the measurements that are due at this step and not made yet; False where a validation shows that the run has diverged."""
+        pending = self.recorder.progress.pending
+        while pending:
+            if self.stop():
+                self._leave()
+            if pending[0] == "attention":
+                rows = self.program.attention(self.state.parameters, self.hypers, self.held, self.step)
+                self.recorder.attention(self.step, rows)
+            elif not self._validate():
+                return False
+            pending.pop(0)
+            self.saved = False
+        return True
 
     def _validate(self) -> bool:
         """Validates; False where the loss is not finite: the run has diverged since its last training loss."""
-        loss = self.program.evaluate(self.state.parameters, self.held.val, self.step)
+        loss = self._evaluate(self.state.parameters, self.held.val)
         if self.recorder.validation(self.step, loss):
             self.best = jax.tree.map(jnp.copy, self.state.parameters)
         return math.isfinite(loss)
 
-    def _measure_attention(self) -> None:
-        if self.attention_every:
-            rows = self.program.attention(self.state.parameters, self.hypers, self.held, self.step)
-            self.recorder.attention(self.step, rows)
+    def _evaluate(self, parameters: Any, windows: jax.Array) -> float:
+        """The mean loss. Leaves the run where `stop()` becomes true before the end."""
+        loss = self.program.evaluate(
+            parameters, windows, self.step, pace=self.evaluation_pace, stop=self.stop, clock=self.clock
+        )
+        return self._leave() if loss is None else loss
 
     def _save(self) -> None:
         """Saves the state. What was recorded up to here is on the disk first, since a resumed run goes on from it."""
@@ -194,13 +233,20 @@ class Attempt:
             self.checkpoints.save_best(best["step"], self.best)
         self.checkpoints.save(self.step, self.state, asdict(self.recorder.progress))
         self.checkpoints.remove_best_but(self.checkpoints.needed_best())
+        self.saved = True
+
+    def _leave(self) -> NoReturn:
+        """Saves what is not saved yet, and raises Stopped. Before the first step there is nothing to save."""
+        if self.step and not self.saved:
+            self._save()
+        self.recorder.summary("running", self.step)
+        done = f"stopped after {self.step:,} of {counted(self.config.steps, 'step')}"
+        raise Stopped(f"{self.folder.path}: {done}; the same command continues from there")
 
     def _test(self) -> Summary:
         parameters = {"final": self.state.parameters, "best": self.best}
         results = {
-            weights: self.program.evaluate(value, self.held.test, self.step)
-            for weights, value in parameters.items()
-            if value is not None
+            weights: self._evaluate(value, self.held.test) for weights, value in parameters.items() if value is not None
         }
         self.recorder.test(self.step, results)
         self.recorder.settle()  # a summary that says `done` must not outlive its metrics
@@ -231,17 +277,23 @@ class Attempt:
 
     def _resume(self) -> tuple[Any, Progress]:
         """State to start from; the record is rewound to it."""
-        state, progress, step = self.program.init(self.hypers), Progress(), -1
-        found = self.checkpoints.latest(like(state))
-        if found is None:
+        state, step = self.program.init(self.hypers), -1
+        checkpoint = self.checkpoints.latest(like(state))
+        if checkpoint is None:
             drawn = state.parameters
             state = self.program.calibrate(state, self.hypers, self.held)
+            progress = Progress(pending=list(self.times.measurements(0)))
             progress.calibrated = means_of_changed(drawn, state.parameters)
-        if found is not None:
-            state, meta = found
+        else:
+            state, meta = checkpoint
             progress, step = Progress(**meta), int(state.step)
             if progress.best is not None:
                 self.best = self.checkpoints.best(progress.best["step"], like(state.parameters))
-        self.folder.rewind(step)
-        rewind_layers(self.folder.path / "layers", step)
+        self.folder.rewind(step, validated="validation" not in progress.pending)
+        rewind_layers(self.folder.path / "layers", step, measured="attention" not in progress.pending)
         return state, progress
+
+
+def is_ready(array: jax.Array) -> bool:
+    """Whether the device has computed it."""
+    return array.is_ready()

@@ -15,7 +15,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
 from addnorm_exp.tasks import least
 from addnorm_exp.train.hypers import static
-from addnorm_exp.words import size
+from addnorm_exp.words import counted, size
 
 # A parameter in training, in float32: its value, Adam's two moments, its gradient (all of them are there before the first is used, for the
 # global norm), and the copy that is the best by validation so far.
@@ -111,3 +111,20 @@ def _bounds(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/f
             if folder == place:
                 break
     return found
+
+
+def check_devices(config: Config) -> None:
+    """Raises UserError where a batch does not split over the local devices, or these cannot do what the config asks."""
+    kind = jax.local_devices()[0].platform
+    if config.execution.attention == "cudnn" and (kind != "gpu" or config.model.compute_dtype != "bfloat16"):
+        raise UserError(
+            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, and this is {kind} with "
+            f"{config.model.compute_dtype}; take einsum or xla"
+        )
+    devices = jax.local_device_count()
+    part = config.batch_size // config.optim.accumulate
+    if part % devices:
+        raise UserError(
+            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split over "
+            f"{devices} devices; take a multiple of {devices * config.optim.accumulate}, or fewer devices"
+        )

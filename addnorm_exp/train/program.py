@@ -1,8 +1,9 @@
 """The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them."""
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +13,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus
-from addnorm_exp.errors import UserError
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
 from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.hypers import Hypers, hypers, static
+from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
-from addnorm_exp.words import counted
 
 # Attention statistics hold the whole (heads, queries, keys) matrix, which the training step may never do: so, few sequences.
 ATTENTION_SEQUENCES = 8
@@ -33,6 +33,21 @@ class Held:
     train: jax.Array
     val: jax.Array
     test: jax.Array
+
+
+class Call(NamedTuple):
+    """A function to compile, once for each shape of the data: all else about its arguments is the same for every run of a program."""
+
+    name: str
+    shape: tuple[int, ...]
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    donate: tuple[int, ...] = ()
+
+
+def never() -> bool:
+    """A `stop` that is never true."""
+    return False
 
 
 class Program:
@@ -67,8 +82,8 @@ class Program:
         if self.task.scheme.calibrate is None:
             return state
         arguments = (state.parameters, hypers, held.train)
-        parameters = self._call("calibrate", held.train.shape, self._calibrate, arguments)
-        return replace(state, parameters=parameters)
+        call = Call("calibrate", held.train.shape, self._calibrate, arguments)
+        return replace(state, parameters=self._call(call))
 
     def hold(self, corpus: Corpus) -> Held:
         """Puts a corpus and its fixed evaluation windows on the devices."""
@@ -78,21 +93,95 @@ class Program:
         windows = (self.task.windows(corpus.val, "validation"), self.task.windows(corpus.test, "test"))
         return Held(_TOKENS[corpus.sha256], *(jax.device_put(part, self.replicated) for part in windows))
 
+    def prepare(
+        self,
+        state: TrainState,
+        hypers: Hypers,
+        held: Held,
+        *,
+        train: bool,
+        attention: bool,
+        stop: Callable[[], bool] = never,
+    ) -> None:
+        """Compiles what a run needs, so that nothing is compiled while there is progress to lose. Between two compilations it asks
+        `stop`."""
+        for call in self._calls(state, hypers, held, train=train, attention=attention):
+            if stop():
+                return
+            self._compiled_for(call)
+
+    def is_prepared(self, held: Held, *, train: bool, attention: bool) -> bool:
+        """Whether all that `prepare` would compile is compiled."""
+        calls = self._calls(None, None, held, train=train, attention=attention)
+        return all((call.name, call.shape) in self._compiled for call in calls)
+
     def train(self, state: TrainState, hypers: Hypers, held: Held, count: int) -> tuple[TrainState, Metrics]:
         """`count` steps, at most `chunk_steps`; `state` is donated. See `step.make_chunk`."""
-        chunk = make_chunk(self._step, self.config.execution.chunk_steps)
-        arguments = (state, hypers, held.train, np.int32(count))
-        return self._call("train", held.train.shape, chunk, arguments, donate=(0,))
+        return self._call(self._training(state, hypers, held, count))
 
-    def evaluate(self, parameters: Parameters, windows: jax.Array, step: int) -> float:
-        """Mean loss over all evaluation windows after `step` updates, no dropout."""
-        total = self._call("evaluate", windows.shape, self._evaluate, (parameters, windows, np.int32(step)))
-        return float(total) / windows.shape[0]
+    def evaluate(
+        self,
+        parameters: Parameters,
+        windows: jax.Array,
+        step: int,
+        *,
+        pace: Pace | None = None,
+        stop: Callable[[], bool] = never,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> float | None:
+        """Mean loss over all evaluation windows after `step` updates, no dropout; None where `stop()` became true before the end.
+
+        `pace` says how many micro-batches a dispatch holds (all of them where it is not given); `stop` is asked before each dispatch.
+        """
+        _, whole, rest = self._parts(windows.shape[0])
+        losses, first = self._no_losses(windows), 0
+        while first < whole:
+            if stop():
+                return None
+            count = pace.count(whole - first) if pace else whole
+            call = self._evaluation(parameters, windows, step, losses, first, count)
+            compiled = self._compiled_for(call)
+            begun = clock()
+            losses = compiled(*call.arguments)
+            jax.block_until_ready(losses)
+            if pace:
+                pace.took(count, clock() - begun)
+            first += count
+        if rest and stop():
+            return None
+        return float(self._call(self._evaluation_end(parameters, windows, step, losses))) / windows.shape[0]
 
     def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
         """Largest logit and entropy of each attention sublayer, on the first sequences of the next batch, no dropout."""
-        arguments = (parameters, hypers, held.train, np.int32(step))
-        return jax.device_get(self._call("attention", held.train.shape, self._attention, arguments))
+        return jax.device_get(self._call(self._measurement(parameters, hypers, held, step)))
+
+    # What there is to compile, with arguments. To ask for names and shapes alone, the arguments may be None.
+
+    def _calls(self, state: Any, hypers: Any, held: Held, *, train: bool, attention: bool) -> Iterator[Call]:
+        parameters = state and state.parameters
+        if train:
+            yield self._training(state, hypers, held, 0)
+        for windows in (held.val, held.test):
+            losses = self._no_losses(windows)
+            yield self._evaluation(parameters, windows, 0, losses, 0, 0)
+            yield self._evaluation_end(parameters, windows, 0, losses)
+        if attention:
+            yield self._measurement(parameters, hypers, held, 0)
+
+    def _training(self, state: Any, hypers: Any, held: Held, count: int) -> Call:
+        chunk = make_chunk(self._step, self.config.execution.chunk_steps)
+        return Call("train", held.train.shape, chunk, (state, hypers, held.train, np.int32(count)), donate=(0,))
+
+    def _evaluation(self, parameters: Any, windows: jax.Array, step: int, losses: Any, first: int, count: int) -> Call:
+        numbers = (np.int32(step), losses, np.int32(first), np.int32(first + count))
+        return Call("evaluate", windows.shape, self._evaluate, (parameters, windows, *numbers))
+
+    def _evaluation_end(self, parameters: Any, windows: jax.Array, step: int, losses: Any) -> Call:
+        arguments = (parameters, windows, np.int32(step), losses)
+        return Call("evaluate the rest", windows.shape, self._evaluate_rest, arguments)
+
+    def _measurement(self, parameters: Any, hypers: Any, held: Held, step: int) -> Call:
+        return Call("attention", held.train.shape, self._attention, (parameters, hypers, held.train, np.int32(step)))
 
     @property
     def planned_bytes(self) -> int | None:
@@ -100,16 +189,20 @@ class Program:
         plans = [program.memory_analysis() for key, program in self._compiled.items() if key[0] == "train"]
         return max((_planned(plan) for plan in plans if plan is not None), default=None)
 
-    def _call(self, name: str, shape: tuple[int, ...], function, arguments: tuple, donate: tuple[int, ...] = ()):
-        """Compiled on first use for this shape of the data; all else about the arguments is the same for every run of this program."""
-        if (name, shape) not in self._compiled:
+    def _call(self, call: Call) -> Any:
+        return self._compiled_for(call)(*call.arguments)
+
+    def _compiled_for(self, call: Call) -> Any:
+        """Compiled on first use."""
+        key = call.name, call.shape
+        if key not in self._compiled:
             started = time.perf_counter()
             # Compiled ahead, so that compile time is known and never counts as step time.
             with jax.default_matmul_precision(self.config.model.matmul_precision):
-                lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
-            self._compiled[name, shape] = lowered.compile()
+                lowered = jax.jit(call.function, donate_argnums=call.donate).lower(*call.arguments)
+            self._compiled[key] = lowered.compile()
             self.compile_seconds += time.perf_counter() - started
-        return self._compiled[name, shape](*arguments)
+        return self._compiled[key]
 
     def _shard(self, batch: Any) -> Any:
         if self.mesh.size == 1:
@@ -118,20 +211,39 @@ class Program:
         split = NamedSharding(self.mesh, PartitionSpec("data"))
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
 
-    def _evaluate(self, parameters: Parameters, windows: jax.Array, step: jax.Array) -> jax.Array:
-        size = min(self._micro_batch, windows.shape[0])
-        whole = windows.shape[0] // size
-        probes = jnp.zeros(len(self.task.labels))
-        context = Context(step=step)
-
-        def total(part: jax.Array) -> jax.Array:
-            loss, _ = self.task.loss(parameters, probes, self._shard(self.task.examples(part)), context)
-            return loss * part.shape[0]
-
+    def _evaluate(
+        self, parameters: Parameters, windows: jax.Array, step: jax.Array, losses: jax.Array, first: Any, end: Any
+    ) -> jax.Array:
+        """`losses` (whole micro-batches,), each times its sequences, with those of micro-batches `first` to `end` filled in."""
+        size, whole, _ = self._parts(windows.shape[0])
         batches = windows[: whole * size].reshape(whole, size, *windows.shape[1:])
-        summed = jnp.sum(jax.lax.map(total, batches))
-        rest = windows[whole * size :]
-        return summed + total(rest) if rest.shape[0] else summed
+
+        def fill(number: jax.Array, losses: jax.Array) -> jax.Array:
+            return losses.at[number].set(self._total(parameters, batches[number], step))
+
+        # Replicated, as it came: a compiled program takes its own result again.
+        return jax.lax.with_sharding_constraint(jax.lax.fori_loop(first, end, fill, losses), self.replicated)
+
+    def _evaluate_rest(
+        self, parameters: Parameters, windows: jax.Array, step: jax.Array, losses: jax.Array
+    ) -> jax.Array:
+        """The sum of `losses`, and of what is left of the windows beside whole micro-batches."""
+        size, whole, rest = self._parts(windows.shape[0])
+        summed = jnp.sum(losses)
+        return summed + self._total(parameters, windows[whole * size :], step) if rest else summed
+
+    def _total(self, parameters: Parameters, part: jax.Array, step: jax.Array) -> jax.Array:
+        probes = jnp.zeros(len(self.task.labels))
+        loss, _ = self.task.loss(parameters, probes, self._shard(self.task.examples(part)), Context(step=step))
+        return loss * part.shape[0]
+
+    def _no_losses(self, windows: jax.Array) -> jax.Array:
+        return jax.device_put(np.zeros(self._parts(windows.shape[0])[1], np.float32), self.replicated)
+
+    def _parts(self, count: int) -> tuple[int, int, int]:
+        """Of so many windows: sequences in a micro-batch, whole micro-batches, sequences left over."""
+        size = min(self._micro_batch, count)
+        return size, count // size, count % size
 
     def _attention(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array, step: jax.Array):
         count = min(self._micro_batch, ATTENTION_SEQUENCES)
@@ -157,23 +269,6 @@ def _planned(plan: Any) -> int:
     return int(
         plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
     )
-
-
-def check_devices(config: Config) -> None:
-    """Raises UserError where a batch does not split over the local devices, or these cannot do what the config asks."""
-    kind = jax.local_devices()[0].platform
-    if config.execution.attention == "cudnn" and (kind != "gpu" or config.model.compute_dtype != "bfloat16"):
-        raise UserError(
-            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, and this is {kind} with "
-            f"{config.model.compute_dtype}; take einsum or xla"
-        )
-    devices = jax.local_device_count()
-    part = config.batch_size // config.optim.accumulate
-    if part % devices:
-        raise UserError(
-            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split over "
-            f"{devices} devices; take a multiple of {devices * config.optim.accumulate}, or fewer devices"
-        )
 
 
 _PROGRAMS: dict[tuple[Config, str], Program] = {}

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +10,13 @@ import jax
 import numpy as np
 
 from addnorm_exp.config.schema import Config
+from addnorm_exp.nn.attention import attention_columns
 from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_layers_row
 from addnorm_exp.tasks.task import Task
+from addnorm_exp.train.peaks import peak_flops
 
 SCALARS = ("loss", "grad_norm", "lr")
 ROWS = tuple(name for name, of in COLUMNS.items() if of != "attention_sites")  # attention has rows of its own
@@ -23,25 +25,51 @@ HEARTBEAT = 5.0  # seconds between two summaries of a running run
 
 @dataclass
 class Progress:
-    """What a run has to say of itself so far; saved with each checkpoint."""
+    """What the record says of a run so far; saved with each checkpoint."""
 
     train_loss: float | None = None
     train_seconds: float = 0.0
-    chunk_ms: list[float] = field(default_factory=list)  # milliseconds a step, one figure a chunk
+    chunk_ms: list[float] = field(default_factory=list)  # the device's milliseconds a step, by dispatch timed
+    record_ms: list[float] = field(default_factory=list)  # the host's milliseconds to record a step, by dispatch
     validation: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    pending: list[str] = field(default_factory=list)  # measurements due at this step and not made yet
     calibrated: dict[str, float] = field(
         default_factory=dict
     )  # means of the tensors that the scheme set from data before step 0
 
     def step_seconds(self) -> float | None:
-        """Median over chunks; the first after a start is left out where there are others, for caches are cold in it."""
-        timed = self.chunk_ms[1:] or self.chunk_ms
-        return float(np.median(timed)) / 1e3 if timed else None
+        """The device's time of a step: the median over dispatches. The first is left out where there are others, for caches are cold
+        in it."""
+        return _median(self.chunk_ms[1:] or self.chunk_ms)
+
+    def record_seconds(self) -> float | None:
+        """The host's time to record a step."""
+        return _median(self.record_ms[1:] or self.record_ms)
+
+
+def _median(milliseconds: list[float]) -> float | None:
+    return float(np.median(milliseconds)) / 1e3 if milliseconds else None
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Steps that the device has made in one dispatch, the first of them update number `first`; with `diverged` the last is the one in
+    which the run ended.
+
+    `seconds` is the time from the call to the result; `device_seconds` is the device's own, None where its end was not seen.
+    """
+
+    first: int
+    count: int
+    diverged: bool
+    metrics: Mapping[str, jax.Array]
+    seconds: float
+    device_seconds: float | None
 
 
 class Recorder:
-    """Writes one run's record as it goes, and tells `watch` of each event."""
+    """Writes the record of a run while it trains, and passes each event to `watch`."""
 
     def __init__(
         self,
@@ -51,35 +79,51 @@ class Recorder:
         base: Mapping[str, Any],
         watch: Watcher,
         progress: Progress,
+        clock: Callable[[], float] = time.perf_counter,
     ):
         self.folder, self.config, self.task, self.base, self.watch = folder, config, task, base, watch
-        self.progress = progress
+        self.progress, self.clock = progress, clock
+        self._peak = peak_flops()
         self._beat = -math.inf
         self.layers: LayersWriter | None = None
         if config.execution.diagnostics:
-            attention_sites = [label for label in task.labels if "attention" in label.split(".")[-1].split("+")]
-            index = {"sites": task.labels, "tensors": list(task.model.specs), "attention_sites": attention_sites}
+            index = {
+                "sites": task.labels,
+                "tensors": list(task.model.specs),
+                "attention_sites": attention_columns(task.labels),
+            }
             self.layers = LayersWriter(folder.path / "layers", index)
 
-    def chunk(self, first: int, made: int, diverged: bool, metrics: Mapping[str, jax.Array], seconds: float) -> None:
-        """Records a chunk whose first update is number `first`: `made` updates, and the one after them where it diverged."""
-        rows = jax.device_get(metrics)
-        count = made + diverged
+    def chunk(self, dispatch: Dispatch) -> None:
+        """Records the steps of a dispatch."""
+        begun = self.clock()
+        rows = jax.device_get(dispatch.metrics)
         lines: list[dict[str, Any]] = []
-        for number in range(count):
-            step = first + number
+        for number in range(dispatch.count):
+            step = dispatch.first + number
             scalars = {name: float(rows[name][number]) for name in SCALARS}
             lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
             if self.layers and is_layers_row(step, self.config.execution.layers_every, self.config.steps):
                 self.layers.add(step, {name: rows[name][number] for name in ROWS})
         self.folder.append(lines)
-        self.progress.train_loss = lines[-1]["loss"]
-        self.progress.train_seconds += seconds
-        self.progress.chunk_ms.append(1e3 * seconds / count)
-        self.watch({"event": "train", **lines[-1]})
+        progress = self.progress
+        progress.train_loss = lines[-1]["loss"]
+        progress.train_seconds += dispatch.seconds
+        if dispatch.device_seconds is not None:
+            progress.chunk_ms.append(1e3 * dispatch.device_seconds / dispatch.count)
+        self.watch({"event": "train", **lines[-1], **self._speed(dispatch)})
         if self.layers:
             self.layers.write_due()
-        self._running(first - 1 + made)
+        self._running(dispatch.first - 1 + dispatch.count - dispatch.diverged)
+        progress.record_ms.append(1e3 * (self.clock() - begun) / dispatch.count)
+
+    def _speed(self, dispatch: Dispatch) -> dict[str, float]:
+        """Tokens a second and, where the device's peak is known, the share of it that the model's own products take (MFU)."""
+        if dispatch.seconds <= 0:
+            return {}
+        tokens = dispatch.count * self.config.batch_size * self.config.seq_len / dispatch.seconds
+        utilisation = {"mfu": tokens * self.task.flops_per_token / self._peak} if self._peak else {}
+        return {"tokens_per_second": tokens, **utilisation}
 
     def attention(self, step: int, rows: Mapping[str, np.ndarray]) -> None:
         if self.layers:
@@ -138,6 +182,7 @@ class Recorder:
             "tokens": tokens,
             "train_time_s": progress.train_seconds,
             "step_time_s": progress.step_seconds(),
+            "record_time_s": progress.record_seconds(),
             **({"calibrated": progress.calibrated} if progress.calibrated else {}),
             **more,
         }

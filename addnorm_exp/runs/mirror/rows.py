@@ -38,7 +38,8 @@ class Rows:
         attempts = (RunFolder(folder).summary() or {}).get("attempts") or [{}]
         self._execution: Mapping[str, Any] = attempts[-1].get("execution") or config.get("execution") or {}
         # What an earlier attempt left is whole: attempts go on from a checkpoint, before which all is put on the disk.
-        self._settled = attempts[-1].get("from_step") or -1
+        # What was due at that checkpoint and not measured yet follows.
+        self._settled = (attempts[-1].get("from_step") or -1) - bool(attempts[-1].get("pending"))
 
     def poll(self, ended: bool = False) -> list[tuple[int, Row]]:
         """Rows that have become whole since the last call. `ended`: nothing will follow, so that all are.

@@ -1,0 +1,90 @@
+"""What a person sees while training runs, on standard error: bars on a terminal, lines elsewhere. Standard output is for results."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from addnorm_exp.train.meter import Meter
+from addnorm_exp.words import duration
+
+EVERY = 10.0  # seconds between two lines of one run
+
+
+class Screen(AbstractContextManager):
+    """Lines, and where standard error is a terminal bars below them."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self.bars = Progress(*columns, console=self.console, auto_refresh=False)
+        # What is printed to standard output goes there, also where it is no terminal.
+        self.live = (
+            Live(self.bars, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=False)
+            if self.console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.live:
+            self.live.__exit__(*error)
+
+    def say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True, highlight=False)
+
+    def refresh(self) -> None:
+        if self.live:
+            self.live.update(Group(self.bars))
+
+
+class RunDisplay(Screen):
+    """Shows one run of `steps` steps by its events: a line for each validation. Elsewhere than on a terminal there is a line too as soon
+    as the time to go is known, and wherever none was printed for `EVERY` seconds."""
+
+    def __init__(
+        self, label: str, steps: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ):
+        super().__init__(console)
+        self.meter, self.clock = Meter(steps, clock), clock
+        self._said = self.clock()  # when the latest line about steps was printed
+        self._foretold = False  # whether the time to go has been printed
+        self._bar = self.bars.add_task(label, total=steps, note="")
+
+    def watch(self, event: Mapping[str, Any]) -> None:
+        """An event of training (runs/events.py)."""
+        kind = event["event"]
+        self.meter.watch(event)
+        if kind == "note":
+            self.say(event["text"])
+        if kind == "compiling":
+            self.say("compiling…")
+        if kind == "compiled":
+            self.say(f"compiled in {duration(event['seconds'])}")
+        if kind == "start" and event["step"]:
+            self.say(f"resumed after step {event['step']:,}")
+        if kind == "val" or (kind == "train" and not self.live and self._due()):
+            self._said, self._foretold = self.clock(), bool(self.meter.remaining())
+            steps = str(self.meter.steps)
+            self.say(f"step {event['step']:>{len(steps)}}/{steps}  {self.meter.note()}")
+        note = "compiling" if kind == "compiling" else self.meter.note()
+        self.bars.update(self._bar, completed=self.meter.step, note=note)
+        self.refresh()
+
+    def _due(self) -> bool:
+        return self.clock() - self._said >= EVERY or (not self._foretold and bool(self.meter.remaining()))

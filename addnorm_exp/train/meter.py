@@ -1,0 +1,65 @@
+"""What the events of a run say of its progress: the latest losses, its speed, the time to go."""
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from addnorm_exp.words import duration, loss, si
+
+WINDOW = 8  # dispatches over which the speed is the median
+
+
+class Meter:
+    """Hears the events of one run (runs/events.py) of `steps` steps."""
+
+    def __init__(self, steps: int, clock: Callable[[], float] = time.monotonic):
+        self.steps, self.clock = steps, clock
+        self.step = 0
+        self._losses: dict[str, str] = {}
+        self._speeds: deque[float] = deque(maxlen=WINDOW)  # tokens a second
+        self._shares: deque[float] = deque(maxlen=WINDOW)  # MFU
+        self._first: tuple[int, float] | None = None  # the step that the first dispatch ended with, and when
+        self._latest: tuple[int, float] | None = None
+
+    def watch(self, event: Mapping[str, Any]) -> None:
+        kind = event["event"]
+        if kind in ("start", "train", "val"):
+            self.step = event["step"]
+        if kind in ("train", "val"):
+            self._losses[kind] = loss(event)
+        if kind == "train":
+            self._latest = event["step"], self.clock()
+            if self._first is None:
+                self._first = self._latest
+            else:  # caches are cold in the first
+                for name, values in (("tokens_per_second", self._speeds), ("mfu", self._shares)):
+                    if name in event:
+                        values.append(event[name])
+
+    def step_seconds(self) -> float | None:
+        """Seconds a step, with all that happens between two steps; None before the second dispatch has ended."""
+        if self._first is None or self._latest is None or self._first[0] == self._latest[0]:
+            return None
+        return (self._latest[1] - self._first[1]) / (self._latest[0] - self._first[0])
+
+    def speed(self) -> str:
+        """`12.3 k tokens/s  MFU 31%`; empty where nothing is known yet."""
+        parts = [f"{si(statistics.median(self._speeds))} tokens/s"] if self._speeds else []
+        parts += [f"MFU {statistics.median(self._shares):.0%}"] if self._shares else []
+        return "  ".join(parts)
+
+    def remaining(self) -> str:
+        """`3 min to go`; empty where it is not known, or nothing is left."""
+        seconds = self.step_seconds()
+        left = self.steps - self.step
+        return f"{duration(seconds * left)} to go" if seconds is not None and left else ""
+
+    def losses(self) -> str:
+        """`train 2.4513 bits/byte  val 2.5020 bits/byte`"""
+        return "  ".join(f"{kind} {self._losses[kind]}" for kind in ("train", "val") if kind in self._losses)
+
+    def note(self) -> str:
+        """All of it in a line."""
+        return "  ".join(filter(None, (self.losses(), self.speed(), self.remaining())))

@@ -1,0 +1,53 @@
+"""When a run validates, measures attention, saves, and ends a dispatch: pure functions of the step."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from addnorm_exp.config.schema import Config
+
+What = Literal["validation", "attention", "checkpoint"]
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """Periods in steps; 0 is off. Whatever is on also happens after the last step."""
+
+    steps: int
+    chunk: int
+    validation: int
+    attention: int
+    checkpoint: int
+
+    def due(self, step: int, what: What) -> bool:
+        """Whether it happens after `step` updates. Validation and attention also happen before the first; a state is always saved
+        after the last."""
+        if what == "checkpoint":
+            return step > 0 and (step == self.steps or (bool(self.checkpoint) and step % self.checkpoint == 0))
+        period = self.validation if what == "validation" else self.attention
+        return bool(period) and (step % period == 0 or step == self.steps)
+
+    def measurements(self, step: int) -> list[What]:
+        """What is measured after `step` updates, in order."""
+        ordered: tuple[What, ...] = ("validation", "attention")
+        return [what for what in ordered if self.due(step, what)]
+
+    def eventful(self, step: int) -> bool:
+        """Whether anything but training happens after `step` updates."""
+        return bool(self.measurements(step)) or self.due(step, "checkpoint")
+
+    def boundary(self, step: int) -> int:
+        """The step at which a dispatch that begins after `step` updates must end. It may end sooner (`pace.Pace`): where dispatches
+        end changes no number."""
+        periods = (self.chunk, self.validation, self.checkpoint, self.attention)
+        return min(self.steps, *((step // period + 1) * period for period in periods if period))
+
+
+def timetable(config: Config) -> Timetable:
+    execution = config.execution
+    return Timetable(
+        steps=config.steps,
+        chunk=execution.chunk_steps,
+        validation=config.eval.every,
+        attention=execution.attention_every if execution.diagnostics else 0,
+        checkpoint=execution.checkpoint_every,
+    )

@@ -1,0 +1,152 @@
+"""Whatever is slow, a run that is asked to stop has saved its state in time, and resumes to the same bits. Time is a clock of the test's:
+each call of a compiled program takes as long as the test says."""
+
+import contextlib
+import itertools
+
+import numpy as np
+import pytest
+from training import assert_equal_runs, config, lines
+
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.train import loop
+from addnorm_exp.train.checkpoint import Checkpoints, like
+from addnorm_exp.train.loop import Stopped, run
+from addnorm_exp.train.program import Program, program
+
+NOTICE = 30.0  # seconds from the signal to the end
+ASKED = config(steps=8, eval__every=4, execution__attention_every=4, execution__checkpoint_every=0, eval__sequences=36)
+SLOW = {  # what is slow → the programs that are, with the work of a call by its arguments
+    "step": {"train": lambda arguments: int(arguments[3])},
+    "evaluation": {
+        "evaluate": lambda arguments: int(arguments[5]) - int(arguments[4]),
+        "evaluate the rest": lambda arguments: int(arguments[1].shape[0] % 8 > 0),
+    },
+    "attention": {"attention": lambda arguments: 1},
+}
+
+
+class Clock:
+    """Seconds that pass as programs run, and a signal that comes at a given one."""
+
+    def __init__(self, slow: str, seconds: float, signal: float = np.inf):
+        self.now, self.signal, self.work, self.seconds = 0.0, signal, SLOW[slow], seconds
+        self.busy: list[tuple[float, float]] = []  # from when to when each slow program ran
+
+    def __call__(self) -> float:
+        return self.now
+
+    def stop(self) -> bool:
+        return self.now >= self.signal
+
+    def ran(self, name: str, arguments) -> None:
+        if name in self.work and (count := self.work[name](arguments)):
+            self.busy.append((self.now, self.now + self.seconds * count))
+            self.now = self.busy[-1][1]
+
+
+@contextlib.contextmanager
+def slowed(clock: Clock, monkeypatch):
+    """Programs of this run take the clock's time."""
+    compiled_for = Program._compiled_for
+
+    def timed(self, call):
+        compiled = compiled_for(self, call)
+
+        def execute(*arguments):
+            result = compiled(*arguments)
+            clock.ran(call.name, arguments)
+            return result
+
+        return execute
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Program, "_compiled_for", timed)
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(ASKED, data, RunFolder(folder))
+    return folder
+
+
+def stopped(folder, data, clock, monkeypatch) -> bool:
+    """Trains under that clock; whether it was stopped."""
+    with slowed(clock, monkeypatch):
+        try:
+            run(ASKED, data, RunFolder(folder), stop=clock.stop, clock=clock)
+        except Stopped:
+            return True
+    return False
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 20.0])
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_notice_suffices_and_the_run_resumes_to_the_same_bits(
+    slow, seconds, data, undisturbed, tmp_path, monkeypatch
+):
+    """The signal comes while a slow program runs: one in the middle of the run, and the last but one (of evaluation: in the test)."""
+    whole = Clock(slow, seconds)
+    assert not stopped(tmp_path / "whole", data, whole, monkeypatch)
+    assert_equal_runs(undisturbed, tmp_path / "whole")
+    for place in {len(whole.busy) // 2, len(whole.busy) - 2 if seconds == 20.0 else len(whole.busy) // 2}:
+        folder = tmp_path / f"run{place}"
+        begun, ended = whole.busy[place]
+        clock = Clock(slow, seconds, signal=(begun + ended) / 2)
+        assert stopped(folder, data, clock, monkeypatch)
+        assert clock.now - clock.signal < NOTICE
+        saved = Checkpoints(folder / "checkpoints", keep=1).latest(like(state()))
+        assert saved is not None
+        assert int(saved[0].step) == lines(folder)[-1]["step"] > 0, "all that was trained is saved"
+        assert run(ASKED, data, RunFolder(folder))["status"] == "done"
+        assert_equal_runs(undisturbed, folder)
+
+
+def state():
+    compiled = program(ASKED)
+    return compiled.init(compiled.hypers(ASKED))
+
+
+@pytest.mark.core
+def test_nothing_is_evaluated_between_the_signal_and_the_saved_state(data, undisturbed, tmp_path, monkeypatch):
+    """Asked to stop in the dispatch that ends at a validation: the state is saved before it, and says what is pending."""
+    clock = Clock("step", 1.0, signal=3.5)
+    called = []
+    monkeypatch.setattr(
+        Clock, "ran", lambda self, name, arguments, ran=Clock.ran: (called.append(name), ran(self, name, arguments))
+    )
+    assert stopped(tmp_path, data, clock, monkeypatch)
+    assert called[-1] == "train"
+    saved = Checkpoints(tmp_path / "checkpoints", keep=1).latest(like(state()))
+    assert saved is not None
+    assert (int(saved[0].step), saved[1]["pending"]) == (4, ["validation", "attention"])
+    # A kill during what is pending: it is done anew, once.
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Attempt, "_advance", lambda attempt: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(loop.Attempt, "_save", lambda attempt: None)
+        with pytest.raises(KeyboardInterrupt):
+            run(ASKED, data, RunFolder(tmp_path))
+    assert [line["split"] for line in lines(tmp_path) if line["step"] == 4] == ["train", "val"]
+    summary = run(ASKED, data, RunFolder(tmp_path))
+    assert [each["pending"] for each in summary["attempts"]] == [[], *[["validation", "attention"]] * 2]
+    assert_equal_runs(undisturbed, tmp_path)
+
+
+def test_before_the_first_step_there_is_nothing_to_save(data, tmp_path):
+    for after in range(4):  # questions: before and between the first evaluation's dispatches
+        asked = itertools.count()
+        with pytest.raises(Stopped, match="stopped after 0 of 8 steps"):
+            run(ASKED, data, RunFolder(tmp_path), stop=lambda asked=asked, after=after: next(asked) >= after)
+        assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_stop_during_compilation_compiles_no_more(data, tmp_path, monkeypatch):
+    """Each program is asked for once before anything runs, and the stop comes with the first."""
+    compiled = []
+    monkeypatch.setattr(Program, "_compiled_for", lambda self, call: compiled.append(call.name))
+    with pytest.raises(Stopped):
+        run(ASKED, data, RunFolder(tmp_path), stop=lambda: bool(compiled))
+    assert compiled == ["train"]
