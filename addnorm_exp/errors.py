@@ -1,11 +1,13 @@
 """What people are told of trouble: what is wrong, where, and the remedy, in one line; and the one exception for it."""
 
-import difflib
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+from addnorm_exp import hints
 
 
 class UserError(Exception):
@@ -30,11 +32,19 @@ def check_text(text: str, label: str) -> None:
         raise UserError(f"{label}: this name is no text in UTF-8; rename it, or choose another") from None
 
 
+def program() -> str:
+    """The command by which this program was started, for lines that say what to type."""
+    path = Path(sys.argv[0] if sys.argv else "")
+    if path.name == "__main__.py" and path.parent.name == "addnorm_exp":
+        return "python -m addnorm_exp"
+    return "addnorm_exp" if path.stem == "addnorm_exp" else "main.py"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint `did you mean X?` (whatever the case of its letters) or the valid names, to end a `UserError` about an unknown name."""
-    names = {one.casefold(): one for one in sorted(known)}
-    close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.6)
-    return f"did you mean '{names[close[0]]}'?" if close else f"valid names: {', '.join(names.values())}"
+    """A hint `did you mean 'X'?` or the valid names, to end a `UserError` about an unknown name."""
+    names = sorted(known)
+    near = hints.near(name, names, hints.VALUES)
+    return f"did you mean '{near}'?" if near is not None else f"valid names: {', '.join(names)}"
 
 
 _REMEDIES = {
@@ -71,7 +81,7 @@ def device_trouble(error: BaseException) -> str | None:
     words = ("Unable to initialize backend", "Unknown backend")
     if asserted or (isinstance(error, RuntimeError) and str(error).startswith(words)):
         told = one_line(error, 160) or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
-        return f"no such device here ({told}); unset JAX_PLATFORMS, or install the extra for the device (cuda, tpu)"
+        return f"no such device here ({told}); unset JAX_PLATFORMS, or install the extra for the device (cuda12, cuda13, tpu)"
     return None
 
 

@@ -150,7 +150,7 @@ def test_exit_codes_pass_through(code, expected, command):
     [
         (
             ["--config=configs/lm.py", "--config.optim.lrr=1"],
-            "error: --config.optim.lrr: no such key; did you mean 'optim.lr'?",
+            "error: --config.optim.lrr: no such key; did you mean '--config.optim.lr'?",
         ),
         (
             ["--config=configs/lm.py:pre_nl"],

@@ -22,7 +22,7 @@ FLAGS = (
 
 
 def run(argv: list[str]) -> int:
-    arguments = parse(argv, FLAGS, command="sweep", about=HELP, positionals=("FILE",))
+    arguments = parse(argv, FLAGS, command="sweep", about=HELP, positionals=("FILE",), study_keys=True)
 
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.launch import Launcher
