@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 _KEYS = {
     "steps": (
         "maxsteps numsteps nsteps trainsteps numtrainsteps totalsteps iterations iters maxiters numiterations "
-        "updates maxupdates epochs numepochs maxepochs"
+        "updates maxupdates epoch epochs numepochs nepochs maxepochs"
     ),
     "batch_size": "batch bs bsz batchsz trainbatchsize globalbatchsize perdevicetrainbatchsize",
     "seq_len": (
@@ -63,6 +63,20 @@ _KEYS = {
 }
 KEYS: Mapping[str, tuple[str, ...]] = {key: tuple(words.split()) for key, words in _KEYS.items()}
 
+# Of words whose unit is another than the key's: the key's.
+UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("epoch", "epochs", "numepochs", "nepochs", "maxepochs"), "in optimiser steps"),
+    **dict.fromkeys(
+        ("dff", "ffdim", "ffndim", "mlpdim", "mlpwidth", "intermediatesize"), "as a multiple of model.width"
+    ),
+    **dict.fromkeys(("minlr", "lrmin", "endlr", "lrend"), "as a share of optim.lr"),
+    **dict.fromkeys(("warmupratio", "warmupfraction"), "in steps, or as a share such as 5%"),
+    "survivalprob": "the rate of dropping",
+    "evaliters": "in windows",
+    "evalbatches": "in windows",
+    "valbatches": "in windows",
+}
+
 # What people call one of several choices; the first that is among them holds.
 VALUES: Mapping[str, tuple[str, ...]] = {
     "bf16": ("bfloat16",),
@@ -98,25 +112,41 @@ VALUES: Mapping[str, tuple[str, ...]] = {
 
 # What people call a flag; the first that the command has holds.
 FLAGS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("output", "outputdir", "outdir", "o", "logdir", "dir", "directory", "save", "savedir", "folder"),
-                    ("workdir", "out", "runs")),
-    **dict.fromkeys(("force", "y", "f", "delete", "remove", "confirm"), ("yes",)),
-    **dict.fromkeys(("plan", "preview", "n", "dry", "list"), ("dry_run",)),
-    **dict.fromkeys(("project",), ("wandb_project",)),
+    **dict.fromkeys(
+        [
+            "out",
+            "workdir",
+            "runs",
+            "output",
+            "outputdir",
+            "outdir",
+            "o",
+            "logdir",
+            "dir",
+            "directory",
+            "save",
+            "savedir",
+            "folder",
+        ],
+        ("workdir", "out", "runs"),
+    ),
+    **dict.fromkeys(["force", "y", "f", "delete", "remove", "confirm"], ("yes",)),
+    **dict.fromkeys(["plan", "preview", "n", "dry", "list"], ("dry_run",)),
+    "project": ("wandb_project",),
     **dict.fromkeys(("entity", "team"), ("wandb_entity",)),
     **dict.fromkeys(("limit", "max"), ("max_runs",)),
     **dict.fromkeys(("only", "select", "where"), ("filter",)),
     **dict.fromkeys(("scheme", "names"), ("schemes",)),
     **dict.fromkeys(("ref", "reference", "against"), ("baseline",)),
     **dict.fromkeys(("type", "fmt", "as"), ("format",)),
-    **dict.fromkeys(("index",), ("rows",)),
-    **dict.fromkeys(("column",), ("columns", "cols")),
+    "index": ("rows",),
+    "column": ("columns", "cols"),
     **dict.fromkeys(("layers", "nlayers"), ("depths",)),
     **dict.fromkeys(("dmodel", "hiddensize", "dim"), ("width",)),
     **dict.fromkeys(("text", "file", "datapath", "corpus"), ("data",)),
-    **dict.fromkeys(("pvalues", "p"), ("p_values",)),
+    **dict.fromkeys(("pvalue", "p"), ("p_values",)),
     **dict.fromkeys(("configfile", "cfg", "conf", "c"), ("config",)),
-}  # fmt: skip
+}
 
 # What people call a command.
 COMMANDS: Mapping[str, str] = {
@@ -141,9 +171,18 @@ def normal(name: str) -> str:
 
 def match(name: str, known: Iterable[str], also: Mapping[str, tuple[str, ...]] | None = None) -> str | None:
     """The one of `known` that is `name` in another spelling, or that `also` (normalised word → names) calls so."""
-    names = list(known)
-    spelt = [one for one in names if normal(one) == normal(name)]
-    return next(iter(spelt or [one for one in (also or {}).get(normal(name), ()) if one in names]), None)
+    names, wanted = list(known), normal(name)
+    spelt = [one for one in names if normal(one) == wanted]
+    called = [one for one in (also or {}).get(wanted, ()) if one in names]
+    short = [one for one in names for ending, letters in _SHORT if normal(one) == _with_ending(wanted, ending, letters)]
+    return next(iter([*spelt, *called, *short]), None)
+
+
+_SHORT = (("layernorm", "ln"), ("rmsnorm", "rms"), ("norm", "ln"))  # Pre-Norm and Pre-LayerNorm are pre_ln
+
+
+def _with_ending(name: str, ending: str, letters: str) -> str | None:
+    return name.removesuffix(ending) + letters if name.endswith(ending) and name != ending else None
 
 
 def near(
@@ -184,6 +223,12 @@ def keys(name: str, known: Iterable[str], *, fuzzy: bool = True) -> tuple[str, .
         if close:
             return tuple(words[close[0]])
     return ()
+
+
+def unit(name: str) -> str:
+    """` (in …)` where the key that is meant by `name` counts in another unit, else ""."""
+    said = UNITS.get(normal(_tail(name)))
+    return f" ({said})" if said else ""
 
 
 def _tail(key: str) -> str:

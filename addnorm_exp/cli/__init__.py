@@ -99,7 +99,11 @@ def _dispatch(argv: list[str]) -> int:
 def _known(name: str, known: Iterable[str]) -> str:
     if name in known:
         return name
-    close = hints.near(name, known, {word: (command,) for word, command in hints.COMMANDS.items()}) if name else None
+    close = (
+        hints.near(name, [*known, "help"], {word: (command,) for word, command in hints.COMMANDS.items()})
+        if name
+        else None
+    )
     hint = f"did you mean '{close}'?" if close else f"commands: {', '.join(known)}"
     if name.partition(":")[0].endswith(".py"):
         hint = f"did you mean '{program()} {_for_file(name)}'?"

@@ -24,7 +24,7 @@ FAULTS = (Exception, SystemExit, GeneratorExit)  # what a person's file may rais
 def load(spec: str) -> ConfigDict:
     """The ConfigDict of `FILE` or `FILE:ARG`: what `get_config()` or `get_config(ARG)` of that file returns."""
     path, _, argument = spec.partition(":")
-    module = run_file(path, "config file")
+    module = run_file(path, "config file", argument)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise UserError(f"{path}: no get_config() there, which a config file must define")
@@ -38,17 +38,18 @@ def load(spec: str) -> ConfigDict:
     return config
 
 
-def run_file(path: str, kind: str) -> types.ModuleType:
-    """The module that a person's file makes when run. `kind` names it in messages ("config file", "sweep file")."""
+def run_file(path: str, kind: str, argument: str = "") -> types.ModuleType:
+    """The module that a person's file makes when run. `kind` names it in messages ("config file", "sweep file");
+    `argument` stood behind it."""
     file = located(path)
     try:
         if file.exists() and not file.is_dir() and not file.is_file():  # reading it might never end
             raise UserError(f"{path}: is no regular file; write the {kind} to one")
         source = file.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such {kind}{_neighbour(file, kind)}") from None
+        raise UserError(f"{path}: no such {kind}{_neighbour(file, kind, argument)}") from None
     except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, not a {kind}{_neighbour(file, kind)}") from None
+        raise UserError(f"{path}: is a folder, not a {kind}{slips.of_folder(file) or _neighbour(file, kind)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot read this {kind}: {error.strerror}") from None
     module = types.ModuleType(f"addnorm_exp_user_{file.stem}")
@@ -109,8 +110,13 @@ def _line(error: BaseException, file: str) -> int | None:
     return frames[-1] if frames else None
 
 
-def _neighbour(file: Path, kind: str) -> str:
+def _neighbour(file: Path, kind: str, argument: str = "") -> str:
     """A hint at a file that does exist: in the same folder, or where files of this kind are."""
     folder = _FOLDERS[kind]
-    hint = slips.of_file(file, {folder: Path(folder) if Path(folder).is_dir() else (_SHIPPED or Path()) / folder})
+    at = Path(folder) if Path(folder).is_dir() else (_SHIPPED or Path()) / folder
+    behind = f":{argument}" if argument else ""
+    hint = slips.of_file(file, {folder: at}, behind)
+    scheme = slips.of_scheme(str(file)) if kind == "config file" and not hint and not behind else None
+    if scheme:
+        return f"; did you mean 'configs/lm.py:{scheme}'?"
     return hint if hint or file.parent.is_dir() else f" (there is no folder {file.parent})"

@@ -159,7 +159,7 @@ def nearest_key(key: str, known: Iterable[str], prefix: str = "") -> str:
     names = list(known)
     meant = hints.keys(key, names)
     if meant:
-        return f"did you mean {' or '.join(repr(prefix + name) for name in meant)}?"
+        return f"did you mean {' or '.join(repr(prefix + name) for name in meant)}{hints.unit(key)}?"
     group = key.rpartition(".")[0]
     members = [name for name in names if group and name.startswith(f"{group}.")]
     if members:

@@ -39,7 +39,7 @@ def of_value(leaf: Leaf, value: object) -> str:
     if leaf.type not in (int, float):
         return ""
     parts = [part.strip() for part in word.strip("[]()").split(",")]
-    if len(parts) > 1 and all(map(_as_float, parts)) and "." in leaf.key + ".":
+    if len(parts) > 1 and leaf.key in keys.leaves() and all(_as_float(part) is not None for part in parts):
         several = ", ".join(parts)
         return f"; a run has one value, a study several: axis('{leaf.key}', [{several}])"
     if re.fullmatch(r"[\d.]+\s*ep(och)?s?", word.lower()):
@@ -70,6 +70,12 @@ def of_flag(name: str, flags: Mapping[str, "Flag"], takes_config: bool, study_ke
     spelt = hints.match(name, known, hints.FLAGS)
     if spelt:
         return f"; did you mean '--{spelt}'?"
+    negated = flags.get(hints.match(hints.normal(name).removeprefix("no"), flags) or "")
+    if negated and hints.normal(name).startswith("no"):
+        choice = hints.match("off", negated.choices, hints.VALUES)
+        return f"; did you mean '--{negated.name}={choice}'?" if choice else ""
+    if "yes" in flags and hints.normal(name) in ("dryrun", "dry", "n"):
+        return "; without --yes nothing is removed"
     for flag in flags.values():
         choice = hints.match(name, flag.choices, hints.VALUES) if flag.choices and name not in ("on", "off") else None
         if choice:
@@ -78,27 +84,27 @@ def of_flag(name: str, flags: Mapping[str, "Flag"], takes_config: bool, study_ke
     if takes_config or study_keys:
         certain = hints.keys(bare, keys.leaves(), fuzzy=False)
         if certain:
-            return _of_keys(certain, study_keys)
+            return _of_keys(bare, certain, study_keys)
     if hints.normal(name) in ADVICE:
         return f"; {ADVICE[hints.normal(name)]}"
     close = hints.near(name, known, hints.FLAGS)
     if close:
         return f"; did you mean '--{close}'?"
     if takes_config or study_keys:
-        return _of_keys(hints.keys(bare, keys.leaves()), study_keys)
+        return _of_keys(bare, hints.keys(bare, keys.leaves()), study_keys)
     return ""
 
 
-def _did_you_mean(words: Iterable[str]) -> str:
-    return f"; did you mean {' or '.join(map(repr, words))}?"
+def _did_you_mean(words: Iterable[str], unit: str = "") -> str:
+    return f"; did you mean {' or '.join(map(repr, words))}{unit}?"
 
 
-def _of_keys(meant: Sequence[str], study_keys: bool) -> str:
+def _of_keys(name: str, meant: Sequence[str], study_keys: bool) -> str:
     if not meant:
         return ""
     if study_keys:
-        return f"; a study file sets it: BASE = {{'{meant[0]}': …}}"
-    return _did_you_mean(f"--config.{key}" for key in meant)
+        return f"; a study file sets it: BASE = {{'{meant[0]}': …}}{hints.unit(name)}"
+    return _did_you_mean((f"--config.{key}" for key in meant), hints.unit(name))
 
 
 def of_word(
@@ -130,7 +136,7 @@ def of_word(
 def _of_bare_word(word: str, flags: Mapping[str, "Flag"], takes_config: bool, file: str | None) -> str:
     if takes_config and file is None and word.partition(":")[0].endswith(".py"):
         return f"; did you mean '--config={word}'?"
-    scheme = _scheme(word) if takes_config or {"filter", "schemes"} & set(flags) else None
+    scheme = of_scheme(word) if takes_config or {"filter", "schemes"} & set(flags) else None
     if scheme is None:
         return ""
     if takes_config:
@@ -140,16 +146,16 @@ def _of_bare_word(word: str, flags: Mapping[str, "Flag"], takes_config: bool, fi
     return f"; did you mean '--filter=scheme={scheme}'?"
 
 
-def _scheme(word: str) -> str | None:
+def of_scheme(word: str) -> str | None:
     """The scheme of this name in another spelling. The import is here because the catalogue needs JAX."""
     from addnorm_exp.residual import catalogue
 
     return catalogue.spelt(word)
 
 
-def of_file(path: Path, folders: Mapping[str, Path]) -> str:
+def of_file(path: Path, folders: Mapping[str, Path], argument: str = "") -> str:
     """Of a Python file that is not there: one of its name, or the nearest, beside it or in the `folders` (prefix → folder)
-    where such files are."""
+    where such files are. `argument`: what stood behind the file."""
     parent = {str(path.parent / file.name): file for file in _python_files(path.parent)}
     known = [parent, *({f"{prefix}/{file.name}": file for file in _python_files(at)} for prefix, at in folders.items())]
     for pick in (hints.match, hints.near):
@@ -157,8 +163,14 @@ def of_file(path: Path, folders: Mapping[str, Path]) -> str:
             stems = {file.stem: name for name, file in reversed(files.items())}
             stem = pick(path.stem, stems)
             if stem:
-                return f"; did you mean '{stems[stem]}'?"
+                return _did_you_mean([f"{stems[stem]}{argument}"])
     return ""
+
+
+def of_folder(path: Path) -> str:
+    """Of a folder where a file of it is needed."""
+    names = [str(path / file.name) for file in _python_files(path)]
+    return f"; give a file in it, e.g. {names[0]}" if names else ""
 
 
 def _python_files(folder: Path) -> list[Path]:

@@ -69,9 +69,11 @@ def get(name: str) -> Scheme:
     """The scheme of this name. Raises SchemeError with the nearest names where there is none."""
     if not name.strip():
         raise SchemeError("a scheme's name is empty; expected one like pre_ln")
+    if "," in name:
+        raise SchemeError(f"unknown scheme '{name}'; give one name (a study compares several)")
     if name not in _BY_NAME:
         same = spelt(name)
-        close = [same] if same else difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.5)
+        close = [same] if same else difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the catalogue has {', '.join(_BY_NAME)}"
         raise SchemeError(f"unknown scheme '{name}'; {hint}")
     return _BY_NAME[name]
