@@ -16,14 +16,14 @@ import itertools
 import struct
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import files, flatten, leaves, load, override, read
-from addnorm_exp.config.door import overridden, values
+from addnorm_exp.config.door import convert, overridden, values
 from addnorm_exp.config.keys import EXECUTION, unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
@@ -305,6 +305,8 @@ def _published(path: str, entries: Any) -> tuple[Published, ...]:
         for key in found[-1].row:
             if key not in leaves():
                 raise unknown(key, f"{where}: {key}")
+        row = {key: convert(leaves()[key], value, f"{where}: {key}") for key, value in found[-1].row.items()}
+        found[-1] = replace(found[-1], row=row)
     return tuple(found)
 
 
