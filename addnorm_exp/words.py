@@ -19,8 +19,13 @@ def size(count: float) -> str:
 
 def signed(value: float, form: str) -> str:
     """A difference or a slope by a format without a sign (".2f"): `+0.21`, `-3`; what is 0 as it is written has no sign."""
-    plain, text = f"{0.0:{form}}", f"{value:+{form}}"
-    return plain if text[1:] == plain else text
+    zero, text = f"{0.0:{form}}", f"{value:+{form}}"
+    return zero if text[1:] == zero else text
+
+
+def figure(value: float, form: str) -> str:
+    """A number by a format (".2f"); what is 0 as it is written has no sign."""
+    return signed(value, form).removeprefix("+")
 
 
 def aligned(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:

@@ -105,6 +105,7 @@ STUDY = {
     "tuned": Each(str),
     "group": Each(str),
     "baseline": Maybe(str),
+    "waiting": Maybe(int),
     "published": Maybe(Each({"value": Value, "metric": str, "source": str})),
 }
 INDEX = {"sites": Each(str), "tensors": Each(str), "attention_sites": Each(str)}

@@ -45,9 +45,12 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
 
 def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[Planned, ...]:
     """Writes the plan with the report runs of every group that is tuned, and returns these."""
-    best = study.select(*_tuned(study, folder, tuning))
+    ended, summaries = _tuned(study, folder, tuning)
+    best = study.select(ended, summaries)
     reporting = study.report(best, tuning) if best else ()
-    write_plan(folder, study, {"tune": tuning, "report": reporting} if reporting else {"tune": tuning})
+    open_groups = study.stand_in(run for run in tuning if run not in ended)
+    waiting = len(study.report([*best, *open_groups], tuning)) - len(reporting) if open_groups else 0
+    write_plan(folder, study, {"tune": tuning, "report": reporting} if reporting else {"tune": tuning}, waiting)
     return reporting
 
 
