@@ -11,6 +11,7 @@ from training import ROOT
 
 from addnorm_exp.cli import train
 from addnorm_exp.config import Config
+from addnorm_exp.report import outcome
 from addnorm_exp.sweep import display
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
@@ -29,6 +30,17 @@ def test_less_than_a_second_is_not_nothing():
 def test_a_zero_has_no_sign():
     values = (-0.004, 0.004, -0.0, -0.006, 0.126, 1234.5)
     assert [signed(value, ",.2f") for value in values] == ["0.00", "0.00", "0.00", "-0.01", "+0.13", "+1,234.50"]
+
+
+def test_numbers_of_a_table_have_no_sign_at_zero():
+    """A difference, a value and a centre that are printed as 0."""
+    assert [outcome.signed(value, 2.0) for value in (-0.0001, -0.0, 0.0001, -0.001)] == [
+        "0.000",
+        "0.000",
+        "0.000",
+        "-0.001",
+    ]
+    assert (outcome.number(-0.0), outcome.with_half(-0.0001, 0.01)) == ("0.000", "0.000 ± 0.010")
 
 
 def test_columns_are_aligned():
