@@ -85,6 +85,41 @@ def device_trouble(error: BaseException) -> str | None:
     return None
 
 
+# Modules of Python that it has on Unix alone, as far as we or our libraries need them.
+_UNIX = frozenset({"fcntl", "termios", "resource", "pwd", "grp", "posix", "pty", "tty", "syslog"})
+# Packages that only an extra installs, by the name that is imported.
+_EXTRAS = {"plotly": "dashboard", "wandb_workspaces": "dashboard", "huggingface_hub": "hf", "pyarrow": "hf"}
+_OURS = frozenset({"", "addnorm_exp", "configs", "sweeps"})
+
+
+def import_trouble(error: ImportError) -> str | None:
+    """One line where a module of Python or a library is missing or of another version, else None: a fault of ours, or one that its words
+    tell best."""
+    name = error.name or ""
+    package = name.partition(".")[0]
+    if package in _OURS:
+        return None
+    if package in _UNIX and sys.platform in ("win32", "cygwin", "emscripten", "wasi"):
+        return f"addnorm_exp runs on Linux and macOS, and this is {sys.platform}; on Windows use WSL"
+    if package in sys.stdlib_module_names:
+        return (
+            f"this Python ({sys.executable}) was built without its module '{name}'; use another, e.g. that of `uv run`"
+        )
+    if package in _EXTRAS:
+        extra = _EXTRAS[package]
+        return f"the package '{package}' is missing; the extra '{extra}' has it: {_install(f'--extra {extra} ', f'[{extra}]')}"
+    there = isinstance(error, ModuleNotFoundError) and package == name
+    what = "is missing" if there else f"has not what is needed here ({one_line(error, 160)}): it is of another version"
+    return f"the package '{package}' {what}; {_install()}"
+
+
+def _install(option: str = "", extra: str = "") -> str:
+    """How packages come in: by uv in a checkout, else with the installed program."""
+    if (Path(__file__).parents[1] / "pyproject.toml").is_file():
+        return f"run `uv run {option}main.py …`, which installs it (README.md)"
+    return f"install addnorm-exp{extra} again with its dependencies"
+
+
 def disk_trouble(error: BaseException) -> str | None:
     """One line for an error of the disk that a person can mend (full, read-only, not permitted), else None.
 

@@ -18,7 +18,15 @@ from pathlib import Path
 from types import ModuleType
 
 from addnorm_exp import hints
-from addnorm_exp.errors import UserError, device_trouble, disk_trouble, memory_trouble, one_line, program
+from addnorm_exp.errors import (
+    UserError,
+    device_trouble,
+    disk_trouble,
+    import_trouble,
+    memory_trouble,
+    one_line,
+    program,
+)
 
 _ORDER = ("train", "sweep", "table", "plot", "dashboard")  # as one uses them; commands not named here follow by name
 
@@ -51,11 +59,11 @@ def _guarded(argv: list[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return 141
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "addnorm_exp", "configs", "sweeps"):
+    except ImportError as error:
+        line = import_trouble(error)
+        if line is None:
             raise
-        return _fail(f"the package '{package}' is missing or too old: run `pip install uv && uv run main.py …`")
+        return _fail(line)
     except Exception as error:
         line = disk_trouble(error) or memory_trouble(error) or device_trouble(error)
         if line is None:
