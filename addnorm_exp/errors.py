@@ -1,11 +1,13 @@
 """What people are told of trouble: what is wrong, where, and the remedy, in one line; and the one exception for it."""
 
-import difflib
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+from addnorm_exp import hints
 
 
 class UserError(Exception):
@@ -30,11 +32,19 @@ def check_text(text: str, label: str) -> None:
         raise UserError(f"{label}: this name is no text in UTF-8; rename it, or choose another") from None
 
 
+def program() -> str:
+    """The command by which this program was started, for lines that say what to type."""
+    path = Path(sys.argv[0] if sys.argv else "")
+    if path.name == "__main__.py" and path.parent.name == "addnorm_exp":
+        return "python -m addnorm_exp"
+    return "addnorm_exp" if path.stem == "addnorm_exp" else "main.py"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint `did you mean X?` (whatever the case of its letters) or the valid names, to end a `UserError` about an unknown name."""
-    names = {one.casefold(): one for one in sorted(known)}
-    close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.6)
-    return f"did you mean '{names[close[0]]}'?" if close else f"valid names: {', '.join(names.values())}"
+    """A hint `did you mean 'X'?` or the valid names, to end a `UserError` about an unknown name."""
+    names = sorted(known)
+    near = hints.near(name, names, hints.VALUES)
+    return f"did you mean '{near}'?" if near is not None else f"valid names: {', '.join(names)}"
 
 
 _REMEDIES = {
@@ -71,8 +81,43 @@ def device_trouble(error: BaseException) -> str | None:
     words = ("Unable to initialize backend", "Unknown backend")
     if asserted or (isinstance(error, RuntimeError) and str(error).startswith(words)):
         told = one_line(error, 160) or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
-        return f"no such device here ({told}); unset JAX_PLATFORMS, or install the extra for the device (cuda, tpu)"
+        return f"no such device here ({told}); unset JAX_PLATFORMS, or install the extra for the device (cuda12, cuda13, tpu)"
     return None
+
+
+# Modules of Python that it has on Unix alone, as far as we or our libraries need them.
+_UNIX = frozenset({"fcntl", "termios", "resource", "pwd", "grp", "posix", "pty", "tty", "syslog"})
+# Packages that only an extra installs, by the name that is imported.
+_EXTRAS = {"plotly": "dashboard", "wandb_workspaces": "dashboard", "huggingface_hub": "hf", "pyarrow": "hf"}
+_OURS = frozenset({"", "addnorm_exp", "configs", "sweeps"})
+
+
+def import_trouble(error: ImportError) -> str | None:
+    """One line where a module of Python or a library is missing or of another version, else None: a fault of ours, or one that its words
+    tell best."""
+    name = error.name or ""
+    package = name.partition(".")[0]
+    if package in _OURS:
+        return None
+    if package in _UNIX and sys.platform in ("win32", "cygwin", "emscripten", "wasi"):
+        return f"addnorm_exp runs on Linux and macOS, and this is {sys.platform}; on Windows use WSL"
+    if package in sys.stdlib_module_names:
+        return (
+            f"this Python ({sys.executable}) was built without its module '{name}'; use another, e.g. that of `uv run`"
+        )
+    if package in _EXTRAS:
+        extra = _EXTRAS[package]
+        return f"the package '{package}' is missing; the extra '{extra}' has it: {_install(f'--extra {extra} ', f'[{extra}]')}"
+    there = isinstance(error, ModuleNotFoundError) and package == name
+    what = "is missing" if there else f"has not what is needed here ({one_line(error, 160)}): it is of another version"
+    return f"the package '{package}' {what}; {_install()}"
+
+
+def _install(option: str = "", extra: str = "") -> str:
+    """How packages come in: by uv in a checkout, else with the installed program."""
+    if (Path(__file__).parents[1] / "pyproject.toml").is_file():
+        return f"run `uv run {option}main.py …`, which installs it (README.md)"
+    return f"install addnorm-exp{extra} again with its dependencies"
 
 
 def disk_trouble(error: BaseException) -> str | None:

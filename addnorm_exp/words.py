@@ -1,6 +1,6 @@
 """Numbers and values as sentences have them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -17,6 +17,30 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def signed(value: float, form: str) -> str:
+    """A difference or a slope by a format without a sign (".2f"): `+0.21`, `-3`; what is 0 as it is written has no sign."""
+    zero, text = f"{0.0:{form}}", f"{value:+{form}}"
+    return zero if text[1:] == zero else text
+
+
+def figure(value: float, form: str) -> str:
+    """A number by a format (".2f"); what is 0 as it is written has no sign."""
+    return signed(value, form).removeprefix("+")
+
+
+def aligned(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Rows of cells as lines with aligned columns, those numbered in `right` to the right."""
+    rows = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def si(value: float) -> str:
     """Three figures and a decimal prefix: 4.9 M."""
     for letter, one in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -26,7 +50,9 @@ def si(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that people would say it in: 40 s, 3 min, 1.5 h, 12 days."""
+    """In the unit that people would say it in: 0.3 s, 40 s, 3 min, 1.5 h, 12 days."""
+    if 0 < seconds < 0.95:
+        return f"{seconds:.1g} s"
     for unit, one, most, form in (("s", 1, 90, ".0f"), ("min", 60, 90, ".0f"), ("h", 3600, 48, ".2g")):
         if seconds < most * one:
             return f"{seconds / one:{form}} {unit}"

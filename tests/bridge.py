@@ -125,11 +125,28 @@ def reference(name: str):
     """reference(x0, bodies, parameters of the stack as a tree, **options)."""
     if name not in REFERENCES:
         pytest.fail(
-            f"scheme '{name}' of the catalogue has no reference: write one in tests/reference, enter it in bridge.py"
+            f"scheme '{name}' of the catalogue has no reference: write one in tests/reference/, and enter it in REFERENCES "
+            "(tests/bridge.py)"
         )
-    return lambda x, F, stack, **options: REFERENCES[name](
-        x, F, LAYOUTS.get(name, lambda own: own)(own(stack)), **options
-    )
+
+    def compute(x, F, stack, **options):
+        tree = LAYOUTS.get(name, lambda own: own)(own(stack))
+        try:
+            return REFERENCES[name](x, F, tree, **options)
+        except KeyError as missing:
+            pytest.fail(
+                f"the reference of '{name}' asks for {missing}, which the scheme's parameters have not; they are "
+                f"{sorted(_paths(tree))}. Mend one of the two, or give the tree another layout in LAYOUTS (tests/bridge.py)"
+            )
+
+    return compute
+
+
+def _paths(tree: Any, prefix: str = "") -> set[str]:
+    """The places of arrays in a tree of dicts and lists, blocks not told apart."""
+    if isinstance(tree, Mapping):
+        return {path for key, value in tree.items() for path in _paths(value, f"{prefix}/{key}".lstrip("/"))}
+    return {path for value in tree for path in _paths(value, prefix)} if isinstance(tree, list) else {prefix}
 
 
 def architecture(**changes) -> Architecture:

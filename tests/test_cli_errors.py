@@ -3,13 +3,15 @@
 import ast
 import errno
 import os
+import re
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from processes import ROOT, run
 
-from addnorm_exp import cli
+from addnorm_exp import cli, errors
 from addnorm_exp.config import Flag, parse
 from addnorm_exp.errors import UserError
 
@@ -110,7 +112,28 @@ def caused(error, cause):
         (
             ModuleNotFoundError("No module named 'flax.nnx'", name="flax.nnx"),
             2,
-            "error: the package 'flax' is missing or too old",
+            "error: the package 'flax' has not what is needed here (No module named 'flax.nnx'): it is of another version; "
+            "run `uv run main.py …`",
+        ),
+        (
+            ImportError("cannot import name 'AxisType' from 'jax.sharding' (/a/b.py)", name="jax.sharding"),
+            2,
+            "error: the package 'jax' has not what is needed here (cannot import name 'AxisType'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'optax'", name="optax"),
+            2,
+            "error: the package 'optax' is missing; run `uv run main.py …`, which installs it (README.md)",
+        ),
+        (
+            ModuleNotFoundError("No module named 'plotly'", name="plotly"),
+            2,
+            "error: the package 'plotly' is missing; the extra 'dashboard' has it: run `uv run --extra dashboard main.py …`",
+        ),
+        (
+            ModuleNotFoundError("No module named '_lzma'", name="_lzma"),
+            2,
+            "error: this Python (",
         ),
         (SystemExit("said so"), 2, "error: said so"),
     ],
@@ -122,6 +145,22 @@ def test_what_a_person_can_mend_is_one_line(error, code, line, command, capsys):
     assert one_line(capsys).startswith(line)
 
 
+@pytest.mark.parametrize("name", ["fcntl", "termios", "resource"])
+def test_a_system_that_is_not_supported_is_named(name, command, capsys, monkeypatch):
+    """No package is missing there, and none would help."""
+    command(failing(ModuleNotFoundError(f"No module named '{name}'", name=name)))
+    monkeypatch.setattr("sys.platform", "win32")
+    assert cli.main(["train"]) == 2
+    assert one_line(capsys) == "error: addnorm_exp runs on Linux and macOS, and this is win32; on Windows use WSL"
+
+
+def test_an_extra_that_is_named_has_the_package():
+    """In pyproject.toml, under the name that is installed."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for package, extra in errors._EXTRAS.items():
+        assert any(re.match(rf"{package.replace('_', '-')}\b", entry) for entry in extras[extra]), package
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -129,6 +168,8 @@ def test_what_a_person_can_mend_is_one_line(error, code, line, command, capsys):
         KeyError("x"),
         FileNotFoundError(errno.ENOENT, "gone", "x"),
         ModuleNotFoundError("no", name="addnorm_exp.gone"),
+        ImportError("cannot import name 'x' from 'addnorm_exp.errors'", name="addnorm_exp.errors"),
+        ImportError("libcudart.so: cannot open shared object file"),
     ],
 )
 def test_a_bug_keeps_its_traceback(error, command):
@@ -150,7 +191,7 @@ def test_exit_codes_pass_through(code, expected, command):
     [
         (
             ["--config=configs/lm.py", "--config.optim.lrr=1"],
-            "error: --config.optim.lrr: no such key; did you mean 'optim.lr'?",
+            "error: --config.optim.lrr: no such key; did you mean '--config.optim.lr'?",
         ),
         (
             ["--config=configs/lm.py:pre_nl"],

@@ -7,6 +7,7 @@ from pathlib import Path
 import bridge
 import pytest
 import reference.schemes
+import test_init
 import test_model
 import test_schemes
 import test_train_schemes
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 def blocks() -> dict[str, str]:
     """The page's Python by the place that the first line of each block names."""
     found = re.findall(r"^```python\n# (.+?)\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
-    assert len(found) == len({place for place, _ in found}) == 4
+    assert len(found) == len({place for place, _ in found}) == 5
     return dict(found)
 
 
@@ -42,6 +43,7 @@ def leaky(monkeypatch):
     for table, place in (
         (bridge.REFERENCES, "tests/bridge.py, in REFERENCES"),
         (test_schemes.DELTA, "tests/test_schemes.py, in DELTA"),
+        (test_init.FIRST, "tests/test_init.py, in FIRST"),
     ):
         for name, value in eval("{" + code[place] + "}", {"schemes": reference.schemes}).items():
             monkeypatch.setitem(table, name, value)
@@ -53,11 +55,39 @@ def test_the_example_is_a_scheme_like_any_other(leaky, capsys):
     test_schemes.test_decoder_equals_the_reference("leaky")
     test_schemes.test_encoder_with_padding_equals_the_reference("leaky")
     test_schemes.test_parameter_delta_against_pre_ln("leaky")
+    test_init.test_xavier("leaky")
+    test_init.test_law_decay_and_learning_rate_factors("leaky")
     test_model.test_causality_by_gradient("leaky")
     assert main(["schemes", "leaky"]) == 0
-    told = capsys.readouterr().out
-    assert "× 0.9583" in told  # 1 - 1/24, on the skip of a decoder of 12 blocks
-    assert "- Verified: nothing here" in told  # of a scheme that stands in no file of the catalogue
+    page = capsys.readouterr().out
+    assert "× learned scalar, 0.9 at init" in page  # on the skip
+    assert "- Evidence: own: none beside this record" in page
+    assert "- Tests in the suite: none" in page  # of a scheme that stands in no file of the catalogue
+
+
+@pytest.mark.parametrize(
+    ("table", "check", "told"),
+    [
+        (bridge.REFERENCES, test_schemes.test_decoder_equals_the_reference, "enter it in REFERENCES (tests/bridge.py)"),
+        (test_schemes.DELTA, test_schemes.test_parameter_delta_against_pre_ln, "no entry in DELTA (tests/test_schemes.py)"),
+        (test_init.FIRST, test_init.test_xavier, "skip: its first value, where it is not 1 for a gain and 0 for all else, "
+         "belongs in FIRST (tests/test_init.py)"),
+    ],
+)  # fmt: skip
+def test_a_failure_names_the_place_of_the_entry_that_is_missing(table, check, told, leaky, monkeypatch):
+    monkeypatch.delitem(table, "leaky")
+    with pytest.raises((AssertionError, pytest.fail.Exception)) as caught:
+        check("leaky")
+    assert told in str(caught.value)
+
+
+def test_a_reference_that_asks_for_another_name_says_which_there_are(leaky):
+    catalogue.add(replace(leaky, block=catalogue.get("pre_ln").block))
+    with pytest.raises(pytest.fail.Exception) as caught:
+        test_schemes.test_decoder_equals_the_reference("leaky")
+    assert "asks for 'skip', which the scheme's parameters have not; they are ['blocks/attention/pre/bias'," in str(
+        caught.value
+    )
 
 
 def test_step_four_writes_the_scheme_s_own_files_alone(leaky, tmp_path, monkeypatch):
@@ -76,7 +106,12 @@ def test_step_four_writes_the_scheme_s_own_files_alone(leaky, tmp_path, monkeypa
 
 
 def test_step_six_fails_as_the_page_says(leaky):
-    catalogue.add(replace(leaky, block=catalogue.get("pre_ln").block))
+    """`scale=0.5`, on the branch."""
+
+    def halved(site, norm):
+        return tuple(replace(at, rule=replace(at.rule, scale=0.5)) for at in leaky.block(site, norm))
+
+    catalogue.add(replace(leaky, block=halved))
     with pytest.raises(AssertionError):
         test_schemes.test_decoder_equals_the_reference("leaky")
 

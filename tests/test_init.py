@@ -91,13 +91,16 @@ def draws(specs, **hypers):
     }
 
 
-def is_uniform(value, bound: float) -> None:
+MATRIX = "{}: a scheme's factor on the law of a matrix belongs in MULTIPLIERS (tests/test_init.py)"
+
+
+def is_uniform(value, bound: float, told: str = "") -> None:
     """All within the bound, the largest close to it, and the deviation of a uniform law."""
     if bound == 0:
-        assert not np.any(value)
+        assert not np.any(value), told
         return
-    assert np.abs(value).max() <= bound * (1 + 1e-6)
-    assert np.abs(value).max() > 0.99 * bound
+    assert np.abs(value).max() <= bound * (1 + 1e-6), told
+    assert np.abs(value).max() > 0.99 * bound, told
     assert value.std() == pytest.approx(bound / math.sqrt(3), rel=0.03)
     assert abs(value.mean()) < 0.05 * bound
 
@@ -118,7 +121,9 @@ def test_xavier(name):
         if owner in SHAPES and leaf == "kernel" and model.specs[path].init.draw != "orthogonal":
             assert value.shape == SHAPES[owner]
             block = int(path.split("/")[2]) + 1
-            is_uniform(value, 0.7 * multiplier(name, owner, 3, block) * math.sqrt(6 / sum(SHAPES[owner])))
+            is_uniform(
+                value, 0.7 * multiplier(name, owner, 3, block) * math.sqrt(6 / sum(SHAPES[owner])), MATRIX.format(path)
+            )
         elif path == "head/kernel":
             # The blocks' gain does not touch it.
             is_uniform(value, multiplier(name, "head", 3) * math.sqrt(6 / (WIDTH + TABLE)))
@@ -131,7 +136,8 @@ def test_xavier(name):
         elif name == "mhc" and leaf == "phi":
             is_normal(value, 0.02)
         else:
-            np.testing.assert_allclose(value, first(name, path), rtol=1e-6, err_msg=path)
+            told = f"{path}: its first value, where it is not 1 for a gain and 0 for all else, belongs in FIRST (tests/test_init.py)"
+            np.testing.assert_allclose(value, first(name, path), rtol=1e-6, err_msg=told)
     learned = name in ("dyt", "derf")  # whose learned scalar stands in the place of the law's √width
     assert model.module.embedding.multiplier == (1.0 if learned else pytest.approx(math.sqrt(WIDTH)))
 
@@ -162,7 +168,10 @@ FACTORS = {
 @pytest.mark.parametrize("name", NAMES)
 def test_law_decay_and_learning_rate_factors(name):
     """Decayed are weight matrices and embeddings, and of what the scheme itself brings the matrices of gates and of dynamic weights."""
-    assert catalogue.get(name).law == ("normal" if name in NORMAL else "xavier")
+    law = catalogue.get(name).law
+    assert law == ("normal" if name in NORMAL else "xavier"), (
+        "schemes of the law `normal` are in NORMAL (tests/test_init.py)"
+    )
     for path, spec in large(name).specs.items():
         *_, owner, leaf = path.split("/")
         weight = leaf == "kernel" and owner in (*SHAPES, "head")
@@ -171,7 +180,9 @@ def test_law_decay_and_learning_rate_factors(name):
         table = path in ("embedding/tokens", "embedding/positions")
         assert (spec.group in DECAYED) == (weight or gate or dynamic or table), path
         factors = FACTORS.get(name, lambda inside, m: Factors())
-        assert spec.factors == factors("/blocks/" in path, 3 / 2), path
+        assert spec.factors == factors("/blocks/" in path, 3 / 2), (
+            f"{path}: FACTORS (tests/test_init.py) says what is right"
+        )
 
 
 @pytest.mark.parametrize("name", ["pre_ln", "deepnorm", "sandwich_ln"])

@@ -107,6 +107,28 @@ def test_what_is_not_decided_is_not_counted_as_failed():
     scheme = replace(catalogue.get("pre_ln"), name="x", predictions=claims)
     of_batch, of_theory, predictions = tables(power_law(-0.5), {"x": scheme}, width=256, seeds=3)
     assert (of_batch.rows[0][-1], of_theory.rows[0][-1]) == ("none", "1 of 2 hold, 2 not decided")
-    assert predictions.notes == ("4 predictions, 1 of which does not hold here, 2 not decided.",)
-    *_, predictions = tables(power_law(-0.5, depths=(2, 6)), {"x": scheme}, width=256, seeds=3)
-    assert "may be a size effect" in predictions.notes[-1]
+    assert predictions.notes == ("4 predictions, 1 of which does not hold here; 2 not decided.",)
+
+
+def test_at_a_size_that_predictions_are_not_made_for_none_is_judged():
+    claims = (
+        Slope("rises", "paper", "theory", "grad_w2", (0.4, 0.6)),
+        Slope("falls", "paper", "theory", "grad_w2", (-0.6, -0.4)),
+        Slope("nothing", "paper", "theory", "stream_ms", (0.0, 1.0)),
+    )
+    scheme = replace(catalogue.get("pre_ln"), name="x", predictions=claims)
+    for size in ({"depths": (2, 6)}, {"width": 64}, {"seeds": 1}):
+        probed = power_law(-0.5, depths=size.pop("depths", (6, 12, 24)))
+        _, of_theory, predictions = tables(probed, {"x": scheme}, **{"width": 256, "seeds": 3} | size)
+        assert of_theory.rows[0][-1] == "1 not decided, 2 not judged at this size"
+        assert [row[5] for row in predictions.rows] == ["not judged at this size"] * 2 + ["not decided"]
+        assert predictions.notes == (
+            "3 predictions, 2 not judged: they are made for depths 6 to 48, a width of at least 128 and at least 3 seeds; "
+            "1 not decided.",
+        )
+
+
+def test_a_slope_of_nothing_has_no_sign():
+    table, *_ = tables(power_law(-0.001, "sensitivity"), {"x": catalogue.get("pre_ln")}, width=256, seeds=3)[1:]
+    assert "0.00" in table.rows[0]
+    assert "-0.00" not in str(table.rows)

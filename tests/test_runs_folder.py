@@ -102,6 +102,17 @@ def test_a_finished_run_is_not_run_again(finished, data):
         ({"scheme": "post_ln", "optim__lr": 3e-3}, "scheme='pre_ln' where this one has 'post_ln'"),
         ({"eval__every": 5}, "eval.every=3 where this one has 5"),
         ({"norm__eps": 1e-3}, "norm.eps=None where this one has 0.001"),
+        # Written differently and the same once resolved; the last key is what differs.
+        ({"init__law": "xavier", "optim__lr": 3e-3}, "with optim.lr=0.01 where this one has 0.003"),
+        ({"data__seed": 0, "optim__decay": 0.5, "eval__every": 5}, "with eval.every=3 where this one has 5"),
+        (
+            {"norm__kind": "layer", "norm__eps": 1e-5, "norm__affine": "gain"},
+            "with norm.affine=None where this one has 'gain'",
+        ),
+        (
+            {"init__std": 0.5, "model__drop_path": 0.0, "model__bias": False},
+            "with model.bias=True where this one has False",
+        ),
     ],
 )
 def test_a_folder_that_holds_another_run(changes, named, finished, data):

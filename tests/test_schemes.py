@@ -328,7 +328,9 @@ DELTA |= {
 @pytest.mark.parametrize("name", NAMES)
 def test_parameter_delta_against_pre_ln(name):
     if name not in DELTA:
-        pytest.fail(f"scheme '{name}' has no entry in DELTA: say by hand what parameters it adds to pre_ln's")
+        pytest.fail(
+            f"scheme '{name}' has no entry in DELTA (tests/test_schemes.py): say by hand what parameters it adds to pre_ln's"
+        )
     entry = DELTA[name]
     for depth, width in ((1, 16), (3, 32)):
         arch = architecture(depth=depth, width=width)

@@ -75,7 +75,7 @@ def test_the_listing_has_every_scheme(capsys):
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
     assert list(rows) == list(catalogue.names())
     # Four blocks of width 128: two LayerNorms of 2 · 128 each, and the final one, are what no_norm lacks.
-    assert int(rows["no_norm"]["parameters"]) == -(4 * 2 + 1) * 2 * 128
+    assert int(rows["no_norm"]["parameters_vs_pre_ln"]) == -(4 * 2 + 1) * 2 * 128
     assert rows["rezero"]["paper"] == "2003.04887"
 
 
@@ -84,7 +84,7 @@ def test_one_scheme_and_its_neighbours(capsys):
     told = capsys.readouterr().out
     assert "N_out(F(N_pre(x)))" in told
     assert "out × 0.2041, down × 0.2041" in told  # 1/√24
-    assert "- Verified: the forward pass" in told
+    assert "- Tests in the suite: forward pass" in told
     assert "- Predicted at init: each sublayer adds unit variance: 1 + 2l after l blocks (Kim et al. 2025" in told
     assert main(["schemes", "pre_lm"]) == 2
     assert "did you mean pre_ln" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 from studies import PLAN, sweep, write
 from training import assert_equal_runs, held
 
+from addnorm_exp import cli
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
@@ -189,10 +190,14 @@ def test_max_runs_bounds_all_phases_together(finished, tmp_path, trained, capsys
     assert len(trained) == 3
     assert "1 run to go" in capsys.readouterr().err
     assert reported(path) == {"pre_ln"}, "no winner among half of the candidates"
+    assert cli.main(["runs", str(path.parent / "runs" / "tiny")]) == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert heading.endswith("(3 missing, 3 done, 2 not planned yet)"), "all 8 of the plan"
     assert sweep(path, "--max_runs=3") == 0
     assert len(trained) == 6
     assert sweep(path) == 0
     assert len(trained) == PLAN
+    assert plan(path)["waiting"] == 0
     assert table("### " + capsys.readouterr().out.rpartition("### ")[2]) == table(finished[1])
 
 

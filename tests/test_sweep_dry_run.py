@@ -25,8 +25,22 @@ def test_a_dry_run_writes_and_runs_nothing(tmp_path, trained, capsys):
     assert err == ""
     assert "tune: 4 runs" in out
     assert "report: 4 runs (2 groups not tuned yet" in out
-    assert out.count(" parameters ") == PLAN
-    assert "2 compilations" in out
+    assert out.count("  to do\n") == PLAN
+    assert "start and 2 compilations" in out
+
+
+def test_its_columns_are_aligned_and_no_time_is_zero(tmp_path, capsys):
+    assert sweep(write(tmp_path), "--dry_run") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    heads = [place for place, line in enumerate(lines) if line.startswith("  id ")]
+    for start, end in zip(heads, [*heads[1:], len(lines)], strict=True):
+        table = lines[start:end]
+        left = [table[0].index(name) for name in ("run", "status")]
+        right = [table[0].index(name) + len(name) for name in ("parameters", "FLOPs", "time")]
+        for line in table:
+            assert all(line[place - 1] == " " and line[place] != " " for place in left), line
+            assert all(line[place] == " " and line[place - 1] != " " for place in right), line
+            assert " 0 s " not in line
 
 
 def test_one_group_is_told_in_the_singular(tmp_path, capsys):
@@ -35,7 +49,7 @@ def test_one_group_is_told_in_the_singular(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "tune: 1 run\n" in out
     assert "report: 1 run (1 group not tuned yet: its first candidate stands in)\n" in out
-    assert "1 compilation included" in out
+    assert "start and 1 compilation " in out
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeyp
     [
         (("--filter=scheme=post_ln",), "no run of the plan has these values"),
         (("--filter=shceme=pre_ln",), "did you mean 'scheme'?"),
-        (("--filter=pre_ln",), "is no KEY=VALUE"),
+        (("--filter=pre_ln",), "is not KEY=VALUE"),
         (("--filter=steps=many",), "--filter: steps='many': expected a whole number"),
         (("--filter=optim.warmup=2000",), "--filter=optim.warmup=2000: no run of the plan has these values"),
         (("--filter=,",), "names no key"),

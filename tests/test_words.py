@@ -11,15 +11,41 @@ from training import ROOT
 
 from addnorm_exp.cli import train
 from addnorm_exp.config import Config
+from addnorm_exp.report import outcome
+from addnorm_exp.sweep import display
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay
-from addnorm_exp.words import counted, duration, loss, si, size
+from addnorm_exp.words import aligned, counted, duration, loss, si, signed, size
 
 
 def test_durations():
     told = [duration(seconds) for seconds in (0, 40, 89, 100, 5000, 5400, 7200, 40_000, 90_000, 172_800, 1e6)]
     assert told == ["0 s", "40 s", "89 s", "2 min", "83 min", "1.5 h", "2 h", "11 h", "25 h", "2 days", "12 days"]
+
+
+def test_less_than_a_second_is_not_nothing():
+    assert [duration(seconds) for seconds in (0.004, 0.3, 0.94, 0.96)] == ["0.004 s", "0.3 s", "0.9 s", "1 s"]
+
+
+def test_a_zero_has_no_sign():
+    values = (-0.004, 0.004, -0.0, -0.006, 0.126, 1234.5)
+    assert [signed(value, ",.2f") for value in values] == ["0.00", "0.00", "0.00", "-0.01", "+0.13", "+1,234.50"]
+
+
+def test_numbers_of_a_table_have_no_sign_at_zero():
+    """A difference, a value and a centre that are printed as 0."""
+    assert [outcome.signed(value, 2.0) for value in (-0.0001, -0.0, 0.0001, -0.001)] == [
+        "0.000",
+        "0.000",
+        "0.000",
+        "-0.001",
+    ]
+    assert (outcome.number(-0.0), outcome.with_half(-0.0001, 0.01)) == ("0.000", "0.000 ± 0.010")
+
+
+def test_columns_are_aligned():
+    assert aligned([("a", "1", "x"), ("bcd", "10", "")], right=(1,)) == ["a     1  x", "bcd  10"]
 
 
 def test_counts_and_sizes():

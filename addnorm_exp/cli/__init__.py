@@ -9,7 +9,6 @@ command's own where it returns one.
 
 import ast
 import contextlib
-import difflib
 import importlib
 import io
 import os
@@ -18,7 +17,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from addnorm_exp.errors import UserError, device_trouble, disk_trouble, memory_trouble, one_line
+from addnorm_exp import hints
+from addnorm_exp.errors import (
+    UserError,
+    device_trouble,
+    disk_trouble,
+    import_trouble,
+    memory_trouble,
+    one_line,
+    program,
+)
 
 _ORDER = ("train", "sweep", "table", "plot", "dashboard")  # as one uses them; commands not named here follow by name
 
@@ -51,11 +59,11 @@ def _guarded(argv: list[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return 141
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "addnorm_exp", "configs", "sweeps"):
+    except ImportError as error:
+        line = import_trouble(error)
+        if line is None:
             raise
-        return _fail(f"the package '{package}' is missing or too old: run `pip install uv && uv run main.py …`")
+        return _fail(line)
     except Exception as error:
         line = disk_trouble(error) or memory_trouble(error) or device_trouble(error)
         if line is None:
@@ -89,7 +97,9 @@ def _dispatch(argv: list[str]) -> int:
     name, *rest = argv
     if name.startswith("-"):
         later = [word for word in rest if word in known]
-        hint = f"main.py {later[0]} {name} …" if later else f"commands: {', '.join(known)}"
+        if not later and name.startswith("--config"):
+            later = ["train"]
+        hint = f"{program()} {later[0]} {name} …" if later else f"commands: {', '.join(known)}"
         raise UserError(f"{name}: the command comes first; {hint}")
     return load_command(_known(name, known)).run(rest)
 
@@ -97,9 +107,20 @@ def _dispatch(argv: list[str]) -> int:
 def _known(name: str, known: Iterable[str]) -> str:
     if name in known:
         return name
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"commands: {', '.join(known)}"
+    close = (
+        hints.near(name, [*known, "help"], {word: (command,) for word, command in hints.COMMANDS.items()})
+        if name
+        else None
+    )
+    hint = f"did you mean '{close}'?" if close else f"commands: {', '.join(known)}"
+    if name.partition(":")[0].endswith(".py"):
+        hint = f"did you mean '{program()} {_for_file(name)}'?"
     raise UserError(f"unknown command {name!r}; {hint}")
+
+
+def _for_file(name: str) -> str:
+    """The command that a person who gave only a file left out."""
+    return f"train --config={name}" if Path(name).parent.name == "configs" or ":" in name else f"sweep {name}"
 
 
 def _overview(known: dict[str, str]) -> str:
@@ -107,10 +128,10 @@ def _overview(known: dict[str, str]) -> str:
     rows = "".join(f"  {name:<{wide}}  {line}\n" for name, line in known.items())
     return (
         "addnorm_exp: what the residual connection and the normalisation do to a Transformer\n\n"
-        "usage: main.py COMMAND …      (main.py COMMAND --help tells more)\n\n"
+        f"usage: {program()} COMMAND …      ({program()} COMMAND --help tells more)\n\n"
         f"commands:\n{rows}\n"
         "example:\n"
-        "  main.py train --config=configs/lm.py:pre_ln --config.optim.lr=3e-3 --workdir=runs/try\n"
+        f"  {program()} train --config=configs/lm.py:pre_ln --config.optim.lr=3e-3 --workdir=runs/try\n"
     )
 
 

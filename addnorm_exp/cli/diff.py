@@ -23,11 +23,14 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.report import differences
     from addnorm_exp.report.load import load_study
     from addnorm_exp.report.record import read_run
+    from addnorm_exp.runs.reading import which
 
     first, second = map(Path, arguments.positionals)
     for folder in (first, second):
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; give two runs' folders, or two studies'")
+            near = which(folder)
+            hint = near if near.startswith("did you mean") else "give two runs' folders, or two studies'"
+            raise UserError(f"{folder}: no such folder; {hint}")
     single = [os.path.lexists(folder / "config.json") for folder in (first, second)]
     if single[0] != single[1]:
         run_, study = (first, second) if single[0] else (second, first)

@@ -7,7 +7,7 @@ from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.reading import WHICH
+from addnorm_exp.runs.reading import WHICH, which
 from addnorm_exp.words import counted
 
 HELP = "make runs again from step 0: by their ids, --failed or --diverged"
@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
     kinds = [kind for kind in ("failed", "diverged") if arguments[kind]]
     folder = Path(directory)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; {WHICH}")
+        raise UserError(f"{folder}: no such folder; {which(folder)}")
 
     from addnorm_exp.runs.life import chosen, standings
 

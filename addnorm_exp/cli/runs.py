@@ -9,7 +9,8 @@ HELP = "list a study's runs: id, phase, scheme, settings, status, age, step and 
 ABOUT = f"""{HELP}
 
 DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Settings are what the study file sets for a run;
-age is the time since the run's summary was last written. docs/runs.md says what each status means."""
+age is the time since the run's summary was last written. Report runs are planned when their tuning has ended; until then the heading
+counts them as not planned yet. docs/runs.md says what each status means."""
 
 FLAGS = (
     Flag("status", str, None, "only runs that stand so; several are joined by commas", "STATUS,…"),
@@ -23,7 +24,7 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="runs", about=ABOUT, positionals=("DIR",))
     from addnorm_exp.report.load import study_folders
     from addnorm_exp.report.render import Column, Table, render
-    from addnorm_exp.runs.life import STANDINGS, Standing, standings
+    from addnorm_exp.runs.life import STANDINGS, Standing, standings, waiting
     from addnorm_exp.words import duration
 
     wanted = tuple(word.strip() for word in (arguments["status"] or ",".join(STANDINGS)).split(","))
@@ -41,6 +42,7 @@ def run(argv: list[str]) -> int:
         every = standings(folder)
         runs = [run for run in every if run.status in wanted]
         counts = {status: sum(run.status == status for run in every) for status in STANDINGS}
+        counts["not planned yet"] = waiting(folder)
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         rows = [row(run) for run in runs]
         records = [

@@ -7,7 +7,7 @@ from addnorm_exp.config.flags import Flag, parse
 HELP = "list the catalogue of schemes, or show one: equation, source, axes, traps, diagram"
 ABOUT = f"""{HELP}
 
-Without NAME: one line per scheme; `parameters` are those it adds to pre_ln's in the model of configs/lm.py.
+Without NAME: one line per scheme; "parameters vs pre_ln" counts those more or fewer than pre_ln has in the model of configs/lm.py.
 --format=doc writes docs/schemes.md."""
 
 FLAGS = (

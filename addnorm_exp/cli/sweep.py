@@ -14,15 +14,21 @@ HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quicksta
 
 FLAGS = (
     Flag("dry_run", bool, False, help="list the runs with parameters, FLOPs and an estimate of time; run nothing"),
-    Flag("runs", Path, Path("runs"), help="the folder of all studies; this one goes to RUNS/<name of the file>"),
-    Flag("filter", str, None, help="only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3"),
-    Flag("max_runs", int, None, help="make at most so many runs, then stop", least=1),
+    Flag(
+        "runs",
+        Path,
+        Path("runs"),
+        help="the folder of all studies; this one goes to DIR/<name of the file>",
+        metavar="DIR",
+    ),
+    Flag("filter", str, None, "only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3", "KEY=VALUE,…"),
+    Flag("max_runs", int, None, help="make at most so many runs, then stop", metavar="N", least=1),
     *WANDB_FLAGS,
 )
 
 
 def run(argv: list[str]) -> int:
-    arguments = parse(argv, FLAGS, command="sweep", about=HELP, positionals=("FILE",))
+    arguments = parse(argv, FLAGS, command="sweep", about=HELP, positionals=("FILE",), study_keys=True)
 
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.launch import Launcher
@@ -33,8 +39,8 @@ def run(argv: list[str]) -> int:
 
     study = read_study(arguments.positionals[0])
     folder = arguments["runs"] / study.name
-    check_folder(folder, study)
     chosen = parse_filter(arguments["filter"])
+    check_folder(folder, study)
     if arguments["dry_run"]:
         print(dry_run(study, folder, chosen), end="")
         return 0

@@ -13,7 +13,7 @@ from addnorm_exp.words import counted, loss
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
 FLAGS = (
-    Flag("workdir", Path, help="the run's folder; the same command resumes where an earlier one stopped"),
+    Flag("workdir", Path, None, "the run's folder; the same command resumes where an earlier one stopped", "DIR"),
     *WANDB_FLAGS,
 )
 

@@ -9,11 +9,12 @@ import math
 import numbers
 import typing
 from collections.abc import Collection, Mapping
+from fractions import Fraction
 
 from ml_collections import ConfigDict
 
-from addnorm_exp.config import checks
-from addnorm_exp.config.keys import Leaf, flatten, groups, leaves, unknown
+from addnorm_exp.config import checks, slips
+from addnorm_exp.config.keys import SHARES, Leaf, flatten, groups, leaves, unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.errors import UserError, check_text
 
@@ -41,17 +42,34 @@ def values(config: ConfigDict, where: str = "config") -> dict[str, object]:
     return found
 
 
-def override(config: Config, overrides: Mapping[str, object], where: str = "config") -> Config:
-    """A copy of `config` with flat dotted keys replaced, checked like everything that comes through the door.
+def override(config: Config | Mapping[str, object], overrides: Mapping[str, object], where: str = "config") -> Config:
+    """A copy of `config` with flat dotted keys replaced, checked as `read` checks.
 
-    `where` names the source of the overrides in messages, e.g. "sweeps/quickstart.py".
+    `config` may also be flat values (`values`), in which a share of `steps` is still a share: it then follows an
+    override of `steps`. `where` names the source of the overrides in messages, e.g. "sweeps/quickstart.py".
     """
-    flat = flatten(config)
+    return _build(overridden(config, overrides, where), where, overrides.keys())
+
+
+def overridden(
+    config: Config | Mapping[str, object], overrides: Mapping[str, object], where: str = "config"
+) -> dict[str, object]:
+    """The flat values of `config` under these overrides, each with its type checked; whether they fit together is for
+    `override`."""
+    flat = flatten(config) if isinstance(config, Config) else dict(config)
     for key, value in overrides.items():
-        if not isinstance(key, str) or key not in flat:
+        if not isinstance(key, str) or key not in leaves():
             raise unknown(str(key), f"{where}: {key}")
         flat[key] = convert(leaves()[key], value, f"{where}: {key}")
-    return _build(flat, where, overrides.keys())
+    return flat
+
+
+def settled(value: object, steps: int) -> object:
+    """The value with a share of `steps` ("5%") as the nearest whole number of steps, 1 at least where the share is above 0."""
+    if not isinstance(value, str) or not value.endswith("%"):
+        return value
+    exact = Fraction(value.removesuffix("%")) * steps / 100
+    return max(1, math.floor(exact + Fraction(1, 2))) if exact else 0
 
 
 def convert(leaf: Leaf, value: object, label: str) -> object:
@@ -72,7 +90,7 @@ def convert(leaf: Leaf, value: object, label: str) -> object:
 
 
 def _scalar(leaf: Leaf, value: object, label: str) -> object:
-    wrong = UserError(f"{label}={shown(value)}: expected {leaf.expected}")
+    wrong = UserError(f"{label}={shown(value)}: expected {leaf.expected}{slips.of_value(leaf, value)}")
     if leaf.type is str:
         if not isinstance(value, str):
             raise wrong
@@ -88,19 +106,47 @@ def _scalar(leaf: Leaf, value: object, label: str) -> object:
         return value
     if isinstance(value, bool):
         raise wrong
+    if leaf.share and isinstance(value, str) and value.rstrip().endswith("%"):
+        return _share(value, label)
     try:
         if leaf.type is int:
             if not isinstance(value, (str, numbers.Integral)):
                 raise wrong
             return int(value)
-        if not isinstance(value, (str, numbers.Real)):
-            raise wrong
-        number = float(value)
+        number = _number(value)
     except (ValueError, OverflowError):
         raise wrong from None
+    if number is None:
+        raise wrong
     if not math.isfinite(number):
         raise UserError(f"{label}={shown(value)}: expected a finite number")
     return number + 0.0  # -0.0 is 0.0: one value, one identity
+
+
+def _share(text: str, label: str) -> str:
+    """A share of `steps` in its shortest form: "5.0 %" is "5%"."""
+    try:
+        share = float(text.rstrip().removesuffix("%"))
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 100:
+        raise UserError(f"{label}={shown(text)}: expected a share of steps from 0% to 100%, e.g. 5%")
+    return f"{share + 0.0:.12g}%"
+
+
+def _number(value: object) -> float | None:
+    """The number that a person wrote, or None where the value is none.
+
+    A number of float32 or less, as a grid of NumPy or JAX gives it, is read by the shortest decimal that gives it:
+    np.float32(1e-3) is 0.001 and not 0.0010000000474974513.
+    """
+    if isinstance(value, str | float):
+        return float(value)
+    if isinstance(value, numbers.Real):  # with `dtype`: of NumPy, whose text is the shortest decimal
+        return float(str(value)) if hasattr(value, "dtype") else float(value)
+    if getattr(value, "shape", None) == () and "float" in str(getattr(value, "dtype", "")):  # an array of one number
+        return float(str(value))
+    return None
 
 
 def _sequence(leaf: Leaf, value: object, label: str) -> tuple:
@@ -134,6 +180,9 @@ def _walk(tree: Mapping, prefix: str, where: str) -> dict[str, object]:
 
 def _build(flat: dict[str, object], where: str, given: Collection[str], typed: Collection[str] = ()) -> Config:
     """`given`: keys that were set on purpose; `typed`: those of them that were on the command line."""
+    steps = flat["steps"]
+    assert isinstance(steps, int)
+    flat = {key: settled(value, steps) if key in SHARES else value for key, value in flat.items()}
     if flat["data.path"] is not None:
         named = flat["data.name"]
         if named != "file" and ("data.name" in given or named != DataConfig().name):

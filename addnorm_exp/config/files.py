@@ -1,7 +1,5 @@
 """Python files that people write (`configs/*.py`, `sweeps/*.py`): run here, their mistakes told in one line."""
 
-import difflib
-import os
 import re
 import sys
 import traceback
@@ -10,8 +8,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from addnorm_exp import hints
+from addnorm_exp.config import slips
 from addnorm_exp.config.keys import groups, leaves, nearest_key
 from addnorm_exp.errors import UserError
+
+# Where configs/ and sweeps/ are: inside the package as a wheel installs it, or beside the package in a checkout.
+_PACKAGE = Path(__file__).parents[1]
+_SHIPPED = next((root for root in (_PACKAGE / "shipped", _PACKAGE.parent) if (root / "configs").is_dir()), None)
+_FOLDERS = {"config file": "configs", "sweep file": "sweeps"}
 
 FAULTS = (Exception, SystemExit, GeneratorExit)  # what a person's file may raise; an interrupt is the person's own
 
@@ -19,7 +24,7 @@ FAULTS = (Exception, SystemExit, GeneratorExit)  # what a person's file may rais
 def load(spec: str) -> ConfigDict:
     """The ConfigDict of `FILE` or `FILE:ARG`: what `get_config()` or `get_config(ARG)` of that file returns."""
     path, _, argument = spec.partition(":")
-    module = run_file(path, "config file")
+    module = run_file(path, "config file", argument)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise UserError(f"{path}: no get_config() there, which a config file must define")
@@ -33,15 +38,18 @@ def load(spec: str) -> ConfigDict:
     return config
 
 
-def run_file(path: str, kind: str) -> types.ModuleType:
-    """The module that a person's file makes when run. `kind` names it in messages ("config file", "sweep file")."""
-    file = expanded(path, path)
+def run_file(path: str, kind: str, argument: str = "") -> types.ModuleType:
+    """The module that a person's file makes when run. `kind` names it in messages ("config file", "sweep file");
+    `argument` stood behind it."""
+    file = located(path)
     try:
         if file.exists() and not file.is_dir() and not file.is_file():  # reading it might never end
             raise UserError(f"{path}: is no regular file; write the {kind} to one")
         source = file.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such {kind}{_neighbour(file)}") from None
+        raise UserError(f"{path}: no such {kind}{_neighbour(file, kind, argument)}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, not a {kind}{slips.of_folder(file) or _neighbour(file, kind)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot read this {kind}: {error.strerror}") from None
     module = types.ModuleType(f"addnorm_exp_user_{file.stem}")
@@ -53,6 +61,16 @@ def run_file(path: str, kind: str) -> types.ModuleType:
     except FAULTS as error:
         raise explain(error, path, "running it") from error
     return module
+
+
+def located(path: str) -> Path:
+    """The file of this path. `configs/…` and `sweeps/…` that are not in the current folder are those that came with the
+    program."""
+    file = expanded(path, path)
+    ours = file.parts[:1] and file.parts[0] in _FOLDERS.values()
+    if ours and not file.exists() and _SHIPPED is not None and (_SHIPPED / file).is_file():
+        return _SHIPPED / file
+    return file
 
 
 def expanded(path: str, label: str) -> Path:
@@ -68,14 +86,13 @@ def explain(error: BaseException, path: str, action: str) -> UserError:
     if isinstance(error, UserError):
         text = str(error)
         return UserError(text if text.startswith(path) else f"{path}: {text}")
-    line = _line(error, str(Path(path).expanduser()))
+    line = _line(error, str(located(path)))
     place = f"{path}:{line}" if line else path
     unknown_key = _UNKNOWN_KEY.match(str(error))
     if unknown_key:
         name = unknown_key[1] or unknown_key[2]
-        hint, near = nearest_key(name, leaves()), difflib.get_close_matches(name, groups(), n=1)
-        if near and not hint.startswith("did you mean"):
-            hint = f"did you mean '{near[0]}'?"
+        group = hints.near(name, groups(), cutoff=0.7) if not hints.keys(name, leaves(), fuzzy=False) else None
+        hint = f"did you mean '{group}'?" if group else nearest_key(name, leaves())
         return UserError(f"{place}: config has no key '{name}' there; {hint}")
     lines = [text.strip() for text in traceback.format_exception_only(error) if text.strip()]
     told = " ".join(lines[-1].split())
@@ -93,11 +110,13 @@ def _line(error: BaseException, file: str) -> int | None:
     return frames[-1] if frames else None
 
 
-def _neighbour(file: Path) -> str:
-    """A hint at a file that does exist: the nearest name in the same folder, or in the folder that was likely meant."""
-    try:
-        names = {entry.name: str(file.parent / entry.name) for entry in os.scandir(file.parent)}
-    except OSError:
-        return f" (there is no folder {file.parent})"
-    near = difflib.get_close_matches(file.name, [name for name in names if name.endswith(".py")], n=1)
-    return f"; did you mean '{names[near[0]]}'?" if near else ""
+def _neighbour(file: Path, kind: str, argument: str = "") -> str:
+    """A hint at a file that does exist: in the same folder, or where files of this kind are."""
+    folder = _FOLDERS[kind]
+    at = Path(folder) if Path(folder).is_dir() else (_SHIPPED or Path()) / folder
+    behind = f":{argument}" if argument else ""
+    hint = slips.of_file(file, {folder: at}, behind)
+    scheme = slips.of_scheme(str(file)) if kind == "config file" and not hint and not behind else None
+    if scheme:
+        return f"; did you mean 'configs/lm.py:{scheme}'?"
+    return hint if hint or file.parent.is_dir() else f" (there is no folder {file.parent})"

@@ -6,7 +6,6 @@ is one line with the nearest valid name. `--flag=value` and `--flag value` mean 
 `--noflag`, a repeated flag counts where it stands last, and `--` ends the flags.
 """
 
-import difflib
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from addnorm_exp.config import door, keys
+from addnorm_exp.config import door, keys, slips
 from addnorm_exp.config.files import expanded, load
 from addnorm_exp.config.schema import Config
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.errors import UserError, nearest, program
 
 Need = Literal["none", "optional", "required"]
 
@@ -59,18 +58,20 @@ def parse(
     about: str = "",
     config: Need = "none",
     positionals: Sequence[str] = (),
+    study_keys: bool = False,
 ) -> Arguments:
     """Reads a command's arguments; `--help` prints what there is and raises SystemExit(0).
 
     `positionals` names what must stand there; a name in brackets ("[FILE]") may be absent, "[ID…]" at the end may be several. With
-    `config="optional"` and no `--config`, the overrides come back with their types checked and nothing else.
+    `config="optional"` and no `--config`, the overrides come back with their types checked and nothing else. `study_keys`: the
+    command takes config keys from a study file, which the hint at a misplaced one says.
     """
-    parser = _Parser(flags, config, command)
+    parser = _Parser(flags, config, command, study_keys)
     words = parser.run(argv)
     if parser.help:
         print(usage(flags, command=command, about=about, config=config, positionals=positionals), end="")
         raise SystemExit(0)
-    _check_positionals(words, positionals, command)
+    _check_positionals(words, positionals, parser)
     if config == "required" and parser.file is None:
         raise UserError(f"{command} needs --config=FILE, e.g. --config=configs/lm.py:pre_ln")
     values = {flag.name: flag.default for flag in flags} | parser.values
@@ -84,11 +85,12 @@ def parse(
 
 
 class _Parser:
-    def __init__(self, flags: Sequence[Flag], config: Need, command: str):
+    def __init__(self, flags: Sequence[Flag], config: Need, command: str, study_keys: bool = False):
         self.flags = {flag.name: flag for flag in flags}
         self.leaves = {} if config == "none" else {f"config.{key}": leaf for key, leaf in keys.leaves().items()}
         self.takes_config = config != "none"
-        self.command = command
+        self.command, self.study_keys = command, study_keys
+        self.booleans: dict[int, str] = {}  # place among the positionals → the boolean flag that stands before it
         self.values: dict[str, object] = {}
         self.overrides: dict[str, object] = {}
         self.file: str | None = None
@@ -110,6 +112,8 @@ class _Parser:
                 self.help = True
                 return words
             self._take(name, text if equals else None, rest)
+            if self._is_bool(name) and not equals:
+                self.booleans[len(words)] = name
         return words
 
     def _take(self, name: str, text: str | None, rest: list[str]) -> None:
@@ -147,14 +151,10 @@ class _Parser:
         if bare in self.flags or bare in self.leaves:
             return UserError(f"--{name}: '{bare}' is not true or false; write --{bare}=VALUE")
         if self.takes_config and name.startswith("config."):
-            return keys.unknown(name.removeprefix("config."), f"--{name}")
-        close = difflib.get_close_matches(name.replace("-", "_"), [*self.flags, *(["config"] * self.takes_config)], n=1)
-        if close:
-            return UserError(f"--{name}: no such flag; did you mean '--{close[0]}'?")
-        if self.takes_config:
-            hint = keys.nearest_key(name, keys.leaves(), prefix="--config.")
-            if hint.startswith("did you mean"):
-                return UserError(f"--{name}: no such flag; {hint}")
+            return keys.unknown(name.removeprefix("config."), f"--{name}", prefix="--config.")
+        hint = slips.of_flag(name, self.flags, self.takes_config, self.study_keys)
+        if hint:
+            return UserError(f"--{name}: no such flag{hint}")
         valid = [f"--{flag}" for flag in self.flags] + ["--config", "--config.KEY"] * self.takes_config
         return UserError(f"--{name}: no such flag; flags of {self.command}: {', '.join(valid) or 'none'}")
 
@@ -188,14 +188,20 @@ def _apply(tree: ConfigDict, overrides: dict[str, object]) -> None:
             )
 
 
-def _check_positionals(words: Sequence[str], names: Sequence[str], command: str) -> None:
+def _check_positionals(words: Sequence[str], names: Sequence[str], parser: _Parser) -> None:
+    command = parser.command
     needed = [name for name in names if not name.startswith("[")]
     if len(words) < len(needed):
-        raise UserError(f"{command} needs {needed[len(words)]}: main.py {command} {' '.join(names)}")
+        raise UserError(f"{command} needs {needed[len(words)]}: {program()} {command} {' '.join(names)}")
     if len(words) > len(names) and not (names and names[-1].endswith("…]")):
-        word = words[len(names)]
-        hint = "; a boolean takes its value after '='" if word.lower() in ("true", "false") else ""
-        hint = hint or (f"; did you mean '--{word}'?" if "=" in word else "")
+        word, place = words[len(names)], len(names)
+        hint = slips.of_word(
+            word,
+            parser.flags,
+            takes_config=parser.takes_config,
+            file=parser.file,
+            boolean=parser.booleans.get(place),
+        )
         takes = " ".join(names) or "flags only"
         raise UserError(f"{command}: unexpected {door.shown(word)} (it takes {takes}){hint}")
 
@@ -204,7 +210,7 @@ def usage(
     flags: Sequence[Flag], *, command: str, about: str = "", config: Need = "none", positionals: Sequence[str] = ()
 ) -> str:
     """The help text of a command: its flags and, where it takes a config, every key with default and meaning."""
-    words = ["main.py", command, *positionals]
+    words = [program(), command, *positionals]
     rows = [
         (f"--[no]{flag.name}" if flag.type is bool else f"--{flag.name}={flag.metavar}", flag.help) for flag in flags
     ]

@@ -4,7 +4,6 @@ Everything else in this room (the ConfigDict, the door, the command line, identi
 """
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import re
@@ -12,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 
+from addnorm_exp import hints
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
 
@@ -40,6 +40,18 @@ IDLE: Mapping[str, Callable[[Config], bool]] = {
     "optim.final_lr": lambda config: config.optim.schedule not in ("cosine", "wsd"),
 }
 
+# Keys that count steps of the run. They may also be given as a share of `steps`, such as "5%", which becomes a whole number
+# when the config is built: a run's config and its identity hold that number.
+SHARES = frozenset(
+    {
+        "optim.warmup",
+        "eval.every",
+        "execution.checkpoint_every",
+        "execution.layers_every",
+        "execution.attention_every",
+    }
+)
+
 # A name or a path says where bytes come from; what they are is told by the data's checksum, which identity takes.
 _NOT_IDENTITY = frozenset({"data.name", "data.path"})
 
@@ -55,10 +67,16 @@ class Leaf:
     meaning: str = ""
 
     @property
+    def share(self) -> bool:
+        """Whether a share of `steps` may stand there, such as "5%"."""
+        return self.key in SHARES
+
+    @property
     def expected(self) -> str:
         """The kind of value, in words, for messages."""
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
         words = f"a sequence, each {words}" if self.sequence else words
+        words = f"{words}, or a share of steps such as 5%" if self.share else words
         return f"{words} (or None)" if self.optional else words
 
 
@@ -127,29 +145,22 @@ def identity_items(config: Config) -> dict[str, object]:
     return items
 
 
-def unknown(key: str, label: str, schema: type = Config) -> UserError:
-    """The error for a key that the schema lacks, or that names a subtree and not a value."""
+def unknown(key: str, label: str, schema: type = Config, prefix: str = "") -> UserError:
+    """The error for a key that the schema lacks, or that names a subtree and not a value. `prefix` opens each name in it."""
     known = leaves(schema)
     if key in groups(schema):
         example = next(name for name in known if name.startswith(f"{key}."))
-        return UserError(f"{label}: a group of keys, not a value; set its keys one at a time, e.g. {example}")
-    return UserError(f"{label}: no such key; {nearest_key(key, known)}")
+        return UserError(f"{label}: a group of keys, not a value; set its keys one at a time, e.g. {prefix}{example}")
+    return UserError(f"{label}: no such key; {nearest_key(key, known, prefix)}")
 
 
 def nearest_key(key: str, known: Iterable[str], prefix: str = "") -> str:
-    """Like `errors.nearest` for dotted keys: `lr` and `optm.lr` both lead to `optim.lr`. `prefix` opens each name told."""
+    """Like `errors.nearest` for dotted keys: `lr` and `optm.lr` both lead to `optim.lr`. `prefix` opens each name."""
     names = list(known)
-    group, _, tail = key.rpartition(".")
-    tails: dict[str, list[str]] = {}
-    for name in names:
-        tails.setdefault(name.rpartition(".")[2], []).append(name)
-    # The last word tells most: whole keys are alike by their group alone (optim.foo and optim.lr).
-    same = difflib.get_close_matches(tail, [n.rpartition(".")[2] for n in names if n.rpartition(".")[0] == group], n=1)
-    hits = [f"{group}.{same[0]}".lstrip(".")] if same else tails.get(tail)
-    if not hits:
-        hits = [name for near in difflib.get_close_matches(tail, tails, n=1) for name in tails[near]]
-    if hits:
-        return f"did you mean {' or '.join(repr(prefix + name) for name in hits)}?"
+    meant = hints.keys(key, names)
+    if meant:
+        return f"did you mean {' or '.join(repr(prefix + name) for name in meant)}{hints.unit(key)}?"
+    group = key.rpartition(".")[0]
     members = [name for name in names if group and name.startswith(f"{group}.")]
     if members:
         return f"keys of {group}: {', '.join(name.removeprefix(f'{group}.') for name in members)}"

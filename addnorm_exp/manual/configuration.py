@@ -29,6 +29,9 @@ is not finite or out of its range, a combination that cannot be right, a model o
 line with the nearest valid name or the remedy, and exit code 2.
 
 `None` as a default means "not set"; the meaning says what holds then. Numbers may be written `3e-3`, truth values `true` or `false`.
+Keys that count steps of the run also take a share of them: `--config.optim.warmup=5%`, `config.eval.every = "10%"` in a config file,
+`axis("optim.warmup", ["1%", "5%"])` in a study. The share becomes the nearest whole number of steps when the run's config is built,
+after all overrides: 5% of 1000 steps and 50 are the same run.
 
 ## What belongs to a run's identity
 Every key but those under `execution.` can change a number, so it is part of the run's id ([record.md](record.md)): another value is
@@ -70,6 +73,7 @@ def _type(leaf: Leaf) -> str:
         return ", ".join(f"`{choice}`" for choice in CHOICES[leaf.key])
     limits = _limits(RANGES.get(leaf.key))
     words = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}[leaf.type]
+    words += " or a share of steps (`5%`)" if leaf.share else ""
     return ("sequence, each " if leaf.sequence else "") + words + (f", {limits}" if limits else "")
 
 

@@ -19,13 +19,14 @@ EVIDENCE = {
     "code": "the authors' released code",
     "secondary": "a re-implementation or notes that cite the paper",
     "memory": "memory; no source was reached",
+    "own": "none beside this record; a scheme of one's own",
 }
 # Of every scheme: each of these tests fails for one that it has no entry for.
-VERIFIED = (
-    "the forward pass against float64 NumPy from the equations, parameters and init laws against those written by hand, resume, "
-    "learning to copy (tests; `pytest -m full` for all of it)"
+TESTED = (
+    "forward pass against float64 NumPy from the equations; parameters and init laws against those written by hand; resume; "
+    'learning to copy. `pytest -m "" -k {name}` runs them'
 )
-OWN = "nothing here: the scheme is of this process alone (`catalogue.add`)"
+UNTESTED = "none; the scheme is of this process alone (`catalogue.add`)"
 DEPTH = 12  # of the diagrams and constants that are shown
 HEAD = f"""\
 # The catalogue of schemes
@@ -44,21 +45,25 @@ def document() -> str:
 
 def listing() -> Table:
     """The catalogue, a row a scheme."""
-    columns = ("name", "family", "equation", "parameters", "paper", "year", "evidence")
+    added = f"parameters_vs_{Config().scheme}"
+    columns = ("name", "family", "equation", added, "paper", "year", "evidence")
     records: list[dict[str, Any]] = [
         {
             "name": scheme.name,
             "family": scheme.family,
             "equation": scheme.equation,
-            "parameters": added_parameters(scheme.name),
+            added: added_parameters(scheme.name),
             "paper": ", ".join(re.findall(r"\d{4}\.\d{5}", scheme.citation)[:1]),
             "year": scheme.year,
             "evidence": scheme.evidence,
         }
         for scheme in map(catalogue.get, catalogue.names())
     ]
-    rows = [[_signed(value) if key == "parameters" else str(value) for key, value in row.items()] for row in records]
-    heads = [Column(name, name, right=name in ("parameters", "year")) for name in columns]
+    rows = [[_signed(value) if key == added else str(value) for key, value in row.items()] for row in records]
+    heads = [
+        Column(name, name.replace("_", " ", 2) if name == added else name, right=name in (added, "year"))
+        for name in columns
+    ]
     return Table("Schemes", heads, rows, ("main.py schemes NAME shows one in full.",), records)
 
 
@@ -83,7 +88,8 @@ def in_full(scheme: Scheme) -> str:
     lines += [f"- {label}: {text}" for label, text in facts if text]
     lines += [f"- Trap: {trap}" for trap in scheme.traps]
     lines += [f"- Predicted at init: {said.claim} ({said.source})" for said in scheme.predictions]
-    lines += [f"- Verified: {VERIFIED if catalogue.is_published(scheme.name) else OWN}"]
+    published = catalogue.is_published(scheme.name)
+    lines += [f"- Tests in the suite: {TESTED.format(name=scheme.name) if published else UNTESTED}"]
     if scheme.predictions:
         lines[-1] += "; `main.py probe` judges the predictions (docs/probe.md: which do not hold)"
     drawn = diagrams(scheme, DEPTH)

@@ -1,13 +1,14 @@
 """The probe's tables: log-log slopes against depth per scheme, and each prediction with its verdict."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from addnorm_exp.probe.rows import Probed
-from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, Verdict, judge, number
+from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, UNJUDGED, Verdict, judge, number
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.residual import Scheme
 from addnorm_exp.residual.predictions import DEPTHS, LEAST_SEEDS, LEAST_WIDTH, SETTINGS
-from addnorm_exp.words import counted
+from addnorm_exp.words import counted, signed
 
 SLOPES = ("stream_ms", "grad_w2", "grad_stream", "sensitivity")
 VALUES = ("token_similarity", "attn_entropy")
@@ -16,12 +17,18 @@ TITLES = {"batch": "a real batch", "theory": "the setting of theory (uniform att
 
 def tables(probed: Probed, schemes: Mapping[str, Scheme], width: int, seeds: int) -> list[Table]:
     """One table a setting, then the predictions' verdicts where the schemes' records have any."""
-    verdicts = {name: list(judge(probed, name, schemes[name].predictions)) for name in probed.schemes}
-    made = [_slopes(probed, setting, verdicts, width, seeds) for setting in SETTINGS]
+    fits = _fits(probed.depths, width, seeds)
+    verdicts = {
+        name: [
+            one if fits or one.verdict == UNDECIDED else replace(one, verdict=UNJUDGED)
+            for one in judge(probed, name, schemes[name].predictions)
+        ]
+        for name in probed.schemes
+    }
+    result = [_slopes(probed, setting, verdicts, width, seeds) for setting in SETTINGS]
     if any(verdicts.values()):
-        found = [one for name in probed.schemes for one in verdicts[name]]
-        made.append(_predictions(found, _beyond(probed.depths, width, seeds)))
-    return made
+        result.append(_predictions([one for name in probed.schemes for one in verdicts[name]], fits))
+    return result
 
 
 def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]], width: int, seeds: int) -> Table:
@@ -37,7 +44,7 @@ def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]],
         found = [probed.slope(scheme, setting, name) for name in SLOPES]
         ends = [probed.end(scheme, setting, name, deepest) for name in VALUES]
         mine = [one for one in verdicts[scheme] if one.prediction.setting == setting]
-        cells = ["none" if value is None else f"{value:+.2f}" for value in found]
+        cells = ["none" if value is None else signed(value, ".2f") for value in found]
         cells += ["none" if value is None else number(value) for value in ends]
         told = _told([one.verdict for one in mine])
         rows.append([scheme, *cells, told])
@@ -54,26 +61,19 @@ def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]],
 
 def _told(verdicts: list[str]) -> str:
     """`1 of 2 hold, 3 not decided`."""
-    undecided = verdicts.count(UNDECIDED)
-    decided = len(verdicts) - undecided
-    parts = [f"{verdicts.count(HOLDS)} of {decided} hold"] * bool(decided) + [f"{undecided} {UNDECIDED}"] * bool(
-        undecided
-    )
+    decided = [verdict for verdict in verdicts if verdict in (HOLDS, FAILS)]
+    parts = [f"{decided.count(HOLDS)} of {len(decided)} hold"] * bool(decided)
+    parts += [f"{verdicts.count(other)} {other}" for other in (UNDECIDED, UNJUDGED) if other in verdicts]
     return ", ".join(parts) or "none"
 
 
-def _beyond(depths: list[int], width: int, seeds: int) -> tuple[str, ...]:
-    """A note where the probe is of another size than the bands are made for."""
+def _fits(depths: list[int], width: int, seeds: int) -> bool:
+    """Whether the probe is of a size that the bands are made for."""
     least, most = DEPTHS
-    if least <= depths[0] and depths[-1] <= most and width >= LEAST_WIDTH and seeds >= LEAST_SEEDS:
-        return ()
-    return (
-        f"Predictions are made for depths {least} to {most}, a width of {LEAST_WIDTH} or more and {LEAST_SEEDS} seeds or more; "
-        "a verdict at this size may be a size effect.",
-    )
+    return least <= depths[0] and depths[-1] <= most and width >= LEAST_WIDTH and seeds >= LEAST_SEEDS
 
 
-def _predictions(verdicts: list[Verdict], notes: tuple[str, ...]) -> Table:
+def _predictions(verdicts: list[Verdict], fits: bool) -> Table:
     columns = [
         Column(name, name, right=False)
         for name in ("scheme", "setting", "claim", "predicted", "measured", "verdict", "source")
@@ -83,7 +83,13 @@ def _predictions(verdicts: list[Verdict], notes: tuple[str, ...]) -> Table:
         claim = one.prediction
         rows.append([one.scheme, claim.setting, claim.claim, one.predicted, one.measured, one.verdict, claim.source])
     records = [dict(zip((column.key for column in columns), row, strict=True)) for row in rows]
-    failed, open_ = (sum(one.verdict == verdict for one in verdicts) for verdict in (FAILS, UNDECIDED))
-    note = f"{counted(len(verdicts), 'prediction')}, {failed} of which {'does' if failed == 1 else 'do'} not hold here"
-    note += f", {open_} not decided." if open_ else "."
-    return Table("Predictions", columns, rows, (note, *notes), records)
+    count = {verdict: sum(one.verdict == verdict for one in verdicts) for verdict in (FAILS, UNDECIDED, UNJUDGED)}
+    if fits:
+        note = f"{counted(len(verdicts), 'prediction')}, {count[FAILS]} of which "
+        note += f"{'does' if count[FAILS] == 1 else 'do'} not hold here"
+    else:
+        least, most = DEPTHS
+        note = f"{counted(len(verdicts), 'prediction')}, {count[UNJUDGED]} not judged: they are made for depths {least} to "
+        note += f"{most}, a width of at least {LEAST_WIDTH} and at least {LEAST_SEEDS} seeds"
+    note += f"; {count[UNDECIDED]} not decided." if count[UNDECIDED] else "."
+    return Table("Predictions", columns, rows, (note,), records)

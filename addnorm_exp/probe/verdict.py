@@ -8,6 +8,7 @@ from addnorm_exp.probe.rows import Probed
 from addnorm_exp.residual.predictions import Band, Curve, Equal, Prediction, Ratio, Slope
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
+UNJUDGED = "not judged at this size"  # the record's bands are not made for it
 
 Point = tuple[str, float, Band]  # where, what was measured, what was predicted
 
@@ -97,4 +98,4 @@ def _outside(point: Point) -> float:
 
 def number(value: float) -> str:
     """Three significant digits."""
-    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+    return f"{value + 0.0:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from addnorm_exp import words
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report.groups import Reported
 from addnorm_exp.report.outcome import NOTHING, Outcome, decimals, signed
@@ -35,7 +36,7 @@ class Comparison:
         size = max((abs(value) for value in self.main[j].values.values()), default=0.0)
         if found:
             places = decimals(found.half) if size < 1000 else 0
-            mean, low, high = (f"{value:+,.{places}f}" for value in (found.mean, found.low, found.high))
+            mean, low, high = (words.signed(value, f",.{places}f") for value in (found.mean, found.low, found.high))
             return f"{mean} [{low}, {high}]"
         return ", ".join(signed(value, size) for value in self._seeds(i, j)) or NOTHING
 

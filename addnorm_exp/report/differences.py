@@ -10,7 +10,7 @@ import numpy as np
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run, flatten, read_metrics
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.words import counted
+from addnorm_exp.words import counted, signed
 
 SPLITS = ("train", "val", "test")
 RESULTS = ("status", "step", "val.final.loss", "val.best.loss", "val.best.step", "test.final.loss", "test.best.loss")
@@ -107,7 +107,7 @@ def _shown(value: Any) -> str:
 
 def _gap(first: Any, second: Any) -> str:
     both = all(isinstance(value, float) and math.isfinite(value) for value in (first, second))
-    return f"({second - first:+.3g})" if both else ""
+    return f"({signed(second - first, '.3g')})" if both else ""
 
 
 def _metrics(first: Run, second: Run, split: str) -> list[tuple[str, ...]]:

@@ -15,7 +15,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.report.record import Run, flatten, progress, read_run
 from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
-from addnorm_exp.runs.reading import SWEEP, WHICH, read_study
+from addnorm_exp.runs.reading import SWEEP, WHICH, read_study, which
 from addnorm_exp.words import counted
 
 
@@ -53,9 +53,9 @@ def study_folders(directory: Path | str) -> list[Path]:
     """The folders under `directory` that are studies by themselves: itself, or its children where it is a root of several."""
     directory = Path(directory)
     if not directory.exists():
-        raise UserError(f"{directory}: no such folder; {WHICH}")
+        raise UserError(f"{directory}: no such folder; {which(directory)}")
     if not directory.is_dir():
-        raise UserError(f"{directory}: is a file; {WHICH}")
+        raise UserError(f"{directory}: is a file; {which(directory)}")
     if _holds(directory, "study.json") or _holds(directory, "config.json"):
         return [directory]
     children = _children(directory)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from addnorm_exp import words
 from addnorm_exp.report.record import Run
 from addnorm_exp.report.statistics import ENOUGH, Interval, interval, median_with_worst
 
@@ -91,18 +92,18 @@ def number(value: float) -> str:
     what is larger."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.4g}"
+    return words.figure(value, ".3f" if abs(value) >= 0.1 or value == 0 else ".4g")
 
 
 def signed(value: float, beside: float) -> str:
     """A difference of numbers as large as `beside`, with as many digits as these have."""
     if abs(beside) >= 1000:
-        return f"{value:+,.0f}"
-    return f"{value:+.3f}" if abs(beside) >= 0.1 or beside == 0 else f"{value:+.3g}"
+        return words.signed(value, ",.0f")
+    return words.signed(value, ".3f" if abs(beside) >= 0.1 or beside == 0 else ".3g")
 
 
 def with_half(centre: float, half: float) -> str:
     places = decimals(half) if abs(centre) < 1000 else 0
     if not places:
-        return f"{centre:,.0f} ± {half:,.0f}"
-    return f"{centre:.{places}f} ± {half:.{places}f}"
+        return f"{words.figure(centre, ',.0f')} ± {half:,.0f}"
+    return f"{words.figure(centre, f'.{places}f')} ± {half:.{places}f}"

@@ -67,6 +67,12 @@ def standings(folder: Path) -> list[Standing]:
     return list(found.values())
 
 
+def waiting(folder: Path) -> int:
+    """Report runs of a study that are not planned yet: they wait for their tuning."""
+    plan = read_study(folder / "study.json")
+    return (plan or {}).get("waiting") or 0
+
+
 def standing(path: Path, phase: str, scheme: str = "") -> Standing:
     """`scheme` is told where the folder does not say it."""
     folder = RunFolder(path)

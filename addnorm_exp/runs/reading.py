@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp import hints
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.shapes import (
     Each,
@@ -33,6 +34,20 @@ AGAIN = "delete this run's folder and run it again"
 ANEW = "delete this file: the command that made the run writes it anew"
 WHICH = "give a study's folder, e.g. runs/quickstart, or a run's --workdir"
 SWEEP = "delete this file and run the sweep again, which writes it anew"
+
+
+def which(directory: Path) -> str:
+    """The end of an error about a folder without runs: the one that was probably meant, or what to give."""
+    for parent in (Path("runs"), directory.parent):
+        try:
+            known = {entry.name: entry for entry in parent.iterdir() if (entry / "study.json").exists()}
+        except OSError:
+            continue
+        name = hints.near(directory.stem, known)
+        if name:
+            return f"did you mean '{known[name]}'?"
+    return WHICH
+
 
 _PAIR = {"loss": Maybe(float), "bpb": Maybe(float)}
 _FINAL = {"loss": float, "bpb": Maybe(float)}
@@ -91,6 +106,7 @@ STUDY = {
     "tuned": Each(str),
     "group": Each(str),
     "baseline": Maybe(str),
+    "waiting": Maybe(int),
     "published": Maybe(Each({"value": Value, "metric": str, "source": str})),
 }
 INDEX = {"sites": Each(str), "tensors": Each(str), "attention_sites": Each(str)}

@@ -1,5 +1,6 @@
-"""What a plan will cost, before it runs: parameters, floating-point operations, and a rough time."""
+"""What a plan costs, before it runs: parameters, floating-point operations, and a rough time with what the time is made of."""
 
+import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping
@@ -17,18 +18,36 @@ from addnorm_exp.tasks import least
 from addnorm_exp.train.hypers import static
 from addnorm_exp.train.memory import fits
 from addnorm_exp.train.program import program
+from addnorm_exp.words import counted, duration
 
-# Of matrix-product peak, by a whole training step of a small model on CPU (benchmarks/NOTES.md). A run of the same shape that
-# has finished is believed instead.
-SHARE_OF_PEAK = 0.4
-COMPILE_SECONDS = 6.0  # a shape
+# What the quickstart takes on two cores of an Intel Xeon (24 runs, 155 s, 95 s of them in training steps). Where runs of the
+# study have finished, their own times are taken instead.
+SHARE_OF_PEAK = (
+    0.4  # of a matrix product's speed, by a whole training step of a small model on CPU (benchmarks/NOTES.md)
+)
+STEP_SECONDS = 1e-3  # at least, for what a step takes beside its products
+START_SECONDS = 7.0  # the process: imports, data, and the first use of each library
+COMPILE_SECONDS = 6.5  # a shape: the programs that train, validate and draw initial values
+RUN_SECONDS = 0.2  # the beginning and the end of a run
+SAVE_SECONDS = 0.3  # a checkpoint, beside writing its bytes
+BYTES_A_SECOND = 200e6
+BYTES_A_PARAMETER = 4 * 4  # value, Adam's two moments, and the best value so far
+FORWARD = 1 / 3  # of the operations of a training step, which are those of `flops_per_token`
 
 
 @dataclass(frozen=True)
 class Cost:
+    """Of one run. `training`: seconds in optimiser steps; `other`: seconds to evaluate, to save, to begin and to end. Compilation is
+    apart, for runs share it."""
+
     parameters: int  # at least so many, where the run does not fit into this machine's memory
-    flops: float  # of the whole run
-    seconds: float  # without compilation
+    flops: float  # of the training steps
+    training: float
+    other: float
+
+    @property
+    def seconds(self) -> float:
+        return self.training + self.other
 
 
 class Estimator:
@@ -37,39 +56,70 @@ class Estimator:
     def __init__(self, study_folder: Path):
         self.folder = study_folder
         self._shapes: dict[Config, tuple[int, float]] = {}
-        self._measured: dict[Config, list[float]] = {}
+        self._steps: dict[Config, list[float]] = {}  # measured, by shape
+        self._others: dict[Config, list[float]] = {}
+        self._compilations: list[float] = []
         self._peak: float | None = None
 
     def cost(self, run: Planned) -> Cost:
-        key = static(run.config)
+        key, config = static(run.config), run.config
         if key not in self._shapes:
-            if fits(run.config):
-                task = program(run.config).task
+            if fits(config):
+                task = program(config).task
                 self._shapes[key] = (task.model.size, task.flops_per_token)
             else:  # to build it, if only without values, may take minutes
-                here = least(run.config)
+                here = least(config)
                 self._shapes[key] = (here.parameters, here.flops_per_token)
         size, flops_per_token = self._shapes[key]
-        flops = flops_per_token * run.config.batch_size * run.config.seq_len * run.config.steps
-        known = self._measured.get(key)
-        if known:
-            return Cost(size, flops, statistics.median(known) * run.config.steps)
-        return Cost(size, flops, flops / (SHARE_OF_PEAK * self._peak_flops()))
+        tokens = config.batch_size * config.seq_len
+        flops = flops_per_token * tokens * config.steps
+        if key in self._steps:
+            step = statistics.median(self._steps[key])
+        else:
+            step = max(STEP_SECONDS, flops_per_token * tokens / (SHARE_OF_PEAK * self._peak_flops()))
+        if key in self._others:
+            other = statistics.median(self._others[key])
+        else:
+            other = RUN_SECONDS + forwards(config) * FORWARD * step / tokens + _saving(config, size)
+        return Cost(size, flops, step * config.steps, other)
 
     def learn(self, runs: Iterable[Planned]) -> Mapping[str, Mapping[str, Any]]:
-        """Reads the summaries of the runs that exist, for their step times; returns them by id."""
-        found = {}
+        """Reads the summaries of the runs that exist, for their times; returns them by id."""
+        summaries = {}
         for run in runs:
             summary = RunFolder(self.folder / run.id).summary()
             if summary is not None:
-                found[run.id] = summary
-                if summary.get("step_time_s"):
-                    self._measured.setdefault(static(run.config), []).append(summary["step_time_s"])
-        return found
+                summaries[run.id] = summary
+                self._learn(static(run.config), summary)
+        return summaries
 
-    def shapes(self, runs: Iterable[Planned]) -> int:
-        """How many programs have to be compiled."""
-        return len({static(run.config) for run in runs})
+    def _learn(self, key: Config, summary: Mapping[str, Any]) -> None:
+        if summary.get("step_time_s"):
+            self._steps.setdefault(key, []).append(summary["step_time_s"])
+        times = [summary.get(name) for name in ("started", "finished", "train_time_s", "compile_time_s")]
+        whole = summary.get("status") == "done" and len(summary.get("attempts") or ()) == 1
+        if whole and all(isinstance(value, int | float) for value in times):
+            started, finished, training, compiling = times
+            if compiling:
+                self._compilations.append(compiling)
+            else:  # the first run of a shape takes longer by more than the compilation that it records
+                self._others.setdefault(key, []).append(max(0.0, finished - started - training))
+
+    def total(self, runs: Iterable[Planned]) -> "Total":
+        runs = tuple(runs)
+        costs = [self.cost(run) for run in runs]
+        shapes = len({static(run.config) for run in runs})
+        compile_seconds = statistics.median(self._compilations) if self._compilations else COMPILE_SECONDS
+        measured = sum(static(run.config) in self._steps for run in runs)
+        return Total(
+            runs=len(runs),
+            flops=sum(cost.flops for cost in costs),
+            training=sum(cost.training for cost in costs),
+            other=sum(cost.other for cost in costs),
+            shapes=shapes,
+            start=START_SECONDS + shapes * compile_seconds if runs else 0.0,
+            measured=measured,
+        )
 
     def _peak_flops(self) -> float:
         if self._peak is None:
@@ -78,9 +128,58 @@ class Estimator:
             multiply = jax.jit(jnp.matmul)
             multiply(matrix, matrix).block_until_ready()
             times = []
-            for _ in range(5):
+            for _ in range(9):
                 started = time.perf_counter()
                 multiply(matrix, matrix).block_until_ready()
                 times.append(time.perf_counter() - started)
-            self._peak = 2 * side**3 / statistics.median(times) * jax.local_device_count()
+            self._peak = 2 * side**3 / min(times) * jax.local_device_count()
         return self._peak
+
+
+@dataclass(frozen=True)
+class Total:
+    """Of the runs that are to be made. `start`: seconds for the process and for compilation; `measured`: for how many runs step times are
+    those of finished runs of the same shape."""
+
+    runs: int
+    flops: float
+    training: float
+    other: float
+    shapes: int
+    start: float
+    measured: int
+
+    @property
+    def seconds(self) -> float:
+        return self.start + self.training + self.other
+
+    def parts(self) -> str:
+        """What the time is made of."""
+        return (
+            f"training {duration(self.training)}, evaluation and saving {duration(self.other)}, "
+            f"start and {counted(self.shapes, 'compilation')} {duration(self.start)}"
+        )
+
+    def basis(self) -> str:
+        """Where the time comes from."""
+        if self.measured == self.runs:
+            return "from finished runs of the same shapes"
+        guess = "from a short matrix product on this machine"
+        return f"for {counted(self.measured, 'run')} from finished runs, else {guess}" if self.measured else guess
+
+
+def forwards(config: Config) -> float:
+    """Tokens that pass through the model outside of training steps: validations, the two final tests, attention measurements."""
+    steps, execution = config.steps, config.execution
+    windows = config.eval.sequences * config.seq_len
+    validations = 1 + math.ceil(steps / config.eval.every)
+    attention = execution.attention_every if execution.diagnostics else 0
+    measurements = 1 + math.ceil(steps / attention) if attention else 0
+    return (validations + 2) * windows + measurements * config.batch_size * config.seq_len
+
+
+def _saving(config: Config, parameters: int) -> float:
+    """Seconds for the checkpoints of a run."""
+    every = config.execution.checkpoint_every
+    saves = math.ceil(config.steps / every) if every else 1
+    return saves * (SAVE_SECONDS + BYTES_A_PARAMETER * parameters / BYTES_A_SECOND)

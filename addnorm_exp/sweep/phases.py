@@ -10,13 +10,13 @@ from addnorm_exp.data import corpus
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import FINISHED, RunFolder
-from addnorm_exp.sweep.estimate import COMPILE_SECONDS, Estimator
+from addnorm_exp.sweep.estimate import Estimator
 from addnorm_exp.sweep.launch import Launcher, Outcome
 from addnorm_exp.sweep.record import write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
 from addnorm_exp.train.loop import check_data, check_machine
-from addnorm_exp.words import counted, duration
+from addnorm_exp.words import aligned, counted, duration, si
 
 
 def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
@@ -45,9 +45,12 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
 
 def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[Planned, ...]:
     """Writes the plan with the report runs of every group that is tuned, and returns these."""
-    best = study.select(*_tuned(study, folder, tuning))
+    ended, summaries = _tuned(study, folder, tuning)
+    best = study.select(ended, summaries)
     reporting = study.report(best, tuning) if best else ()
-    write_plan(folder, study, {"tune": tuning, "report": reporting} if reporting else {"tune": tuning})
+    open_groups = study.stand_in(run for run in tuning if run not in ended)
+    waiting = len(study.report([*best, *open_groups], tuning)) - len(reporting) if open_groups else 0
+    write_plan(folder, study, {"tune": tuning, "report": reporting} if reporting else {"tune": tuning}, waiting)
     return reporting
 
 
@@ -90,7 +93,6 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     refused = _refused(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
     lines: list[str] = []
     missing: list[Planned] = []
-    seconds = flops = 0.0
     for phase, runs in phases.items():
         whose = "its" if open_groups == 1 else "their"
         stands = (
@@ -99,28 +101,25 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
             else ""
         )
         lines.append(f"{phase}: {counted(len(runs), 'run')}{stands if phase == 'report' else ''}")
-        wide = max((len(run.label) for run in runs), default=0)
+        rows = [("id", "run", "parameters", "FLOPs", "time", "status")]
         for run in runs:
-            cost = estimator.cost(run)
-            status = summaries.get(run.id, {}).get("status", "to do")
+            cost, status = estimator.cost(run), summaries.get(run.id, {}).get("status", "to do")
             if status not in FINISHED:
                 missing.append(run)
-                seconds, flops = seconds + cost.seconds, flops + cost.flops
-            lines.append(
-                f"  {run.id}  {run.label:<{wide}}  {cost.parameters:>11,} parameters  {cost.flops:.2e} FLOPs"
-                f"  {duration(cost.seconds):>7}  {status}"
+            rows.append(
+                (run.id, run.label, f"{cost.parameters:,}", f"{si(cost.flops)}", duration(cost.seconds), status)
             )
+        lines += [f"  {line}" for line in aligned(rows, right=(2, 3, 4))]
     to_fetch = dict.fromkeys(told for run in missing if (told := corpus.to_fetch(run.config.data)))
     if not missing:
         return "\n".join([*lines, "nothing to do: every run has finished"]) + "\n"
     lines += [f"data: {told}" for told in to_fetch]
     lines += [f"not on this machine: {counted(count, 'run')}: {told}" for told, count in refused.items()]
-    shapes = estimator.shapes(missing)
-    lines.append(
-        f"to do: {counted(len(missing), 'run')}, {flops:.2e} FLOPs; about {duration(seconds + COMPILE_SECONDS * shapes)} on this machine, "
-        f"{counted(shapes, 'compilation')} included (a rough estimate: by finished runs of the same shape where there are any, else by a "
-        "short matrix product)"
-    )
+    total = estimator.total(missing)
+    lines += [
+        f"to do: {counted(total.runs, 'run')}, {si(total.flops)}FLOPs of training; about {duration(total.seconds)} on this machine",
+        f"time: {total.parts()}; a rough estimate {total.basis()}",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -31,8 +31,9 @@ def check_folder(folder: Path, study: Study) -> None:
         )
 
 
-def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]]) -> None:
-    """Writes the plan as far as it is known: the report phase is absent until tuning has chosen its winners."""
+def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]], waiting: int = 0) -> None:
+    """Writes the plan as far as it is known: the report phase is absent until tuning has chosen its winners. `waiting`: how many report
+    runs are not planned yet."""
     runs = [run for phase in phases.values() for run in phase]
     make_folder(folder)
     write_json(
@@ -45,6 +46,7 @@ def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned
                 phase: [{"id": run.id, "overrides": run.overrides} for run in planned]
                 for phase, planned in phases.items()
             },
+            "waiting": waiting,
             "tuned": list(study.tuned),
             "baseline": study.baseline,
             "group": list(study.axes(runs)),

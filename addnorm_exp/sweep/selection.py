@@ -1,8 +1,9 @@
 """`--filter`: a part of a plan."""
 
-from addnorm_exp.config import flatten, leaves
-from addnorm_exp.config.door import convert
-from addnorm_exp.config.keys import unknown
+from addnorm_exp.config import flatten, leaves, slips
+from addnorm_exp.config.door import convert, settled
+from addnorm_exp.config.keys import SHARES, unknown
+from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
 from addnorm_exp.sweep.study import Planned
 
@@ -20,7 +21,9 @@ def parse_filter(text: str | None) -> Filter:
             continue
         key, equals, value = (word.strip() for word in part.partition("="))
         if not equals:
-            raise UserError(f"--filter={text}: '{part}' is no KEY=VALUE, e.g. scheme=pre_ln,optim.lr=3e-3")
+            scheme = slips.of_scheme(part)
+            hint = f"; did you mean 'scheme={scheme}'?" if scheme else ", e.g. scheme=pre_ln,optim.lr=3e-3"
+            raise UserError(f"--filter={text}: '{part}' is not KEY=VALUE{hint}")
         if key not in leaves():
             raise unknown(key, f"--filter: {key}")
         chosen[key] = convert(leaves()[key], value, f"--filter: {key}")
@@ -30,4 +33,9 @@ def parse_filter(text: str | None) -> Filter:
 
 
 def choose(runs: tuple[Planned, ...], chosen: Filter) -> tuple[Planned, ...]:
-    return tuple(run for run in runs if all(flatten(run.config)[key] == value for key, value in chosen.items()))
+    return tuple(run for run in runs if _has(run.config, chosen))
+
+
+def _has(config: Config, chosen: Filter) -> bool:
+    flat = flatten(config)
+    return all(flat[key] == (settled(value, config.steps) if key in SHARES else value) for key, value in chosen.items())

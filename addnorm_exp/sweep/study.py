@@ -13,16 +13,18 @@ A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yie
 """
 
 import itertools
+import struct
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import files, flatten, leaves, load, override, read
-from addnorm_exp.config.keys import unknown
+from addnorm_exp.config.door import convert, overridden, values
+from addnorm_exp.config.keys import EXECUTION, unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, check_text, nearest
@@ -40,12 +42,14 @@ SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE", "PUBLISHED")
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of the plan. `overrides` are what the study file yielded for it."""
+    """One run of the plan. `overrides` are the keys that the study file yielded for it, with the config's values of them;
+    `typed` has the values as they were yielded ("5%" of the steps)."""
 
     id: str
     config: Config
     overrides: Overrides
     sha256: str = ""  # of its data
+    typed: Overrides = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -59,7 +63,7 @@ class Study:
 
     path: Path
     module: types.ModuleType
-    base: Config
+    base: Mapping[str, object]  # flat values, as the config file and BASE give them
     tuned: tuple[str, ...]
     baseline: str | None
     published: tuple[Published, ...] = ()
@@ -183,7 +187,7 @@ class Study:
         )
 
     def _own(self, run: Planned) -> Overrides:
-        return {key: value for key, value in run.overrides.items() if key not in (*self.tuned, "seed")}
+        return {key: value for key, value in run.typed.items() if key not in (*self.tuned, "seed")}
 
     def _tuned(self, run: Planned) -> Pairs:
         flat = flatten(run.config)
@@ -199,6 +203,7 @@ class Study:
         if len(yielded) > MOST:
             raise UserError(f"{self.path}: {function}() yields more than {MOST:,} runs; does it ever end?")
         plan: dict[str, Planned] = {}
+        computed: dict[tuple, Planned] = {}  # by the numbers that the runs compute with
         sums: dict[DataConfig, str] = {}  # a file of the user's is read once, not once a run
         for number, overrides in enumerate(yielded, 1):
             where = f"{self.path}: run {number} of {function}()"
@@ -214,10 +219,17 @@ class Study:
                     raise UserError(f"{where}: {error}") from None
             flat = flatten(config)  # values as the door has read them: plain numbers, where the file may have numpy's
             told, sha256 = {key: flat[key] for key in overrides}, sums[config.data]
-            run = Planned(identify(config, sha256), config, told, sha256)
+            typed = overridden({}, overrides, where)
+            run = Planned(identify(config, sha256), config, told, sha256, typed)
             if run.id in plan:
                 raise UserError(f"{where} is the same as an earlier one ({run.label}); yield each once")
             plan[run.id] = run
+            twin = computed.setdefault(_in_float32(flat), run)
+            if twin is not run:
+                raise UserError(
+                    f"{where} ({run.label}) equals an earlier one ({twin.label}) in float32, in which runs compute; "
+                    "yield each once"
+                )
         self._one_corpus(plan.values())
         return tuple(plan.values())
 
@@ -226,6 +238,15 @@ def _row(run: Planned, axes: Iterable[str]) -> str:
     """What the table calls the row of a run (report/groups.py)."""
     flat = flatten(run.config)
     return ", ".join([run.config.scheme, *(f"{key} = {show(flat[key])}" for key in axes if key != "scheme")])
+
+
+def _in_float32(flat: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The science values of a config with its numbers as the run computes with them."""
+    return tuple(
+        struct.pack("<f", value) if isinstance(value, float) else value
+        for key, value in flat.items()
+        if not key.startswith(f"{EXECUTION}.")
+    )
 
 
 def read_study(path: str) -> Study:
@@ -250,13 +271,23 @@ def read_study(path: str) -> Study:
     spec = getattr(module, "CONFIG", "configs/lm.py")
     if not isinstance(spec, str):
         raise UserError(f"{path}: CONFIG is {spec!r}; write a config file's name, e.g. CONFIG = 'configs/lm.py'")
-    config = read(_config(path, spec), path)
+    tree = _config(path, spec)
+    read(tree, path)
     common = getattr(module, "BASE", {})
     if not isinstance(common, Mapping):
         raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
-    base = override(config, common, f"{path}: BASE")
+    config = values(tree, path)
+    override(config, common, f"{path}: BASE")
+    base = overridden(config, common, f"{path}: BASE")
     baseline = getattr(module, "BASELINE", None)
-    return Study(Path(path), module, base, tuple(tuned), baseline, _published(path, getattr(module, "PUBLISHED", ())))
+    return Study(
+        Path(str(module.__file__)),
+        module,
+        base,
+        tuple(tuned),
+        baseline,
+        _published(path, getattr(module, "PUBLISHED", ())),
+    )
 
 
 def _published(path: str, entries: Any) -> tuple[Published, ...]:
@@ -274,6 +305,8 @@ def _published(path: str, entries: Any) -> tuple[Published, ...]:
         for key in found[-1].row:
             if key not in leaves():
                 raise unknown(key, f"{where}: {key}")
+        row = {key: convert(leaves()[key], value, f"{where}: {key}") for key, value in found[-1].row.items()}
+        found[-1] = replace(found[-1], row=row)
     return tuple(found)
 
 

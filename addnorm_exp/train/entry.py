@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from addnorm_exp.config import science
+from addnorm_exp.config import leaves, override, science
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.scheme import blocks, resolve, resolved
 from addnorm_exp.data.corpus import Corpus
@@ -58,14 +58,34 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
 
 
 def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str:
+    """What makes the run of this config another than the one there: the first key that changes the run's id."""
     ours, theirs = dotted(science(config)), dotted(there["science"])
-    for key in ours:
-        # Where the bytes lie is no difference; what they are comes below.
-        if key != "data.path" and ours[key] != theirs.get(key):
-            return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
+    # Where the bytes lie is no difference; what they are comes below.
+    typed = {key: ours[key] for key in ours if key not in ("data.name", "data.path") and ours[key] != theirs.get(key)}
+    key = _telling(typed, theirs, config)
+    if key is not None:
+        return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
     if there["data"]["sha256"] != corpus.sha256:
         return f"on other data ({there['data']['name']})"
     return f"{there['id']} (the scheme's record has changed since)"
+
+
+def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], config: Config) -> str | None:
+    """Of the keys that are written differently, the first that changes the id; None where both come to the same."""
+    try:
+        former = override(Config(), {key: value for key, value in theirs.items() if key in leaves()})
+    except UserError:  # of a version that allowed other values
+        return next(iter(typed), None)
+    if identify(former, "") == identify(config, ""):
+        return None
+    for key, value in typed.items():
+        try:
+            changed = override(former, {key: value})
+        except UserError:  # it goes with others that differ
+            return key
+        if identify(changed, "") != identify(former, ""):
+            return key
+    return next(iter(typed), None)
 
 
 def describe(

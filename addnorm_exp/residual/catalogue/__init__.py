@@ -2,6 +2,7 @@
 anywhere in the package. What records share is in parts.py and mixing.py, what theory predicts of them in theory.py."""
 
 import difflib
+import re
 
 from addnorm_exp.residual.catalogue import (
     calibrated,
@@ -68,9 +69,48 @@ def get(name: str) -> Scheme:
     """The scheme of this name. Raises SchemeError with the nearest names where there is none."""
     if not name.strip():
         raise SchemeError("a scheme's name is empty; expected one like pre_ln")
+    if "," in name:
+        raise SchemeError(f"unknown scheme '{name}'; give one name (a study compares several)")
     if name not in _BY_NAME:
-        same = [name.lower()] if name.lower() in _BY_NAME else []  # nothing but the case of its letters
-        close = same or difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.5)
+        same = spelt(name)
+        close = [same] if same else difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the catalogue has {', '.join(_BY_NAME)}"
         raise SchemeError(f"unknown scheme '{name}'; {hint}")
     return _BY_NAME[name]
+
+
+# What people call a scheme beside its name and its title, without `-`, `_` and spaces.
+_ALSO = {
+    "hyper": ("hc", "dhc", "dynamichyperconnections"),
+    "hyper_static": ("shc",),
+    "layerscale": ("cait",),
+    "mhc": ("mhyperconnections",),
+    "no_norm": ("none", "normfree", "nonorm"),
+    "post_ln": ("original", "vanilla", "vaswani", "baseline"),
+    "pre_ln": ("default",),
+    "pre_rms": ("rms", "rmsnorm", "llama"),
+    "res_post_norm": ("olmo2", "olmo"),
+    "sandwich_ln": ("sandwich", "cogview"),
+    "sub_ln": ("magneto",),
+    "value_residual": ("resformer",),
+}
+
+
+def spelt(name: str) -> str | None:
+    """The name of the scheme that is meant by `name`: the same letters, its title, or what people call it."""
+    wanted = _letters(name)
+    for key, scheme in _BY_NAME.items():
+        title = re.sub(r"\(.*?\)", "", scheme.title)
+        if wanted and wanted in {_letters(key), _letters(title), *_ALSO.get(key, ())}:
+            return key
+    return None
+
+
+def _letters(name: str) -> str:
+    """Without case and separators, and with one word for LayerNorm and RMSNorm: Pre-Norm is pre_ln."""
+    letters = re.sub(r"[^a-z0-9*]+", "", name.casefold()).removesuffix("transformer")
+    for prefix in ("pre", "post", "peri", "sandwich"):
+        for said, kind in (("layernorm", "ln"), ("rmsnorm", "rms"), ("norm", "ln")):
+            if letters == prefix + said:
+                return prefix + kind
+    return letters

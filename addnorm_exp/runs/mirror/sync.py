@@ -11,7 +11,7 @@ from addnorm_exp.runs.layers import read as read_layers
 from addnorm_exp.runs.mirror.forms import about
 from addnorm_exp.runs.mirror.rows import Rows
 from addnorm_exp.runs.mirror.window import PROJECT, SWEEP_AGENT, Place, Window, claimed, read_ledger, reason
-from addnorm_exp.runs.reading import WHICH
+from addnorm_exp.runs.reading import which
 
 DEPTH = 3  # of run folders below the one that is named: runs/STUDY/RUN
 
@@ -37,7 +37,7 @@ def sync(directory: Path, place: Place, say: Callable[[str], None]) -> bool:
     """
     folders = list(run_folders(directory))
     if not folders:
-        raise UserError(f"{directory}: no runs here; {WHICH}")
+        raise UserError(f"{directory}: no runs here; {which(directory)}")
     for name in ("WANDB_MODE", *SWEEP_AGENT):  # whoever asks for an upload means it, and means these runs
         os.environ.pop(name, None)
     os.environ["WANDB_SILENT"] = "true"  # read as the client is imported; the lines are ours

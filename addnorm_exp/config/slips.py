@@ -1,0 +1,180 @@
+"""What a person probably meant on the command line: the hint that ends the error about a word that is not understood.
+
+Each function returns the end of a line, `; did you mean '…'?` or an advice, or "" where there is nothing to say. What it suggests is valid.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from addnorm_exp import hints
+from addnorm_exp.config import keys
+from addnorm_exp.config.keys import Leaf
+
+if TYPE_CHECKING:
+    from addnorm_exp.config.flags import Flag
+
+# Words for what needs no flag here.
+ADVICE: Mapping[str, str] = {
+    **dict.fromkeys(("resume", "continue", "restart", "noresume"), "the same command resumes where it stopped"),
+    **dict.fromkeys(
+        ("gpu", "gpus", "cpu", "tpu", "device", "devices", "cuda", "platform", "accelerator"),
+        "JAX takes the best device it finds; the variable JAX_PLATFORMS=cpu (or cuda, tpu) sets it",
+    ),
+}
+_TRUE, _FALSE = ("yes", "on", "y"), ("no", "off", "n")
+
+
+def of_value(leaf: Leaf, value: object) -> str:
+    """Of a value that is not of the key's type."""
+    if not isinstance(value, str):
+        return _number_for_share(leaf, value) if isinstance(value, float) else ""
+    word = value.strip()
+    if word == "=":
+        return "; write KEY=VALUE without spaces"
+    if leaf.type is bool:
+        meant = "true" if word.lower() in _TRUE else "false" if word.lower() in _FALSE else None
+        return f"; did you mean '{meant}'?" if meant else ""
+    if leaf.type not in (int, float):
+        return ""
+    parts = [part.strip() for part in word.strip("[]()").split(",")]
+    if len(parts) > 1 and leaf.key in keys.leaves() and all(_as_float(part) is not None for part in parts):
+        several = ", ".join(parts)
+        return f"; a run has one value, a study several: axis('{leaf.key}', [{several}])"
+    if re.fullmatch(r"[\d.]+\s*ep(och)?s?", word.lower()):
+        return "; count optimiser steps: an epoch has (training tokens) / (batch_size · seq_len) of them"
+    number = _as_float(word)
+    return "" if number is None else _number_for_share(leaf, number)
+
+
+def _number_for_share(leaf: Leaf, number: float) -> str:
+    if leaf.type is int and number == round(number) and abs(number) < 2**53:
+        return f"; did you mean '{round(number)}'?"
+    if leaf.share and 0 < number < 1:
+        return f"; did you mean '{100 * number:.12g}%'?"
+    return ""
+
+
+def _as_float(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < float("inf") else None
+
+
+def of_flag(name: str, flags: Mapping[str, "Flag"], takes_config: bool, study_keys: bool = False) -> str:
+    """Of a flag that the command does not have. `study_keys`: its config keys are set in a study file."""
+    known = [*flags, *(["config"] * takes_config)]
+    spelt = hints.match(name, known, hints.FLAGS)
+    if spelt:
+        return f"; did you mean '--{spelt}'?"
+    negated = flags.get(hints.match(hints.normal(name).removeprefix("no"), flags) or "")
+    if negated and hints.normal(name).startswith("no"):
+        choice = hints.match("off", negated.choices, hints.VALUES)
+        return f"; did you mean '--{negated.name}={choice}'?" if choice else ""
+    if "yes" in flags and hints.normal(name) in ("dryrun", "dry", "n"):
+        return "; without --yes nothing is removed"
+    for flag in flags.values():
+        choice = hints.match(name, flag.choices, hints.VALUES) if flag.choices and name not in ("on", "off") else None
+        if choice:
+            return f"; did you mean '--{flag.name}={choice}'?"
+    bare = name.removeprefix("config.")
+    if takes_config or study_keys:
+        certain = hints.keys(bare, keys.leaves(), fuzzy=False)
+        if certain:
+            return _of_keys(bare, certain, study_keys)
+    if hints.normal(name) in ADVICE:
+        return f"; {ADVICE[hints.normal(name)]}"
+    close = hints.near(name, known, hints.FLAGS)
+    if close:
+        return f"; did you mean '--{close}'?"
+    if takes_config or study_keys:
+        return _of_keys(bare, hints.keys(bare, keys.leaves()), study_keys)
+    return ""
+
+
+def _did_you_mean(words: Iterable[str], unit: str = "") -> str:
+    return f"; did you mean {' or '.join(map(repr, words))}{unit}?"
+
+
+def _of_keys(name: str, meant: Sequence[str], study_keys: bool) -> str:
+    if not meant:
+        return ""
+    if study_keys:
+        return f"; a study file sets it: BASE = {{'{meant[0]}': …}}{hints.unit(name)}"
+    return _did_you_mean((f"--config.{key}" for key in meant), hints.unit(name))
+
+
+def of_word(
+    word: str, flags: Mapping[str, "Flag"], *, takes_config: bool, file: str | None, boolean: str | None
+) -> str:
+    """Of a word that the command has no place for. `file`: the config file that was given; `boolean`: the flag before
+    the word, where that is a boolean."""
+    if boolean and word.lower() in ("true", "false", *_TRUE, *_FALSE):
+        truth = "true" if word.lower() in ("true", *_TRUE) else "false"
+        return f"; did you mean '--{boolean}={truth}'?"
+    if word[0] in "—–−":
+        return "; a flag begins with two plain hyphens, '--'"
+    if word == "help":
+        return "; did you mean '--help'?"
+    name, equals, text = word.partition("=")
+    if equals:
+        flag = hints.match(name, [*flags, *(["config"] * takes_config)])
+        if flag:
+            return f"; did you mean '--{flag}={text}'?"
+        meant = hints.keys(name.removeprefix("config."), keys.leaves()) if takes_config else ()
+        if meant:
+            return _did_you_mean(f"--config.{key}={text}" for key in meant)
+        if "filter" in flags and name in keys.leaves():
+            return f"; did you mean '--filter={word}'?"
+        return ""
+    return _of_bare_word(word, flags, takes_config, file)
+
+
+def _of_bare_word(word: str, flags: Mapping[str, "Flag"], takes_config: bool, file: str | None) -> str:
+    if takes_config and file is None and word.partition(":")[0].endswith(".py"):
+        return f"; did you mean '--config={word}'?"
+    scheme = of_scheme(word) if takes_config or {"filter", "schemes"} & set(flags) else None
+    if scheme is None:
+        return ""
+    if takes_config:
+        return _did_you_mean([f"--config={(file or 'configs/lm.py').partition(':')[0]}:{scheme}"])
+    if "schemes" in flags:
+        return f"; did you mean '--schemes={scheme}'?"
+    return f"; did you mean '--filter=scheme={scheme}'?"
+
+
+def of_scheme(word: str) -> str | None:
+    """The scheme of this name in another spelling. The import is here because the catalogue needs JAX."""
+    from addnorm_exp.residual import catalogue
+
+    return catalogue.spelt(word)
+
+
+def of_file(path: Path, folders: Mapping[str, Path], argument: str = "") -> str:
+    """Of a Python file that is not there: one of its name, or the nearest, beside it or in the `folders` (prefix → folder)
+    where such files are. `argument`: what stood behind the file."""
+    parent = {str(path.parent / file.name): file for file in _python_files(path.parent)}
+    known = [parent, *({f"{prefix}/{file.name}": file for file in _python_files(at)} for prefix, at in folders.items())]
+    for pick in (hints.match, hints.near):
+        for files in known:
+            stems = {file.stem: name for name, file in reversed(files.items())}
+            stem = pick(path.stem, stems)
+            if stem:
+                return _did_you_mean([f"{stems[stem]}{argument}"])
+    return ""
+
+
+def of_folder(path: Path) -> str:
+    """Of a folder where a file of it is needed."""
+    names = [str(path / file.name) for file in _python_files(path)]
+    return f"; give a file in it, e.g. {names[0]}" if names else ""
+
+
+def _python_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(file for file in folder.glob("*.py") if not file.name.startswith("_"))
+    except OSError:
+        return []
