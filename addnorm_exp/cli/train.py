@@ -28,7 +28,8 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are told at once
     from addnorm_exp.runs.folder import Busy, RunFolder
-    from addnorm_exp.train.loop import Stopped, check_machine
+    from addnorm_exp.train.entry import remarks
+    from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
 
     check_machine(config)  # before data are fetched
@@ -36,7 +37,11 @@ def run(argv: list[str]) -> int:
     try:
         with mirror_of(arguments, to_stderr) as mirror:
             watch = mirror.watch(folder, _tell(config.steps))
-            summary = train(config, corpus.load(config.data), RunFolder(folder), watch=watch, stop=stop)
+            data = corpus.load(config.data)
+            check_data(config, data)
+            for line in remarks(config, data):
+                to_stderr(line)
+            summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
     except Busy:
         raise UserError(
             f"{folder}: another process is training this run; wait for it, or choose another folder"

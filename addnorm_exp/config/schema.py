@@ -97,14 +97,14 @@ class OptimConfig:
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "enwik8"  # enwik8 | shakespeare | file (implied by data.path)
-    path: str | None = None  # train on the bytes of this file, split 90/5/5
+    path: str | None = None  # train on this file, split 90/5/5; compressed text and UTF-16 are read as text
     seed: int | None = None  # order of batches; not set: `seed`
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     every: int = 100  # steps between validations; the last step is always validated
-    sequences: int = 256  # fixed windows of seq_len tokens from the validation split, and as many from the test split
+    sequences: int = 256  # fixed windows of seq_len tokens of the validation split, and as many of the test split; of a small file all
 
 
 @dataclass(frozen=True)

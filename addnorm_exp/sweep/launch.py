@@ -13,6 +13,7 @@ from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.window import Place
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
+from addnorm_exp.train.entry import remarks
 from addnorm_exp.train.hypers import static
 from addnorm_exp.train.loop import Stopped, check, check_machine
 from addnorm_exp.train.loop import run as train
@@ -54,6 +55,7 @@ class Launcher:
         self.places = places or {}
         self.mirror = mirror or Mirror("disabled", Place(), display.say)
         self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
+        self._remarks: set[str] = set()  # lines about data that were printed
 
     def place(self, run: Planned) -> RunFolder:
         return RunFolder(self.places.get(run.id, self.folder / run.id))
@@ -72,6 +74,10 @@ class Launcher:
             check_machine(run.config)  # before data are fetched
         for run in waiting:
             check(run.config, self.corpus(run))
+            for line in remarks(run.config, self.corpus(run)):
+                if line not in self._remarks:
+                    self._remarks.add(line)
+                    self.display.say(line)
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
         """Runs are taken shape by shape, in the plan's order otherwise. Raises UserError where the corpus does not fit a run."""

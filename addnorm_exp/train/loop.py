@@ -81,9 +81,6 @@ def check(config: Config, corpus: Corpus) -> None:
 def check_data(config: Config, corpus: Corpus) -> None:
     """Raises UserError where the corpus is too short for the config."""
     check_lengths(corpus, config.seq_len)
-    task = program(config).task
-    task.windows(corpus.val, "validation")
-    task.windows(corpus.test, "test")
 
 
 def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
