@@ -120,7 +120,8 @@ class ExecutionConfig:
     scan_layers: str = "auto"  # auto | on | off
     attention: str = "einsum"  # einsum | xla | cudnn (the last two by jax.nn.dot_product_attention)
     checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
-    keep_checkpoints: int = 2  # newest; the best by validation loss is kept besides
+    keep_checkpoints: int = 2  # newest, while the run goes on; the best by validation loss is kept besides
+    keep: str | None = None  # of a finished run: none|final|best|state; not set: best, in a sweep final, in tuning none
     diagnostics: bool = True  # per-layer statistics
     layers_every: int = 10  # steps between two rows of per-layer arrays
     attention_every: int = 100  # steps between two measurements of attention logits and entropy; 0 is off

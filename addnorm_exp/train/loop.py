@@ -14,6 +14,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.data.corpus import Corpus, check_lengths
 from addnorm_exp.errors import UserError, disk_trouble, one_line
 from addnorm_exp.runs.events import Watcher
+from addnorm_exp.runs.finish import finish
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.calibration import means_of_changed
@@ -40,8 +41,11 @@ def run(
     study: str | None = None,
     watch: Watcher = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
+    keep: str = "best",
 ) -> Summary:
     """Trains to the end, or on from where an earlier attempt stopped, and returns the summary. A finished run is not run again.
+
+    `keep`: what a finished run keeps of checkpoints/ where `execution.keep` is not set.
 
     Raises: UserError where the folder holds another run or the corpus is too short; Stopped when `stop()` became true;
     folder.Busy where another process trains this run. Any other exception is recorded in the folder as a failure and raised,
@@ -52,10 +56,11 @@ def run(
         enter(folder, config, corpus, study)
         done = folder.summary()
         if done is not None and done["status"] in FINISHED:
+            finish(folder, done)
             return done
         folder.sweep()
         try:
-            summary = Attempt(config, corpus, folder, watch).train(stop)
+            summary = Attempt(config, corpus, folder, watch, config.execution.keep or keep).train(stop)
         except (UserError, Stopped, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -63,6 +68,7 @@ def run(
                 _fail(folder, config, error)
             raise
         folder.forgive()
+        finish(folder, summary)
         return summary
 
 
@@ -100,9 +106,9 @@ def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
 class Attempt:
     """One attempt at a run, from the newest sound checkpoint (or step 0) to the end."""
 
-    def __init__(self, config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher):
+    def __init__(self, config: Config, corpus: Corpus, folder: RunFolder, watch: Watcher, keep: str):
         started = time.time()
-        self.config, self.folder, self.watch = config, folder, watch
+        self.config, self.folder, self.watch, self.keep = config, folder, watch, keep
         self.program = program(config)
         self.compiled_before = self.program.compile_seconds
         self.hypers, self.held = self.program.hypers(config), self.program.hold(corpus)
@@ -204,7 +210,19 @@ class Attempt:
         if not all(map(math.isfinite, results.values())):
             return self._diverged("non-finite test loss", results["final"])
         test = {weights: self.program.task.metrics(loss) for weights, loss in results.items()}
-        return self._conclude("done", test=test)
+        return self._conclude("done", test=test, saved=self._save_parameters())
+
+    def _save_parameters(self) -> dict[str, Any]:
+        """Saves the parameters that the policy keeps; returns where they are, for the summary. Equal ones are saved once."""
+        best, saved = self.recorder.progress.best, {}
+        if self.keep != "none":
+            saved["final"] = self.checkpoints.save_parameters("final", self.step, self.state.parameters)
+        if self.keep in ("best", "state") and best is not None and self.best is not None:
+            is_last = best["step"] == self.step
+            saved["best"] = (
+                saved["final"] if is_last else self.checkpoints.save_parameters("best", best["step"], self.best)
+            )
+        return saved
 
     def _diverged(self, cause: str, value: float) -> Summary:
         """Ends the run. `step` is the update that failed, or the one after which the evaluation did."""
@@ -219,6 +237,7 @@ class Attempt:
         summary = self.recorder.summary(
             status,
             self.step,
+            keep=self.keep,
             compile_time_s=self.program.compile_seconds - self.compiled_before,
             peak_memory_bytes=self.program.planned_bytes,
             **more,
