@@ -25,7 +25,7 @@ def to_stderr(line: str) -> None:
 
 
 def check_text(text: str, label: str) -> None:
-    """Raises UserError where a name holds bytes that are no text, which neither JSON nor Orbax takes."""
+    """Raises UserError where a name holds bytes that are no text, which JSON cannot hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

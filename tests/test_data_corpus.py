@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data import corpus
+from addnorm_exp.data.batches import fixed_windows
 from addnorm_exp.data.datasets import DATASETS, Dataset
 from addnorm_exp.data.sources import PackageArchive
 from addnorm_exp.errors import UserError
@@ -133,14 +135,34 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         corpus.load(DataConfig(path=str(path)))
 
 
-def test_every_split_must_hold_a_window(tmp_path):
+@pytest.mark.parametrize("size", [1, 19, 20, 39, 40, 200, 2_579, 10_000])
+@pytest.mark.parametrize("seq_len", [1, 9, 10, 128, 5_000])
+def test_the_advice_for_a_short_file_works_when_it_is_followed(size, seq_len, tmp_path):
     path = tmp_path / "short.txt"
-    path.write_bytes(b"x" * 200)
-    got = corpus.load(DataConfig(path=str(path)))
-    corpus.check_lengths(got, 9)  # ten bytes a held-out split: nine inputs and the last target
-    with pytest.raises(UserError, match=r"seq_len=10: .*train 180, validation 10, test 10 bytes.*= 11") as caught:
-        corpus.check_lengths(got, 10)
-    assert "\n" not in str(caught.value)
+
+    def check(size: int, seq_len: int) -> str | None:
+        path.write_bytes(b"x" * size)
+        got = corpus.load(DataConfig(path=str(path)))
+        try:
+            corpus.check_lengths(got, seq_len)
+        except UserError as error:
+            return str(error)
+        for split in (got.train, got.val, got.test):
+            assert len(fixed_windows(split, 1, seq_len)) == 1
+        return None
+
+    line = check(size, seq_len)
+    assert (line is None) == (size // 20 > seq_len)
+    if line is not None:
+        assert "\n" not in line
+        bytes_needed = int(re.search(r"a file of ([\d,]+) bytes or more$", line)[1].replace(",", ""))
+        assert check(bytes_needed, seq_len) is None
+        assert check(bytes_needed - 1, seq_len) is not None
+        smaller = re.search(r"set seq_len to (\d+) or less", line)
+        assert (smaller is None) == (size < 40)
+        if smaller:
+            assert check(size, int(smaller[1])) is None
+            assert check(size, int(smaller[1]) + 1) is not None
 
 
 @pytest.mark.data

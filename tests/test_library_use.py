@@ -1,6 +1,8 @@
 """The README's code as it stands there: the residual package in a model of one's own, and a scheme's record."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from sample import expensive
+from training import ROOT
 from training import config as tiny
 
 from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
@@ -99,3 +102,33 @@ def test_a_scheme_of_ones_own_has_a_name_in_this_process(monkeypatch):
     assert identify(asked, "0") != known
     with pytest.raises(SchemeError, match="give yours another name"):
         catalogue.add(replace(first, name="post_ln"))
+
+
+HOOKS = """
+import logging, sys, threading, warnings
+from pathlib import Path
+import absl.logging, flax.nnx, jax, jax.numpy as jnp, ml_collections, optax
+
+def hooks():
+    loggers = [logging.getLogger(name) for name in (None, "absl", "asyncio", "jax", "flax", "orbax")]
+    return (
+        sys.unraisablehook, sys.excepthook, sys.displayhook, threading.excepthook, list(warnings.filters),
+        [(logger.name, logger.level, logger.disabled, logger.propagate, logger.handlers[:], logger.filters[:]) for logger in loggers],
+    )
+
+before = hooks()
+import addnorm_exp.train.loop
+from addnorm_exp.train.checkpoint import Checkpoints, like
+checkpoints, tree = Checkpoints(Path(sys.argv[1]), keep=1), {"a": jnp.ones(3)}
+checkpoints.save(1, tree, {})
+checkpoints.latest(like(tree))
+changed = [(one, other) for one, other in zip(before, hooks()) if one != other]
+assert not changed, changed
+"""
+
+
+def test_hooks_loggers_and_warnings_stay_a_users_own(tmp_path):
+    """Importing training, and saving and restoring a state, change nothing for the rest of the process."""
+    words = [sys.executable, "-c", HOOKS, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

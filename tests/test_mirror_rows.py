@@ -11,7 +11,7 @@ from training import config, interrupt, layers, lines
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import LayersWriter
+from addnorm_exp.runs.layers import LayersWriter, merge
 from addnorm_exp.runs.mirror import forms
 from addnorm_exp.runs.mirror.picture import heatmap, panel
 from addnorm_exp.runs.mirror.rows import Rows, scalars
@@ -116,9 +116,28 @@ def test_rows_come_though_the_next_measurement_is_far_away(data, tmp_path, monke
     assert seen[0] == []  # no time has passed
     assert 0 in seen[1]
     assert max(step for steps in seen for step in steps) > 3
-    assert {path.name for path in (tmp_path / "layers").glob("*.npz")} == {
-        f"{kind}{step:08d}.npz" for kind, step in (("", 1), ("attention-", 0), ("", 12), ("attention-", 12))
-    }
+    assert {path.name for path in (tmp_path / "layers").glob("*.npz")} == {"00000012.npz", "attention-00000012.npz"}
+
+
+def test_rows_of_chunks_that_were_merged_before_they_were_read_are_not_lost(tmp_path):
+    """The last chunk is known by its name, and comes to hold all."""
+    index = {"sites": ["decoder.0.attention"], "tensors": [], "attention_sites": []}
+    (tmp_path / "layers").mkdir()
+    rows = Rows(tmp_path)
+    for step in (1, 2, 3):
+        writer = LayersWriter(tmp_path / "layers", index)
+        writer.add(step, {"stream_rms": np.full(1, float(step))})
+        writer.flush()
+        if step == 2:
+            (tmp_path / "layers" / "00000001.npz").rename(tmp_path / "aside")
+            rows.poll()
+            (tmp_path / "aside").rename(tmp_path / "layers" / "00000001.npz")
+    merge(tmp_path / "layers")
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(f'{{"step": {n}, "split": "train", "loss": 1.0}}\n' for n in (1, 2, 3))
+    )
+    told = dict(rows.poll(ended=True))
+    assert [told[step]["layers/stream_rms/first"] for step in (1, 2, 3)] == [1.0, 2.0, 3.0]
 
 
 def test_chunks_of_layers_are_not_held_back_long(tmp_path, monkeypatch):

@@ -248,7 +248,9 @@ def chunk(**arrays):
     [
         lambda path: next(path.glob("0*.npz")).write_bytes(b""),
         lambda path: (p := next(path.glob("0*.npz"))).write_bytes(p.read_bytes()[:-30]),
-        lambda path: (p := next(path.glob("0*.npz"))).write_bytes(p.read_bytes()[:200] + b"x" + p.read_bytes()[201:]),
+        lambda path: (p := next(path.glob("0*.npz"))).write_bytes(
+            p.read_bytes()[:200] + bytes(60) + p.read_bytes()[260:]
+        ),
         chunk(grad_stream=np.zeros((3, 4), np.float32)),
         chunk(step=np.arange(3), grad_stream=np.zeros((3, 5), np.float32)),
         chunk(step=np.arange(3), grad_stream=np.zeros(3, np.float32)),

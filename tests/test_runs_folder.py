@@ -152,14 +152,10 @@ def test_other_data_other_semantics_and_a_foreign_folder(finished, data, tmp_pat
         run(config(), data, folder)
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [({"seq_len": 1000}, "is too short for seq_len=1000"), ({"eval__sequences": 400}, "holds at most 58 windows")],
-)
-def test_what_cannot_be_trained_leaves_no_folder(changes, told, data, tmp_path):
+def test_what_cannot_be_trained_leaves_no_folder(data, tmp_path):
     """A folder would hold the person to the mistake: the mended command is another run."""
-    with pytest.raises(UserError, match=told):
-        run(config(**changes), data, RunFolder(tmp_path / "run"))
+    with pytest.raises(UserError, match="is too short for seq_len=1000"):
+        run(config(seq_len=1000), data, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -277,9 +273,6 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # coroutines that Orbax leaves when it fails
 @pytest.mark.skipif(
     os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root can mount a small disk"
 )

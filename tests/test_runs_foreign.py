@@ -19,7 +19,7 @@ FOREIGN = {
          ".metrics.jsonl-mybackup", ".summary.json.mybackup", ".config.json.writing"),
     "checkpoints": ("2026/x", "12345678/x", "best-of/x", "best-00000004x/x", ".keep", ".00000004/x", ".venv-3.11/x", "readme",
                     ".20261124-backup/x", ".20261124-mybackup/x", ".removed-20261124-1/x", "20251124/meta.json", "20251124/arrays/x",
-                    "20251125/manifest.json", "best-20251124/meta.json"),
+                    "20251125/manifest.json", "best-20251124/meta.json", "20251126/arrays.npz", "final.npz.old", ".best.npz-mybackup"),
     "layers": ("1.npz", "20.npz", ".keep", ".20.npz", "best-20.npz", "2026.csv", "20241124", "notes-20.txt", ".20251124.npz"),
 }  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_foreign_files_beside_a_run_survive_it(data, tmp_path):
     interrupt(config(), data, folder, chunks=4)
     made = scatter(folder)
     newest = max(
-        path for path in (folder / "checkpoints").iterdir() if path.name.isdigit() and (path / "arrays").exists()
+        path for path in (folder / "checkpoints").iterdir() if path.name.isdigit() and (path / "arrays.npz").exists()
     )
     # A copy of a state under a date, and a chunk of arrays: whole, and yet no part of the run.
     shutil.copytree(newest, folder / "checkpoints" / "20261124")
@@ -93,7 +93,7 @@ def test_foreign_files_beside_a_run_survive_it(data, tmp_path):
     assert not list(folder.rglob("*.removing"))
     for path in made:
         path.unlink()
-    for name in ("2026", "12345678", "20251124", "20251125", "20261124"):
+    for name in ("2026", "12345678", "20251124", "20251125", "20251126", "20261124"):
         shutil.rmtree(folder / "checkpoints" / name)
     assert_equal_runs(tmp_path / "undisturbed", folder)
 
@@ -138,7 +138,7 @@ def test_two_study_files_of_one_stem(tmp_path, capsys):
 
 def test_names_that_could_be_steps(data, tmp_path):
     """A copy of a state under a date is not the newest state, and a folder under the number of a step not the oldest."""
-    asked = config(execution__keep_checkpoints=1)
+    asked = config(execution__keep_checkpoints=1, execution__keep="state")
     folder = tmp_path / "checkpoints"
     step = interrupt(asked, data, tmp_path, chunks=2)
     shutil.copytree(folder / f"{step:08d}", folder / "20261124")

@@ -237,7 +237,12 @@ def test_a_run_that_is_being_trained_is_left_alone(study, capsys):
 
 # --- gc
 
-LEFT = (".summary.json.abcdefgh.writing", "layers/.00000009.npz.writing", "layers/.index.json.abcd_123.writing")
+LEFT = (
+    ".summary.json.abcdefgh.writing",
+    "checkpoints/.final.npz.abcdefgh.writing",
+    "layers/.00000009.npz.writing",
+    "layers/.index.json.abcd_123.writing",
+)
 HALF = ("checkpoints/.00000012.abcdefgh.writing", "checkpoints/.best-00000004.4711.removing")
 
 
@@ -247,8 +252,8 @@ def litter(run: Path) -> set[Path]:
     for path in made:
         path.write_text("half")
     for name in HALF:
-        (run / name / "arrays").mkdir(parents=True)
-        (run / name / "arrays" / "d").write_text("half")
+        (run / name).mkdir(parents=True)
+        (run / name / "arrays.npz").write_text("half")
         made.add(run / name)
     for name in (".env-abcdefgh", ".summary.json-mybackup", "layers/.9.npz", "checkpoints/.cache", "checkpoints/2026"):
         (run / name).write_text("mine")
@@ -289,11 +294,11 @@ def test_gc_takes_more_only_when_asked(study, capsys):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
     former = folder / f".former-{first}-1"
     shutil.copytree(folder / first, former)
-    _, out, _ = call(capsys, "gc", folder, "--checkpoints", "--former")
+    _, out, _ = call(capsys, "gc", folder, "--keep=none", "--former")
     listed = [line for line in out.splitlines() if line.startswith("would free")]
     checkpoints = list((folder / first / "checkpoints").iterdir())
     assert len(listed) == len(checkpoints) + 1
-    assert call(capsys, "gc", folder, "--checkpoints", "--former", "--yes")[0] == 0
+    assert call(capsys, "gc", folder, "--keep=none", "--former", "--yes")[0] == 0
     assert not list((folder / first / "checkpoints").iterdir())
     assert not former.exists()
     assert list((folder / second / "checkpoints").iterdir()), "a run that is not finished needs its checkpoints"

@@ -256,7 +256,7 @@ def test_runs_of_one_shape_are_made_together_and_share_one_compilation(tmp_path,
 @pytest.mark.core
 @pytest.mark.parametrize(
     ("yielded", "told"),
-    [("{**b, 'seed': 0}", "which tuning has used"), ("{**b, 'seed': 9, 'eval.sequences': 500}", "eval.sequences=500")],
+    [("{**b, 'seed': 0}", "which tuning has used"), ("{**b, 'seed': 9, 'seq_len': 1000}", "seq_len=1000")],
 )
 def test_a_report_is_checked_once_more_when_the_winners_are_known(yielded, told, finished, tmp_path, trained, capsys):
     """The stand-ins of the check before tuning have the first learning rate; what is wrong here is wrong for the second alone."""

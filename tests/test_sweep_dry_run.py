@@ -52,15 +52,11 @@ def test_one_group_is_told_in_the_singular(tmp_path, capsys):
     assert "start and 1 compilation " in out
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [({"seq_len": 1000}, "is too short for seq_len=1000"), ({"eval.sequences": 500}, "eval.sequences=500")],
-)
-def test_data_that_are_too_short_are_told(changes, told, tmp_path, capsys):
-    assert sweep(write(tmp_path, **changes), "--dry_run") == 2
+def test_data_that_are_too_short_are_told(tmp_path, capsys):
+    assert sweep(write(tmp_path, seq_len=1000), "--dry_run") == 2
     out, err = capsys.readouterr()
     (line,) = err.splitlines()
-    assert told in line
+    assert "is too short for seq_len=1000" in line
     assert out == ""
     assert not (tmp_path / "runs").exists()
 
@@ -91,8 +87,12 @@ def test_data_that_are_not_in_the_cache_are_not_fetched_and_said_to_be(tmp_path,
 
 def test_their_length_is_known_all_the_same(tmp_path, empty_cache, capsys):
     """The validation split holds a twentieth of 5,057,198 bytes."""
-    fits, too_long = 252_859 // 1001, 252_859 // 1001 + 1
-    for count, code in ((fits, 0), (too_long, 2)):
+    fits = 252_859 // 1001
+    for count, remarked in ((fits, False), (fits + 1, True)):
         path = write(tmp_path, NAMED.replace("{changes}", f"{{'seq_len': 1000, 'eval.sequences': {count}}}"))
-        assert sweep(path, "--dry_run") == code
-    assert f"holds at most {fits} windows" in capsys.readouterr().err
+        assert sweep(path, "--dry_run") == 0
+        line = f"data: shakespeare has {fits} validation windows and {fits} test windows of seq_len=1000"
+        assert (line in capsys.readouterr().out) == remarked
+    path = write(tmp_path, NAMED.replace("{changes}", "{'seq_len': 252_859}"))
+    assert sweep(path, "--dry_run") == 2
+    assert "shakespeare is too short for seq_len=252859" in capsys.readouterr().err

@@ -195,17 +195,17 @@ def test_flags_that_are_wrong(words, told, tmp_path, capsys):
 def test_a_missing_file_and_data_that_do_not_fit(tmp_path, capsys):
     assert sweep(tmp_path / "none.py") == 2
     assert "none.py" in capsys.readouterr().err
-    path = write(tmp_path, **{"eval.sequences": 500})
+    path = write(tmp_path, seq_len=1000)
     assert sweep(path) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "eval.sequences=500" in line
+    assert "seq_len=1000" in line
     assert not (tmp_path / "runs").exists()
 
 
 def test_what_a_plain_sweep_has_wrong_is_told_before_anything_is_written(tmp_path, capsys):
-    path = write(tmp_path, "BASE = {base!r}\n\ndef sweep():\n    return [{}, {'eval.sequences': 500}]\n")
+    path = write(tmp_path, "BASE = {base!r}\n\ndef sweep():\n    return [{}, {'seq_len': 1000}]\n")
     assert sweep(path) == 2
-    assert "eval.sequences=500" in capsys.readouterr().err
+    assert "seq_len=1000" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -223,8 +223,8 @@ def test_a_seed_is_used_up_for_the_group_that_was_tuned_on_it(tmp_path, capsys):
 
 
 def test_a_report_that_does_not_fit_the_data_is_told_before_tuning_is_paid_for(tmp_path, capsys):
-    later = STUDY.replace("product(best, ", "product(best, axis('eval.sequences', (500,)), ")
+    later = STUDY.replace("product(best, ", "product(best, axis('seq_len', (1000,)), ")
     assert later != STUDY
     assert sweep(write(tmp_path, later)) == 2
-    assert "eval.sequences=500" in capsys.readouterr().err
+    assert "seq_len=1000" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

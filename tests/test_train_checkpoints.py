@@ -1,19 +1,20 @@
 """Checkpoints that were damaged, torn or thinned out: a run falls back, says so, and ends as if nothing had been."""
 
+import errno
 import json
+import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training import ROOT, assert_equal_runs, config, interrupt, lines, parameters
+from training import assert_equal_runs, config, interrupt, lines, parameters
 
+from addnorm_exp.errors import UserError
+from addnorm_exp.runs.arrays import sha256
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.states import halves
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.loop import Attempt, run
@@ -42,25 +43,20 @@ def states(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
 
 
-def arrays(checkpoint: Path) -> Path:
-    """The largest file of its arrays."""
-    return max((path for path in (checkpoint / "arrays").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
-
-
 def flip_a_bit(checkpoint: Path) -> None:
-    path = arrays(checkpoint)
+    path = checkpoint / "arrays.npz"
     held = bytearray(path.read_bytes())
     held[len(held) // 2] ^= 4
     path.write_bytes(held)
 
 
 def truncate(checkpoint: Path) -> None:
-    path = arrays(checkpoint)
+    path = checkpoint / "arrays.npz"
     path.write_bytes(path.read_bytes()[:-10])
 
 
 def lose_a_file(checkpoint: Path) -> None:
-    arrays(checkpoint).unlink()
+    (checkpoint / "arrays.npz").unlink()
 
 
 def lose_the_manifest(checkpoint: Path) -> None:
@@ -147,7 +143,9 @@ def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway,
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)
     half = folder / "checkpoints" / ".00000012.x1y2z3w4.writing"
-    shutil.copytree(folder / "checkpoints" / "00000009" / "arrays", half / "arrays")
+    half.mkdir()
+    shutil.copy(folder / "checkpoints" / "00000009" / "arrays.npz", half)
+    (folder / "checkpoints" / ".final.npz.x1y2z3w4.writing").write_bytes(b"half")
     (folder / "layers" / ".00000012.npz.writing").write_bytes(b"half")
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"step": 10, "split": "train", "loss": 1.0}\n{"step": 11, "spl')
@@ -191,17 +189,18 @@ def test_layers_beyond_the_state_are_dropped(data, undisturbed, halfway, tmp_pat
     assert_equal_runs(undisturbed, folder)
 
 
-def test_the_last_k_states_and_the_best_are_kept(data, undisturbed):
-    assert states(undisturbed) == ["00000006", "00000009", "00000012"]
-    validations = [line for line in lines(undisturbed) if line["split"] == "val"]
+def test_the_last_k_states_and_the_best_are_kept_where_the_state_is(data, tmp_path):
+    run(CONFIG, data, RunFolder(tmp_path), keep="state")
+    assert states(tmp_path) == ["00000006", "00000009", "00000012"]
+    validations = [line for line in lines(tmp_path) if line["split"] == "val"]
     best = min(validations, key=lambda line: line["loss"])["step"]
-    summary = json.loads((undisturbed / "summary.json").read_text())
+    summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["val"]["best"]["step"] == best
-    assert f"best-{best:08d}" in {path.name for path in (undisturbed / "checkpoints").iterdir()}
+    assert f"best-{best:08d}" in {path.name for path in (tmp_path / "checkpoints").iterdir()}
 
 
 def tree(value: float):
-    return {"a": jnp.full((3,), value), "b": {"c": jnp.int32(value)}}
+    return {"a": jnp.full((3,), value, jnp.float32), "b": {"c": jnp.int32(value)}}
 
 
 def test_keep_one_and_the_newest_comes_back(tmp_path):
@@ -225,37 +224,57 @@ def test_best_parameters_live_as_long_as_a_state_needs_them(tmp_path):
         assert checkpoints.best_steps() == {1: {1}, 2: {1}, 3: {1, 3}, 4: {3}}[step]
 
 
-FULL = """
-import errno, os, sys
-from pathlib import Path
-import jax.numpy as jnp
-from addnorm_exp.train.checkpoint import Checkpoints
-
-events = 0
-
-def full(event, arguments):
-    global events
-    if event in ("open", "os.mkdir", "os.rename") and "orbax-checkpoint-tmp" in str(arguments[0]):
-        events += 1
-        if events > int(sys.argv[2]) and not (event == "open" and arguments[1] in ("r", "rb", None)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
-
-checkpoints = Checkpoints(Path(sys.argv[1]), keep=1)
-sys.addaudithook(full)
-try:
-    checkpoints.save(1, {f"a{i}": jnp.ones((50 + i, 20)) for i in range(30)}, {"best": None})
-except OSError as error:
-    print(error.strerror)
-"""
-
-
-@pytest.mark.parametrize("room", [1, 2, 3])
-def test_a_save_that_fails_raises_and_none_of_its_threads_prints(tmp_path, room):
-    """The disk is full from so many files on: Orbax has up to thirty arrays under way then."""
-    words = [sys.executable, "-c", FULL, str(tmp_path / "checkpoints"), str(room)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.stdout, done.stderr) == ("No space left on device\n", "")
+@pytest.mark.parametrize("room", range(5))
+def test_a_save_for_which_there_is_no_room_leaves_the_one_before(tmp_path, monkeypatch, room):
+    """The disk is full after so many writes to it."""
     folder = tmp_path / "checkpoints"
-    assert list(folder.iterdir()) == halves(folder)  # TensorStore's threads may write after us
-    Checkpoints(folder, keep=1).save(2, tree(0.0), {"best": None})
-    assert [path.name for path in folder.iterdir()] == ["00000002"]
+    Checkpoints(folder, keep=1).save(1, tree(1.0), {"best": None})
+    real, events = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        events.append(descriptor)
+        if len(events) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    if room < 3:  # arrays, meta, manifest
+        with pytest.raises(OSError, match="No space left"):
+            Checkpoints(folder, keep=1).save(2, tree(2.0), {"best": None})
+        assert [path.name for path in folder.iterdir()] == ["00000001"]
+    else:
+        Checkpoints(folder, keep=1).save(2, tree(2.0), {"best": None})
+        assert [path.name for path in folder.iterdir()] == ["00000002"]
+
+
+def test_a_checkpoint_of_an_older_version_is_named_and_passed_over(data, undisturbed, halfway, tmp_path):
+    """They were Orbax's, whose files are told by their names."""
+    folder = tmp_path / "run"
+    shutil.copytree(halfway, folder)
+    for name in states(folder):
+        checkpoint = folder / "checkpoints" / name
+        (checkpoint / "arrays").mkdir()
+        (checkpoint / "arrays.npz").rename(checkpoint / "arrays" / "_METADATA")
+        sums = {path: sha256(checkpoint / path) for path in ("arrays/_METADATA", "meta.json")}
+        (checkpoint / "manifest.json").write_text(json.dumps(sums))
+    events = []
+    run(CONFIG, data, RunFolder(folder), watch=events.append)
+    texts = [event["text"] for event in events[:3]]
+    assert all("in the format of an older version, which this one does not read" in text for text in texts)
+    assert events[3] == {"event": "start", "step": 0}
+    assert_equal_runs(undisturbed, folder)
+
+
+def test_arrays_that_are_not_this_versions_are_one_line(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(1, tree(1.0), {})
+    for other in ({"a": jnp.ones(3)}, {**tree(1.0), "a": jnp.ones(4)}, {**tree(1.0), "a": jnp.ones(3, jnp.int32)}):
+        with pytest.raises(UserError, match="holds other arrays than this version trains") as caught:
+            checkpoints.latest(like(other))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_type_that_numpy_has_not_is_not_saved_as_another(tmp_path):
+    with pytest.raises(TypeError, match="a: bfloat16 cannot be saved"):
+        Checkpoints(tmp_path / "checkpoints", keep=1).save(1, {"a": jnp.ones(3, jnp.bfloat16)}, {})
+    assert not list((tmp_path / "checkpoints").iterdir())

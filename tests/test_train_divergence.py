@@ -54,7 +54,7 @@ def test_the_saved_state_is_the_one_before(data, tmp_path):
     asked = config(
         scheme="no_norm", optim__lr=1e18, optim__clip=0.0, divergence__bound=1e30, execution__checkpoint_every=1
     )
-    summary = run(asked, data, RunFolder(tmp_path))
+    summary = run(asked, data, RunFolder(tmp_path), keep="state")
     assert summary["status"] == "diverged"
     newest = max(path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
     assert int(newest) == summary["step"]

@@ -7,7 +7,6 @@ import fcntl
 import json
 import math
 import signal
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,14 +130,13 @@ def layers(path: Path, kind: str = "") -> dict[str, np.ndarray]:
 
 
 def parameters(path: Path) -> dict[str, np.ndarray]:
-    """The newest saved state's parameters, read by Orbax alone."""
-    import orbax.checkpoint as ocp
-
+    """The parameters of a finished run, or those of the newest state, read by NumPy alone."""
+    final = path / "checkpoints" / "final.npz"
+    if final.exists():
+        return dict(np.load(final))
     newest = max(entry for entry in (path / "checkpoints").iterdir() if entry.name.isdigit())
-    with warnings.catch_warnings(), ocp.PyTreeCheckpointer() as checkpointer:
-        warnings.simplefilter("ignore")  # that it was given no sharding
-        tree = checkpointer.restore((newest / "arrays").absolute())
-    return {name: np.asarray(value) for name, value in tree["parameters"].items()}
+    arrays = np.load(newest / "arrays.npz")
+    return {name.removeprefix("parameters/"): arrays[name] for name in arrays if name.startswith("parameters/")}
 
 
 def results(path: Path) -> dict[str, Any]:

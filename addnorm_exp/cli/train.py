@@ -29,11 +29,15 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are told at once
     from addnorm_exp.runs.folder import Busy, RunFolder
     from addnorm_exp.train.display import RunDisplay
-    from addnorm_exp.train.loop import Stopped, check_machine
+    from addnorm_exp.train.entry import remarks
+    from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
 
     check_machine(config)  # before data are fetched
     data = corpus.load(config.data)
+    check_data(config, data)
+    for line in remarks(config, data):
+        to_stderr(line)
     display = RunDisplay(config.scheme, config.steps)
     try:
         with StopSignal(display.say) as stop, mirror_of(arguments, display.say) as mirror:

@@ -43,6 +43,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "optim.schedule": ("cosine", "inverse_sqrt", "constant", "wsd"),
     "execution.scan_layers": ("auto", "on", "off"),
     "execution.attention": ("einsum", "xla", "cudnn"),
+    "execution.keep": ("none", "final", "best", "state"),
 }
 
 

@@ -97,14 +97,14 @@ class OptimConfig:
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "enwik8"  # enwik8 | shakespeare | file (implied by data.path)
-    path: str | None = None  # train on the bytes of this file, split 90/5/5
+    path: str | None = None  # train on this file, split 90/5/5; compressed text and UTF-16 are read as text
     seed: int | None = None  # order of batches; not set: `seed`
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     every: int = 100  # steps between validations; the last step is always validated
-    sequences: int = 256  # fixed windows of seq_len tokens from the validation split, and as many from the test split
+    sequences: int = 256  # fixed windows of seq_len tokens of the validation split, and as many of the test split; of a small file all
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class ExecutionConfig:
     scan_layers: str = "auto"  # auto | on | off
     attention: str = "einsum"  # einsum | xla | cudnn (the last two by jax.nn.dot_product_attention)
     checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
-    keep_checkpoints: int = 2  # newest; the best by validation loss is kept besides
+    keep_checkpoints: int = 2  # newest, while the run goes on; the best by validation loss is kept besides
+    keep: str | None = None  # of a finished run: none|final|best|state; not set: best, in a sweep final, in tuning none
     diagnostics: bool = True  # per-layer statistics
     layers_every: int = 10  # steps between two rows of per-layer arrays
     attention_every: int = 100  # steps between two measurements of attention logits and entropy; 0 is off

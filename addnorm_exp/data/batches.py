@@ -4,9 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from addnorm_exp.errors import UserError
-from addnorm_exp.words import counted
-
 STREAM = 0x62617463  # "batc": keeps these random bits apart from those of initial values and of dropout at equal seed
 
 
@@ -36,19 +33,14 @@ def training_batch(
     return windows[:, :-1], windows[:, 1:]
 
 
-def fixed_windows(tokens: np.ndarray, sequences: int, seq_len: int, split: str = "validation") -> np.ndarray:
-    """The evaluation subset: `sequences` evenly spaced windows that share no token, uint8 [sequences, seq_len + 1].
+def window_count(size: int, sequences: int, seq_len: int) -> int:
+    """How many evaluation windows a split of `size` tokens has: `sequences`, or as many as fit without a shared token."""
+    return min(sequences, size // (seq_len + 1))
 
-    Raises:
-      UserError: the split holds fewer such windows.
-    """
+
+def fixed_windows(tokens: np.ndarray, sequences: int, seq_len: int) -> np.ndarray:
+    """The evaluation subset: evenly spaced windows that share no token, uint8 [windows, T + 1]. `sequences` of them, or all."""
     length = seq_len + 1
-    most = tokens.size // length
-    if most < sequences:
-        remedy = f"set eval.sequences to {most} or less" if most else "take a longer file or a smaller seq_len"
-        raise UserError(
-            f"eval.sequences={sequences}: the {split} split of {tokens.size:,} bytes holds at most {counted(most, 'window')} of "
-            f"seq_len + 1 = {length} bytes; {remedy}"
-        )
-    starts = np.arange(sequences) * tokens.size // sequences  # neighbours are size // sequences >= length apart
+    count = window_count(tokens.size, sequences, seq_len)
+    starts = np.arange(count) * tokens.size // max(count, 1)  # neighbours are size // count >= length apart
     return np.ascontiguousarray(tokens[starts[:, None] + np.arange(length)])

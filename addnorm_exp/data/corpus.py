@@ -10,14 +10,13 @@ import numpy as np
 
 from addnorm_exp.config.files import expanded
 from addnorm_exp.config.schema import DataConfig
-from addnorm_exp.data import cache
+from addnorm_exp.data import cache, formats
 from addnorm_exp.data.datasets import DATASETS, Dataset
 from addnorm_exp.errors import UserError, nearest
 
 LARGEST = 2**31 - 1  # bytes: offsets are int32 inside the compiled program
-HELD_OUT = (
-    20  # one part in so many is the validation split, and as much the test split: 90/5/5 (enwik8's standard split)
-)
+# One part in so many is the validation split, and as much the test split: 90/5/5, enwik8's standard split.
+HELD_OUT = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +24,11 @@ class Corpus:
     """Splits are read-only uint8 arrays, consecutive parts of one file in the order train, val, test."""
 
     name: str
-    sha256: str  # of the whole file: the corpus' identity in a run's record
+    sha256: str  # of all three splits together: the corpus' identity in a run's record
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+    notes: tuple[str, ...] = ()  # of a file that is not plain text: what it looks like and how it is used, a line each
 
 
 def names() -> tuple[str, ...]:
@@ -43,7 +43,8 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
       UserError: unknown name, a file that cannot be used, or a dataset that cannot be had.
     """
     if config.path is not None:
-        return _split(Path(config.path).name, _read(config.path))
+        content = _content(config.path)
+        return _split(Path(config.path).name, content.data, notes=content.notes)
     if config.name == "file":
         raise UserError("data.name=file needs the file: --config.data.path=FILE")
     if config.name not in datasets:
@@ -72,29 +73,36 @@ def to_fetch(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> 
 def checksum(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str:
     """SHA-256 of the corpus that the config names, without fetching it. Raises UserError where its file cannot be used."""
     if config.path is not None:
-        return hashlib.sha256(_read(config.path)).hexdigest()
+        return hashlib.sha256(_content(config.path).data).hexdigest()
     return datasets[config.name].sha256
 
 
 def check_lengths(corpus: Corpus, seq_len: int) -> None:
     """Raises UserError unless every split holds a window: `seq_len` inputs and the target of the last one."""
-    sizes = {"train": corpus.train.size, "validation": corpus.val.size, "test": corpus.test.size}
-    if min(sizes.values()) < seq_len + 1:
-        listed = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
-        raise UserError(
-            f"{corpus.name} is too short for seq_len={seq_len}: its splits hold {listed} bytes and each "
-            f"needs seq_len + 1 = {seq_len + 1:,}; take a longer file or a smaller seq_len"
-        )
+    size = corpus.train.size + corpus.val.size + corpus.test.size
+    window = seq_len + 1
+    if size // HELD_OUT >= window:  # the training split is the longest
+        return
+    longest = size // HELD_OUT - 1
+    smaller = f"set seq_len to {longest} or less, or take" if longest >= 1 else "take"
+    raise UserError(
+        f"{corpus.name} is too short for seq_len={seq_len}: a window has {window:,} bytes, and the validation and the test split "
+        f"have {size // HELD_OUT:,} each, 1/{HELD_OUT} of {size:,}; {smaller} a file of {HELD_OUT * window:,} bytes or more"
+    )
 
 
-def _split(name: str, data: bytes, sha256: str | None = None) -> Corpus:
-    return _parted(name, np.frombuffer(data, np.uint8), sha256 or hashlib.sha256(data).hexdigest())
+def _split(name: str, data: bytes, sha256: str | None = None, notes: tuple[str, ...] = ()) -> Corpus:
+    return _parted(name, np.frombuffer(data, np.uint8), sha256 or hashlib.sha256(data).hexdigest(), notes)
 
 
-def _parted(name: str, tokens: np.ndarray, sha256: str) -> Corpus:
+def _parted(name: str, tokens: np.ndarray, sha256: str, notes: tuple[str, ...] = ()) -> Corpus:
     held_out = tokens.size // HELD_OUT
     train, val, test = np.split(tokens, [tokens.size - 2 * held_out, tokens.size - held_out])
-    return Corpus(name, sha256, train, val, test)
+    return Corpus(name, sha256, train, val, test, notes)
+
+
+def _content(name: str) -> formats.Content:
+    return formats.read(_read(name), Path(name).name, f"data.path={name}", LARGEST)
 
 
 def _read(name: str) -> bytes:
@@ -103,9 +111,9 @@ def _read(name: str) -> bytes:
         path = expanded(name, where)
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{where} is a folder; name one file (its bytes are the text)")
+            raise UserError(f"{where} is a folder; name a file")
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{where} is not a regular file; its bytes must be there to be read again on resume")
+            raise UserError(f"{where} is not a regular file, which a resumed run could read again; name one")
         if status.st_size > LARGEST:
             raise UserError(
                 f"{where} has {status.st_size:,} bytes and at most {LARGEST:,} can be used (offsets are 32-bit inside "

@@ -11,7 +11,9 @@ Read in this order:
     columns       what the columns of per-layer arrays are
     layers        per-layer arrays beside the scalars
     joining       many steps of them as few, for pictures
-    states        the folders in checkpoints/: whole, half-written, somebody's own
+    arrays        named arrays in one file
+    states        the files in checkpoints/: whole, half-written, somebody's own, kept by a finished run
+    finish        what goes when a run has ended
     winners       which candidate of a study won
     published     numbers that others have published, in a study file
     life          where the runs of a folder stand

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("addnorm-exp", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+PACKAGES = ("addnorm-exp", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @functools.cache

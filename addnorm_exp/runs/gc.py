@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from addnorm_exp.runs.finish import beyond
 from addnorm_exp.runs.folder import FORMER, Busy, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
 from addnorm_exp.runs.life import Standing, standings
-from addnorm_exp.runs.states import halves, whole
+from addnorm_exp.runs.states import halves, only_copies
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,11 @@ class Left:
     run: Path | None
 
 
-def leavings(folder: Path, *, checkpoints: bool = False, former: bool = False) -> Iterator[Left]:
+def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> Iterator[Left]:
     """What may go in a study's folder or a run's.
 
-    `checkpoints`: those of finished runs too: their parameters cannot be had again but by training. `former`: the records that
-    `rerun` has put aside.
+    Of finished runs: what the policy `keep` does not keep; not given: what each run's own policy does not, which a kill has left.
+    `former`: the records that `rerun` has put aside.
     """
     runs = standings(folder)
     places = [run.path for run in runs if run.path.is_dir()]
@@ -43,8 +45,10 @@ def leavings(folder: Path, *, checkpoints: bool = False, former: bool = False) -
             yield from (
                 _left(old, "put aside by rerun", None) for old in sorted(path.glob(f"{FORMER}*")) if old.is_dir()
             )
-    if checkpoints:
-        yield from (left for run in runs if run.finished for left in _checkpoints(run))
+    for run in runs:
+        if run.finished:
+            why = f"not kept of a run that is {run.status}"
+            yield from (_left(path, why, run.path) for path in beyond(run.path, _summary(run), keep))
 
 
 def remove(left: Left) -> bool:
@@ -88,9 +92,16 @@ def _temporary(folder: Path, run: Path | None) -> Iterator[Left]:
             yield _left(path, "half written", run)
 
 
-def _checkpoints(run: Standing) -> Iterator[Left]:
-    for path in whole(run.path / "checkpoints", run.steps):
-        yield _left(path, f"checkpoint of a run that is {run.status}", run.path)
+def retained(folder: Path, keep: str) -> Iterator[Left]:
+    """Checkpoints of finished runs that stay under `keep`, though they are large: no other file has the parameters."""
+    for run in standings(folder):
+        if run.finished:
+            for path in only_copies(run.path / "checkpoints", keep, run.status == "done", run.steps):
+                yield _left(path, "it has the only copy of parameters to keep", run.path)
+
+
+def _summary(run: Standing) -> dict[str, Any]:
+    return RunFolder(run.path).summary() or {"status": run.status}
 
 
 def _left(path: Path, why: str, run: Path | None) -> Left:

@@ -3,6 +3,8 @@
 layers/index.json             sites, tensors and attention sites: the meaning of the columns
 layers/00000200.npz           rows since the last chunk, up to step 200
 layers/attention-00000200.npz
+
+A finished run has one chunk of each kind (`merge`).
 """
 
 import os
@@ -72,14 +74,17 @@ class LayersWriter:
         columns: dict[str, Any] = {
             name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in names
         }
-        path = self.folder / f"{kind}{rows[-1][0]:08d}.npz"
-        made = path.with_name(f".{path.name}.writing")
-        with uncut():
-            with open(made, "wb") as file:
-                np.savez_compressed(file, step=np.array([step for step, _ in rows], np.int32), **columns)
-                file.flush()
-                os.fsync(file.fileno())
-            made.replace(path)
+        _write_chunk(self.folder / f"{kind}{rows[-1][0]:08d}.npz", [step for step, _ in rows], columns)
+
+
+def _write_chunk(path: Path, steps: Sequence[int], columns: dict[str, Any]) -> None:
+    hidden = path.with_name(f".{path.name}.writing")
+    with uncut():
+        with open(hidden, "wb") as file:
+            np.savez_compressed(file, step=np.array(steps, np.int32), **columns)
+            file.flush()
+            os.fsync(file.fileno())
+        hidden.replace(path)
 
 
 _CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")
@@ -111,6 +116,37 @@ def _last_step(path: Path) -> int | None:
             return int(file["step"][-1])
     except Exception:  # zipfile, zlib and NumPy have a dozen kinds for what is no archive
         return None
+
+
+def is_merged(folder: Path) -> bool:
+    """Whether there is at most one chunk of each kind."""
+    return all(len(_own_chunks(folder, kind)) < 2 for kind in KINDS)
+
+
+def merge(folder: Path) -> None:
+    """Makes one chunk of all those of a kind. A reader meanwhile, or a kill, sees rows twice at most, and never too few.
+
+    What is damaged stays as it is: those who read it say so.
+    """
+    for kind in KINDS:
+        paths = _own_chunks(folder, kind)
+        try:
+            index = read_index(folder) if len(paths) > 1 else None
+            parts = [read_chunk(path, index) or {} for path in paths] if index else []
+        except UserError:
+            continue
+        if parts and all(part.keys() == parts[0].keys() for part in parts) and parts[0]:
+            step, arrays = _joined(parts)
+            _write_chunk(paths[-1], step.tolist(), arrays)  # before the others go: it holds their rows
+            for path in paths[:-1]:
+                path.unlink(missing_ok=True)
+
+
+def _own_chunks(folder: Path, kind: str) -> list[Path]:
+    named = [(path, _CHUNK.fullmatch(path.name)) for path, of in chunks(folder) if of == kind]
+    if len(named) < 2:
+        return [path for path, _ in named]
+    return [path for path, chunk in named if chunk and _last_step(path) == int(chunk[2])]
 
 
 def half_written(folder: Path) -> list[Path]:
@@ -157,13 +193,18 @@ def read(folder: Path, kind: str = "") -> Layers | None:
     parts = [part for path in paths if (part := read_chunk(path, index)) is not None]
     if not parts:
         return None
+    step, arrays = _joined(parts)
+    return Layers(tuple(index["sites"]), tuple(index["tensors"]), step, arrays, tuple(index["attention_sites"]))
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Steps and what all parts hold of them, by rising step; of one that stands twice the later row."""
     names = set.intersection(*map(set, parts)) - {"step"}
     step = np.concatenate([part["step"] for part in parts]).astype(np.int64)
     # np.unique keeps the first of equal steps; on the reversed array that is the last written.
     _, first = np.unique(step[::-1], return_index=True)
     keep = len(step) - 1 - first
-    arrays = {name: np.concatenate([part[name] for part in parts])[keep] for name in sorted(names)}
-    return Layers(tuple(index["sites"]), tuple(index["tensors"]), step[keep], arrays, tuple(index["attention_sites"]))
+    return step[keep], {name: np.concatenate([part[name] for part in parts])[keep] for name in sorted(names)}
 
 
 def read_chunk(path: Path, index: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray] | None:

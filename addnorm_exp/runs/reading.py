@@ -31,7 +31,7 @@ FORMAT = 1
 STATUSES = ("running", "done", "diverged", "failed")
 
 AGAIN = "delete this run's folder and run it again"
-ANEW = "delete this file: the command that made the run writes it anew"
+ANEW = "delete this file: the command that made the run trains it anew"
 WHICH = "give a study's folder, e.g. runs/quickstart, or a run's --workdir"
 SWEEP = "delete this file and run the sweep again, which writes it anew"
 
@@ -83,6 +83,8 @@ SUMMARY = {
     "record_time_s": Maybe(float),
     "train_time_s": Maybe(float),
     "compile_time_s": Maybe(float),
+    "keep": Maybe(str),
+    "saved": Maybe(Every({"file": str, "step": int, "sha256": str})),
     "confounds": _FACTS,
     "versions": _FACTS,
     "device": _FACTS,

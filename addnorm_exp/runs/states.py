@@ -1,21 +1,31 @@
-"""The folders in checkpoints/: which are whole, which half-written, and which somebody's own.
+"""The files in checkpoints/: which are whole, half-written or somebody's own, and what of them a finished run keeps.
 
-checkpoints/00001000/                     state, for resume
-checkpoints/best-00000600/                parameters of the best validation
-checkpoints/.00001000.x1y2z3w4.writing/   being written
-checkpoints/.00001000.4711.removing/      being removed
+checkpoints/00001000/                     a state, for resume: arrays.npz, meta.json, manifest.json
+checkpoints/best-00000600/                the parameters of the best validation so far, likewise
+checkpoints/final.npz                     the parameters of a finished run
+checkpoints/best.npz                      those of its best validation, where that is not the last one
+checkpoints/.00001000.x1y2z3w4.writing    being written
+checkpoints/.00001000.4711.removing       being removed
 """
 
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.config.checks import CHOICES
+from addnorm_exp.runs.arrays import half_written
+
+KEEP = CHOICES["execution.keep"]  # each keeps what the one before it does, and more
+PARAMETERS = {"final": "final.npz", "best": "best.npz"}
+ARRAYS = "arrays.npz"
 BEST = "best-"
+MARK = "format"  # the first array of a checkpoint, by which the file is known as ours
 _NAME = re.compile(rf"({BEST})?(\d{{8,}})")
 _HALF = re.compile(rf"\.({BEST})?\d{{8,}}\.([a-z0-9_]{{8}}\.writing|\d+\.removing)")
-_ARRAYS = ("_METADATA", "_CHECKPOINT_METADATA")  # what Orbax writes beside the arrays of every checkpoint
+_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA")  # what Orbax, which wrote checkpoints until 2026-11, puts into arrays/
 
 
 def whole(folder: Path, last: int | None = None) -> list[Path]:
@@ -24,17 +34,43 @@ def whole(folder: Path, last: int | None = None) -> list[Path]:
     A folder named by a number counts by what only our writer puts into it, for a date is a number too. No checkpoint is of a step
     after `last`, the run's last one.
     """
-    found = []
+    checkpoints = []
     for path in _entries(folder):
         name = _NAME.fullmatch(path.name)
         if name and (last is None or int(name[2]) <= last) and _is_ours(path):
-            found.append(path)
-    return found
+            checkpoints.append(path)
+    return checkpoints
 
 
 def halves(folder: Path) -> list[Path]:
-    """What attempts left that were killed while they wrote or removed a checkpoint."""
-    return [path for path in _entries(folder) if _HALF.fullmatch(path.name)]
+    """What attempts left that were killed while they wrote or removed something here."""
+    return [
+        path for path in _entries(folder) if _HALF.fullmatch(path.name) or half_written(path.name, *PARAMETERS.values())
+    ]
+
+
+def not_kept(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
+    """What a finished run has in checkpoints/ that the policy `keep` does not keep. `done`: it did not diverge.
+
+    What holds the only copy of parameters that are kept stays: of runs made before there were `final.npz` and `best.npz`, the last
+    state and the best parameters. A run that diverged has no parameters to keep.
+    """
+    if keep == "state":
+        return []
+    wanted = [name for name in PARAMETERS if done and KEEP.index(keep) >= KEEP.index(name)]
+    files = [folder / file for name, file in PARAMETERS.items() if name not in wanted and (folder / file).is_file()]
+    only = only_copies(folder, keep, done, last)
+    return files + [path for path in whole(folder, last) if path not in only]
+
+
+def only_copies(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
+    """The checkpoints with the only copy of parameters that the policy keeps: see `not_kept`."""
+    if keep in ("none", "state") or not done or (folder / PARAMETERS["final"]).exists():
+        return []
+    checkpoints = whole(folder, last)
+    states = [path for path in checkpoints if not path.name.startswith(BEST)]
+    bests = [path for path in checkpoints if path.name.startswith(BEST)]
+    return [*states[-1:], *(bests[-1:] if keep == "best" else [])]
 
 
 def begin(folder: Path, name: str) -> Path:
@@ -47,6 +83,14 @@ def hide(path: Path, process: int) -> Path:
     return path.rename(path.with_name(f".{path.name}.{process}.removing"))
 
 
+def delete(path: Path) -> None:
+    """Removes a file or a folder as far as it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def read_manifest(path: Path) -> Any:
     """What a checkpoint's manifest holds, None where it cannot be read."""
     try:
@@ -55,12 +99,33 @@ def read_manifest(path: Path) -> Any:
         return None
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether our writer made this folder, by what is left of it: arrays of Orbax's, or a manifest of ours."""
-    if any((path / "arrays" / name).is_file() for name in _ARRAYS):
-        return True
+def is_former(path: Path) -> bool:
+    """Whether a checkpoint was written by Orbax, as versions before 2026-12 did."""
     manifest = read_manifest(path)
-    return isinstance(manifest, dict) and "meta.json" in manifest and any(key.startswith("arrays/") for key in manifest)
+    return any((path / "arrays" / name).is_file() for name in _ORBAX) or (
+        isinstance(manifest, dict) and "meta.json" in manifest and any(key.startswith("arrays/") for key in manifest)
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether our writer made this folder, by what is left of it: a manifest of ours, or arrays with our mark."""
+    manifest = read_manifest(path)
+    if isinstance(manifest, dict) and {"meta.json", ARRAYS} <= manifest.keys():
+        return True
+    return _is_marked(path / ARRAYS) or is_former(path)
+
+
+def _is_marked(path: Path) -> bool:
+    """Whether the first member of an archive is `MARK`: its name stands after a header of 30 bytes."""
+    name = f"{MARK}.npy".encode()
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            head = file.read(30 + len(name))
+    except OSError:
+        return False
+    return head[:4] == b"PK\x03\x04" and head[30:] == name
 
 
 def _entries(folder: Path) -> list[Path]:

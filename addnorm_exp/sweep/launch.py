@@ -8,11 +8,13 @@ from typing import Any
 
 from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.runs.finish import complete
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.window import Place
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
+from addnorm_exp.train.entry import remarks
 from addnorm_exp.train.hypers import static
 from addnorm_exp.train.loop import Stopped, check, check_machine
 from addnorm_exp.train.loop import run as train
@@ -36,6 +38,11 @@ class Outcome:
         return not (self.busy or self.left or self.stopped)
 
 
+def keeps(phase: str) -> str:
+    """What a finished run of a phase keeps of its parameters where `execution.keep` is not set: tuning needs a number alone."""
+    return "none" if phase == "tune" else "final"
+
+
 class Launcher:
     """Trains what is missing of a plan. `most` bounds the runs of all phases together; None is no bound. A run's folder is
     `folder/<id>`, or what `places` says of its id."""
@@ -54,6 +61,8 @@ class Launcher:
         self.places = places or {}
         self.mirror = mirror or Mirror("disabled", Place(), display.say)
         self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
+        self._keep = keeps("")
+        self._remarks: set[str] = set()  # lines about data that were printed
 
     def place(self, run: Planned) -> RunFolder:
         return RunFolder(self.places.get(run.id, self.folder / run.id))
@@ -72,12 +81,20 @@ class Launcher:
             check_machine(run.config)  # before data are fetched
         for run in waiting:
             check(run.config, self.corpus(run))
+            for line in remarks(run.config, self.corpus(run)):
+                if line not in self._remarks:
+                    self._remarks.add(line)
+                    self.display.say(line)
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
         """Runs are taken shape by shape, in the plan's order otherwise. Raises UserError where the corpus does not fit a run."""
         outcome = Outcome(summaries=self.finished(runs))
+        for run in runs:
+            if run.id in outcome.summaries:
+                complete(self.place(run), outcome.summaries[run.id])
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
         self.check(waiting)
+        self._keep = keeps(phase)
         self.display.phase(phase, total=len(runs), finished=len(outcome.summaries))
         for run in waiting:
             if self.stop():
@@ -121,7 +138,9 @@ class Launcher:
         started = time.perf_counter()
         watch = self.mirror.watch(folder.path, self.display.watch)
         try:
-            summary = train(run.config, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop)
+            summary = train(
+                run.config, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop, keep=self._keep
+            )
         except Busy:
             outcome.busy.append(run)
             self.display.leave(run, "another process trains it")

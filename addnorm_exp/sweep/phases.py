@@ -15,6 +15,7 @@ from addnorm_exp.sweep.launch import Launcher, Outcome
 from addnorm_exp.sweep.record import write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
+from addnorm_exp.train.entry import remarks
 from addnorm_exp.train.loop import check_data, check_machine
 from addnorm_exp.words import aligned, counted, duration, si
 
@@ -90,7 +91,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     estimator = Estimator(folder)
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
-    refused = _refused(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
+    refused, remarked = _checked(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
     lines: list[str] = []
     missing: list[Planned] = []
     for phase, runs in phases.items():
@@ -113,7 +114,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     to_fetch = dict.fromkeys(told for run in missing if (told := corpus.to_fetch(run.config.data)))
     if not missing:
         return "\n".join([*lines, "nothing to do: every run has finished"]) + "\n"
-    lines += [f"data: {told}" for told in to_fetch]
+    lines += [f"data: {line}" for line in (*to_fetch, *remarked)]
     lines += [f"not on this machine: {counted(count, 'run')}: {told}" for told, count in refused.items()]
     total = estimator.total(missing)
     lines += [
@@ -123,10 +124,14 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _refused(runs: Iterable[Planned]) -> Counter[str]:
-    """Why this machine cannot train some of these runs, and how many of them. Raises UserError where data do not fit a run."""
+def _checked(runs: Iterable[Planned]) -> tuple[Counter[str], dict[str, None]]:
+    """Why this machine cannot train some of these runs, and how many of them; remarks about the data, in order and each once.
+
+    Raises UserError where data do not fit a run.
+    """
     outlines: dict[DataConfig, Corpus] = {}
-    found: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    remarked: dict[str, None] = {}
     for run in runs:
         data = replace(run.config.data, seed=None)
         if data not in outlines:
@@ -134,11 +139,10 @@ def _refused(runs: Iterable[Planned]) -> Counter[str]:
         try:
             check_machine(run.config)
         except UserError as error:
-            found[str(error)] += 1
-            corpus.check_lengths(outlines[data], run.config.seq_len)
-        else:
-            check_data(run.config, outlines[data])
-    return found
+            refused[str(error)] += 1
+        check_data(run.config, outlines[data])
+        remarked |= dict.fromkeys(remarks(run.config, outlines[data]))
+    return refused, remarked
 
 
 def _unseeded(chosen: Filter) -> Filter:

@@ -10,7 +10,7 @@ from addnorm_exp.runs.life import Standing
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.reading import dotted
 from addnorm_exp.sweep.display import Display
-from addnorm_exp.sweep.launch import Launcher, Outcome
+from addnorm_exp.sweep.launch import Launcher, Outcome, keeps
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import identify
 from addnorm_exp.train.loop import check, check_machine
@@ -22,6 +22,8 @@ def planned(run: Standing) -> Planned:
     if record is None:
         raise UserError(f"{run.id}: has not begun, so its folder says nothing; run the sweep (main.py sweep)")
     told = dotted({**record["science"], "execution": record.get("execution") or {}})
+    summary = RunFolder(run.path).summary() or {}
+    told["execution.keep"] = told.get("execution.keep") or summary.get("keep") or keeps(run.phase)
     where = str(run.path / "config.json")
     gone = [key for key in told if key not in leaves()]
     if gone:

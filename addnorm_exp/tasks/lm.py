@@ -64,8 +64,8 @@ class LanguageModelling:
             loss = loss + (penalty - jax.lax.stop_gradient(penalty))
         return loss, stats
 
-    def windows(self, tokens: np.ndarray, split: str) -> np.ndarray:
-        return fixed_windows(tokens, self.config.eval.sequences, self.config.seq_len, split)
+    def windows(self, tokens: np.ndarray) -> np.ndarray:
+        return fixed_windows(tokens, self.config.eval.sequences, self.config.seq_len)
 
     def examples(self, windows: jax.Array) -> tuple[jax.Array, jax.Array]:
         windows = windows.astype(jnp.int32)

@@ -33,8 +33,8 @@ class Task(Protocol):
         """Mean loss over the batch, and statistics by site."""
         ...
 
-    def windows(self, tokens: np.ndarray, split: str) -> np.ndarray:
-        """The fixed evaluation examples of a split, (examples, …)."""
+    def windows(self, tokens: np.ndarray) -> np.ndarray:
+        """The fixed evaluation examples of a split, (examples, …): `eval.sequences`, or as many as there are."""
         ...
 
     def examples(self, windows: jax.Array) -> Any:

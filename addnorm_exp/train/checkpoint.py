@@ -1,35 +1,43 @@
 """Checkpoints: written whole or not at all, and verified before they are trusted.
 
-Orbax writes the arrays. It restores a file with a flipped bit without a word, so each checkpoint carries a manifest of SHA-256 sums,
-written last; a folder whose manifest is missing or does not fit is passed over in favour of the one before.
+    checkpoints/00001000/       a state, for resume (names: runs/states.py)
+        arrays.npz              every array under its path in the tree
+        meta.json               what else a run needs to go on
+        manifest.json           the SHA-256 of the two, written last
 
-    checkpoints/00001000/       state, for resume (names: runs/states.py)
-        arrays/  meta.json  manifest.json
+A folder whose manifest is missing or does not fit is passed over in favour of the one before. The parameters that a finished run
+keeps are one file each; their checksums stand in summary.json.
 """
 
-import errno
-import functools
-import hashlib
 import json
-import logging
 import os
-import shutil
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
+import numpy as np
 
 from addnorm_exp.errors import UserError, to_stderr
+from addnorm_exp.runs.arrays import read_arrays, replace_arrays, sha256, write_arrays
 from addnorm_exp.runs.reading import read_object
 from addnorm_exp.runs.shapes import Maybe
-from addnorm_exp.runs.states import BEST, begin, halves, hide, read_manifest, whole
+from addnorm_exp.runs.states import (
+    ARRAYS,
+    BEST,
+    MARK,
+    PARAMETERS,
+    begin,
+    delete,
+    halves,
+    hide,
+    is_former,
+    read_manifest,
+    whole,
+)
 from addnorm_exp.runs.uncut import uncut
 
-OVERHEAD = 2**18  # bytes of a checkpoint besides its arrays
+FORMAT = 1
 
 
 class Checkpoints:
@@ -38,7 +46,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int, last: int | None = None, say: Callable[[str], None] = to_stderr):
         self.folder, self.keep, self.last, self.say = folder, keep, last, say
-        _hush_orbax()
 
     def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
         """Saves the state after `step` updates, then removes what is beyond `keep`. `tree`: arrays; `meta`: JSON."""
@@ -53,6 +60,13 @@ class Checkpoints:
     def remove_best_but(self, steps: set[int]) -> None:
         for step in self.best_steps() - steps:
             self._remove(f"{BEST}{step:08d}")
+
+    def save_parameters(self, kind: str, step: int, parameters: Any) -> dict[str, Any]:
+        """Saves parameters that a finished run keeps, `final` or `best`; returns their entry in summary.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / PARAMETERS[kind]
+        checksum = replace_arrays(path, _named(parameters))
+        return {"file": f"{self.folder.name}/{path.name}", "step": step, "sha256": checksum}
 
     def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state that is sound and its meta; `like` gives structure, types and sharding. None where there is none.
@@ -89,35 +103,34 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / name).exists() and name not in self._names():
             raise UserError(f"{self.folder / name}: is in the way of a checkpoint, and is none; move it elsewhere")
-        for left in halves(self.folder):
-            shutil.rmtree(left, ignore_errors=True)
-        self._check_room(tree)
-        made = begin(self.folder, name)
+        for half in halves(self.folder):
+            delete(half)
+        hidden = begin(self.folder, name)
         try:
-            with ocp.PyTreeCheckpointer() as checkpointer:
-                checkpointer.save((made / "arrays").absolute(), tree)
-            (made / "meta.json").write_text(json.dumps(meta))
-            _write_synced(made / "manifest.json", json.dumps(_sums(made)))
+            write_arrays(hidden / ARRAYS, {MARK: np.array(FORMAT, np.int32), **_named(tree)})
+            _write_synced(hidden / "meta.json", json.dumps(meta))
+            manifest = {file: sha256(hidden / file) for file in (ARRAYS, "meta.json")}
+            _write_synced(hidden / "manifest.json", json.dumps(manifest))
             with uncut():
                 self._remove(name)
-                made.rename(self.folder / name)
+                hidden.rename(self.folder / name)
         except BaseException:
-            # TensorStore may still be writing, and makes its folders anew: what it leaves is hidden, and the next save removes it.
-            shutil.rmtree(made, ignore_errors=True)
+            delete(hidden)
             raise
 
-    def _check_room(self, tree: Any) -> None:
-        """Raises OSError where the disk has no room for the arrays: Orbax's threads would each say so with a traceback of their own."""
-        needed = sum(array.nbytes for array in jax.tree.leaves(tree)) + OVERHEAD
-        if shutil.disk_usage(self.folder).free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-
     def _read(self, name: str, like: Any) -> tuple[Any, dict[str, Any]]:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            tree = checkpointer.restore(
-                (self.folder / name / "arrays").absolute(),
-                args=ocp.args.PyTreeRestore(item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)),
+        arrays = read_arrays(self.folder / name / ARRAYS)
+        del arrays[MARK]
+        wanted = _paths(like)
+        if {path: (array.shape, array.dtype) for path, array in arrays.items()} != {
+            path: (leaf.shape, leaf.dtype) for path, leaf in wanted.items()
+        }:
+            raise UserError(
+                f"checkpoint {self.folder / name}: holds other arrays than this version trains; use the version that wrote it, or "
+                f"delete {self.folder} to train anew"
             )
+        leaves = [jax.device_put(arrays[path], leaf.sharding) for path, leaf in wanted.items()]
+        tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return tree, json.loads((self.folder / name / "meta.json").read_text())
 
     def _needs(self, name: str) -> set[int]:
@@ -141,51 +154,37 @@ class Checkpoints:
     def _fault(self, name: str) -> str | None:
         """What is wrong with a checkpoint, None where it is sound. A file that the manifest does not name is no part of it."""
         folder = self.folder / name
+        if is_former(folder):
+            return "it is in the format of an older version, which this one does not read"
         manifest = read_manifest(folder)
         if manifest is None:
             return "its manifest is missing or torn"
-        if not isinstance(manifest, dict) or "meta.json" not in manifest:
+        if not isinstance(manifest, dict) or not {ARRAYS, "meta.json"} <= manifest.keys():
             return "its manifest is none"
         for path, checksum in manifest.items():
             if not (folder / path).is_file():
                 return f"{path} is missing"
-            if _sum(folder / path) != checksum:
+            if sha256(folder / path) != checksum:
                 return f"{path} does not have the checksum that it was saved with"
         return None
 
     def _remove(self, name: str) -> None:
         # First out of sight by one rename: a kill halfway through must not leave half a checkpoint under its name.
         if (self.folder / name).exists():
-            shutil.rmtree(hide(self.folder / name, os.getpid()), ignore_errors=True)
+            delete(hide(self.folder / name, os.getpid()))
 
 
-@functools.cache
-def _hush_orbax() -> None:
-    """Orbax raises its errors; here it is kept from also printing them.
-
-    It logs each file and each error. And where a save fails (a full disk) it closes its event loop over writes that are under way: each
-    of them, as it ends on a thread of its own, has Python print a traceback of `Event loop is closed`, and one that had not begun a
-    warning.
-    """
-    warnings.filterwarnings("ignore", "coroutine 'async_serialize", RuntimeWarning)
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    former = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-            former(unraisable)
-
-    sys.unraisablehook = hook
+def _paths(tree: Any) -> dict[str, Any]:
+    """Path → leaf, such as moments/mu/decoder/…, in the order of the tree."""
+    pairs, _ = jax.tree.flatten_with_path(tree)
+    paths = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
+    assert len(paths) == len(pairs)
+    return paths
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): _sum(path) for path in folder.rglob("*") if path.is_file()}
-
-
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _named(tree: Any) -> dict[str, np.ndarray]:
+    """Path → array on the host. An array that is spread over the devices of this process is gathered."""
+    return {path: np.asarray(array) for path, array in jax.device_get(_paths(tree)).items()}
 
 
 def _write_synced(path: Path, text: str) -> None:

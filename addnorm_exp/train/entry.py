@@ -8,6 +8,7 @@ from typing import Any
 from addnorm_exp.config import leaves, override, science
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.scheme import blocks, resolve, resolved
+from addnorm_exp.data.batches import window_count
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.residual.factors import in_words
@@ -16,6 +17,7 @@ from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS, run_id
 from addnorm_exp.runs.reading import dotted
 from addnorm_exp.tasks.task import Task
+from addnorm_exp.words import counted
 
 
 def identify(config: Config, corpus_sha256: str) -> str:
@@ -42,6 +44,7 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
                     "train_tokens": corpus.train.size,
                     "val_tokens": corpus.val.size,
                     "test_tokens": corpus.test.size,
+                    "notes": list(corpus.notes),
                 },
                 "scheme_digest": resolve(config).digest(blocks(config)),
             }
@@ -88,6 +91,20 @@ def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], config: Config
     return next(iter(typed), None)
 
 
+def remarks(config: Config, corpus: Corpus) -> tuple[str, ...]:
+    """What a person should know about the data of a run before it is trained, a line each."""
+    lengths = {"validation": corpus.val.size, "test": corpus.test.size}
+    counts = {split: window_count(length, config.eval.sequences, config.seq_len) for split, length in lengths.items()}
+    if min(counts.values()) == config.eval.sequences:
+        return corpus.notes
+    listed = " and ".join(counted(count, f"{split} window") for split, count in counts.items())
+    return (
+        *corpus.notes,
+        f"{corpus.name} has {listed} of seq_len={config.seq_len}: all are used, as eval.sequences={config.eval.sequences} are not "
+        "there",
+    )
+
+
 def describe(
     config: Config, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
 ) -> dict[str, Any]:
@@ -102,7 +119,7 @@ def describe(
         "git": facts.revision(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
-    windows = config.eval.sequences * config.seq_len
+    windows = {"val": len(task.windows(corpus.val)), "test": len(task.windows(corpus.test))}
     return {
         "id": identify(config, corpus.sha256),
         "scheme": config.scheme,
@@ -112,8 +129,9 @@ def describe(
         "uniform": task.metrics(task.uniform_loss),
         "parameters": task.model.size,
         "flops_per_token": task.flops_per_token,
-        "val_tokens": windows,
-        "test_tokens": windows,
+        "windows": windows,
+        "val_tokens": windows["val"] * config.seq_len,
+        "test_tokens": windows["test"] * config.seq_len,
         "versions": facts.versions(),
         "device": facts.device(),
         "git": facts.revision(),

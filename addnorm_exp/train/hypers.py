@@ -57,5 +57,5 @@ def static(config: Config) -> Config:
         data=replace(config.data, name="", path=None, seed=None),
         eval=replace(config.eval, every=0),
         divergence=replace(config.divergence, bound=0.0),
-        execution=replace(config.execution, checkpoint_every=0, keep_checkpoints=0, attention_every=0),
+        execution=replace(config.execution, checkpoint_every=0, keep_checkpoints=0, keep=None, attention_every=0),
     )

@@ -14,6 +14,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.data.corpus import Corpus, check_lengths
 from addnorm_exp.errors import UserError, disk_trouble, one_line
 from addnorm_exp.runs.events import Watcher
+from addnorm_exp.runs.finish import finish
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import rewind as rewind_layers
 from addnorm_exp.train.calibration import means_of_changed
@@ -42,11 +43,13 @@ def run(
     study: str | None = None,
     watch: Watcher = lambda event: None,
     stop: Callable[[], bool] = never,
+    keep: str = "best",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Summary:
     """Trains to the end, or on from where an earlier attempt stopped, and returns the summary. A finished run is not run again.
 
     `stop` is asked between dispatches of a few seconds each (`pace`), of training and of all that is measured; `clock` tells seconds.
+    `keep`: what a finished run keeps of checkpoints/ where `execution.keep` is not set.
 
     Raises: UserError where the folder holds another run or the corpus is too short; Stopped when `stop()` became true;
     folder.Busy where another process trains this run. Any other exception is recorded in the folder as a failure and raised,
@@ -57,10 +60,12 @@ def run(
         enter(folder, config, corpus, study)
         done = folder.summary()
         if done is not None and done["status"] in FINISHED:
+            finish(folder, done)
             return done
         folder.sweep()
         try:
-            summary = Attempt(config, corpus, folder, watch, stop, clock).train()
+            keep = config.execution.keep or keep
+            summary = Attempt(config, corpus, folder, watch, keep, stop, clock).train()
         except (UserError, Stopped, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -68,6 +73,7 @@ def run(
                 _fail(folder, config, error)
             raise
         folder.forgive()
+        finish(folder, summary)
         return summary
 
 
@@ -86,9 +92,6 @@ def check(config: Config, corpus: Corpus) -> None:
 def check_data(config: Config, corpus: Corpus) -> None:
     """Raises UserError where the corpus is too short for the config."""
     check_lengths(corpus, config.seq_len)
-    task = program(config).task
-    task.windows(corpus.val, "validation")
-    task.windows(corpus.test, "test")
 
 
 def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
@@ -114,11 +117,13 @@ class Attempt:
         corpus: Corpus,
         folder: RunFolder,
         watch: Watcher,
+        keep: str,
         stop: Callable[[], bool] = never,
         clock: Callable[[], float] = time.perf_counter,
     ):
         started, self.begun = time.time(), clock()
         self.config, self.folder, self.watch, self.stop, self.clock = config, folder, watch, stop, clock
+        self.keep = keep
         self.times = timetable(config)
         self.steps_pace, self.evaluation_pace, self.timer = Pace(), Pace(), DeviceTimer()
         self.program = program(config)
@@ -253,7 +258,19 @@ class Attempt:
         if not all(map(math.isfinite, results.values())):
             return self._diverged("non-finite test loss", results["final"])
         test = {weights: self.program.task.metrics(loss) for weights, loss in results.items()}
-        return self._conclude("done", test=test)
+        return self._conclude("done", test=test, saved=self._save_parameters())
+
+    def _save_parameters(self) -> dict[str, Any]:
+        """Saves the parameters that the policy keeps; returns where they are, for the summary. Equal ones are saved once."""
+        best, saved = self.recorder.progress.best, {}
+        if self.keep != "none":
+            saved["final"] = self.checkpoints.save_parameters("final", self.step, self.state.parameters)
+        if self.keep in ("best", "state") and best is not None and self.best is not None:
+            is_last = best["step"] == self.step
+            saved["best"] = (
+                saved["final"] if is_last else self.checkpoints.save_parameters("best", best["step"], self.best)
+            )
+        return saved
 
     def _diverged(self, cause: str, value: float) -> Summary:
         """Ends the run. `step` is the update that failed, or the one after which the evaluation did."""
@@ -268,6 +285,7 @@ class Attempt:
         summary = self.recorder.summary(
             status,
             self.step,
+            keep=self.keep,
             compile_time_s=self.program.compile_seconds - self.compiled_before,
             peak_memory_bytes=self.program.planned_bytes,
             **more,

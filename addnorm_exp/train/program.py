@@ -90,7 +90,7 @@ class Program:
         if corpus.sha256 not in _TOKENS:
             _TOKENS.clear()  # one corpus at a time: a large one may fill the device
             _TOKENS[corpus.sha256] = jax.device_put(corpus.train, self.replicated)
-        windows = (self.task.windows(corpus.val, "validation"), self.task.windows(corpus.test, "test"))
+        windows = (self.task.windows(corpus.val), self.task.windows(corpus.test))
         return Held(_TOKENS[corpus.sha256], *(jax.device_put(part, self.replicated) for part in windows))
 
     def prepare(

@@ -31,7 +31,9 @@ class Rows:
         self._lines = LineReader(folder / "metrics.jsonl")
         self._rows: dict[int, Row] = defaultdict(dict)
         self._layers: dict[int, Row] = defaultdict(dict)
-        self._chunks: set[str] = set()
+        self._chunks: set[tuple[str, int, int]] = (
+            set()
+        )  # by name, size and time: the last of a finished run comes to hold all
         self._newest = dict.fromkeys(KINDS, -1)
         config = RunFolder(folder).config() or {}
         self._science = config.get("science", {})
@@ -83,20 +85,32 @@ class Rows:
 
     def _read_layers(self) -> None:
         folder = self.folder / "layers"
-        new = [(path, kind) for path, kind in chunks(folder) if path.name not in self._chunks]
+        versions = {version: chunk for chunk in chunks(folder) if (version := _version(chunk[0])) is not None}
+        new = {version: chunk for version, chunk in versions.items() if version not in self._chunks}
         index = read_index(folder) if new else None
         if index is None:
             return
-        for path, kind in new:
-            self._chunks.add(path.name)
+        for version, (path, kind) in new.items():
+            self._chunks.add(version)
             try:
                 chunk = read_chunk(path, index) or {}
             except UserError:  # tables and pictures will say so
                 chunk = {}
             for number, step in enumerate(chunk.pop("step", np.array([])).tolist()):
                 self._newest[kind] = max(self._newest[kind], step)
+                if step <= self.after:  # its row is sent
+                    continue
                 self._layers[step].update(scalars(index, {name: values[number] for name, values in chunk.items()}))
         self.last_layers = self._newest[""]
+
+
+def _version(path: Path) -> tuple[str, int, int] | None:
+    """What tells a file from one that takes its place; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 def scalars(index: Mapping[str, Sequence[str]], row: Mapping[str, np.ndarray]) -> Row:
