@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from probing import TEXT
+from processes import NET, wait
 from training import ROOT
 
 from addnorm_exp.config.schema import DataConfig
@@ -49,10 +49,7 @@ def test_what_stops_the_reader_stops_the_processes(job):
     assert len(children) == 2
     with pytest.raises(ValueError, match="the reader's own"), stack:
         raise ValueError("the reader's own")
-    deadline = time.monotonic() + 30
-    while any(map(lives, children)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait(lambda: not any(map(lives, children)))
 
 
 def begun_by(pid: int) -> int:
@@ -90,7 +87,7 @@ def test_an_interrupt_is_one_line_and_leaves_nobody(job, tmp_path):
     assert command.stderr.readline().startswith("probe 1/8")
     assert begun_by(command.pid) >= min(2, workers._cores())
     os.killpg(command.pid, signal.SIGINT)
-    _, rest = command.communicate(timeout=60)  # to its end: as long as a child lives, it holds the other end
+    _, rest = command.communicate(timeout=NET)  # to its end: as long as a child lives, it holds the other end
     assert command.returncode == 130
     assert [line for line in rest.splitlines() if not line.startswith("probe ")] == ["interrupted"]
 

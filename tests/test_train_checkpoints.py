@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes import NET
 from training import ROOT, assert_equal_runs, config, interrupt, lines, parameters
 
 from addnorm_exp.runs.folder import RunFolder
@@ -253,7 +254,7 @@ except OSError as error:
 def test_a_save_that_fails_raises_and_none_of_its_threads_prints(tmp_path, room):
     """The disk is full from so many files on: Orbax has up to thirty arrays under way then."""
     words = [sys.executable, "-c", FULL, str(tmp_path / "checkpoints"), str(room)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=NET)
     assert (done.stdout, done.stderr) == ("No space left on device\n", "")
     folder = tmp_path / "checkpoints"
     assert list(folder.iterdir()) == halves(folder)  # TensorStore's threads may write after us

@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.rerun import again
 
     stop = StopSignal()
-    with Display() as display, mirror_of(arguments, display.say) as mirror:
+    with Display() as display, mirror_of(arguments, display.say, folder, stop) as mirror:
         outcome, aside = again(asked, display, stop, mirror)
     for path in aside:
         print(f"former record: {path}")

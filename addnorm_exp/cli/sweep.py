@@ -40,10 +40,12 @@ def run(argv: list[str]) -> int:
         return 0
 
     stop = StopSignal()
-    with Display() as display, mirror_of(arguments, display.say) as mirror:
-        launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
-        outcomes = carry_out(study, folder, launcher, chosen)
-    return _conclude(folder, outcomes, stop)
+    display = Display()
+    with mirror_of(arguments, display.say, folder, stop) as mirror:
+        with display:
+            launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
+            outcomes = carry_out(study, folder, launcher, chosen)
+        return _conclude(folder, outcomes, stop)
 
 
 def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:

@@ -34,9 +34,11 @@ def run(argv: list[str]) -> int:
     check_machine(config)  # before data are fetched
     stop = StopSignal()
     try:
-        with mirror_of(arguments, to_stderr) as mirror:
+        with mirror_of(arguments, to_stderr, folder, stop) as mirror:
             watch = mirror.watch(folder, _tell(config.steps))
             summary = train(config, corpus.load(config.data), RunFolder(folder), watch=watch, stop=stop)
+            mirror.end()
+            _conclude(summary, folder)
     except Busy:
         raise UserError(
             f"{folder}: another process is training this run; wait for it, or choose another folder"
@@ -44,7 +46,6 @@ def run(argv: list[str]) -> int:
     except Stopped as stopped:
         to_stderr(str(stopped))
         return stop.code
-    _conclude(summary, folder)
     return 0 if summary["status"] == "done" else 1
 
 

@@ -10,7 +10,7 @@ from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.runs.mirror.mirror import Mirror
-from addnorm_exp.runs.mirror.window import Place
+from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.hypers import static
