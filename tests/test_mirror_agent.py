@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from mirroring import assert_mirrored, ledger, mirrored, sync
+from mirroring import assert_mirrored, ledger, mirrored, settle, sync
 from training import config, stop_after
 
 from addnorm_exp.runs.folder import RunFolder
@@ -59,6 +59,7 @@ def test_its_id_is_for_the_first_run_alone(server, home, data, agent):
             folder = RunFolder(home / f"run-{seed}")
             run(config(seed=seed), data, folder, watch=mirror.watch(folder.path, lambda event: None))
             mirror.end()
+        settle(mirror)
     (line,) = said
     assert line.endswith("/runs/dictated")
     own = about(home / "run-1").id

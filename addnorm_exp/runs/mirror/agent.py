@@ -25,7 +25,7 @@ from addnorm_exp.runs.mirror.settings import SWEEP_AGENT, Place, patience
 from addnorm_exp.runs.mirror.window import Window, claimed, reason
 
 POLL = 1.0  # seconds between two looks at the record
-STUCK = 60.0  # seconds beyond the client's own time-outs, after which it counts as hung
+STUCK = 600.0  # seconds beyond the client's own time-outs, after which it counts as hung: on a busy machine this process is slow
 PAUSE = 600.0  # seconds for which a server that did not answer is left alone
 
 
