@@ -23,14 +23,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402
-from wandb_server import Server, wait  # noqa: E402
+from processes import wait  # noqa: E402
+from wandb_server import Server  # noqa: E402
 from worker import cores  # noqa: E402
 
 from addnorm_exp.config import Config, override  # noqa: E402
 from addnorm_exp.data.corpus import Corpus, load  # noqa: E402
 from addnorm_exp.runs.folder import RunFolder  # noqa: E402
 from addnorm_exp.runs.mirror.mirror import Mirror  # noqa: E402
-from addnorm_exp.runs.mirror.window import Place, Window, read_ledger  # noqa: E402
+from addnorm_exp.runs.mirror.settings import Place  # noqa: E402
+from addnorm_exp.runs.mirror.window import Window, read_ledger  # noqa: E402
 from addnorm_exp.train.loop import run  # noqa: E402
 
 MODES = ("none", "offline", "online", "thread")

@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from processes import wait
 from training import ROOT, config, flags
 from wandb_server import Server
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.rows import Rows
-from addnorm_exp.runs.mirror.window import Place, read_ledger
+from addnorm_exp.runs.mirror.settings import Place
+from addnorm_exp.runs.mirror.window import read_ledger
 from addnorm_exp.train.loop import run
 
 LONG = {
@@ -29,7 +31,7 @@ def command(folder: Path, *words: str, **changes) -> list[str]:
 
 
 def mirrored(
-    home: Path, data, said: list[str], watch=lambda event: None, mode: str = "auto", stop=lambda: False, **changes
+    home: Path, data, said: list[str], watch=lambda event: None, mode: str = "online", stop=lambda: False, **changes
 ) -> dict:
     """Trains in this process under a mirror; `said` gets its lines."""
     with Mirror(mode, Place(), said.append) as mirror:
@@ -37,11 +39,17 @@ def mirrored(
         return run(config(**changes), data, folder, watch=mirror.watch(folder.path, watch), stop=stop)
 
 
-def sync(directory: Path, server: Server | None = None) -> tuple[int, list[str], str]:
+def settle(mirror: Mirror) -> None:
+    """Until every run is sent, or left out: what the end of a command waits for, without its limits."""
+    mirror.end()
+    wait(lambda: not mirror.pending or mirror._gone)
+
+
+def sync(directory: Path, server: Server | None = None, *more: str) -> tuple[int, list[str], str]:
     """`main.py sync DIRECTORY` in a process of its own: exit code, lines, errors. Without a server: without a key."""
     environment = {**os.environ, **(server.environment if server else {"WANDB_API_KEY": ""})}
-    words = [sys.executable, "main.py", "sync", str(directory)]
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    words = [sys.executable, "main.py", "sync", str(directory), *more]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 

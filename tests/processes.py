@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
+NET = 1800  # seconds after which a process that hangs fails its test; none takes so long on any machine
 
 
 def run(*words, stdout=subprocess.PIPE, unbuffered=False):
@@ -19,5 +23,13 @@ def run(*words, stdout=subprocess.PIPE, unbuffered=False):
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=NET,
     )
+
+
+def wait(condition: Callable[[], Any]) -> None:
+    """Until `condition()` is true."""
+    deadline = time.monotonic() + NET
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import ROOT, run
+from processes import NET, ROOT, run
 
 FULL = Path("/dev/full")  # every write to it fails as on a full disk
 
@@ -54,7 +54,7 @@ def test_letters_that_the_terminal_lacks(encoding):
         cwd=ROOT,
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
-        timeout=60,
+        timeout=NET,
     )
     assert (told.returncode, told.stderr) == (0, b"")
     assert b"\\u2190" in told.stdout  # ←
@@ -70,7 +70,7 @@ def test_a_device_that_is_not_there(kind):
         env={**os.environ, "JAX_PLATFORMS": kind},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=NET,
     )
     assert told.returncode == 2
     (line,) = told.stderr.splitlines()

@@ -8,7 +8,6 @@ import socket
 import sys
 import tarfile
 import threading
-import time
 import types
 import zipfile
 from pathlib import Path
@@ -78,11 +77,8 @@ def test_web_says_why_it_cannot(server, page, member, reason):
 def test_web_gives_up_on_a_server_that_never_answers(monkeypatch):
     monkeypatch.setattr(sources, "CONNECT_S", 0.2)
     monkeypatch.setenv("no_proxy", "*")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        start = time.monotonic()
-        with pytest.raises(Unavailable, match="cannot be reached"):
-            Web("here", (f"http://127.0.0.1:{silent.getsockname()[1]}/x.zip",), "x").fetch(QUIET)
-        assert time.monotonic() - start < 2
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="cannot be reached"):
+        Web("here", (f"http://127.0.0.1:{silent.getsockname()[1]}/x.zip",), "x").fetch(QUIET)
 
 
 def test_web_gives_up_on_a_download_without_end(server, monkeypatch):

@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 from mirroring import LONG, assert_mirrored, command, ledger, mirrored, sync
+from processes import wait
 from training import BASE, ROOT, config, signals_restored, stop_after
-from wandb_server import wait
+from wandb_server import KEY
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.mirror.agent import REST
 from addnorm_exp.train.loop import Stopped, run
 
 
@@ -60,28 +60,28 @@ def test_killed_and_gone_on_with(server, home, monkeypatch):
 
 @pytest.mark.full
 def test_offline_and_uploaded_twice(server, home, data):
-    """Without a key: two attempts, two offline runs of the client's; one run on the server, however often it is uploaded."""
+    """On request: two attempts, two offline runs of the client's; one run on the server, however often it is uploaded."""
     said: list[str] = []
     with pytest.raises(Stopped), stop_after(config(), 2) as stop:
-        mirrored(home, data, said, stop=stop)
-    mirrored(home, data, said)
-    assert said == [f"W&B: offline (no API key); {REST}"] * 2
+        mirrored(home, data, said, mode="offline", stop=stop)
+    mirrored(home, data, said, mode="offline")
+    assert said == ["W&B: writing 1 run; Ctrl-C skips"] * 2
     segments = list((home / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(segments) == 2
     run(config(seed=1), data, RunFolder(home / "unmirrored"))
     code, out, err = sync(home, server)
     assert (code, err) == (0, "")
     assert [("13 steps sent" in line, server.url in line) for line in out] == [(True, True)] * 2
-    code, out, err = sync(home, server)
-    assert (code, [line.endswith("is there already") for line in out]) == (0, [True] * 2)
     for path in segments:
         assert path.with_name(f"{path.name}.synced").exists()
-    for path in (home / "run" / "wandb" / "mirror.json", home / "unmirrored" / "wandb" / "mirror.json"):
-        path.unlink()  # as on another machine: then the server itself is asked
     code, out, err = sync(home, server)
-    assert (code, [" 0 steps sent" in line for line in out]) == (0, [True] * 2)
+    assert (code, [line.endswith("is there already") for line in out]) == (0, [True] * 2)
+    for name in ("run", "unmirrored"):
+        (home / name / "wandb" / "mirror.json").unlink()  # as on another machine
+    code, out, err = sync(home, server)
+    assert (code, [line.endswith("is there already") for line in out]) == (0, [True] * 2)
     assert server.lines == 2 * 13
-    assert {run.opened for run in server.runs.values()} == {2}
+    assert {run.opened for run in server.runs.values()} == {1}
 
 
 STUDY = """
@@ -110,7 +110,8 @@ def test_a_study(server, home, monkeypatch, capsys):
     words = ["sweep", str(home / "tiny.py"), f"--runs={home / 'runs'}"]
     with signals_restored():
         assert cli.main(words) == 0
-    assert len([line for line in capsys.readouterr().err.splitlines() if "W&B" in line]) == 1
+    address, wait = (line for line in capsys.readouterr().err.splitlines() if "W&B" in line)
+    assert (server.url in address, wait.endswith("; Ctrl-C skips")) == (True, True)
     ids = {path.parent.name for path in (home / "runs" / "tiny").glob("*/config.json")}
     assert {run.name.rpartition("-")[0] for run in server.runs.values()} == ids
     for told in server.runs.values():
@@ -128,7 +129,8 @@ def test_a_study(server, home, monkeypatch, capsys):
     assert (code, [line.endswith("is there already") for line in out]) == (0, [True] * 3)
 
 
-def test_sync_says_what_is_wrong(home, capsys, data):
+def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     (home / "empty").mkdir()
     assert cli.main(["sync", str(home / "empty")]) == 2
     assert "no runs here" in capsys.readouterr().err
@@ -136,7 +138,7 @@ def test_sync_says_what_is_wrong(home, capsys, data):
     with RunFolder(home / "run").claimed():  # it is being trained
         assert cli.main(["sync", str(home)]) == 1
     assert "left out" in capsys.readouterr().out
-    code, out, err = sync(home)
-    assert (code, out) == (2, [])
-    assert "WANDB_API_KEY" in err
-    assert len(err.splitlines()) == 1
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert cli.main(["sync", str(home)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: sync: there is no W&B API key; set WANDB_API_KEY, or run `wandb login`"

@@ -3,14 +3,14 @@
 import shutil
 
 import pytest
-from mirroring import assert_mirrored, ledger, mirrored, sync
+from mirroring import assert_mirrored, ledger, mirrored, settle, sync
 from training import config, stop_after
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror.forms import about, from_config
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.rows import Rows
-from addnorm_exp.runs.mirror.window import Place
+from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.train.loop import Stopped, run
 
 AGENT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
@@ -54,11 +54,12 @@ def test_its_id_is_for_the_first_run_alone(server, home, data, agent):
     """A study under an agent: its other runs are runs of their own."""
     agent("dictated")
     said: list[str] = []
-    with Mirror("auto", Place(), said.append) as mirror:
+    with Mirror("online", Place(), said.append) as mirror:
         for seed in range(2):
             folder = RunFolder(home / f"run-{seed}")
             run(config(seed=seed), data, folder, watch=mirror.watch(folder.path, lambda event: None))
             mirror.end()
+        settle(mirror)
     (line,) = said
     assert line.endswith("/runs/dictated")
     own = about(home / "run-1").id

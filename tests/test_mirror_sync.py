@@ -1,14 +1,20 @@
 """`main.py sync` over records that a small builder writes: a damaged one stops no other; what is sent names no place on the machine."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import wandb
 from mirroring import sync
 from test_report_study import curve, layer_arrays, summary_of, write_plan, write_run
 from training import ROOT
+from wandb_server import KEY, Server
 
+from addnorm_exp.errors import UserError
 from addnorm_exp.runs.mirror import forms
+from addnorm_exp.runs.mirror import sync as module
+from addnorm_exp.runs.mirror.settings import Place
 
 
 def write_study(folder, names, **science) -> list[dict]:
@@ -76,13 +82,140 @@ def test_a_damaged_run_is_left_out_and_the_others_are_sent(server, home):
     assert {run.state for run in server.runs.values()} == {"finished"}
 
 
-def test_without_a_server_it_stops_at_the_first_run(home):
-    write_study(home / "study", ("a-damaged", "b", "c"))
-    (home / "study" / "a-damaged" / "summary.json").write_text("{")
-    code, out, err = sync(home / "study")
-    assert (code, len(out), len(err.splitlines())) == (2, 1, 1)
-    assert "left out" in out[0]
-    assert "WANDB_API_KEY" in err
+@pytest.fixture
+def uploads(home, monkeypatch):
+    """Two runs, and a server of the test's own in place of W&B's client: `there` has its runs, `opening` what opening one raises."""
+    server = SimpleNamespace(there={}, opening={}, answering=True, opened=[])
+
+    class Window:
+        sent, url = 7, "http://server/run"
+
+        def __init__(self, folder, place, mode, id):
+            server.opened.append(id)
+            if folder.name in server.opening:
+                raise server.opening[folder.name]
+            self.folder, self.id = folder, id
+
+        def close(self, ended):
+            finished = json.loads((self.folder / "summary.json").read_text())["finished"]
+            server.there[self.id] = SimpleNamespace(
+                state="finished", summary=SimpleNamespace(_json_dict={"finished": finished})
+            )
+            place = {
+                "id": self.id,
+                "project": "addnorm_exp",
+                "entity": "lab",
+                "server": wandb.setup().settings.base_url,
+            }
+            (self.folder / "wandb" / "mirror.json").write_text(json.dumps({**place, "step": 9, "mode": "online"}))
+
+    def connect():
+        if not server.answering:
+            raise wandb.errors.AuthenticationError("Failed to verify credentials with http://server: no answer")
+        return SimpleNamespace(default_entity="lab")
+
+    monkeypatch.setattr(module, "Window", Window)
+    monkeypatch.setattr(module, "connect", connect)
+    monkeypatch.setattr(module, "answers", lambda: server.answering)
+    monkeypatch.setattr(module, "remote", lambda api, entity, project, id: server.there.get(id))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    write_study(home / "study", ("a", "b"))
+    for name in ("a", "b"):
+        path = home / "study" / name / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "finished": 2.0}))
+    ids = {name: forms.about(home / "study" / name).id for name in ("a", "b")}
+
+    def upload(again: bool = False) -> tuple[bool, list[str]]:
+        server.opened.clear()
+        lines: list[str] = []
+        complete = module.sync(home / "study", Place(), lines.append, again)
+        assert [line.split(": ")[0] for line in lines] == [str(home / "study" / name) for name in ("a", "b")]
+        return complete, [line.split(": ", 1)[1] for line in lines]
+
+    return upload, server, ids
+
+
+SENT, THERE = "7 steps sent  http://server/run", "is there already"
+
+
+def test_the_server_is_asked_what_it_has(uploads, home):
+    """With a ledger that says that all was sent, and without one."""
+    upload, server, ids = uploads
+    assert upload() == (True, [SENT, SENT])
+    assert upload() == (True, [THERE, THERE])
+    (home / "study" / "a" / "wandb" / "mirror.json").unlink()  # as on another machine
+    assert upload() == (True, [THERE, THERE])
+    assert server.opened == []
+    server.there[ids["a"]].state = "crashed"  # its client was killed
+    assert upload() == (True, [SENT, THERE])
+    server.there[ids["b"]].summary._json_dict["finished"] = 1.0  # an earlier end, before the run was made longer
+    assert upload() == (True, [THERE, SENT])
+
+
+def test_a_run_that_was_deleted_is_told_and_sent_again_on_request(uploads, home):
+    upload, server, ids = uploads
+    upload()
+    del server.there[ids["a"]]
+    remedy = f"`main.py sync {home / 'study' / 'a'} --again` sends it under a new id"
+    for _ in range(2):
+        assert upload() == (False, [f"left out, it was deleted on the server; {remedy}", THERE])
+        assert server.opened == []
+    assert upload(again=True) == (True, [SENT, THERE])
+    assert server.opened == [f"{ids['a']}-2"]
+    assert upload() == (True, [THERE, THERE])
+    del server.there[f"{ids['a']}-2"]
+    assert upload(again=True) == (True, [SENT, THERE])
+    assert server.opened == [f"{ids['a']}-3"]
+
+
+def test_a_run_that_the_server_refuses_stops_no_other(uploads, home):
+    """Deleted before this machine knew of it: its id is taken by nobody again. Or refused for another reason."""
+    upload, server, ids = uploads
+    words = f"HTTP 409: run lab/addnorm_exp/{ids['a']} was previously created and deleted; try a new run name"
+    server.opening["a"] = wandb.errors.CommError(
+        f"Timed out while retrying: {words}\nConsider increasing the init_timeout"
+    )
+    remedy = f"`main.py sync {home / 'study' / 'a'} --again` sends it under a new id"
+    assert upload() == (False, [f"left out, it was deleted on the server; {remedy}", SENT])
+    assert upload() == (False, [f"left out, it was deleted on the server; {remedy}", THERE])
+    assert server.opened == []  # the refusal was waited for once
+    server.opening["a"] = wandb.errors.CommError("permission denied")
+    assert upload(again=True) == (False, ["left out (permission denied)", THERE])
+    server.opening.clear()
+    assert upload(again=True) == (True, [SENT, THERE])
+    assert server.opened == [f"{ids['a']}-2"]
+
+
+def test_without_a_server_it_stops_at_the_first_run(uploads, home):
+    upload, server, _ = uploads
+    server.answering = False
+    words = r"a: cannot be uploaded \(Failed to verify credentials with http://server: no answer\); check the API key and the network"
+    with pytest.raises(UserError, match=words):
+        upload()
+    assert server.opened == []
+
+
+@pytest.mark.full
+def test_deleted_runs_with_the_real_client(server, home, monkeypatch):
+    write_study(home / "study", ("a", "b"))
+    assert sync(home / "study", server)[0] == 0
+    server.delete("a")
+    code, out, err = sync(home / "study", server)
+    assert (code, err) == (1, "")
+    assert ["deleted on the server" in line for line in out] == [True, False]
+    assert server.conflicts == []
+    (home / "study" / "a" / "wandb" / "mirror.json").unlink()  # now the server alone knows
+    monkeypatch.setattr(
+        Server, "environment", {**server.environment, "WANDB_INIT_TIMEOUT": "20"}
+    )  # so long the client tries
+    code, out, err = sync(home / "study", server)
+    assert (code, err) == (1, "")
+    assert ["deleted on the server" in line for line in out] == [True, False]
+    assert server.conflicts
+    code, out, err = sync(home / "study", server, "--again")
+    assert (code, err) == (0, "")
+    assert server.run("a").name.endswith("-2")
+    assert len(server.run("a").history) == len(server.run("b").history)
 
 
 @pytest.mark.parametrize("place", ["data.path", "data"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import NET
 from test_report_study import curve, summary_of, write_plan, write_run
 from training import ROOT
 from wandb_server import Server
@@ -63,7 +64,7 @@ def study(tmp_path_factory, server) -> Path:
 def command(server: Server, *words: str) -> tuple[int, str, str]:
     environment = {**os.environ, **server.environment}
     done = subprocess.run(
-        [sys.executable, "main.py", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "main.py", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=NET
     )
     return done.returncode, done.stdout, done.stderr
 

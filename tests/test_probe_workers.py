@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from probing import TEXT
+from processes import NET, wait
 from training import ROOT
 
 from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.errors import UserError
 from addnorm_exp.probe import figures, rows, workers
 from addnorm_exp.residual.predictions import QUANTITIES
 
@@ -49,10 +50,7 @@ def test_what_stops_the_reader_stops_the_processes(job):
     assert len(children) == 2
     with pytest.raises(ValueError, match="the reader's own"), stack:
         raise ValueError("the reader's own")
-    deadline = time.monotonic() + 30
-    while any(map(lives, children)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait(lambda: not any(map(lives, children)))
 
 
 def begun_by(pid: int) -> int:
@@ -90,7 +88,7 @@ def test_an_interrupt_is_one_line_and_leaves_nobody(job, tmp_path):
     assert command.stderr.readline().startswith("probe 1/8")
     assert begun_by(command.pid) >= min(2, workers._cores())
     os.killpg(command.pid, signal.SIGINT)
-    _, rest = command.communicate(timeout=60)  # to its end: as long as a child lives, it holds the other end
+    _, rest = command.communicate(timeout=NET)  # to its end: as long as a child lives, it holds the other end
     assert command.returncode == 130
     assert [line for line in rest.splitlines() if not line.startswith("probe ")] == ["interrupted"]
 
@@ -105,3 +103,43 @@ def test_as_many_processes_as_pay_and_fit(job, monkeypatch):
     monkeypatch.setattr(workers.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(workers, "memory", lambda: 10**12)
     assert workers.processes(["pre_ln"] * 52, job) == 1
+
+
+@pytest.mark.full
+def test_files_in_the_current_folder_are_no_libraries(tmp_path, monkeypatch):
+    for name in ("queue", "socket", "pickle", "struct"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    before = os.environ.get("PYTHONSAFEPATH")
+    with workers.pool(2) as each:
+        assert list(each(abs, [-1, 2, -3])) == [1, 2, 3]
+    assert os.environ.get("PYTHONSAFEPATH") == before
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        ([-9, -15], "was killed, most likely for want of memory"),
+        ([None, None], "was killed, most likely for want of memory"),
+        ([-15, 3], "ended with code 3 before its work was done"),
+        ([-11, -15], "was killed by signal 11 before its work was done"),
+    ],
+)
+def test_how_a_process_ended_is_in_the_line(codes, words):
+    assert words in workers._why_broken(codes)
+
+
+def test_a_process_that_cannot_be_started_is_one_line(monkeypatch):
+    class Executor:
+        def __init__(self, *options):
+            pass
+
+        def submit(self, function, item):
+            raise FileNotFoundError(2, "No such file or directory", "python")
+
+        def shutdown(self, **options):
+            pass
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Executor)
+    with pytest.raises(UserError, match="a process of the probe cannot be started"), workers.pool(2) as each:
+        each(abs, [1])

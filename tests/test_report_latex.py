@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import pytest
+from processes import NET
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.report.latex import escape
@@ -74,7 +75,7 @@ def test_tables_with_nasty_names_compile(tmp_path):
     )
     (tmp_path / "t.tex").write_text(source)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, errors="replace")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=NET, errors="replace")
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Missing character" not in done.stdout
     assert (tmp_path / "t.pdf").stat().st_size > 5000

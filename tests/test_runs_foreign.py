@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training import TEXT, assert_equal_runs, config, flags, interrupt, signals_restored
+from training import BASE, ROOT, TEXT, assert_equal_runs, config, flags, interrupt, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.sweep.record import check_folder, write_plan
+from addnorm_exp.sweep.study import Study, read_study
 from addnorm_exp.train.loop import run
 
 # Names that resemble ours, in each of our folders.
@@ -134,6 +136,41 @@ def test_two_study_files_of_one_stem(tmp_path, capsys):
     (tmp_path / "runs" / "x" / "config.json").write_text("{}")
     assert sweep(tmp_path / "b" / "x.py", "--dry_run") == 2
     assert "is a run's folder" in capsys.readouterr().err
+
+
+def test_whose_study_a_folder_is(tmp_path, monkeypatch):
+    """Two files of one stem that are named from their own folders; one study that was edited, copied, or moved and edited."""
+    monkeypatch.chdir(tmp_path)
+    folder, text = tmp_path / "runs" / "x", tmp_path / "text"
+    text.write_bytes(TEXT)
+
+    def study(place: str, *seeds: int) -> Study:
+        (tmp_path / place).mkdir(exist_ok=True)
+        base = {**BASE, "data.path": str(text)}
+        settings = f"CONFIG = {str(ROOT / 'configs' / 'lm.py')!r}\nBASE = {base!r}\n"
+        code = f"{settings}def sweep():\n    for seed in {seeds!r}:\n        yield {{'seed': seed}}\n"
+        (tmp_path / place / "x.py").write_text(code)
+        monkeypatch.chdir(tmp_path / place)
+        return read_study("x.py")
+
+    first = study("a", 1, 2)
+    write_plan(folder, first, {"run": first.sweep()})
+    other = study("b", 3)
+    with pytest.raises(
+        UserError, match=f"holds the study of {tmp_path / 'a' / 'x.py'}, not of {tmp_path / 'b' / 'x.py'}"
+    ):
+        check_folder(folder, other)
+    check_folder(folder, study("b", 1, 2))  # the same from another checkout
+    check_folder(folder, study("a", 3))  # edited
+    (tmp_path / "a" / "x.py").unlink()
+    check_folder(folder, study("c", 2, 3))  # moved and edited
+    with pytest.raises(UserError, match="holds the study of"):
+        check_folder(folder, study("c", 3))
+    plan = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**plan, "file": "x.py"}))  # as it was written before
+    with pytest.raises(UserError, match="holds the study of"):
+        check_folder(folder, study("b", 3))
+    check_folder(folder, study("b", 1))
 
 
 def test_names_that_could_be_steps(data, tmp_path):

@@ -1,7 +1,5 @@
 """A run that cannot fit into memory is refused before anything of it is built; the bound is held against what the compiler plans."""
 
-import time
-
 import pytest
 from training import BASE, TEXT, config, flags, signals_restored
 
@@ -122,10 +120,8 @@ def test_a_whole_beyond_the_machine_is_refused_at_once(tmp_path, monkeypatch, ca
         monkeypatch.setattr(room, "load", lambda data: pytest.fail("data were read"))
     words = [word for word in flags(**HUGE) if not word.startswith("--config=")]
     for argv in commands(tmp_path, words):
-        began = time.monotonic()
         with signals_restored():
             assert cli.main(argv) == 2
-        assert time.monotonic() - began < 30
         out, err = capsys.readouterr()
         (line,) = err.splitlines()
         assert out == ""
@@ -143,9 +139,7 @@ def test_a_dry_run_of_what_another_machine_is_to_train(tmp_path, monkeypatch, ca
         f"BASE = {base!r}\n\ndef sweep():\n    yield {{}}\n    for seed in (0, 1):\n"
         "        yield {'model.depth': 4096, 'model.width': 1024, 'seed': seed}\n"
     )
-    began = time.monotonic()
     assert cli.main(["sweep", str(study), f"--runs={tmp_path / 'runs'}", "--dry_run"]) == 0
-    assert time.monotonic() - began < 30
     out = capsys.readouterr().out
     assert out.count("51,5") == 2, "parameters of the large ones"
     assert "not on this machine: 2 runs: needs at least 1.1 TB of memory (" in out

@@ -13,6 +13,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes import NET
 from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses
 
 from addnorm_exp.runs.folder import RunFolder
@@ -289,7 +290,7 @@ def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=NET
     )
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout.splitlines()[-1])

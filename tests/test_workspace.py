@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import NET
 from test_report_study import summary_of, write_plan, write_run
 from training import ROOT
 from wandb_server import ENTITY, Server
@@ -29,7 +30,7 @@ def call(server: Server, *words: str, **more: str) -> subprocess.CompletedProces
     environment = {**os.environ, **server.environment, **more}
     environment.pop("WANDB_MODE")
     return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=NET
     )
 
 

@@ -9,10 +9,11 @@ import gzip
 import json
 import re
 import threading
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from processes import NET
 
 KEY = "0123456789" * 4
 ENTITY = "lab"
@@ -65,6 +66,8 @@ class Server:
         self.views: dict[str, dict[str, Any]] = {}
         self.operations: list[str] = []
         self.refused: list[str] = []
+        self.deleted: set[tuple[str, str]] = set()  # whose ids may not be used again
+        self.conflicts: list[str] = []  # the deleted runs that a client tried to send again
         self.lines = 0  # history lines received, repeats included
         self.hanging = threading.Event()  # set: requests are taken and never answered
         self._released = threading.Event()
@@ -107,12 +110,21 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false", "WANDB_MODE": ""}
+        patient = dict.fromkeys(("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT", "WANDB_X_SERVICE_WAIT"), str(NET))
+        server = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
+        return {**server, **patient, "WANDB_ERROR_REPORTING": "false", "WANDB_MODE": ""}
 
     def run(self, start: str = "") -> Run:
         """The one run whose name begins so."""
         (found,) = [run for run in self.runs.values() if run.name.startswith(start)]
         return found
+
+    def delete(self, start: str = "") -> str:
+        """Deletes the one run whose name begins so, as a person does on the website. Returns its name."""
+        run = self.run(start)
+        del self.runs[run.project, run.name]
+        self.deleted.add((run.project, run.name))
+        return run.name
 
     # requests
 
@@ -126,7 +138,7 @@ class Server:
                     raise ConnectionAbortedError
                 return 200, self._route(method, path, authorization, body)
         except Refusal as refusal:
-            if refusal.code != 401:
+            if refusal.code not in (401, 409):
                 self.refused.append(str(refusal))
             return refusal.code, {"errors": [{"message": str(refusal)}], "error": str(refusal)}
 
@@ -219,6 +231,10 @@ class Server:
         entity, project = said["entity"] or ENTITY, said["project"]
         if entity != ENTITY:
             raise Refusal(f"{entity}: permission denied", 403)
+        if (project, said["name"]) in self.deleted:
+            self.conflicts.append(said["name"])
+            path = f"{entity}/{project}/{said['name']}"
+            raise Refusal(f"run {path} was previously created and deleted; try a new run name", 409)
         new = (project, said["name"]) not in self.runs
         run = self.runs.setdefault((project, said["name"]), Run(said["name"], project, len(self.runs)))
         if said["config"]:
@@ -249,6 +265,10 @@ class Server:
 
     def _on_GetDefaultEntity(self, said, query):
         return {"viewer": {"id": "v", "entity": ENTITY}}
+
+    def _on_Run(self, said, query):
+        run = self.runs.get((said["project"], said["name"])) if said["entity"] == ENTITY else None
+        return {"project": {"run": run and self._node(run)}}
 
     def _on_Runs(self, said, query):
         filters = json.loads(said["filters"] or "{}")
@@ -382,11 +402,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     do_GET = do_POST = do_PUT = _serve
-
-
-def wait(condition: Any, seconds: float = 240.0) -> None:
-    """Until `condition()` is true. The agent has the lowest priority: where all cores are busy, its start alone may take a minute."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

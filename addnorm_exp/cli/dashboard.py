@@ -1,9 +1,8 @@
 """`main.py dashboard DIR`: a page to look at a study in a browser, from its records on disk."""
 
-import os
 from pathlib import Path
 
-from addnorm_exp.cli.wandb_flags import WANDB_FLAGS
+from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, place_of
 from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError, to_stderr
 
@@ -52,9 +51,10 @@ def run(argv: list[str]) -> int:
 def _save(arguments: Arguments) -> int:
     from addnorm_exp.report.load import load_study
     from addnorm_exp.report.workspace import save
-    from addnorm_exp.runs.mirror.window import PROJECT
+    from addnorm_exp.runs.mirror.settings import check_place
 
+    check_place(place_of(arguments))
     study = load_study(arguments.positionals[0], mix_semantics=True).name if arguments.positionals else None
-    project = arguments["wandb_project"] or os.environ.get("WANDB_PROJECT") or PROJECT
-    print(save(arguments["wandb_entity"] or os.environ.get("WANDB_ENTITY"), project, study))
+    project, entity = place_of(arguments).of({})
+    print(save(entity, project, study))
     return 0

@@ -54,7 +54,11 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.rerun import again
 
     display = Display()
-    with StopSignal(display.say) as stop, display, mirror_of(arguments, display.say) as mirror:
+    with (
+        StopSignal(display.say) as stop,
+        display,
+        mirror_of(arguments, display.say, folder, stop) as mirror,
+    ):
         stop.mirror = mirror
         outcome, aside = again(asked, display, stop, mirror)
     for path in aside:

@@ -46,11 +46,13 @@ def run(argv: list[str]) -> int:
         return 0
 
     display = Display()
-    with StopSignal(display.say) as stop, display, mirror_of(arguments, display.say) as mirror:
+    with StopSignal(display.say) as stop, mirror_of(arguments, display.say, folder, stop) as mirror:
         stop.mirror = mirror
-        launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
-        outcomes = carry_out(study, folder, launcher, chosen)
-    return _conclude(folder, outcomes, stop)
+        with display:
+            launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
+            outcomes = carry_out(study, folder, launcher, chosen)
+        stop.give_back()  # Ctrl-C ends at once what follows
+        return _conclude(folder, outcomes, stop)
 
 
 def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:

@@ -4,15 +4,19 @@ import sys
 from pathlib import Path
 
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, place_of
-from addnorm_exp.config.flags import parse
+from addnorm_exp.config.flags import Flag, parse
 
-HELP = "upload runs to W&B that were made offline, or not mirrored to their end"
+HELP = "upload runs to W&B that are not there, or not to their end"
 ABOUT = f"""{HELP}
 
-DIR is a run's folder, a study's or one of studies; default: runs. Doing it again sends nothing twice. Exit code: 0 all is there,
-1 a run was left out (it is being trained or mirrored, or its record is damaged), 2 no key, no server, or no runs."""
+DIR is a run's folder, a study's or one of studies; default: runs. The server is asked what it has, so nothing is sent twice.
+Exit code: 0 all is there, 1 a run was left out (it is being trained or mirrored, its record is damaged, or the server refuses it),
+2 no key, no server, or no runs."""
 
-FLAGS = tuple(flag for flag in WANDB_FLAGS if flag.name != "wandb")
+FLAGS = (
+    Flag("again", bool, False, help="send runs that were deleted on the server once more, under a new id"),
+    *(flag for flag in WANDB_FLAGS if flag.name != "wandb"),
+)
 
 
 def run(argv: list[str]) -> int:
@@ -24,4 +28,4 @@ def run(argv: list[str]) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stdout, flush=True)
 
-    return 0 if sync(directory, place_of(arguments), say) else 1
+    return 0 if sync(directory, place_of(arguments), say, arguments["again"]) else 1

@@ -40,11 +40,13 @@ def run(argv: list[str]) -> int:
         to_stderr(line)
     display = RunDisplay(config.scheme, config.steps)
     try:
-        with StopSignal(display.say) as stop, mirror_of(arguments, display.say) as mirror:
+        with StopSignal(display.say) as stop, mirror_of(arguments, display.say, folder, stop) as mirror:
             stop.mirror = mirror
             with display:
                 watch = mirror.watch(folder, display.watch)
                 summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
+            mirror.end()
+            _conclude(summary, folder)
     except Busy:
         raise UserError(
             f"{folder}: another process is training this run; wait for it, or choose another folder"
@@ -52,7 +54,6 @@ def run(argv: list[str]) -> int:
     except Stopped as stopped:
         to_stderr(str(stopped))
         return stop.code
-    _conclude(summary, folder)
     return 0 if summary["status"] == "done" else 1
 
 

@@ -1,17 +1,18 @@
 """The flags of the W&B mirror, for the commands that train."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from addnorm_exp.config.flags import Arguments, Flag
-from addnorm_exp.runs.mirror.mirror import MODES, Mirror, mode_of
-from addnorm_exp.runs.mirror.window import PROJECT, Place
+from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.settings import MODES, PROJECT, Place, check_place, mode_of
 
 WANDB_FLAGS = (
     Flag(
         "wandb",
         str,
         None,
-        "the mirror on W&B (docs/wandb.md); default: WANDB_MODE, else online with an API key and offline without",
+        "the mirror on W&B (docs/wandb.md); default: WANDB_MODE, else online with an API key and nothing without",
         "|".join(MODES),
         choices=MODES,
     ),
@@ -24,5 +25,11 @@ def place_of(arguments: Arguments) -> Place:
     return Place(arguments["wandb_project"], arguments["wandb_entity"])
 
 
-def mirror_of(arguments: Arguments, say: Callable[[str], None]) -> Mirror:
-    return Mirror(mode_of(arguments["wandb"]), place_of(arguments), say)
+def mirror_of(
+    arguments: Arguments, say: Callable[[str], None], directory: Path, stopping: Callable[[], bool] = lambda: False
+) -> Mirror:
+    """The mirror that the flags ask for, of runs in `directory`. Raises UserError for a setting of W&B's that is wrong."""
+    place, mode = place_of(arguments), mode_of(arguments["wandb"])
+    if mode != "disabled":
+        check_place(place)
+    return Mirror(mode, place, say, directory, stopping)

@@ -17,7 +17,7 @@ import jax
 
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data import corpus
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, one_line
 from addnorm_exp.probe import draws, measure, rows, settings
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import SETTINGS
@@ -45,32 +45,47 @@ Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # as `map
 
 @contextmanager
 def pool(processes: int) -> Iterator[Each]:
-    """Gives what `map` is, over so many processes; with more than one, from the main thread only. Raises UserError where a process was
-    killed."""
+    """Gives what `map` is, over so many processes; with more than one, from the main thread only. Raises UserError where a process
+    cannot be started, or ends before its work is done."""
     if processes == 1:
         _begin()
         yield map
         return
     others = multiprocessing.active_children()
-    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
+    children: list[Any] = []
+    with _current_folder_ignored():
+        executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
 
     def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        with _interrupts_ignored():  # as the processes start, which inherit it: an interrupt is for this one to handle
-            started = [executor.submit(function, item) for item in items]
+        # Interrupts as the processes start, which inherit it: an interrupt is for this one to handle.
+        with _interrupts_ignored(), _current_folder_ignored():
+            try:
+                started = [executor.submit(function, item) for item in items]
+            except OSError as error:
+                line = f"a process of the probe cannot be started ({one_line(error)}); check the Python installation"
+                raise UserError(line) from None
+            children[:] = set(multiprocessing.active_children()) - set(others)
         return (one.result() for one in started)
 
     try:
         yield each
     except BrokenProcessPool:
-        raise UserError(
-            "a process of the probe was killed, most likely for want of memory; take smaller --depths or --width, or fewer --seeds"
-        ) from None
+        raise UserError(_why_broken(child.exitcode for child in children)) from None
     except BaseException:  # an interrupt too; what runs would go on for a while, and be waited for
         for child in set(multiprocessing.active_children()) - set(others):
             child.terminate()
         raise
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _why_broken(codes: Iterable[int | None]) -> str:
+    """A line on a pool of which a process has ended; the others are then terminated by the pool."""
+    ended = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
+    if not ended or -signal.SIGKILL in ended:
+        return "a process of the probe was killed, most likely for want of memory; take smaller --depths or --width, or fewer --seeds"
+    how = f"was killed by signal {-ended[0]}" if ended[0] < 0 else f"ended with code {ended[0]}"
+    return f"a process of the probe {how} before its work was done; what it printed stands above"
 
 
 def measured(job: Job, name: str) -> list[rows.Row]:
@@ -123,6 +138,20 @@ def _die_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)  # nobody would read what it measures
+
+
+@contextmanager
+def _current_folder_ignored() -> Iterator[None]:
+    """Python processes that are started inside import nothing from the current folder."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

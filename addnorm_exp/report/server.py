@@ -16,6 +16,7 @@ from typing import Any
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
 from addnorm_exp.runs.mirror.forms import from_config, from_summary
+from addnorm_exp.runs.mirror.settings import require_key
 from addnorm_exp.runs.mirror.window import reason
 from addnorm_exp.runs.reading import FORMAT
 
@@ -60,6 +61,7 @@ def _is_name(text: Any) -> bool:
 
 
 def _runs(source: str, entity: str, project: str, group: str | None) -> Iterable[Any]:
+    require_key(f"--from={source}")
     os.environ["WANDB_SILENT"] = "true"
     os.environ.pop("WANDB_MODE", None)  # whoever asks for the server's runs means it
     import wandb

@@ -10,6 +10,7 @@ from typing import Any
 from addnorm_exp.config import Config as Schema
 from addnorm_exp.config import flatten
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs.mirror.settings import require_key
 from addnorm_exp.runs.mirror.window import reason
 
 LAYER_CURVES = ("grad_stream", "grad_weight", "stream_rms", "branch_ratio", "update_ratio", "entropy")
@@ -112,6 +113,7 @@ def save(entity: str | None, project: str, study: str | None = None) -> str:
 
     Raises: UserError where the server cannot be had or does not take it.
     """
+    require_key("--wandb")
     os.environ["WANDB_SILENT"] = "true"
     os.environ.pop("WANDB_MODE", None)  # whoever asks for the server means it
     import wandb

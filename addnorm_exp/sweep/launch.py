@@ -11,7 +11,7 @@ from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.finish import complete
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.runs.mirror.mirror import Mirror
-from addnorm_exp.runs.mirror.window import Place
+from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import remarks

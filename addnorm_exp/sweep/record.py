@@ -1,7 +1,9 @@
 """study.json: the plan beside the runs, which is what tables and plots go by."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import make_folder, write_json
@@ -13,22 +15,29 @@ from addnorm_exp.sweep.study import Planned, Study
 def check_folder(folder: Path, study: Study) -> None:
     """Raises UserError where the folder is a run's, or another study's: two files of one stem share it.
 
-    Another: the file that study.json names is still there, is not this one, and says something else. A study file may change, move,
-    or be copied with its runs.
+    The study is the same where study.json names this file, or one of the same content (another checkout). Where the file that it names
+    is gone (moved, renamed with its folder, or on another machine), the study is the same if the plans share a run.
     """
     if (folder / "config.json").exists():
         raise UserError(
             f"{folder}: is a run's folder (it holds config.json); rename {study.path}, or choose --runs=DIR"
         )
     plan = read_study(folder / "study.json")
-    if plan is None:
+    if plan is None or _is_same(plan, study):
         return
+    raise UserError(
+        f"{folder}: holds the study of {plan['file']}, not of {os.path.abspath(study.path)}; rename one, choose --runs=DIR, or delete "
+        f"{folder / 'study.json'} to go on here with this one"
+    )
+
+
+def _is_same(plan: Mapping[str, Any], study: Study) -> bool:
     former = Path(plan["file"])
-    if former.is_file() and not former.samefile(study.path) and former.read_bytes() != study.path.read_bytes():
-        raise UserError(
-            f"{folder}: holds the study of {former}, not of {study.path}; rename one, choose --runs=DIR, or delete "
-            f"{folder / 'study.json'} to go on here with this one"
-        )
+    if former.is_absolute() and former.is_file():
+        return former.samefile(study.path) or former.read_bytes() == study.path.read_bytes()
+    planned = {entry["id"] for entries in plan["phases"].values() for entry in entries}
+    first = study.tune() if study.phased else study.sweep()
+    return not planned or any(run.id in planned for run in first)
 
 
 def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]], waiting: int = 0) -> None:
@@ -41,7 +50,7 @@ def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned
         {
             "format": FORMAT,
             "name": study.name,
-            "file": str(study.path),
+            "file": os.path.abspath(study.path),
             "phases": {
                 phase: [{"id": run.id, "overrides": run.overrides} for run in planned]
                 for phase, planned in phases.items()

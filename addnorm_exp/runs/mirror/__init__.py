@@ -7,7 +7,9 @@ same record by the same code, and a run looks the same on W&B whichever way it c
     rows       the record as history rows: each step once, in order, whole
     picture    per-layer arrays as one image
     forms      config, summary, names and tags as W&B has them, and back
+    settings   what the person asks of W&B: mode, key, project, time-outs; read without the client
     window     one run on W&B: opened under its id, fed with what it lacks, closed
+    server     what the server says when it is asked
     agent      the process that mirrors while runs are trained
     mirror     the training process's end of it
     sync       runs that were not mirrored, or not to their end

@@ -1,49 +1,68 @@
-"""The training process's end of the mirror: starts the agent, tells it which run begins and ends, and waits a little for it at the end."""
+"""The training process's end of the mirror: starts the agent, tells it which run begins and ends, and waits for it at the end."""
 
 import contextlib
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import addnorm_exp
+from addnorm_exp.errors import one_line
 from addnorm_exp.runs.events import Watcher
-from addnorm_exp.runs.mirror.window import Place, patience
+from addnorm_exp.runs.mirror.settings import LATER, Place, patience
+from addnorm_exp.words import counted
 
-MODES = ("online", "offline", "disabled")
-MARGIN = 10.0  # seconds beyond the client's own time-out that the end of a command waits
-
-
-def mode_of(flag: str | None) -> str:
-    """The mode by the flag, else by WANDB_MODE, else `auto`: online with a key and a server, offline without."""
-    said = flag or os.environ.get("WANDB_MODE", "").lower()
-    return {"dryrun": "offline", "": "auto"}.get(said, said if said in MODES else "auto")
+MARGIN = 10.0  # seconds beyond the client's own time-out in which one run must be sent at the end of a command
+HURRY = 5.0  # seconds for all of them where the person has asked the command to stop
+# The package by its place, and nothing else from there: neither the current folder nor that of the package may pass for a library.
+BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import addnorm_exp; del sys.path[0]; "
+    "from addnorm_exp.runs.mirror.agent import main; main(sys.argv[2])"
+)
 
 
 class Mirror:
-    """`with Mirror(mode, place, say) as mirror:`; `mirror.watch(folder, then)` is a watcher of training that mirrors the run.
+    """`with Mirror(mode, place, say, directory) as mirror:`; `mirror.watch(folder, then)` is a watcher of training that mirrors the run.
 
     The agent is started when the first run begins. Nothing here waits for it but the end, and nothing that becomes of it is an error.
+    `directory` holds all runs: `main.py sync` of it uploads what was not sent. `stopping` says whether the command has been asked to stop.
     """
 
-    def __init__(self, mode: str, place: Place, say: Callable[[str], None]):
-        self.mode, self.place, self.say = mode, place, say
+    def __init__(
+        self,
+        mode: str,
+        place: Place,
+        say: Callable[[str], None],
+        directory: Path | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ):
+        self.mode, self.place, self.stopping = mode, place, stopping
+        self._line = say
+        where = shlex.quote(str(directory)) if directory else "DIR"
+        self.sync = f"`main.py sync {where}`"
         self.process: subprocess.Popen[str] | None = None
-        self._began: Path | None = None
-        self._reader: threading.Thread | None = None
+        self.pending: set[str] = set()  # runs that were begun and are not dealt with
+        self._changed = threading.Condition()  # of `pending` and `_gone`
+        self._gone = False  # the agent has ended, or cannot be started
+        self._closing = self._deferred = False
+        self._began: str | None = None
+        self._errors = -1  # the descriptor of what the agent's process prints to standard error
 
     def watch(self, folder: Path, then: Watcher) -> Watcher:
         """Passes events on to `then`; the run's record is mirrored from its first event on, when it has been rewound."""
 
         def watch(event: Mapping[str, Any]) -> None:
             if event["event"] == "start":
-                self._began = folder
-                self._send({"begin": str(folder.resolve())})
+                self._begin(str(folder.resolve()))
             then(event)
 
         return watch if self.mode != "disabled" else then
@@ -51,7 +70,7 @@ class Mirror:
     def end(self) -> None:
         """The run that was begun last is no longer trained."""
         if self._began is not None:
-            self._send({"end": str(self._began.resolve())})
+            self._send({"end": self._began})
             self._began = None
 
     def __enter__(self) -> "Mirror":
@@ -60,53 +79,163 @@ class Mirror:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits until all is sent, no longer than the client's time-out and a little more; then the agent is killed."""
-        process = self.process
-        if process is None:
+        """Waits until all is sent; Ctrl-C and SIGTERM end the wait, and nothing else of the command. Then the agent is killed."""
+        if self.process is None:
             return
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+        assert self.process.stdin is not None
         try:
-            process.wait(patience("FINISH", 60) + MARGIN)
-        except subprocess.TimeoutExpired:
-            self.say("W&B: not all was sent in time; the record stays, and `main.py sync` uploads the rest")
-        finally:  # also where the person is tired of waiting
-            process.kill()
-            process.wait()
-        if self._reader:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()  # results first
+            if kind is KeyboardInterrupt:
+                raise _Skipped
+            with _interruptible():
+                self._wait(HURRY if self.stopping() else None)
+        except _Skipped:
+            if self.pending:
+                self._leave("skipped")
+        finally:
+            self._closing = True
+            self.process.kill()
+            self.process.wait()
             self._reader.join(1.0)
+            os.close(self._errors)
+
+    def _wait(self, limit: float | None) -> None:
+        """Until no run is pending, for `limit` seconds; None: as long as one run after the other is sent."""
+        each = patience("WANDB_FINISH_TIMEOUT") + MARGIN
+        with self._changed:
+            if self.pending and not self._gone:
+                verb = "writing" if self.mode == "offline" else "sending"
+                self.say(f"W&B: {verb} {counted(len(self.pending), 'run')}; Ctrl-C skips")
+            deadline = time.monotonic() + (each if limit is None else limit)
+            number = len(self.pending)
+            while self.pending and not self._gone:
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                    break
+                if limit is None and len(self.pending) < number:
+                    number, deadline = len(self.pending), time.monotonic() + each
+            late = bool(self.pending) and not self._gone
+        if late:
+            self._leave("not done in time")
+
+    def _leave(self, why: str) -> None:
+        self.say(f"W&B: {counted(len(self.pending), 'run')} {why}; {self.sync} uploads the rest")
+
+    def _begin(self, folder: str) -> None:
+        if self.mode == LATER:
+            if not self._deferred:
+                self.say(f"W&B: no API key, so nothing is sent; {self.sync} uploads the runs later")
+            self._deferred = True
+            return
+        if self.process is None and not self._gone:
+            self._start()
+        with self._changed:
+            if self._gone:
+                return
+            self.pending.add(folder)
+        self._began = folder
+        self._send({"begin": folder})
 
     def _send(self, command: dict[str, str]) -> None:
         if self.process is None:
-            self._start()
-        assert self.process is not None
+            return
         assert self.process.stdin is not None
         # A pipe that is full, or closed at its other end, belongs to an agent that hangs or is gone.
         with contextlib.suppress(OSError):
             os.write(self.process.stdin.fileno(), (json.dumps(command) + "\n").encode())
 
     def _start(self) -> None:
-        words = [self.mode, self.place.project or "", self.place.entity or ""]
+        settings = {"mode": self.mode, "project": self.place.project, "entity": self.place.entity}
+        settings["remedy"] = f"{self.sync} uploads it later"
         root = str(Path(addnorm_exp.__file__).resolve().parents[1])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "addnorm_exp.runs.mirror.agent", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            # One thread: the cores belong to training. A group of its own: Ctrl-C at the terminal is for the training process.
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            process_group=0,
-        )
+        try:
+            with tempfile.TemporaryFile() as errors:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", BOOT, root, json.dumps(settings)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    errors="replace",
+                    # One thread: the cores belong to training. A group of its own: Ctrl-C at the terminal is for the training process.
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                    process_group=0,
+                )
+                self._errors = os.dup(errors.fileno())
+        except OSError as error:
+            self._stopped(f"its process cannot be started: {one_line(error)}")
+            self._gone = True
+            return
         assert self.process.stdin is not None
         os.set_blocking(self.process.stdin.fileno(), False)
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
+        """Messages of the agent, to its end."""
         assert process.stdout is not None
+        explained = False
         with process.stdout:
             for line in process.stdout:
-                self.say(line.rstrip())
+                try:
+                    message = json.loads(line)
+                except ValueError:  # half of one, of a process that was killed
+                    continue
+                if "say" in message:
+                    self.say(message["say"])
+                if "stop" in message:
+                    explained = True
+                    self._stopped(message["stop"])
+                if "done" in message:
+                    with self._changed:
+                        self.pending.discard(message["done"])
+                        self._changed.notify_all()
+        code = process.wait()
+        if not explained and not self._closing and (code != 0 or self.pending):
+            self._stopped(f"its process {self._how(code)}")
+        with self._changed:
+            self._gone = True
+            self._changed.notify_all()
+
+    def say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # nobody reads it
+            self._line(line)
+
+    def _stopped(self, why: str) -> None:
+        self.say(f"W&B: stopped ({why}); {self.sync} uploads what is missing")
+
+    def _how(self, code: int) -> str:
+        """How the agent ended, with the last line that it printed."""
+        if code < 0:
+            return f"was killed by signal {-code}"
+        text = os.pread(self._errors, 4000, max(0, os.fstat(self._errors).st_size - 4000)).decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"ended with code {code}" + (f": {one_line(lines[-1], 200)}" if lines else "")
+
+
+class _Skipped(BaseException):
+    """The person does not want to wait."""
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise _Skipped inside; what they did before, they do again afterwards. In other threads none comes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    waiting = True
+
+    def skip(number: int, frame: Any) -> None:
+        if waiting:
+            raise _Skipped
+
+    before = {number: signal.signal(number, skip) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        waiting = False
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -7,10 +7,8 @@ sent twice, however often a run is stopped, rewound, killed, or uploaded again.
 import contextlib
 import fcntl
 import json
-import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +17,12 @@ from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import read as read_layers
 from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
 from addnorm_exp.runs.mirror.rows import Rows
+from addnorm_exp.runs.mirror.settings import Place, patience
 
-PROJECT = "addnorm_exp"
 SUMMARY_EVERY = 30.0  # seconds
 PICTURES = 8  # of a whole run, at most
 PICTURE_EVERY = 30.0  # seconds
 LEDGER = "mirror.json"
-# What `wandb agent` sets for the run that it starts.
-SWEEP_AGENT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
-
-
-def patience(name: str, default: float) -> float:
-    """Seconds of a time-out, by the client's own variable: WANDB_INIT_TIMEOUT, WANDB_FINISH_TIMEOUT."""
-    try:
-        return float(os.environ[f"WANDB_{name}_TIMEOUT"])
-    except (KeyError, ValueError):
-        return default
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where runs go on W&B; None is the client's default (WANDB_PROJECT, WANDB_ENTITY, the person's own)."""
-
-    project: str | None = None
-    entity: str | None = None
 
 
 @contextlib.contextmanager
@@ -59,36 +39,38 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 class Window:
-    """A run that is open on W&B (`mode` online) or in an offline run of the client's (`mode` offline)."""
+    """A run that is open on W&B (`mode` online) or in an offline run of the client's (`mode` offline).
 
-    def __init__(self, folder: Path, place: Place, mode: str):
+    It is opened under `id`; None is the id that it has had, or its first.
+    """
+
+    def __init__(self, folder: Path, place: Place, mode: str, id: str | None = None):
         import wandb
 
         self.folder, self.mode = folder, mode
-        told = about(folder)
-        if told is None:
-            raise ValueError(f"{folder}: no run that has begun")
+        run = about(folder)
+        if run is None:
+            raise UserError(f"{folder}: holds no run that has begun")
         summary = RunFolder(folder).summary() or {}
         self.steps = int(summary.get("steps") or 0)
         ledger = read_ledger(folder)
-        plain = (summary.get("device") or {}).get(
-            "platform"
-        ) == "cpu"  # then there is nothing to sample beside ourselves
+        project, entity = place_of(place, ledger)
+        on_cpu = (summary.get("device") or {}).get("platform") == "cpu"  # nothing to sample but this program
         self.run: Any = wandb.init(
-            project=place.project or os.environ.get("WANDB_PROJECT") or PROJECT,
-            entity=place.entity or None,
-            id=ledger.get("id") or told.id,
-            name=told.name,
-            group=told.group,
-            job_type=told.job_type,
-            tags=told.tags,
-            config=told.config,
+            project=project,
+            entity=entity,
+            id=id or ledger.get("id") or run.id,
+            name=run.name,
+            group=run.group,
+            job_type=run.job_type,
+            tags=run.tags,
+            config=run.config,
             dir=str(folder),
             mode="online" if mode == "online" else "offline",
             resume="allow",
             settings=wandb.Settings(
-                init_timeout=patience("INIT", 20),
-                finish_timeout=patience("FINISH", 60),
+                init_timeout=patience("WANDB_INIT_TIMEOUT"),
+                finish_timeout=patience("WANDB_FINISH_TIMEOUT"),
                 finish_timeout_raises=True,
                 console="off",
                 silent=True,
@@ -97,7 +79,7 @@ class Window:
                 save_code=False,
                 x_disable_meta=True,
                 x_disable_machine_info=True,
-                x_disable_stats=plain,
+                x_disable_stats=on_cpu,
                 x_save_requirements=False,
             ),
         )
@@ -149,10 +131,12 @@ class Window:
             self.run.define_metric(name, step_metric="step")
 
     def _note(self, finished: bool = False) -> None:
-        """The ledger: under which id, how far, and whether the server has all of the run."""
+        """The ledger: where the run is, under which id, how far, and (`finished`) when the run ended that is there whole."""
         summary = RunFolder(self.folder).summary() or {}
-        done = {"finished": summary.get("finished"), "server": self.run.settings.base_url} if finished else {}
-        write_json(self.folder / "wandb" / LEDGER, {**self._place, "step": self.rows.after, "mode": self.mode, **done})
+        server = {"server": self.run.settings.base_url} if self.mode == "online" else {}
+        end = {"finished": summary.get("finished")} if finished else {}
+        entries = {**self._place, "step": self.rows.after, "mode": self.mode, **server, **end}
+        write_json(self.folder / "wandb" / LEDGER, entries)
 
     def _share(self, step: int) -> int:
         return PICTURES * max(step, 0) // max(self.steps, 1)
@@ -178,14 +162,26 @@ class Window:
 
 
 def read_ledger(folder: Path) -> dict[str, Any]:
-    """{} where there is none, or none that can be read: then the server is asked."""
+    """mirror.json; {} where there is none, or none that can be read."""
     try:
-        found = json.loads((folder / "wandb" / LEDGER).read_text())
+        ledger = json.loads((folder / "wandb" / LEDGER).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return ledger if isinstance(ledger, dict) else {}
+
+
+def place_of(place: Place, ledger: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Project and entity of a run. Where the ledger speaks of another server it does not count."""
+    import wandb
+
+    here = ledger.get("server") in (None, wandb.setup().settings.base_url)
+    return place.of(ledger if here else {})
 
 
 def reason(error: BaseException) -> str:
-    """What the client said, in a line."""
-    return (one_line(error, 200) or type(error).__name__).rstrip(".")
+    """What the client said, in a line, without its advice on settings that a person cannot reach here."""
+    text = str(error).partition("\nConsider increasing")[0].removeprefix("Timed out while retrying: ")
+    text = text.replace(
+        "Failed to execute API request: the service process is busy and did not respond in time", "no answer"
+    )
+    return (one_line(text, 200) or type(error).__name__).rstrip(".")
