@@ -33,7 +33,9 @@ def test_fourteen_schemes_multiply_the_law():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_keeps_its_multipliers(name):
-    with pytest.raises(UserError, match=rf"init\.multipliers='none': the init multipliers of scheme '{name}'") as caught:
+    with pytest.raises(
+        UserError, match=rf"init\.multipliers='none': the init multipliers of scheme '{name}'"
+    ) as caught:
         config(scheme=name, init__multipliers="none")
     assert "\n" not in str(caught.value)
 
