@@ -18,6 +18,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "model.activation": ("gelu", "swiglu", "relu"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "init.law": ("xavier", "normal"),
+    "init.multipliers": ("scheme", "none"),
     "norm.kind": (
         "layer",
         "layer_no_affine",

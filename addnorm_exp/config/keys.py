@@ -28,6 +28,7 @@ NEUTRAL: Mapping[str, object] = {
     "model.tie_embeddings": False,
     "init.gain": 1.0,
     "init.depth_scaled": False,
+    "init.multipliers": "scheme",
     "optim.weight_decay": 0.0,
     "optim.clip": 0.0,
     "optim.accumulate": 1,

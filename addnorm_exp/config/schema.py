@@ -30,11 +30,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """The law of initial values (addnorm_exp/residual/init.py); a scheme multiplies it where its paper says so."""
+    """The law of initial values (addnorm_exp/residual/init.py), which some schemes multiply."""
 
     law: str | None = None  # xavier | normal; not set: the scheme's published law, xavier where it has none
     std: float = 0.02  # of the law `normal`
     gain: float = 1.0  # on every weight matrix inside the blocks
+    multipliers: str = "scheme"  # scheme (its published ones) | none (the law alone; not where they are the method)
     depth_scaled: bool = False  # output projections of all sublayers times 1/sqrt(number of sublayers) (GPT-2)
 
 

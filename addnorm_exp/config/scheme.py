@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, LogitsConfig, NormConfig
 from addnorm_exp.residual import Depths, Scheme, SchemeError, Site, axes, catalogue, sites
-from addnorm_exp.residual.scheme import unscaled
+from addnorm_exp.residual.scheme import RECIPE, unscaled
 
 
 def resolve(config: Config) -> Scheme:
@@ -31,6 +31,8 @@ def resolve(config: Config) -> Scheme:
         z_loss=logits.z_loss,
         drop_path=config.model.drop_path,
     )
+    if config.init.multipliers == "none":
+        scheme = axes.with_the_law_alone(scheme)
     for key, where in (("norm.blocks", norm.blocks), ("attention.blocks", attention.blocks)):
         if where is not None and not any(axes.holds(where, site) for site in blocks(config)):
             raise SchemeError(
@@ -46,14 +48,17 @@ def resolve(config: Config) -> Scheme:
             f"execution.attention='{kernel}' has no soft-cap on its logits; take einsum, or attention.soft_cap=0"
         )
     if config.init.depth_scaled and scheme.init is not unscaled:
-        raise SchemeError(
-            f"init.depth_scaled would scale what scheme '{scheme.name}' scales by its own law; leave it unset"
+        remedy = (
+            "set init.multipliers=none beside it, or leave it unset"
+            if scheme.multipliers == RECIPE
+            else "leave it unset"
         )
+        raise SchemeError(f"init.depth_scaled would scale what scheme '{scheme.name}' scales by its own law; {remedy}")
     return scheme
 
 
 def resolved(config: Config) -> Config:
-    """The config with the init law that it comes to, and without the axes that the resolved scheme holds."""
+    """The config with the init law that it comes to, and without the axes that the resolved scheme holds, init multipliers among them."""
     law = config.init.law or catalogue.get(config.scheme).law
     return replace(
         config,
@@ -62,7 +67,7 @@ def resolved(config: Config) -> Config:
         embedding=EmbeddingConfig(),
         logits=LogitsConfig(),
         model=replace(config.model, drop_path=None),
-        init=replace(config.init, law=law),
+        init=replace(config.init, law=law, multipliers="scheme"),
     )
 
 

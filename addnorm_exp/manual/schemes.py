@@ -10,7 +10,7 @@ from addnorm_exp.report.render import Column, Table
 from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
 from addnorm_exp.residual.diagram import diagrams, in_words
 from addnorm_exp.residual.init import Init
-from addnorm_exp.residual.scheme import ENDS_ROLES, ROLES
+from addnorm_exp.residual.scheme import ENDS_ROLES, METHOD, RECIPE, ROLES
 from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.task import Task
 
@@ -27,6 +27,11 @@ TESTED = (
     'learning to copy. `pytest -m "" -k {name}` runs them'
 )
 UNTESTED = "none; the scheme is of this process alone (`catalogue.add`)"
+MULTIPLIERS = {
+    None: "",
+    METHOD: "these multipliers are part of the method",
+    RECIPE: "these multipliers are a recipe (init.multipliers=none takes them off)",
+}
 DEPTH = 12  # of the diagrams and constants that are shown
 HEAD = f"""\
 # The catalogue of schemes
@@ -130,7 +135,12 @@ def _init(scheme: Scheme) -> str:
 
     ends = Site(kind="ends", depths=Depths(decoder=DEPTH))
     outside = [f"{role} {_factor(factor)}" for role in ENDS_ROLES if (factor := scheme.init(ends, role)) != 1.0]
-    return "; ".join(filter(None, [f"law {scheme.law}", _first_and_last(multipliers), ", ".join(outside)]))
+    return "; ".join(
+        filter(
+            None,
+            [f"law {scheme.law}", _first_and_last(multipliers), ", ".join(outside), MULTIPLIERS[scheme.multipliers]],
+        )
+    )
 
 
 def _factor(given: float | Init) -> str:

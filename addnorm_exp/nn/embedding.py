@@ -1,7 +1,5 @@
 """Token and position embeddings."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -34,11 +32,9 @@ class Embedding(nnx.Module):
         rngs: nnx.Rngs,
     ):
         law = laws.embedding(arch.law, arch.width).under(init)
-        root = math.sqrt(arch.width)
-        by_law = laws.embedding_multiplier(arch.law, arch.width)
-        self.multiplier = {"one": 1.0, "root": root, "learned": 1.0}.get(around.embedding_scale or "", by_law)
-        learned = around.embedding_scale == "learned"
-        self.scale = parameter((), laws.Init.constant(root), "coefficient", rngs) if learned else None
+        factor, learned = around.embedding_factor(arch.law, arch.width), around.embedding_scale == "learned"
+        self.multiplier = 1.0 if learned else factor
+        self.scale = parameter((), laws.Init.constant(factor), "coefficient", rngs) if learned else None
         self.norm = norms.make(around.embedding_norm, arch.width, rngs)
         self.fixed_norm = around.fixed_norm
         self.tokens = parameter((vocab, arch.width), law, "embedding", rngs)

@@ -1,6 +1,5 @@
 """A stack of blocks around the residual contract: unrolled, or scanned over segments of structurally equal blocks."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,7 +11,6 @@ from flax import nnx
 from addnorm_exp.nn.attention import Attention, Implementation
 from addnorm_exp.nn.feed_forward import FeedForward
 from addnorm_exp.residual import BlockConnections, Body, Context, Memo, Scheme, Site, State
-from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.init import Init
 
 # Below this depth the unrolled stack is the faster on CPU and its compilation still short (benchmarks/NOTES.md).
@@ -90,10 +88,7 @@ class Block(nnx.Module):
 
 def _inits(scheme: Scheme, site: Site, arch: Architecture):
     def inits(role: str, fan_in: int, fan_out: int) -> Init:
-        multiplier = 1.0
-        if arch.depth_scaled and role in ("out", "down"):  # Radford 2019, 2.3
-            multiplier /= math.sqrt(len(site.sublayers) * site.depth)
-        return laws.linear(arch.law, fan_in, fan_out, multiplier).under(scheme.init(site, role))
+        return scheme.matrix_law(site, role, arch.law, fan_in, fan_out, arch.depth_scaled)
 
     return inits
 

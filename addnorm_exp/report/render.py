@@ -25,13 +25,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` are texts, one a column; `records` hold the same rows as {name: number or text}, without losses by rounding."""
+    """`rows` are texts, one a column; `records` hold the same rows as {name: number or text}, without losses by rounding.
+
+    `warnings` are lines that a reader must see before the numbers: they stand above the rows, `notes` below.
+    """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     records: Sequence[dict[str, Any]] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, key: str) -> list[str]:
         """One column's texts."""
@@ -53,6 +57,7 @@ def markdown(table: Table) -> str:
     cells = [[_inline(cell).replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(3, *(_width(row[i]) for row in cells)) for i in range(len(table.columns))]
     lines = [f"### {_inline(table.title)}", ""]
+    lines += [line for warning in table.warnings for line in (f"**{_inline(warning)}**", "")]
     for number, row in enumerate(cells):
         padded = [
             _pad(cell, width, column.right) for cell, width, column in zip(row, widths, table.columns, strict=True)
@@ -86,9 +91,11 @@ def latex(table: Table) -> str:
     columns = "".join("r" if column.right else "l" for column in table.columns)
     lines = [
         r"% needs \usepackage{booktabs,graphicx}",
+        *(f"% {' '.join(warning.split())}" for warning in table.warnings),
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
+        *(_latex_warning(warning) for warning in table.warnings),
         r"\small",
         r"\setlength{\tabcolsep}{4pt}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # no wider than the page
@@ -108,6 +115,11 @@ def latex(table: Table) -> str:
         ]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+def _latex_warning(text: str) -> str:
+    """A paragraph between caption and rows."""
+    return rf"\parbox{{\linewidth}}{{\footnotesize\raggedright\textbf{{{escape(text)}}}}}\par\smallskip"
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -1,7 +1,9 @@
 """What a scheme asks of the model around its blocks: at the embedding, at the head, and of whole branches in training."""
 
+import math
 from dataclasses import dataclass
 
+from addnorm_exp.residual.init import embedding_multiplier
 from addnorm_exp.residual.norms import NormSpec
 
 
@@ -24,6 +26,13 @@ class Around:
     drop_path: float = 0.0
     fixed_norm: bool = False
     logit_scale: bool = False
+
+    def embedding_factor(self, law: str, width: int) -> float:
+        """What multiplies the embedding before the first block; where it is learned, at first."""
+        by_law = embedding_multiplier(law, width)
+        return {"one": 1.0, "root": math.sqrt(width), "learned": math.sqrt(width)}.get(
+            self.embedding_scale or "", by_law
+        )
 
 
 NOTHING = Around()

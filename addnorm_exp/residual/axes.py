@@ -8,7 +8,7 @@ from typing import Any
 
 from addnorm_exp.residual.contract import ATTENDING, Depths, Site
 from addnorm_exp.residual.norms import PUBLISHED, NormSpec
-from addnorm_exp.residual.scheme import Scheme, SchemeError
+from addnorm_exp.residual.scheme import METHOD, Scheme, SchemeError, unscaled
 
 OFF = ("none", 0.0)
 
@@ -94,3 +94,12 @@ def with_around(scheme: Scheme, **given: Any) -> Scheme:
     if "embedding_norm" in given:
         given["embedding_norm"] = None if given["embedding_norm"] == "none" else PUBLISHED[given["embedding_norm"]]
     return replace(scheme, around=replace(scheme.around, **given)) if given else scheme
+
+
+def with_the_law_alone(scheme: Scheme) -> Scheme:
+    """The scheme without its init multipliers. Raises SchemeError where they are its method."""
+    if scheme.multipliers == METHOD:
+        raise SchemeError(
+            f"init.multipliers='none': the init multipliers of scheme '{scheme.name}' are part of its method; leave it unset"
+        )
+    return replace(scheme, init=unscaled, multipliers=None)

@@ -44,6 +44,11 @@ class Init:
         """What a scheme makes of this law: a multiplier scales it, a law of its own takes its place."""
         return given if isinstance(given, Init) else replace(self, scale=self.scale * given)
 
+    def deviation(self, fan_in: int, hypers: Mapping[str, float] = HYPERS) -> float:
+        """The standard deviation of an entry; of an orthogonal matrix, its root mean square."""
+        unit = {"normal": 1.0, "uniform": 3**-0.5, "orthogonal": fan_in**-0.5, "constant": 0.0}[self.draw]
+        return unit * abs(self.scale) * math.prod(hypers[name] for name in self.hypers)
+
     def __call__(
         self, key: jax.Array, shape: tuple[int, ...], hypers: Mapping[str, jax.Array | float] = HYPERS
     ) -> jax.Array:

@@ -1,5 +1,6 @@
 """Scheme: a named record of how sublayers read the stream and write back, with its init law, its ends and its evidence."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,19 +12,19 @@ from addnorm_exp.residual import digest, norms
 from addnorm_exp.residual.around import NOTHING, Around
 from addnorm_exp.residual.contract import ConnectionRecord, Depths, Site, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
-from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, mark
+from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, linear, mark
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.predictions import Prediction
 from addnorm_exp.residual.rule import Rule
 
 EVIDENCE = ("paper", "code", "secondary", "memory", "own")
+METHOD, RECIPE = "method", "recipe"  # what init multipliers are
 ROLES = ("query", "key", "value", "out", "gate", "up", "down")  # the weight matrices of a block
 OUTPUT_ROLES = ("out", "down")  # those that write to the stream
 # Those whose product a branch is, softmax and gate apart: W_v, W_o, W_1, W_2.
 BRANCH_ROLES = ("value", "out", "up", "down")
 ENDS_ROLES = ("embedding", "head")  # and those at the ends
-
 
 Values = Mapping[str, jax.Array]  # parameters by path
 Measure = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
@@ -63,6 +64,8 @@ class Scheme:
 
     `block(site, norm)` is the plan of one block; `ends(norm)` what happens at the embedding and before the head. `init(site, role)` is a
     multiplier on the law of that weight matrix, or a law in its place: one of ROLES, or of ENDS_ROLES at the site `ends`.
+    `multipliers` says what they are: the `method`, without which the scheme is another one (DeepNorm's β), or a `recipe` that came with
+    it (GPT-2's scaled outputs), which `init.multipliers=none` of a config takes off.
     `options(site, norm)` are keywords for the constructor of that sublayer, where a scheme reaches into it (QKV-norm, mixing of values); a
     Transformer whose sublayers do not know them cannot be made. `norm` is the published normaliser, which the norm axes of a config
     override.
@@ -90,6 +93,7 @@ class Scheme:
     norm: NormSpec = norms.LAYER
     law: str = "xavier"
     init: Callable[[Site, str], float | Init] = unscaled
+    multipliers: str | None = None  # method | recipe; needed where there is an `init`
     options: Callable[[Site, NormSpec], Mapping[str, Any]] = no_options
     needs_norm: bool = False  # its constants or its init assume a norm
     factors: Callable[[Site, str], Factors] = no_factors
@@ -127,6 +131,14 @@ class Scheme:
         """Whether the scheme has a place for the norm of a config."""
         site = Site(depths=Depths(decoder=1))
         return self.block(site, norms.LAYER) != self.block(site, norms.NONE)
+
+    def matrix_law(
+        self, site: Site, role: str, law: str, fan_in: int, fan_out: int, depth_scaled: bool = False
+    ) -> Init:
+        """The law of a weight matrix of the sublayer at `site`, multipliers included."""
+        outputs = depth_scaled and role in OUTPUT_ROLES  # Radford 2019, 2.3
+        multiplier = 1.0 / math.sqrt(len(site.sublayers) * site.depth) if outputs else 1.0
+        return linear(law, fan_in, fan_out, multiplier).under(self.init(site, role))
 
     def plan(self, site: Site) -> tuple[At, ...]:
         return self.block(site.at("block"), self.norm)
@@ -202,6 +214,10 @@ def _check_record(scheme: Scheme) -> None:
         raise SchemeError(f"scheme '{scheme.name}': evidence '{scheme.evidence}' is none of {', '.join(EVIDENCE)}")
     if scheme.needs_norm and scheme.norm.kind == "none":
         raise SchemeError(f"scheme '{scheme.name}' needs a norm, but its norm kind is 'none'")
+    if scheme.init is not unscaled and scheme.multipliers not in (METHOD, RECIPE):
+        raise SchemeError(
+            f"scheme '{scheme.name}' has init multipliers; say what they are: multipliers='method' or 'recipe'"
+        )
 
 
 def _check_sublayers(scheme: Scheme, site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.nn.footprint import Footprint
+from addnorm_exp.residual.recipe import Recipe
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.tasks.task import Task
 
@@ -16,3 +17,8 @@ def make_task(config: Config) -> Task:
 def least(config: Config) -> Footprint:
     """The least that the task's model takes up, without building it."""
     return TASKS[config.task].least(config)
+
+
+def recipe(config: Config) -> Recipe:
+    """What the config's scheme brings beside its method, resolved, without building the model."""
+    return TASKS[config.task].recipe(config)

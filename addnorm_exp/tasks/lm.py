@@ -17,6 +17,7 @@ from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units, matrix_entries
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Context, Scheme
+from addnorm_exp.residual.recipe import Recipe, Weights, recipe
 
 VOCAB = 256  # bytes
 
@@ -45,6 +46,22 @@ class LanguageModelling:
         itemsize = jnp.dtype(model.compute_dtype).itemsize
         arch = architecture(config, found)
         return footprint(found, arch, VOCAB, config.seq_len, tied=model.tie_embeddings, itemsize=itemsize)
+
+    @staticmethod
+    def recipe(config: Config) -> Recipe:
+        resolved = scheme.resolve(config)
+        arch = architecture(config, resolved)
+        weights = Weights(
+            arch.law,
+            arch.width,
+            arch.hidden,
+            VOCAB,
+            gated=arch.activation == "swiglu",
+            tied=config.model.tie_embeddings,
+            depth_scaled=arch.depth_scaled,
+            hypers={"gain": config.init.gain, "std": config.init.std},
+        )
+        return recipe(resolved, scheme.blocks(config), weights)
 
     def batch(self, corpus: jax.Array, seed: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         return training_batch(corpus, seed, step, self.config.batch_size, self.config.seq_len)

@@ -9,6 +9,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.nn.footprint import Footprint
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.residual import Context, Scheme
+from addnorm_exp.residual.recipe import Recipe
 
 
 class Task(Protocol):
@@ -21,6 +22,11 @@ class Task(Protocol):
     @staticmethod
     def least(config: Config) -> Footprint:
         """The least that the model of a config takes up, without building it."""
+        ...
+
+    @staticmethod
+    def recipe(config: Config) -> Recipe:
+        """What the config's scheme brings beside its method (residual/recipe.py), without building the model."""
         ...
 
     def batch(self, corpus: jax.Array, seed: jax.Array, step: jax.Array) -> Any:

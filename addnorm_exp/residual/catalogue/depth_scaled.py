@@ -43,6 +43,7 @@ deepnorm = Scheme(
     block=lambda site, norm: tuple(At(kind, Rule(skip=deepnorm_alpha(site), post=norm)) for kind in site.sublayers),
     ends=no_ends,
     init=deepnorm_beta,
+    multipliers="method",
     needs_norm=True,
     traps=(
         "The bounded update is one of the weight matrices: gains and biases of the norms, stepped alike, move the output as O(L).",
@@ -78,6 +79,7 @@ sub_ln = Scheme(
     block=pre,
     ends=final,
     init=sub_ln_gamma,
+    multipliers="method",
     options=lambda site, norm: {"attention": {"out_norm": norm}, "feed_forward": {"hidden_norm": norm}}.get(
         site.kind, {}
     ),
@@ -103,6 +105,7 @@ gpt2 = Scheme(
     ends=final,
     law="normal",
     init=scaled_outputs,
+    multipliers="recipe",
     traps=(
         "The stream's growth at init does not depend on the depth, so Pre-LN's law of gradients (1/√L at the last block) is gone.",
         "The paper says by what the weights of residual layers are scaled; which matrices those are is told by code alone.",
@@ -168,6 +171,7 @@ ds_init = Scheme(
     block=post,
     ends=no_ends,
     init=lambda site, role: (site.block + 1) ** -0.5 if role in ROLES else 1.0,
+    multipliers="method",
     traps=(
         "The authors' code scales the variance by l^-½, not the bound, so that its matrices shrink as l^-¼ only.",
         "The paper pairs it with merged attention, which is another change and not part of this record.",

@@ -69,6 +69,7 @@ hybrid_norm = Scheme(
     norm=HYBRID,
     law="normal",
     init=scaled_outputs,
+    multipliers="recipe",
     options=qkv_norm,
     traps=(
         "The norms of q, k and v are by head and before rotary positions.",
@@ -93,6 +94,7 @@ hybrid_norm_star = Scheme(
     norm=HYBRID,
     law="normal",
     init=scaled_outputs,
+    multipliers="recipe",
     options=qkv_norm,
     traps=("The first block keeps the norms of q, k and v beside its pre-norm.",),
 )
@@ -116,6 +118,7 @@ b2t = Scheme(
     block=bottom_to_top,
     ends=no_ends,
     init=lambda site, role: site.depth**-0.5 if role in ROLES else 1.0,
+    multipliers="recipe",
     traps=(
         "Of the Post-LN family: no final norm.",
         "With cross-attention the extra skip passes by its norm too.",

@@ -114,6 +114,7 @@ derf = Scheme(
     norm=replace(norms.DERF, alpha=1.0),
     law="normal",
     init=scaled_outputs,
+    multipliers="recipe",
     around=Around(embedding_scale="learned"),
     needs_norm=True,
     traps=(
@@ -171,6 +172,7 @@ fixup = Scheme(
     ends=lambda norm: ShiftedEnd(),
     norm=norms.NONE,
     init=fixup_init,
+    multipliers="method",
     options=lambda site, norm: {"shifts": True} if site.kind == "feed_forward" else {},
     predictions=theory.IDENTITY[:1],
     traps=(
@@ -207,6 +209,7 @@ t_fixup = Scheme(
     ends=no_ends,
     norm=norms.NONE,
     init=t_fixup_init,
+    multipliers="method",
     traps=(
         "The theory is of encoder and decoder together; a decoder alone takes the encoder's constants here, which is an ansatz.",
         "Meant to train without warmup (optim.warmup=0), with Adam.",

@@ -116,6 +116,7 @@ sandwich_ln = Scheme(
     law="normal",
     # The branch's norm takes the scale out of the forward pass again; what is left of it is a larger relative step of those matrices.
     init=scaled_outputs,
+    multipliers="recipe",
     traps=(
         "CogView's code draws output projections with σ/√(2L), as GPT-2 does.",
         "CogView's norm first divides its input by max|x|/8 against float16 overflow; that changes N only through ε and is left out.",

@@ -129,6 +129,7 @@ scale_norm = Scheme(
     ends=final,
     norm=norms.SCALE,
     init=small_init,
+    multipliers="recipe",
     around=Around(fixed_norm=True),
     traps=(
         "The factor √d on the embeddings belongs to init.law=xavier, the default here.",

@@ -42,6 +42,7 @@ simplified = Scheme(
     norm=RMS_OUTSIDE,
     law="normal",
     init=lambda site, role: 0.0 if role in ("query", "value") else 1.0,
+    multipliers="method",
     options=_shaped,
     traps=(
         "No skip at all: with W_q = 0 the softmax is the uniform C, so that A = I at init and carries the stream.",
@@ -77,6 +78,7 @@ value_skipinit = Scheme(
     init=lambda site, role: (
         Init("orthogonal", 1.0, ("gain",)) if site.kind == "attention" and role in ("value", "out") else 1.0
     ),
+    multipliers="method",
     options=lambda site, norm: {"shaping": (1.0, 0.0)} if site.kind == "attention" else {},
     traps=(
         "The paper of 2023 has neither skips nor norms, and activations tailored to depth (TAT) that let it go without; here, as in the "

@@ -1,0 +1,151 @@
+"""What a scheme brings beside its method, resolved: initial values, embedding, optimiser, stochastic depth, and the constants of its norm.
+
+Two schemes that differ in these differ in more than how the stream is read and written. Nothing here builds a model or draws a value.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from addnorm_exp.residual.contract import Site
+from addnorm_exp.residual.factors import in_words
+from addnorm_exp.residual.init import GROUPS, HYPERS, Init, Spec, embedding, head
+from addnorm_exp.residual.scheme import METHOD, Scheme, unscaled
+
+# One number where all blocks have it, else one a block.
+Deviations = Mapping[str, float | tuple[float, ...]]
+
+IN_BLOCKS = tuple(group for group in GROUPS if group != "embedding")
+PROJECTED = "set by the method (projected)"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What decides the deviations of weight matrices besides the scheme: sizes, the law and its hypers."""
+
+    law: str
+    width: int
+    hidden: int
+    outputs: int
+    gated: bool = False
+    tied: bool = False
+    depth_scaled: bool = False
+    hypers: Mapping[str, float] = field(default_factory=lambda: HYPERS)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`init` and `deviations` are of step 0; `law` and `law_deviations` the same without multipliers that are the scheme's method. Both are
+    empty where the method projects the weights, so that their law says nothing. Deviations have six figures.
+
+    `embedding_scale` multiplies the embedding before the first block; `embedding_scale_by_law` where neither scheme nor config sets it.
+    `eps`, `eps_place`, `affine` and `gain` are None where the norm has no such axis.
+    """
+
+    init: str
+    law: str
+    deviations: Deviations
+    law_deviations: Deviations
+    embedding_norm: str
+    embedding_scale: str
+    embedding_scale_by_law: bool
+    factors: str
+    drop_path: float
+    norm: str
+    eps: float | None
+    eps_place: str | None
+    affine: str | None
+    gain: str | None
+    final_norm: bool
+
+
+def recipe(scheme: Scheme, sites: Iterable[Site], weights: Weights) -> Recipe:
+    """The recipe of a scheme over the blocks of a model, first to last."""
+    sites = tuple(sites)
+    alone = replace(scheme, init=unscaled) if scheme.multipliers == METHOD else scheme
+    projected = scheme.project is not None
+    around, norm = scheme.around, scheme.norm
+    learned = ", learned" if around.embedding_scale == "learned" else ""
+    return Recipe(
+        init=PROJECTED if projected else _words(scheme, sites, weights),
+        law=PROJECTED if projected else _words(alone, sites, weights),
+        deviations={} if projected else _rounded(_deviations(scheme, sites, weights)),
+        law_deviations={} if projected else _rounded(_deviations(alone, sites, weights)),
+        embedding_norm="none" if around.embedding_norm is None else around.embedding_norm.kind,
+        embedding_scale=f"{around.embedding_factor(weights.law, weights.width):.6g}{learned}",
+        embedding_scale_by_law=around.embedding_scale is None,
+        factors=in_words(_factors(scheme, sites)) or "none",
+        drop_path=around.drop_path,
+        norm=norm.kind,
+        final_norm=scheme.final_norm,
+        **{axis: getattr(norm, axis) if axis in norm.axes else None for axis in ("eps", "eps_place", "affine", "gain")},
+    )
+
+
+def _rounded(deviations: Mapping[str, tuple[float, ...]]) -> dict[str, float | tuple[float, ...]]:
+    """One number where all blocks have it."""
+    rounded = {role: tuple(float(f"{value:.6g}") for value in values) for role, values in deviations.items()}
+    return {role: values[0] if len(set(values)) == 1 else values for role, values in rounded.items()}
+
+
+def _deviations(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> dict[str, tuple[float, ...]]:
+    """The standard deviation of each kind of weight matrix, block by block; one of those at the ends."""
+    width, hidden, law = weights.width, weights.hidden, weights.law
+    square, wide, narrow = (width, width), (width, hidden), (hidden, width)
+    gate = {"gate": wide} if weights.gated else {}
+    shapes = {
+        "attention": dict.fromkeys(("query", "key", "value", "out"), square),
+        "feed_forward": {**gate, "up": wide, "down": narrow},
+    }
+    shapes["cross_attention"] = shapes["attention"]
+
+    def of(init: Init, shape: tuple[int, int]) -> float:
+        return init.deviation(shape[0], weights.hypers)
+
+    ends = sites[0].at("ends")
+    table = of(embedding(law, width).under(scheme.init(ends, "embedding")), (weights.outputs, width))
+    deviations = {"embedding": (table,)}
+    if not weights.tied:
+        law_of_head = head(law, width, weights.outputs).under(scheme.init(ends, "head"))
+        deviations["head"] = (of(law_of_head, (width, weights.outputs)),)
+    for kind in sites[0].sublayers:
+        for role, shape in shapes[kind].items():
+            name = f"cross-attention {role}" if kind == "cross_attention" else role
+            deviations[name] = tuple(
+                of(scheme.matrix_law(site.at(kind), role, law, *shape, weights.depth_scaled), shape) for site in sites
+            )
+    return deviations
+
+
+def _words(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> str:
+    """The law, and what multiplies it: `normal, out and down × 0.3536`."""
+    plain = _deviations(replace(scheme, init=unscaled), sites, replace(weights, depth_scaled=False))
+    roles: dict[str, list[str]] = {}
+    for role, by_block in _deviations(scheme, sites, weights).items():
+        if by_block != plain[role]:
+            first, last = (f"{by_block[end] / plain[role][end]:.4g}" for end in (0, -1))
+            factor = first if len(set(by_block)) == 1 else f"{first} … {last}"
+            roles.setdefault(factor, []).append(role)
+    gain = weights.hypers["gain"]
+    parts = [weights.law, *([f"gain {gain:g}"] if gain != 1.0 else [])]
+    for factor, names in roles.items():
+        *rest, last_name = names
+        parts.append(f"{', '.join(rest)} and {last_name} × {factor}" if rest else f"{last_name} × {factor}")
+    return ", ".join(parts)
+
+
+def _factors(scheme: Scheme, sites: tuple[Site, ...]) -> dict[str, Spec]:
+    """A tensor of each group at each place, for `in_words`."""
+    anything = Init.constant(0.0)
+    blocks = {
+        f"{site.stack}/blocks/{site.block}/{kind}/{group}": Spec(
+            (), anything, group, scheme.factors(site.at(kind), group)
+        )
+        for site in sites
+        for kind in (*site.sublayers, "block")
+        for group in IN_BLOCKS
+    }
+    ends = {
+        f"ends/{group}": Spec((), anything, group, scheme.factors(sites[0].at("ends"), group))
+        for group in ("embedding", *IN_BLOCKS)
+    }
+    return blocks | ends
