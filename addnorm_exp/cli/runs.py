@@ -1,4 +1,4 @@
-"""`main.py runs DIR`: how the runs of a study stand."""
+"""`main.py runs DIR`: the status of every run of a study."""
 
 import sys
 
@@ -8,11 +8,11 @@ from addnorm_exp.errors import UserError, nearest
 HELP = "list a study's runs: id, phase, scheme, settings, status, age, step and reason"
 ABOUT = f"""{HELP}
 
-DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Settings are what the study file sets for a run;
-age is the time since the run's summary was last written. docs/runs.md says what each status means."""
+DIR is the folder of a study (runs/quickstart), a folder of studies (runs) or a single run. Settings are the keys that the study file
+sets for a run. Age is the time since the summary of the run was last written. docs/runs.md explains each status."""
 
 FLAGS = (
-    Flag("status", str, None, "only runs that stand so; several are joined by commas", "STATUS,…"),
+    Flag("status", str, None, "only runs with this status; separate several with commas", "STATUS,…"),
     Flag("format", str, "md", "Markdown (the default), LaTeX or CSV", "md|latex|csv", choices=("md", "latex", "csv")),
 )
 COLUMNS = ("id", "phase", "scheme", "settings", "status", "age", "step", "reason")
