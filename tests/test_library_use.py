@@ -72,7 +72,7 @@ def test_leading_axes_are_as_many_as_one_likes(name):
 
 
 def test_the_study_of_the_readme_trains_the_scheme_of_its_equation(tmp_path, monkeypatch):
-    """x ← a x + F(N(x)) with a learned a, 0.9 at init; three rates for each of two schemes, then five other seeds of each winner."""
+    """x ← λ x + F(N(x)) with a learned λ, 0.9 at init; three rates for each of two schemes, then five other seeds of each winner."""
     monkeypatch.setattr(catalogue, "_BY_NAME", dict(catalogue._BY_NAME))
     monkeypatch.setattr("addnorm_exp.sweep.study.checksum", lambda data: "0")
     monkeypatch.chdir(ROOT)
