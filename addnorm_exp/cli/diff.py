@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
     first, second = map(Path, arguments.positionals)
     for folder in (first, second):
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; give the folders of two runs or of two studies")
+            raise UserError(f"{folder}: no such folder; give two runs' folders, or two studies'")
     single = [os.path.lexists(folder / "config.json") for folder in (first, second)]
     if single[0] != single[1]:
         run_, study = (first, second) if single[0] else (second, first)

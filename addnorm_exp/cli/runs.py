@@ -8,8 +8,8 @@ from addnorm_exp.errors import UserError, nearest
 HELP = "list a study's runs: id, phase, scheme, settings, status, age, step and reason"
 ABOUT = f"""{HELP}
 
-DIR is the folder of a study (runs/quickstart), a folder of studies (runs) or a single run. Settings are the keys that the study file
-sets for a run. Age is the time since the summary of the run was last written. docs/runs.md explains each status."""
+DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Settings are what the study file sets for a run;
+age is the time since the run's summary was last written. docs/runs.md says what each status means."""
 
 FLAGS = (
     Flag("status", str, None, "only runs with this status; separate several with commas", "STATUS,…"),

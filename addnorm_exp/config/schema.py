@@ -30,11 +30,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """The law of initial values (addnorm_exp/residual/init.py). A scheme multiplies it where its paper says so."""
+    """The law of initial values (addnorm_exp/residual/init.py), which some schemes multiply."""
 
     law: str | None = None  # xavier | normal; not set: the scheme's published law, xavier where it has none
-    std: float = 0.02  # standard deviation of the law `normal`
-    gain: float = 1.0  # factor on every weight matrix inside the blocks
+    std: float = 0.02  # of the law `normal`
+    gain: float = 1.0  # on every weight matrix inside the blocks
     depth_scaled: bool = False  # output projections of all sublayers times 1/sqrt(number of sublayers) (GPT-2)
 
 
@@ -98,7 +98,7 @@ class OptimConfig:
 class DataConfig:
     name: str = "enwik8"  # enwik8 | shakespeare | file (implied by data.path)
     path: str | None = None  # train on the bytes of this file, split 90/5/5
-    seed: int | None = None  # seed of the order of batches; not set: `seed`
+    seed: int | None = None  # order of batches; not set: `seed`
 
 
 @dataclass(frozen=True)

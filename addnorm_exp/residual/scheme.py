@@ -17,7 +17,7 @@ from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.predictions import Prediction
 from addnorm_exp.residual.rule import Rule
 
-EVIDENCE = ("paper", "code", "secondary", "memory", "own")
+EVIDENCE = ("paper", "code", "secondary", "memory")
 ROLES = ("query", "key", "value", "out", "gate", "up", "down")  # the weight matrices of a block
 OUTPUT_ROLES = ("out", "down")  # those that write to the stream
 # Those whose product a branch is, softmax and gate apart: W_v, W_o, W_1, W_2.

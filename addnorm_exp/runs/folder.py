@@ -129,12 +129,12 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         lines, damaged = read_lines(path)
         if damaged is not None and step >= 0:
-            raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} to start again")
+            raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} to train anew")
         kept = [line for line in lines if line["step"] <= step and line["split"] != "test"]
         recorded = len({line["step"] for line in kept if line["split"] == "train"})
         if recorded < step:  # a checkpoint is written after the record of its steps
             raise UserError(
-                f"{path}: lacks {step - recorded} of the {step} finished steps; delete {self.path} to start again"
+                f"{path}: lacks {step - recorded} of the {step} finished steps; delete {self.path} to train anew"
             )
         if path.exists():
             _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
