@@ -1,4 +1,4 @@
-"""The README's code as it stands there: the residual package in a model of one's own, and a scheme's record."""
+"""The code of README.md and docs/library.md runs as printed: a study with its own scheme, and the residual package in another model."""
 
 import re
 import subprocess
@@ -17,30 +17,27 @@ from training import ROOT
 from training import config as tiny
 
 from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
-from addnorm_exp.residual.catalogue import depth_scaled
+from addnorm_exp.sweep.study import read_study
 from addnorm_exp.train.entry import identify
 from addnorm_exp.train.program import program
 
-
-def blocks_of_the_readme() -> list[str]:
-    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+ROOT = Path(__file__).parents[1]
 
 
-def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
-    exec(code, names)
-    return names
+def code_of(page: str) -> str:
+    """The one block of Python on a page."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    return block
 
 
-# As it stands there, imports and all.
-KEEL, WHOLE = blocks_of_the_readme()
-README = run(WHOLE, {})
-Mixer = README["Mixer"]
+LIBRARY: dict[str, Any] = {}
+exec(code_of("docs/library.md"), LIBRARY)
+Mixer = LIBRARY["Mixer"]
 
 
 def test_it_runs_and_is_the_scheme():
     """DeepNorm by hand: x ← N(αx + F(x)), α = (2L)^¼; on activations of three axes."""
-    assert README["y"].shape == (3, 5, 8)
+    assert LIBRARY["y"].shape == (3, 5, 8)
     model = Mixer(catalogue.get("deepnorm"), depth=2, width=8, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 5, 8))
 
@@ -77,12 +74,33 @@ def test_leading_axes_are_as_many_as_one_likes(name):
     np.testing.assert_allclose(whole(model, x), [whole(model, one) for one in x], rtol=1e-5, atol=1e-5)
 
 
-def test_the_record_in_the_readme_is_the_catalogues():
-    """But for its traps and predictions."""
-    shown, ours = run(KEEL, dict(vars(depth_scaled)))["keel"], catalogue.get("keel")
-    places = sites("decoder", Depths(decoder=6))
-    assert shown.digest(places) == ours.digest(places)
-    assert replace(shown, block=ours.block, traps=ours.traps, predictions=ours.predictions) == ours
+def test_the_study_of_the_readme_trains_the_scheme_of_its_equation(tmp_path, monkeypatch):
+    """x ← λ x + F(N(x)) with a learned λ, 0.9 at init; three rates for each of two schemes, then five other seeds of each winner."""
+    monkeypatch.setattr(catalogue, "_BY_NAME", dict(catalogue._BY_NAME))
+    monkeypatch.setattr("addnorm_exp.sweep.study.checksum", lambda data: "0")
+    monkeypatch.chdir(ROOT)
+    file = tmp_path / "leaky.py"
+    file.write_text(code_of("README.md"), encoding="utf-8")
+    study = read_study(str(file))
+    tuning = study.tune()
+    assert len(tuning) == 6
+    assert len(study.report(study.stand_in(tuning), tuning)) == 10
+
+    leaky = catalogue.get("leaky")
+    leaky.check(sites("decoder", Depths(decoder=4)))
+    model = Mixer(leaky, depth=2, width=8, rngs=nnx.Rngs(0))
+    skips = [leaf for leaf in jax.tree.leaves(nnx.state(model.blocks, nnx.Param)) if leaf.ndim == 0]
+    assert [float(a) for a in skips] == [np.float32(0.9)] * 4
+    x = jax.random.normal(jax.random.key(0), (3, 5, 8))
+
+    def norm(x):
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+    y = np.asarray(x, np.float64)
+    for linear in model.linear:
+        y = 0.9 * y + np.cumsum(norm(y), axis=-2) / np.arange(1, 6)[:, None]
+        y = 0.9 * y + norm(y) @ np.asarray(linear.kernel[...], np.float64)
+    np.testing.assert_allclose(model(x), norm(y), rtol=1e-4, atol=1e-5)
 
 
 def test_a_scheme_of_ones_own_has_a_name_in_this_process(monkeypatch):

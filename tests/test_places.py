@@ -29,11 +29,11 @@ def refused(argv: list[str], capsys) -> str:
 def test_a_place_that_holds_no_folders(place, tmp_path, capsys):
     (tmp_path / "text").write_bytes(TEXT)
     line = refused(["train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={place}"], capsys)
-    assert line == f"error: {place}: no folder can be made there (no such file or directory); choose another place"
+    assert line == f"error: {place}: cannot create a folder there (no such file or directory); choose another place"
     line = refused(["sweep", str(write(tmp_path)), f"--runs={place}"], capsys)
-    assert line.startswith(f"error: {place}/tiny: no folder can be made there (")
+    assert line.startswith(f"error: {place}/tiny: cannot create a folder there (")
     line = refused(["probe", "--schemes=pre_ln", f"--data={tmp_path / 'text'}", f"--out={place}"], capsys)
-    assert line.startswith(f"error: {place}: no folder can be made there (")
+    assert line.startswith(f"error: {place}: cannot create a folder there (")
 
 
 def test_a_sweep_file_or_config_that_is_no_regular_file(tmp_path, capsys):

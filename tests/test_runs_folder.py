@@ -148,7 +148,7 @@ def test_other_data_other_semantics_and_a_foreign_folder(finished, data, tmp_pat
         run(config(), data, folder)
     (folder.path / "config.json").unlink()
     (folder.path / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match=r"holds metrics\.jsonl but no run"):
+    with pytest.raises(UserError, match=r"contains metrics\.jsonl but no run"):
         run(config(), data, folder)
 
 

@@ -45,12 +45,12 @@ def held(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (("notes.txt",), "holds notes.txt but no run"),
-        ((".a-b", "lock"), "holds .a-b but no run"),
-        (("checkpoints/1000/model.bin", "layers/7.npz"), "holds checkpoints but no run"),
-        (("study.json",), "is a study's folder"),
-        (("study.json", "config.json"), "is a study's folder"),
-        (("config.json", "model.safetensors"), "is none of this program's files"),
+        (("notes.txt",), "contains notes.txt but no run"),
+        ((".a-b", "lock"), "contains .a-b but no run"),
+        (("checkpoints/1000/model.bin", "layers/7.npz"), "contains checkpoints but no run"),
+        (("study.json",), "is the folder of a study"),
+        (("study.json", "config.json"), "is the folder of a study"),
+        (("config.json", "model.safetensors"), "is not a file of this program"),
     ],
 )
 def test_a_folder_that_is_no_runs_is_refused_untouched(names, told, tmp_path, capsys):

@@ -38,5 +38,5 @@ def test_two_parts_that_set_one_key_and_parts_of_different_length():
         product(axis("seed", [1]), {"seed": 2})
     with pytest.raises(UserError, match="two parts set 'seed'"):
         zip(axis("seed", [1]), axis("seed", [2]))
-    with pytest.raises(UserError, match="parts of 2, 3 elements"):
+    with pytest.raises(UserError, match="the parts have 2, 3 elements"):
         zip(axis("seed", range(2)), axis("steps", range(3)))

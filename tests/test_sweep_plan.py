@@ -87,7 +87,7 @@ WRONG = {
     ),
     "a text as an axis' values": (
         "from addnorm_exp.sweep import axis\n" + SWEEP + "return axis('scheme', 'pre_ln')",
-        "axis('scheme', 'pre_ln'): one value, where a list belongs; write axis('scheme', ['pre_ln'])",
+        "axis('scheme', 'pre_ln'): expected a list, got one value; write axis('scheme', ['pre_ln'])",
     ),
     "a number as an axis' values": (
         "from addnorm_exp.sweep import axis\n" + SWEEP + "return axis('optim.lr', 0.1)",

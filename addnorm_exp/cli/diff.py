@@ -10,12 +10,12 @@ from addnorm_exp.errors import UserError
 HELP = "list how two runs or two studies differ: config, versions, results, metrics"
 ABOUT = f"""{HELP}
 
-A and B are two run folders or two studies' folders. Of runs the config and every recorded number are compared, of studies the plans and
-the results of each run; to the last bit. Exit code 0 where they are the same, 1 where they differ; execution, versions, device and times
-of two runs are listed and do not count."""
+A and B are the folders of two runs or of two studies. For runs, the config and every recorded number are compared. For studies, the
+plans and the results of each run are compared. Numbers are compared to the last bit. Exit code: 0 if they are the same, 1 if they
+differ. Differences in execution, versions, device and times of two runs are listed and do not count."""
 
 SAME_RUNS = "the same config and the same numbers, to the last bit"
-SAME_STUDIES = "the same plan, and every run's results the same to the last bit (`diff` of two runs compares their metrics step by step)"
+SAME_STUDIES = "the same plan and the same results of every run, to the last bit (`diff` of two runs also compares their metrics step by step)"
 
 
 def run(argv: list[str]) -> int:
@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
     single = [os.path.lexists(folder / "config.json") for folder in (first, second)]
     if single[0] != single[1]:
         run_, study = (first, second) if single[0] else (second, first)
-        raise UserError(f"{run_} is a run and {study} is none; give two runs' folders, or two studies'")
+        raise UserError(f"{run_} is a run and {study} is not; give the folders of two runs or of two studies")
     if single[0]:
         parts = differences.runs(read_run(first), read_run(second))
     else:

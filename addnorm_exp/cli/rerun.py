@@ -1,4 +1,4 @@
-"""`main.py rerun DIR …`: make runs again from step 0."""
+"""`main.py rerun DIR …`: repeat runs from step 0."""
 
 import sys
 from pathlib import Path
@@ -10,12 +10,12 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.reading import WHICH, which
 from addnorm_exp.words import counted
 
-HELP = "make runs again from step 0: by their ids, --failed or --diverged"
+HELP = "repeat runs from step 0: by id, --failed or --diverged"
 ABOUT = f"""{HELP}
 
-DIR is a study's folder or a single run. An id may be cut short where it stays clear. The runs' own config.json says what they are, so
-no study file is needed. The former records are put aside, to DIR/.former-…; `main.py gc DIR --former` lists and removes them. A run
-that failed or was stopped needs no rerun: `main.py sweep` resumes it from its last checkpoint."""
+DIR is the folder of a study or of a single run. An id can be shortened while it remains unique. Each run is repeated from its own
+config.json, so no study file is needed. The former records are moved to DIR/.former-…; `main.py gc DIR --former` lists and removes
+them. A failed or stopped run needs no rerun: `main.py sweep` resumes it from its last checkpoint."""
 
 FLAGS = (
     Flag("failed", bool, False, "every run that failed"),
@@ -64,13 +64,11 @@ def run(argv: list[str]) -> int:
     for path in aside:
         print(f"former record: {path}")
     if stop():
-        print(
-            "stopped; what was put aside and not made again is missing: run the sweep or train again", file=sys.stderr
-        )
+        print("stopped; some runs were moved aside and not repeated: run the sweep or train again", file=sys.stderr)
         return stop.code
     for planned in outcome.failed:
         place = next(found.path for found in asked if found.id == planned.id)
         print(f"failed: {planned.label} (see {place / 'failure.log'})", file=sys.stderr)
     if outcome.busy:
-        print(f"{counted(len(outcome.busy), 'run')} trained by another process; left alone", file=sys.stderr)
+        print(f"skipped {counted(len(outcome.busy), 'run')} that another process trains", file=sys.stderr)
     return 1 if outcome.failed or outcome.busy else 0

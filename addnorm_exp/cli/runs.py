@@ -1,4 +1,4 @@
-"""`main.py runs DIR`: how the runs of a study stand."""
+"""`main.py runs DIR`: the status of every run of a study."""
 
 import sys
 
@@ -13,7 +13,7 @@ age is the time since the run's summary was last written. Report runs are planne
 counts them as not planned yet. docs/runs.md says what each status means."""
 
 FLAGS = (
-    Flag("status", str, None, "only runs that stand so; several are joined by commas", "STATUS,…"),
+    Flag("status", str, None, "only runs with this status; separate several with commas", "STATUS,…"),
     Flag("format", str, "md", "Markdown (the default), LaTeX or CSV", "md|latex|csv", choices=("md", "latex", "csv")),
 )
 COLUMNS = ("id", "phase", "scheme", "settings", "status", "age", "step", "reason")

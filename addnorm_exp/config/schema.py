@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 class ModelConfig:
     """The Transformer around the residual stream."""
 
-    depth: int = 4  # blocks
-    width: int = 128  # of the residual stream
-    num_heads: int = 4  # of attention; divides width
-    mlp_ratio: float = 4.0  # hidden units of the feed-forward sublayer over width
+    depth: int = 4  # number of blocks
+    width: int = 128  # width of the residual stream
+    num_heads: int = 4  # attention heads; must divide width
+    mlp_ratio: float = 4.0  # hidden units of the feed-forward sublayer divided by width
     dropout: float = 0.0  # on every sublayer's output and on the embedding
     drop_path: float | None = None  # stochastic depth: the last block's rate, rising from 0; not set: the scheme's
-    positions: str = "learned"  # how tokens know their place: learned | rotary
-    activation: str = "gelu"  # of the feed-forward sublayer: gelu | swiglu | relu
-    bias: bool = True  # in linear maps (norms have their own, by `norm.affine`)
+    positions: str = "learned"  # position encoding: learned | rotary
+    activation: str = "gelu"  # activation of the feed-forward sublayer: gelu | swiglu | relu
+    bias: bool = True  # biases in linear maps (`norm.affine` sets those of norms)
     tie_embeddings: bool = False  # the output head is the embedding matrix
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and loss stay float32
-    matmul_precision: str = "highest"  # of float32: highest | high | default (accelerators round inputs, TF32)
+    matmul_precision: str = "highest"  # of float32: highest | high | default (accelerators may round inputs to TF32)
 
 
 @dataclass(frozen=True)
@@ -41,30 +41,30 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class NormConfig:
-    """Axes of the norm; what is not set is the scheme's published choice."""
+    """Axes of the norm. A key that is not set takes the scheme's published choice."""
 
     kind: str | None = None  # layer|layer_no_affine|rms|prms|gemma_rms|crms|scale|l2|ada|detach|dyt|derf|none
-    eps: float | None = None  # ε, which keeps the division from 0
+    eps: float | None = None  # ε, which prevents division by 0
     eps_place: str | None = None  # inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))
     affine: str | None = None  # full (gain and bias) | gain | scalar (one gain) | none
     gain: str | None = None  # plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)
-    blocks: str | None = None  # where these hold: first:N | last:N | every:N | 1,4-6; not set: everywhere, the ends too
-    alpha: float | None = None  # first value of the scale inside dyt and derf
+    blocks: str | None = None  # where these apply: first:N | last:N | every:N | 1,4-6; not set: all blocks and the ends
+    alpha: float | None = None  # initial value of the scale inside dyt and derf
 
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """Axes inside attention; what is not set is the scheme's published choice, which for most is none."""
+    """Axes inside attention. A key that is not set takes the scheme's published choice; most schemes have none."""
 
     qk_norm: str | None = None  # none | head | full | l2 | cosine (addnorm_exp/nn/attention.py)
     v_norm: str | None = None  # none | head
     soft_cap: float | None = None  # c of c tanh(logits / c); 0 is off
-    blocks: str | None = None  # where these hold: first:N | last:N | every:N | 1,4-6; not set: everywhere
+    blocks: str | None = None  # where these apply: first:N | last:N | every:N | 1,4-6; not set: everywhere
 
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """Axes of the embedding; what is not set is the scheme's published choice."""
+    """Axes of the embedding. A key that is not set takes the scheme's published choice."""
 
     norm: str | None = None  # before the stream opens: layer | rms | gemma_rms | scale | l2 | none
     scale: str | None = None  # one | root (√width) | learned (a scalar that starts at √width); not set: by init.law
@@ -72,27 +72,27 @@ class EmbeddingConfig:
 
 @dataclass(frozen=True)
 class LogitsConfig:
-    """Axes of the head and the loss; what is not set is the scheme's published choice, which for most is none."""
+    """Axes of the head and the loss. A key that is not set takes the scheme's published choice; most schemes have none."""
 
     soft_cap: float | None = None  # c of c tanh(z / c); 0 is off
-    z_loss: float | None = None  # times the mean of (log Σ exp z)², by its gradient: not in the recorded loss; 0 is off
+    z_loss: float | None = None  # factor on the mean of (log Σ exp z)²; not in the recorded loss; 0 is off
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and the learning-rate schedule."""
 
-    lr: float = 1e-3  # learning rate at its peak
+    lr: float = 1e-3  # peak learning rate
     schedule: str = "cosine"  # cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd
     warmup: int = 0  # steps of linear warmup
-    final_lr: float = 0.1  # lr at the end over lr at the peak (cosine, wsd)
+    final_lr: float = 0.1  # final lr divided by peak lr (cosine, wsd)
     decay: float = 0.2  # wsd: the share of the run that the final linear decay takes
-    beta1: float = 0.9  # decay of the mean of gradients
-    beta2: float = 0.95  # decay of the mean of their squares
-    eps: float = 1e-8  # added to the root of the latter
-    weight_decay: float = 0.1  # on matrices and embeddings; decoupled, times the learning rate
-    clip: float = 1.0  # global gradient norm; 0 is off
-    accumulate: int = 1  # micro-batches a step; divides batch_size
+    beta1: float = 0.9  # decay of the running mean of gradients
+    beta2: float = 0.95  # decay of the running mean of squared gradients
+    eps: float = 1e-8  # added to the root of the mean of squares
+    weight_decay: float = 0.1  # of matrices and embeddings; decoupled, multiplied by the learning rate
+    clip: float = 1.0  # maximum global gradient norm; 0 is off
+    accumulate: int = 1  # micro-batches per step; must divide batch_size
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,16 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class DivergenceConfig:
-    bound: float = 10.0  # a training loss above this many times ln(vocabulary) ends the run, as a non-finite one does
+    bound: float = 10.0  # a training loss above this multiple of ln(vocabulary) ends the run, as a non-finite loss does
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How the run is carried out; no key here may change a number by more than rounding."""
+    """How the run is carried out. These keys change numbers at most by rounding."""
 
     chunk_steps: int = 20  # optimiser steps in one dispatch
     scan_layers: str = "auto"  # auto | on | off
-    attention: str = "einsum"  # einsum | xla | cudnn (the last two by jax.nn.dot_product_attention)
+    attention: str = "einsum"  # einsum | xla | cudnn (xla and cudnn use jax.nn.dot_product_attention)
     checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
     keep_checkpoints: int = 2  # newest, while the run goes on; the best by validation loss is kept besides
     keep: str | None = None  # of a finished run: none|final|best|state; not set: best, in a sweep final, in tuning none
@@ -132,9 +132,9 @@ class ExecutionConfig:
 class Config:
     scheme: str = "pre_ln"  # a name of the catalogue (addnorm_exp/residual/catalogue)
     seed: int = 0  # initial values, dropout and (unless data.seed is set) batches
-    steps: int = 1000  # optimiser updates
-    batch_size: int = 16  # sequences
-    seq_len: int = 128  # tokens
+    steps: int = 1000  # optimiser steps
+    batch_size: int = 16  # sequences per step
+    seq_len: int = 128  # tokens per sequence
     task: str = "lm"  # lm: predict the next byte
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)

@@ -1,1 +1,1 @@
-"""Pages that are written by the code itself: docs/configuration.md from the schema, docs/schemes.md from the catalogue."""
+"""Pages that the code generates: docs/configuration.md from the schema, docs/schemes.md from the catalogue."""

@@ -1,7 +1,8 @@
-"""docs/configuration.md, made of the schema: `uv run python -m addnorm_exp.manual.configuration > docs/configuration.md`."""
+"""docs/configuration.md, generated from the schema: `uv run python -m addnorm_exp.manual.configuration > docs/configuration.md`."""
 
 import dataclasses
 import inspect
+import textwrap
 import typing
 from collections.abc import Iterable
 
@@ -12,32 +13,45 @@ from addnorm_exp.config.schema import Config
 HEAD = """\
 # Configuration
 
-Written by `uv run python -m addnorm_exp.manual.configuration > docs/configuration.md` from addnorm_exp/config/schema.py, where keys, types,
-defaults and meanings stand; a test fails where it is stale.
+Keys, types, defaults and meanings come from `addnorm_exp/config/schema.py`. This page is generated
+from it:
 
-## Where values come from
-A config file returns the defaults with what it changes; the command line, or a study file, overrides single keys of it:
+    uv run python -m addnorm_exp.manual.configuration > docs/configuration.md
+
+## Setting values
+
+A config file returns the defaults with its own changes. The command line and study files override
+single keys:
 
     uv run main.py train --config=configs/lm.py:post_ln --config.optim.lr=3e-3 --config.model.depth=6 --workdir=runs/try
 
-    BASE = {"steps": 300, "model.depth": 6}                          # in a study file: for all of its runs
-    yield {"scheme": "post_ln", "optim.lr": 3e-3, "seed": 0}         # and for one
+    BASE = {"steps": 300, "model.depth": 6}                          # in a study file: for all its runs
+    yield {"scheme": "post_ln", "optim.lr": 3e-3, "seed": 0}         # in a study file: for one run
 
-`configs/lm.py:post_ln` calls `get_config("post_ln")` of that file, which sets `scheme`. A key is written with dots;
-`uv run main.py train --help` lists them all. Everything is checked before anything runs: an unknown key, a wrong type, a number that
-is not finite or out of its range, a combination that cannot be right, a model or a batch beyond this machine's memory. Each is one
-line with the nearest valid name or the remedy, and exit code 2.
+- `configs/lm.py:post_ln` calls `get_config("post_ln")` of that file, which sets `scheme`.
+- Keys are written with dots. `uv run main.py train --help` lists them all.
+- Numbers can be written `3e-3`; booleans are `true` or `false`.
+- A key that counts steps can be a share of the steps: `--config.optim.warmup=5%`,
+  `config.eval.every = "10%"` in a config file, `axis("optim.warmup", ["1%", "5%"])` in a study. It
+  becomes the nearest whole number of steps after all overrides: 5% of 1000 steps and 50 are the same
+  run.
+- The default `None` means "not set". The meaning states what applies then.
 
-`None` as a default means "not set"; the meaning says what holds then. Numbers may be written `3e-3`, truth values `true` or `false`.
-Keys that count steps of the run also take a share of them: `--config.optim.warmup=5%`, `config.eval.every = "10%"` in a config file,
-`axis("optim.warmup", ["1%", "5%"])` in a study. The share becomes the nearest whole number of steps when the run's config is built,
-after all overrides: 5% of 1000 steps and 50 are the same run.
+Everything is checked before anything runs. Each mistake gets one line with the nearest valid name or
+the remedy, and exit code 2: an unknown key, a wrong type, a number that is not finite or out of
+range, an impossible combination, a model or a batch larger than the memory of this machine.
 
-## What belongs to a run's identity
-Every key but those under `execution.` can change a number, so it is part of the run's id ([record.md](record.md)): another value is
-another run. A key leaves the id alone where it says nothing: at its neutral value (so that a run made before the key existed keeps
-its id), where nothing depends on it (`init.std` under the law `xavier`), and `data.name` and `data.path`, since the data's checksum
-says what they are. Most numbers that change no shape and no structure (learning rate, warmup, seed, …) need no new compilation either.
+## Identity of a run
+
+The id of a run includes every key that can change a number: all keys except those under `execution.`
+([record.md](record.md)). A different value is a different run. A key is not part of the id:
+
+- at its neutral value, so that a run made before the key existed keeps its id
+- if nothing depends on it, such as `init.std` under the law `xavier`
+- `data.name` and `data.path`: the checksum of the data identifies the data
+
+Most numbers that change no shape and no structure (learning rate, warmup, seed, …) also need no new
+compilation.
 """
 
 
@@ -45,16 +59,19 @@ def document() -> str:
     """The whole page."""
     known = leaves()
     top = [leaf for key, leaf in known.items() if "." not in key]
-    parts = [HEAD, "## The run", _table(top)]
+    parts = [HEAD, "## The run\n", _table(top)]
     hints = typing.get_type_hints(Config)
     for item in dataclasses.fields(Config):
         if item.name not in known:
             members = [leaf for key, leaf in known.items() if key.startswith(f"{item.name}.")]
-            told = inspect.getdoc(hints[item.name]) or ""
-            own = "" if told.startswith(hints[item.name].__name__) else told  # else it is the dataclass's own signature
-            parts += [f"\n## {item.name}", *([own, ""] if own else []), _table(members)]
-    neutral = ", ".join(f"`{key}={_shown(value)}`" for key, value in NEUTRAL.items())
-    parts += ["\n## Neutral values", f"{neutral}; and every key that is not set."]
+            docstring = inspect.getdoc(hints[item.name]) or ""
+            generated = docstring.startswith(hints[item.name].__name__)  # the dataclass's own signature
+            parts += [f"\n## {item.name}\n", *([] if generated or not docstring else [docstring, ""]), _table(members)]
+    neutral = ", ".join(f"`{key}={_typed(value)}`" for key, value in NEUTRAL.items())
+    parts += [
+        "\n## Neutral values\n",
+        textwrap.fill(f"Every key that is not set, and: {neutral}.", 100, break_long_words=False),
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -62,13 +79,13 @@ def _table(members: Iterable[Leaf]) -> str:
     defaults = flatten(Config())
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for leaf in members:
-        cells = (f"`{leaf.key}`", _type(leaf), f"`{_shown(defaults[leaf.key])}`", leaf.meaning)
+        cells = (f"`{leaf.key}`", _type(leaf), f"`{_typed(defaults[leaf.key])}`", leaf.meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
 
 def _type(leaf: Leaf) -> str:
-    """What may stand there, in words: the kind of value, and its choices or its range."""
+    """The valid values in words: the type, and its choices or its range."""
     if leaf.key in CHOICES:
         return ", ".join(f"`{choice}`" for choice in CHOICES[leaf.key])
     limits = _limits(RANGES.get(leaf.key))
@@ -88,8 +105,8 @@ def _limits(limits: Range | None) -> str:
     return text
 
 
-def _shown(value: object) -> str:
-    """A value as one types it."""
+def _typed(value: object) -> str:
+    """A value as a user types it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

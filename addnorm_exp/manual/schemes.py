@@ -36,9 +36,15 @@ DEPTH = 12  # of the diagrams and constants that are shown
 HEAD = f"""\
 # The catalogue of schemes
 
-Written by `uv run main.py schemes --format=doc > docs/schemes.md`; a test fails where it is stale. Diagrams and constants are those of \
-a decoder of {DEPTH} blocks; a constant `× a … b` goes from a in the first to b in the last of the blocks drawn. The init law is xavier \
-where no source says otherwise. The references are in tests/reference; which predictions were measured not to hold is in probe.md.
+This page is generated from the records of the schemes:
+
+    uv run main.py schemes --format=doc > docs/schemes.md
+
+- Diagrams and constants are those of a decoder of {DEPTH} blocks.
+- A constant `× a … b` runs from a in the first drawn block to b in the last.
+- The init law is `xavier` where no source says otherwise.
+- `tests/reference` has the equations of each scheme in float64 NumPy.
+- [probe.md](probe.md) says which predictions do not hold.
 
 """
 

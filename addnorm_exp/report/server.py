@@ -44,7 +44,9 @@ def fetch(source: str, into: Path, *, curves: bool = False) -> None:
         found = studies[run.group or project]
         found[config["id"]] = max(found.get(config["id"], run), run, key=_counts)
     if not studies:
-        raise UserError(f"--from={source}: no runs of this program there; upload some (main.py sync), or name another")
+        raise UserError(
+            f"--from={source}: contains no runs of this program; upload some (main.py sync), or name another source"
+        )
     for name, runs in studies.items():
         folder = into / name
         folder.mkdir(parents=True)
@@ -71,8 +73,8 @@ def _runs(source: str, entity: str, project: str, group: str | None) -> Iterable
         return list(wandb.Api(timeout=30).runs(f"{entity}/{project}", filters=filters, per_page=100, lazy=False))
     except (wandb.Error, ValueError, OSError) as error:
         raise UserError(
-            f"--from={source}: cannot be read ({reason(error)}); see that WANDB_API_KEY (or `wandb login`), the names and the network "
-            "are right"
+            f"--from={source}: cannot be read ({reason(error)}); check WANDB_API_KEY (or `wandb login`), the names "
+            "and the network"
         ) from None
 
 

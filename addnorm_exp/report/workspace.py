@@ -123,7 +123,7 @@ def save(entity: str | None, project: str, study: str | None = None) -> str:
         found.save()
     except (wandb.Error, ValueError, OSError) as error:
         raise UserError(
-            f"--wandb: the view cannot be saved ({reason(error)}); see that WANDB_API_KEY (or `wandb login`), --wandb_entity, "
-            "--wandb_project and the network are right"
+            f"--wandb: the view cannot be saved ({reason(error)}); check WANDB_API_KEY (or `wandb login`), "
+            "--wandb_entity, --wandb_project and the network"
         ) from None
     return str(found.url)

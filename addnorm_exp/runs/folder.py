@@ -75,14 +75,16 @@ class RunFolder:
             return
         names = {entry.name for entry in self.path.iterdir()}
         if "study.json" in names:
-            raise UserError(f"{self.path}: is a study's folder (it holds study.json); choose another for a single run")
+            raise UserError(
+                f"{self.path}: is the folder of a study (it contains study.json); choose another for a single run"
+            )
         if "config.json" in names:
             self.config()  # of our making, or a UserError
             return
         foreign = sorted(name for name in names if name != "lock" and not is_temporary(name))
         if foreign:
             raise UserError(
-                f"{self.path}: holds {foreign[0]} but no run (there is no config.json); choose an empty folder or a new one"
+                f"{self.path}: contains {foreign[0]} but no run (no config.json); choose an empty or a new folder"
             )
 
     def put_aside(self) -> Path | None:
@@ -135,7 +137,7 @@ class RunFolder:
         recorded = len({line["step"] for line in kept if line["split"] == "train"})
         if recorded < step:  # a checkpoint is written after the record of its steps
             raise UserError(
-                f"{path}: lacks {step - recorded} of the {step} steps made; delete {self.path} to train anew"
+                f"{path}: lacks {step - recorded} of the {step} finished steps; delete {self.path} to train anew"
             )
         if path.exists():
             _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -158,12 +160,12 @@ class RunFolder:
 
 def _lock(path: Path) -> IO[str]:
     if path.exists() and not path.is_file():  # opening a pipe would wait for its reader
-        raise UserError(f"{path}: is no file; move it elsewhere")
+        raise UserError(f"{path}: is not a regular file; move it elsewhere")
     return open(path, "a")
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder, parents included. Raises UserError where the place holds none (/proc is such a one)."""
+    """Makes a folder, parents included. Raises UserError if the place cannot hold one (such as /proc)."""
     check_text(str(path.absolute()), str(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -171,7 +173,7 @@ def make_folder(path: Path) -> None:
         if disk_trouble(error):
             raise
         raise UserError(
-            f"{path}: no folder can be made there ({(error.strerror or str(error)).lower()}); choose another place"
+            f"{path}: cannot create a folder there ({(error.strerror or str(error)).lower()}); choose another place"
         ) from None
 
 

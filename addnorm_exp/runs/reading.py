@@ -1,7 +1,7 @@
-"""The store's door: what a file of the record holds is checked as it is read; inside, it is trusted.
+"""Reads the files of the record and checks their content. Code behind this module trusts what it gets.
 
-Every reader of config.json, summary.json, metrics.jsonl, layers/index.json and study.json comes through here. What no run of ours
-writes is a `UserError` that names the file, the place in it and the remedy. A file that is not there is None: a kill may come before it.
+Every reader of config.json, summary.json, metrics.jsonl, layers/index.json and study.json uses this module. Content that no run
+writes is a `UserError` that names the file, the place in it and the remedy. A missing file is None, because a kill may precede it.
 """
 
 import errno
@@ -33,7 +33,7 @@ STATUSES = ("running", "done", "diverged", "failed")
 AGAIN = "delete this run's folder and run it again"
 ANEW = "delete this file: the command that made the run trains it anew"
 WHICH = "give a study's folder, e.g. runs/quickstart, or a run's --workdir"
-SWEEP = "delete this file and run the sweep again, which writes it anew"
+SWEEP = "delete this file and run the sweep again, which rewrites it"
 
 
 def which(directory: Path) -> str:
@@ -147,10 +147,10 @@ def read_object(path: Path, shape: Mapping[str, Any], remedy: str, *, formed: bo
         raise UserError(f"{path}: is not a readable JSON object; {remedy}") from None
     version = value.get("format", FORMAT) if "format" in value or not formed else None
     if version is None:
-        raise UserError(f"{path}: is none of this program's files (it has no 'format'); {remedy}")
+        raise UserError(f"{path}: is not a file of this program (it has no 'format'); {remedy}")
     if version != FORMAT:
         raise UserError(
-            f"{path}: has format {shown(version)}, this version reads format {FORMAT}; use the version that wrote it"
+            f"{path}: has format {shown(version)}, but this version reads format {FORMAT}; use the version that wrote it"
         )
     _refuse(path, fault(value, shape), remedy)
     return value
@@ -210,7 +210,7 @@ def _read_bytes(path: Path, remedy: str, offset: int = 0) -> bytes | None:
     """A file's bytes from `offset` on, None where there is none."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: is no file; {remedy}")
+            raise UserError(f"{path}: is not a regular file; {remedy}")
         with open(path, "rb") as file:
             file.seek(offset)
             return file.read()

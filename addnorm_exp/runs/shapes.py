@@ -119,7 +119,7 @@ def _scalar(value: Any) -> bool:
 
 
 _PLAIN: Mapping[Any, tuple[Any, str]] = {
-    int: (is_count, "a whole number from 0 on"),
+    int: (is_count, "a whole number of at least 0"),
     float: (is_number, "a number"),
     bool: (lambda value: isinstance(value, bool), "true or false"),
     str: (lambda value: isinstance(value, str), "text"),

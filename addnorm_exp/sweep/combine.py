@@ -14,18 +14,16 @@ Overrides = dict[str, Any]
 
 
 def axis(key: str, values: Iterable[Any]) -> list[Overrides]:
-    """One key, each of its values. Raises UserError for a single value: a bare text would pass for its letters."""
+    """One key, each of its values. Raises UserError for a single value: a string would count as its letters."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise UserError(
-            f"axis({key!r}, {values!r}): one value, where a list belongs; write axis({key!r}, [{values!r}])"
-        )
+        raise UserError(f"axis({key!r}, {values!r}): expected a list, got one value; write axis({key!r}, [{values!r}])")
     return [{key: value} for value in values]
 
 
 def product(*parts: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> list[Overrides]:
     """Every combination of one element of each part, the last part moving fastest. A single mapping counts as a part of one.
 
-    Raises UserError where two parts set one key: neither could be meant to win.
+    Raises UserError if two parts set one key.
     """
     return [_merge(choice) for choice in itertools.product(*(_part(part) for part in parts))]
 
@@ -40,7 +38,7 @@ def zip(*parts: Iterable[Mapping[str, Any]]) -> list[Overrides]:
     lists = [list(part) for part in parts]
     if len({len(part) for part in lists}) > 1:
         raise UserError(
-            f"zip(): parts of {', '.join(str(len(part)) for part in lists)} elements; give all the same number"
+            f"zip(): the parts have {', '.join(str(len(part)) for part in lists)} elements; give all the same number"
         )
     return [_merge(choice) for choice in builtins.zip(*lists, strict=True)]
 
@@ -54,6 +52,6 @@ def _merge(items: Iterable[Mapping[str, Any]]) -> Overrides:
     for item in items:
         for key, value in item.items():
             if key in merged:
-                raise UserError(f"product() or zip(): two parts set '{key}'; leave one of them out")
+                raise UserError(f"product() or zip(): two parts set '{key}'; remove one of them")
             merged[key] = value
     return merged
