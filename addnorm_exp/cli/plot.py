@@ -4,6 +4,7 @@ from pathlib import Path
 
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import to_stderr
+from addnorm_exp.report.titles import LABELS
 
 HELP = "draw a study's pictures: learning curves, learning-rate sensitivity, gradient norms (PNG and SVG)"
 ABOUT = f"""{HELP}
@@ -12,6 +13,14 @@ DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a singl
 
 FLAGS = (
     Flag("out", Path, None, "where to write; default: figures/ in the study's folder", "DIR"),
+    Flag(
+        "labels",
+        str,
+        "titles",
+        "what legends call a row: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms)",
+        "|".join(LABELS),
+        choices=LABELS,
+    ),
     Flag("mix_semantics", bool, False, "allow runs of different semantics in one picture"),
 )
 
@@ -27,7 +36,13 @@ def run(argv: list[str]) -> int:
         problems.append(line)
         to_stderr(line)
 
-    written = plot(arguments.positionals[0], arguments["out"], mix_semantics=arguments["mix_semantics"], say=say)
+    written = plot(
+        arguments.positionals[0],
+        arguments["out"],
+        mix_semantics=arguments["mix_semantics"],
+        labels=arguments["labels"],
+        say=say,
+    )
     for path in written:
         print(path)
     return 2 if not written or any(line.startswith("error: ") for line in problems) else 0

@@ -5,6 +5,7 @@ Read in this order; a file uses those above it.
     record        one run's folder as a `Run`; its scalars and per-layer arrays
     load          a folder that a person names -> its studies, each `Study` a plan with its runs
     statistics    intervals, paired differences, Holm; plain numbers
+    titles        what a paper calls schemes and norm kinds
     groups        which runs are seeds of one another, and which phase is shown: `Reported`
     outcome       what a group's seeds say about one number, in words that n allows
 
@@ -23,6 +24,7 @@ Read in this order; a file uses those above it.
     differences   how two runs or two studies differ, in config and numbers
 
     style         sizes, type, colours and files of all pictures
+    looks         each row's colour, dash and marker, for pictures and dashboard
     multiples     a small panel a row, where rows are too many for one panel
     curves        learning curves
     sensitivity   loss against learning rate

@@ -103,7 +103,7 @@ def compare(shown: Reported, main: Sequence[Outcome], baseline: str | None, fall
         main,
         [shown.label(group) for group in shown.groups],
         against,
-        name,
+        shown.titled(name),
         lost,
         found,
         [next(adjusted) if f else None for f in found],
@@ -126,7 +126,7 @@ def baselines(shown: Reported, name: str | None, *, strict: bool) -> tuple[list[
     groups = shown.groups
     if not groups:
         return [], ""
-    labels = [shown.label(group) for group in groups]
+    labels = [shown.name(group) for group in groups]
     if name in labels and len(shown.varying) > 1:
         return [labels.index(name)] * len(groups), name
     for axis in shown.varying:

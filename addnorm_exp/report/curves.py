@@ -1,6 +1,7 @@
 """The picture of training: validation and smoothed training loss against optimiser steps, a line a group.
 
-Five seeds or more: mean with its 95 % band. Fewer: every seed thin, their mean thick. Where a seed diverged the thick line is the
+Five seeds or more: mean with its 95 % band; where bands could not be told apart, a bar a row behind the last step instead, with the
+interval there. Fewer: every seed thin, their mean thick. Where a seed diverged the thick line is the
 median with diverged runs as worst (never a mean of survivors), and a × marks each end. While no run has finished, the running ones
 are drawn as far as they have come, each by itself, and the titles say so.
 
@@ -8,13 +9,16 @@ Of more rows than a panel tells apart each has a small one (multiples.py), in on
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from addnorm_exp.report import multiples, style
-from addnorm_exp.report.groups import Reported
+from addnorm_exp.report.groups import Group, Reported
+from addnorm_exp.report.looks import Looks
 from addnorm_exp.report.record import Run, read_metrics
 from addnorm_exp.report.statistics import ENOUGH, t_quantile
 from addnorm_exp.runs.winners import Pairs
@@ -26,9 +30,10 @@ STEEP = 0.2  # of a run: its start, which may lie beyond the picture
 
 NAMES = {"val": "validation", "train": "training"}
 Curve = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
+Middle = tuple[np.ndarray, np.ndarray, Any]  # steps (n,), the centre there (n,), the half-width of its interval (n,) or None
 
 
-def draw(shown: Reported, baseline: str | None = None) -> Figure | str:
+def draw(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure | str:
     """The figure, or a line that says what is missing. Of many rows: `each` for validation, with `baseline`'s line in each panel."""
     if multiples.many(multiples.drawable(shown)):
         return each(shown, baseline, "val")
@@ -38,30 +43,48 @@ def draw(shown: Reported, baseline: str | None = None) -> Figure | str:
     if not found:
         return "no metrics of the reported runs"
     fig = style.figure(style.PAGE if len(found) > 1 else style.COLUMN, 2.4)
+    panel_width, barred = fig.get_figwidth() / len(found) - 0.4, False
     axes = np.atleast_1d(fig.subplots(1, len(found), sharey=True))
     for panel, split in zip(axes, found, strict=True):
         lines = {group.key: curves[group.key, split] for group in shown.groups}
         window = _window(split, lines.values())
-        for index, group in enumerate(shown.groups):
+        rows = []
+        for group in shown.groups:
             smooth = [(steps, style.smooth(values, window)) for steps, values in lines[group.key]]
-            _group(panel, drawn[group.key], smooth, style.look(index), running)
+            middle = None if running else _middle(drawn[group.key], smooth)
+            rows.append((group, smooth, middle))
+        last = _last(lines.values())
+        banded = [middle for _, _, middle in rows if middle is not None and middle[2] is not None]
+        bands = _apart(banded, last)
+        for nth, (group, smooth, middle) in enumerate(rows):
+            look = look_of(looks, group)
+            _group(panel, drawn[group.key], smooth, look, running, middle, bands=bands)
+            if looks.crossed and middle is not None:
+                _markers(panel, middle, look, nth, len(rows))
         panel.set_xlabel("optimiser steps")
-        panel.set_title(
-            f"{NAMES[split]} loss{' so far' * running}" + f" (running mean of {window} steps)" * (window > 1)
+        style.title(
+            panel,
+            f"{NAMES[split]} loss{' so far' * running}" + f" (running mean of {window} steps)" * (window > 1),
+            panel_width,
         )
-        panel.set_xlim(0, _last(lines.values()))
+        panel.set_xlim(0, last)
+        if banded and not bands:
+            _bars(panel, [(middle, look_of(looks, group)) for group, _, middle in rows], last)
+            barred = True
     axes[0].set_ylabel(f"loss ({_unit(drawn, found)})")
     every = [run for group in shown.groups for run in drawn[group.key]]
     axes[0].set_ylim(
         *_view(every * len(found), [c for split in found for g in shown.groups for c in curves[g.key, split]])
     )
     for panel, split in zip(axes, found, strict=True):
-        for index, group in enumerate(shown.groups):
-            _ends(panel, drawn[group.key], curves[group.key, split], style.look(index))
+        for group in shown.groups:
+            _ends(panel, drawn[group.key], curves[group.key, split], look_of(looks, group))
     begun = {key for (key, _), lines in curves.items() if any(len(steps) for steps, _ in lines)}
-    handles = [style.look(i).handle(shown.label(g)) for i, g in enumerate(shown.groups) if g.key in begun]
+    crossed = looks.crossed and not running
+    handles = [look_of(looks, g).handle(shown.label(g), marker=crossed) for g in shown.groups if g.key in begun]
     lost = any(run.status == "diverged" for group in shown.groups for run in group.runs)
-    style.legend(fig, [*handles, style.cross_handle()] if lost else handles)
+    handles += [style.cross_handle()] * lost + [_bar_handle()] * barred
+    style.legend(fig, handles)
     return fig
 
 
@@ -128,9 +151,74 @@ def _curves(runs: Sequence[Run], split: str) -> list[Curve]:
     return found
 
 
-def _group(axes: Axes, runs: Sequence[Run], curves: list[Curve], look: style.Look, running: bool) -> None:
+def look_of(looks: Looks, group: Group) -> style.Look:
+    """The look of a row; one without runs is not drawn."""
+    return looks.of(group.runs[0]) if group.runs else style.look(0)
+
+
+def _apart(rows: Sequence[Middle], last: float) -> bool:
+    """Whether bands are told apart: after the steep start each meets one other on average at most."""
+    at = np.linspace(STEEP * last, last, 50)
+    lows = [np.interp(at, steps, centre - half, right=np.nan) for steps, centre, half in rows]
+    highs = [np.interp(at, steps, centre + half, right=np.nan) for steps, centre, half in rows]
+    meets = [
+        np.mean((lows[i] <= highs[j]) & (lows[j] <= highs[i]))
+        for i in range(len(rows))
+        for j in range(len(rows))
+        if i != j
+    ]
+    return sum(meets) <= len(rows)
+
+
+def _bars(axes: Axes, rows: Sequence[tuple[Middle | None, style.Look]], last: float) -> None:
+    """Behind the last step a bar a row, side by side: the 95 % interval there."""
+    shown = [(middle, look) for middle, look in rows if middle is not None and middle[2] is not None]
+    room = last * min(0.25, 0.028 * len(shown))
+    axes.set_xlim(0, last + room)
+    axes.axvline(last, color=style.GREY, linewidth=0.5, linestyle=(0, (1, 2)))
+    for nth, ((_, centre, half), look) in enumerate(shown):
+        axes.errorbar(
+            [last + room * (nth + 0.7) / (len(shown) + 0.4)],
+            [centre[-1]],
+            yerr=[half[-1]],
+            color=look.colour,
+            marker=look.marker,
+            markersize=3,
+            markerfacecolor=look.face,
+            markeredgewidth=0.7,
+            elinewidth=0.9,
+            capsize=1.4,
+            capthick=0.7,
+        )
+
+
+def _bar_handle() -> Line2D:
+    look: dict[str, Any] = {"color": style.GREY, "marker": "|", "linestyle": "", "markersize": 7}
+    return Line2D([], [], label="95 % interval at the end", **look)
+
+
+def _markers(axes: Axes, middle: Middle, look: style.Look, nth: int, rows: int) -> None:
+    """A few markers on a row's line, at other steps than the other rows'."""
+    steps, centre, _ = middle
+    at = np.interp((np.arange(4) + 1 + nth / rows) / 5, np.linspace(0, 1, len(steps)), np.arange(len(steps)))
+    places = np.unique(at.astype(int))
+    axes.plot(
+        steps[places], centre[places], look.marker, color=look.colour, markerfacecolor=look.face, zorder=4
+    )
+
+
+def _group(
+    axes: Axes,
+    runs: Sequence[Run],
+    curves: list[Curve],
+    look: style.Look,
+    running: bool,
+    middle: Middle | None = None,
+    *,
+    bands: bool = True,
+) -> None:
     """A row's line with its band, or with its seeds; running ones, and those that all diverged, each by itself."""
-    found = None if running else _middle(runs, curves)
+    found = middle if middle is not None or running else _middle(runs, curves)
     band = found is not None and found[2] is not None
     if not running and not band and len(curves) > 1:
         for steps, values in curves:
@@ -141,7 +229,7 @@ def _group(axes: Axes, runs: Sequence[Run], curves: list[Curve], look: style.Loo
         return
     steps, centre, half = found
     axes.plot(*_thin(steps, centre), color=look.colour, linestyle=look.line, zorder=3)
-    if half is not None:
+    if half is not None and bands:
         x, low = _thin(steps, centre - half)
         _, high = _thin(steps, centre + half)
         axes.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
@@ -153,7 +241,7 @@ def _centre(runs: Sequence[Run], curves: list[Curve], running: bool) -> list[Cur
     return [_thin(*curve, BEHIND) for curve in (curves if found is None else [found[:2]])]
 
 
-def _middle(runs: Sequence[Run], curves: list[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
+def _middle(runs: Sequence[Run], curves: list[Curve]) -> Middle | None:
     """Steps (n,) that all whole curves have, the mean there (the median where a run diverged), and the half-width of its interval,
     None below five curves and where a run diverged. None where every run diverged."""
     lost = [run.status == "diverged" for run in runs]

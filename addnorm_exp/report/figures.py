@@ -1,6 +1,7 @@
 """Writes a study's pictures, PNG and SVG, to its `figures` folder; a picture for which the record lacks something says so in a line."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,14 +10,16 @@ from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.report import curves, gradients, multiples, sensitivity, style
 from addnorm_exp.report.groups import Reported, reported
 from addnorm_exp.report.load import Study, load_study, study_folders
+from addnorm_exp.report.looks import looks_of
 from addnorm_exp.report.notes import how_far, nothing_finished, semantics_notes
+from addnorm_exp.report.titles import titles_of
 from addnorm_exp.words import counted
 
 FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
-    "learning_curves": lambda study, shown: curves.draw(shown, study.baseline),
+    "learning_curves": lambda study, shown: curves.draw(shown, looks_of(study, shown), study.baseline),
     "lr_sensitivity": lambda study, shown: sensitivity.draw(study, shown),
     "grad_norm_heatmap": lambda study, shown: gradients.heatmap(shown),
-    "grad_norm_by_depth": lambda study, shown: gradients.by_depth(shown, study.baseline),
+    "grad_norm_by_depth": lambda study, shown: gradients.by_depth(shown, looks_of(study, shown), study.baseline),
 }
 # What of the above has no room in a panel for each row.
 OF_MANY: dict[str, Callable[[Study, Reported], Figure | str]] = {
@@ -30,11 +33,12 @@ def plot(
     out: Path | str | None = None,
     *,
     mix_semantics: bool = False,
+    labels: str = "titles",
     say: Callable[[str], None] = to_stderr,
 ) -> list[Path]:
     """Draw every study under `directory`; returns the files written, PNG and SVG of each picture.
 
-    They go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say` hears what could not be drawn.
+    `labels` says what legends hold: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms). The files go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say` hears what could not be drawn.
 
     Raises:
         UserError: what `load_study` refuses (of several studies the others are still drawn); a folder that cannot be written.
@@ -49,7 +53,7 @@ def plot(
             problems.append(error)
             continue
         target = folder / "figures" if out is None else Path(out) / study.name if len(folders) > 1 else Path(out)
-        written += draw(study, target, say)
+        written += draw(study, target, say, labels)
     if problems and len(problems) == len(folders):
         raise problems[0]
     for problem in problems:
@@ -57,9 +61,13 @@ def plot(
     return written
 
 
-def draw(study: Study, target: Path, say: Callable[[str], None] = to_stderr) -> list[Path]:
+def draw(
+    study: Study, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles"
+) -> list[Path]:
     """Draw one study's pictures into `target`, which is made if need be."""
     shown = reported(study)
+    if labels == "titles":
+        shown = replace(shown, titles=titles_of(study))
     for line in semantics_notes(study):
         say(f"{study.name}: {line}")
     written: list[Path] = []

@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from addnorm_exp.report import depth, multiples, style
 from addnorm_exp.report.groups import Group, Reported
+from addnorm_exp.report.looks import Looks
 from addnorm_exp.report.record import Run, read_layers
 from addnorm_exp.runs.joining import joined
 from addnorm_exp.runs.layers import Layers
@@ -66,7 +68,7 @@ def _maps(found: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Axes], Q
         axes.set_axis_off()
     for index, (axes, (title, run, layers)) in enumerate(zip(panels, found, strict=False)):
         image = _cells(axes, layers, np.arange(layers.arrays["grad_stream"].shape[1] + 1) - 0.5, norm)
-        axes.set_title(title)
+        style.title(axes, title, fig.get_figwidth() / across - 0.45)
         axes.set_yticks(*depth.site_ticks(layers.sites))
         axes.set_ylim(-0.5, layers.arrays["grad_stream"].shape[1] - 0.5)
         if index % across:
@@ -107,7 +109,7 @@ def _cells(axes: Axes, layers: Layers, sides: np.ndarray, norm: LogNorm) -> Quad
     return axes.pcolormesh(edges, sides, np.ma.masked_invalid(cells).T, norm=norm, cmap="viridis", rasterized=True)
 
 
-def by_depth(shown: Reported, baseline: str | None = None) -> Figure | str:
+def by_depth(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure | str:
     """Gradient norms against depth: of the stream by site, of each block's last matrix; at step 1 and at the end.
 
     Of many rows: `each` for the stream, with `baseline`'s line in each panel.
@@ -122,9 +124,11 @@ def by_depth(shown: Reported, baseline: str | None = None) -> Figure | str:
     panels = fig.subplots(len(kinds), 2, squeeze=False, sharey="row", sharex="row")
     for row, kind in enumerate(kinds):
         found = {group.key: [_lines(records[group.key], kind, when) for when in (0, 1)] for group in shown.groups}
-        for index, group in enumerate(shown.groups):
+        for group in shown.groups:
             for when, lines in enumerate(found[group.key]):
-                _depth_lines(panels[row, when], lines, style.look(index), thick=not (when and _lost(group)))
+                if group.runs:
+                    look = looks.of(group.runs[0])
+                    _depth_lines(panels[row, when], lines, look, thick=not (when and _lost(group)))
         panels[row, 0].set_ylabel(STREAM if kind == "grad_stream" else _weight_name(records.values()))
         for when in (0, 1):
             axes = panels[row, when]
@@ -132,9 +136,14 @@ def by_depth(shown: Reported, baseline: str | None = None) -> Figure | str:
             style.log_ticks(axes.yaxis)
             axes.set_xlabel(_blocks_axis(axes, kind, [lines for both in found.values() for lines in both]))
     panels[0, 0].set_title(START)
-    panels[0, 1].set_title(f"at the end ({_ending(records.values())})")
-    drawn = [(i, g) for i, g in enumerate(shown.groups) if records[g.key]]
-    handles = [style.look(i).handle(f"{shown.label(g)} {_share_lost(g)}".strip(), marker=True) for i, g in drawn]
+    style.title(panels[0, 1], f"at the end ({_ending(records.values())})", style.PAGE / 2 - 0.4)
+    handles = [
+        looks.of(g.runs[0]).handle(f"{shown.label(g)} {_share_lost(g)}".strip(), marker=True)
+        for g in shown.groups
+        if records[g.key]
+    ]
+    if any(len(found) > 1 for found in records.values()):
+        handles.append(Line2D([], [], color=style.GREY, linewidth=0.6, label="seeds (thick: their geometric mean)"))
     style.legend(fig, handles)
     return fig
 
@@ -236,7 +245,8 @@ def _depth_lines(axes: Axes, lines: Lines, look: style.Look, *, thick: bool) -> 
         (centre,) = _centre(lines, thick=True)
         every = max(1, len(centre) // 16)
         axes.plot(
-            lines.places, centre, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, zorder=3
+            lines.places, centre, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, zorder=3,
+            markerfacecolor=look.face,
         )
 
 

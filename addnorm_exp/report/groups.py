@@ -11,6 +11,7 @@ from typing import Any
 
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
+from addnorm_exp.report.titles import Titles, titled, value_title
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, score, winners
 from addnorm_exp.words import show
 
@@ -39,6 +40,7 @@ class Reported:
     axes: tuple[str, ...]  # of every group's key
     winners: dict[Pairs, Winner]  # of the tuning phase, by group key
     waiting: bool = False  # the report phase is there, but none of its runs has finished
+    titles: Titles | None = None  # rows are labelled by titles where this is set, by keys where it is not
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -46,9 +48,25 @@ class Reported:
         rest = [a for a in self.axes if a != "scheme" and len({repr(g[a]) for g in self.groups}) > 1]
         return ("scheme", *rest) if "scheme" in self.axes else tuple(rest)
 
-    def label(self, group: Group) -> str:
-        """A short name, unique within the report: the scheme, and other axes where they differ."""
+    def name(self, group: Group) -> str:
+        """A short name in keys, unique within the report: the scheme, and other axes where they differ."""
         return label((axis, group[axis]) for axis in self.varying)
+
+    def label(self, group: Group) -> str:
+        """The same as it is shown: in titles where these are wanted."""
+        return self.words((axis, group[axis]) for axis in self.varying)
+
+    def words(self, pairs: Iterable[tuple[str, Any]]) -> str:
+        """Axes and their values as they are shown."""
+        return label(pairs) if self.titles is None else titled(pairs, self.titles)
+
+    def titled(self, name: str) -> str:
+        """What is shown for the name of a scheme, of a row, or of another axis' value."""
+        if self.titles is None:
+            return name
+        rows = {self.name(group): self.label(group) for group in self.groups}
+        values = {str(g[a]): value_title(a, g[a], self.titles) for g in self.groups for a in self.varying}
+        return (values | rows).get(name, name)
 
 
 def schemes(study: Study, shown: Reported) -> list[str]:

@@ -4,6 +4,7 @@ Axes are shared, so that panels compare by eye; the baseline's line stands in ev
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ OWN = style.Look(style.COLOURS[0], "-", ".")  # the row of the panel
 EARLIER = style.Look(style.COLOURS[1], (0, (2.5, 1.2)), ".")  # the same row, at its start
 BASE = "#4A4A4A"
 OTHERS = "#CDCDCD"
+HEADING = 20  # letters of a line of a title
 LETTER = 0.056  # inches that a letter of a title takes
 
 Curve = tuple[Any, Any]  # x (n,), y (n,)
@@ -60,15 +62,16 @@ def grid(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
 
 
 def heading(label: str, more: str = "") -> str:
-    """A row's label as a panel's title, an axis a line; `more` on a line of its own."""
-    return "\n".join([*label.split(", "), *([more] if more else [])])
+    """A row's label as a panel's title: an axis a line, long ones broken; `more` on a line of its own."""
+    lines = [line for part in label.split(", ") for line in textwrap.wrap(part, HEADING, break_long_words=False)]
+    return "\n".join([*lines, *([more] if more else [])])
 
 
 def against(shown: Reported, baseline: str | None) -> tuple[dict[Pairs, Pairs | None], str]:
     """For every row's key that of its baseline, as in the table, and the baseline's name."""
     found, name = baselines(shown, baseline, strict=False)
     keys = [group.key for group in shown.groups]
-    return {key: None if j is None else keys[j] for key, j in zip(keys, found, strict=True)}, name
+    return {key: None if j is None else keys[j] for key, j in zip(keys, found, strict=True)}, shown.titled(name)
 
 
 def behind(axes: Axes, lines: Mapping[Pairs, Sequence[Curve]], own: Pairs, base: Pairs | None) -> None:

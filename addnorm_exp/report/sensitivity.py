@@ -1,6 +1,6 @@
 """The picture of tuning: final validation loss against learning rate, a line a scheme, a dot a seed.
 
-Schemes stand side by side at each rate, so that none hides another; the axis' label says so. A diverged run stands at the uniform
+Schemes stand side by side at each rate, so that none hides another. A diverged run stands at the uniform
 prediction's loss, which is how the protocol scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run
 that ended above the uniform loss has its dot there, and counts as uniform.
 
@@ -18,8 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from addnorm_exp.report import multiples, style
-from addnorm_exp.report.groups import Group, Reported, label, schemes
+from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.load import Study
+from addnorm_exp.report.looks import Looks, looks_of
 from addnorm_exp.report.rates import KEY, Line, tried
 from addnorm_exp.report.record import Run
 
@@ -43,7 +44,7 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         if not within:
             return "no final validation loss of the tuning runs"
         return _each(
-            Reported("tune", found.groups, found.axes, {}),
+            Reported("tune", found.groups, found.axes, {}, titles=shown.titles),
             study.baseline,
             unit,
             uniform if lost else None,
@@ -51,9 +52,13 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         )
     across = min(len(panels), 3)
     down = math.ceil(len(panels) / across)
-    names = schemes(study, shown)
+    looks = looks_of(study, shown, free=(KEY,))
+    names = list(looks.names)
     drawn = [name for name in names if any(run.scheme == name for run in runs)]
-    handles = [style.look(names.index(name)).handle(name, marker=True) for name in drawn]
+    handles = []
+    for name in drawn:
+        look = looks.of(next(run for run in runs if run.scheme == name))
+        handles.append(look.handle(shown.words([("scheme", name)]), marker=True))
     if lost:
         handles.append(style.cross_handle())
     handles.append(_ring())
@@ -70,11 +75,9 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         else:
             top = main = fig.add_subplot(cell, sharey=mains[0] if mains else None)
         mains.append(main)
-        _panel(main, top, members, names, unit, uniform)
-        if across > 2:  # three labels of one line run into each other
-            main.set_xlabel(main.get_xlabel().replace(" (", "\n("))
+        _panel(main, top, members, looks, unit, uniform)
         if key:
-            top.set_title(label(key))
+            style.title(top, shown.words(key), fig.get_figwidth() / across - 0.4)
         if index % across == 0:
             main.set_ylabel(_loss_name(unit))
     if split:
@@ -127,7 +130,8 @@ def _ring() -> Line2D:
     return Line2D([], [], color=style.GREY, label="best mean", **ring)
 
 
-def _panel(main: Axes, top: Axes, groups: list[Group], names: list[str], unit: str, uniform: float | None) -> None:
+def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, unit: str, uniform: float | None) -> None:
+    names = looks.names
     rates = sorted({float(run.flat[KEY]) for group in groups for run in group.runs})
     gap = _gap(rates)
     lost = {
@@ -138,7 +142,7 @@ def _panel(main: Axes, top: Axes, groups: list[Group], names: list[str], unit: s
     }
     for group in groups:
         index = names.index(group.runs[0].scheme)
-        look = style.look(index)
+        look = looks.of(group.runs[0])
         place = (index - 0.5 * (len(names) - 1)) / max(1, len(names) - 1)
         shift = math.exp(min(0.14, 0.035 * len(names)) * gap * place)
         row = Line.of(group, unit)
@@ -148,7 +152,7 @@ def _panel(main: Axes, top: Axes, groups: list[Group], names: list[str], unit: s
                     style.cross(top, rate * _beside(index, lost[rate], gap), value, look.colour)
         _row(main, row, look, shift)
     _rates_axis(main, rates)
-    main.set_xlabel("peak learning rate" + " (points of one rate side by side)" * (len(names) > 1))
+    main.set_xlabel("peak learning rate")
     if top is not main and uniform:
         _strip(main, top, uniform)
     elif uniform and any(_lost(run) for group in groups for run in group.runs):
@@ -164,6 +168,7 @@ def _row(axes: Axes, row: Line, look: style.Look, shift: float = 1.0, ring: floa
                 axes.plot([rate * shift], [value], look.marker, **dot)
     x, marked = [rate * shift for rate in row.means], [i for i, ok in enumerate(row.clear) if ok]
     line: dict[str, Any] = {"linestyle": look.line, "marker": look.marker, "markevery": marked, "zorder": 3}
+    line["markerfacecolor"] = look.face
     axes.plot(x, list(row.means.values()), color=look.colour, **line)
     if row.best is not None:
         circle: dict[str, Any] = {"markersize": ring, "markerfacecolor": "none", "markeredgewidth": 0.8}

@@ -1,6 +1,7 @@
 """How pictures look: sizes and type for a paper's column, colours that colour-blind readers tell apart, files that repeat to the bit."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 COLUMN = 3.4  # inches, one column of a two-column paper
 PAGE = 6.9  # both columns
@@ -23,7 +24,7 @@ DPI = 200
 # Okabe and Ito's palette without its yellow (too light on white), in an order that keeps neighbours apart; each colour goes with a
 # line style and a marker, so that nothing rests on colour alone.
 COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#000000", "#E69F00", "#56B4E9", "#7A5195")
-LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 GREY = "#666666"
@@ -77,9 +78,18 @@ class Look:
     line: Any
     marker: str
 
+    open: bool = False  # a marker with a white face
+
+    @property
+    def face(self) -> str:
+        return "white" if self.open else self.colour
+
     def handle(self, label: str, *, marker: bool = False) -> Line2D:
         """A line for the legend."""
-        return Line2D([], [], color=self.colour, linestyle=self.line, marker=self.marker if marker else "", label=label)
+        mark = self.marker if marker else ""
+        return Line2D(
+            [], [], color=self.colour, linestyle=self.line, marker=mark, markerfacecolor=self.face, label=label
+        )
 
 
 def look(index: int) -> Look:
@@ -88,11 +98,24 @@ def look(index: int) -> Look:
     return Look(COLOURS[index % len(COLOURS)], LINES[(index + cycle) % len(LINES)], MARKERS[index % len(MARKERS)])
 
 
+def crossed(scheme: int, variant: int) -> Look:
+    """The look of a row of a design: colour and marker tell the scheme, the dash tells the other axes. The markers of every second
+    variant are open."""
+    colour, marker = COLOURS[scheme % len(COLOURS)], MARKERS[scheme % len(MARKERS)]
+    return Look(colour, LINES[variant % len(LINES)], marker, bool(variant % 2))
+
+
 def figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that belongs to no global state."""
-    found = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(found)
-    return found
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    return fig
+
+
+def title(axes: Axes, text: str, width: float, pad: float | None = None) -> None:
+    """A panel's title, broken so that it does not touch its neighbour; `width` of the panel, in inches."""
+    letters = max(12, int(width / 0.064))
+    axes.set_title("\n".join(textwrap.wrap(text, letters, break_long_words=False)), pad=pad)
 
 
 def legend(fig: Figure, handles: Sequence[Line2D]) -> None:
@@ -114,12 +137,25 @@ def cross_handle() -> Line2D:
 
 
 def log_ticks(axis: Axis) -> None:
-    """Of a logarithmic axis that is drawn on: labels at 1, 2 and 5 where decades alone would leave it with one or none."""
+    """Of a logarithmic axis that is drawn on: at least two labels, between the decades where these alone are fewer."""
     low, high = axis.get_view_interval()
-    if 0 < low < high < 100 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+    if not 0 < low < high < 100 * low:
+        return
+    for places in ((1, 2, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9)):
+        if len(_between(low, high, places)) >= 2:
+            axis.set_major_locator(LogLocator(subs=places, numticks=20))
+            break
+    else:
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+
+
+def _between(low: float, high: float, places: Sequence[int]) -> list[float]:
+    """The multiples `places` of the powers of ten from low to high."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [value for d in decades for place in places if low <= (value := place * 10.0**d) <= high]
 
 
 def save(fig: Figure, folder: Path, name: str) -> list[Path]:

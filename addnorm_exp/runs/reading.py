@@ -66,6 +66,7 @@ EVERY_RUN = {
     "optim": {"lr": float},
 }  # keys that may be added later are in newer records only
 SUMMARY = {
+    "title": Maybe(str),
     "status": str,
     "reason": Maybe(str),
     "step": Maybe(int),

@@ -123,6 +123,7 @@ def describe(
     return {
         "id": identify(config, corpus.sha256),
         "scheme": config.scheme,
+        "title": scheme.title,
         "steps": config.steps,
         "started": started,
         "attempts": [*((folder.summary() or {}).get("attempts") or ()), attempt],
