@@ -44,6 +44,7 @@ SUMMARY = {
     "flops_per_token",
     "tokens",
     "step_time_s",
+    "record_time_s",
     "compile_time_s",
     "train_time_s",
     "peak_memory_bytes",

@@ -131,15 +131,15 @@ def test_an_interrupted_study_goes_on(finished, tmp_path, trained, capsys, monke
     """SIGTERM in the third run, after its first chunk."""
     path = copied(finished, tmp_path)
     shutil.rmtree(path.parent / "runs")
-    train = launch.train
+    dispatch = Program.train
 
-    def interrupted(config, corpus, folder, **more):
-        if len(trained) == 2:
+    def interrupted(self, state, hypers, held, count):
+        if len(trained) == 3 and int(state.step) + count == 4:
             signal.raise_signal(signal.SIGTERM)
-        return train(config, corpus, folder, **more)
+        return dispatch(self, state, hypers, held, count)
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "train", interrupted)
+        patch.setattr(Program, "train", interrupted)
         assert sweep(path) == 0
     out, err = capsys.readouterr()
     assert out == ""
