@@ -30,7 +30,7 @@ FORMAT = 1
 STATUSES = ("running", "done", "diverged", "failed")
 
 AGAIN = "delete this run's folder and run it again"
-ANEW = "delete this file; the command that made the run writes it again"
+ANEW = "delete this file: the command that made the run writes it anew"
 WHICH = "give a study's folder, e.g. runs/quickstart, or a run's --workdir"
 SWEEP = "delete this file and run the sweep again, which rewrites it"
 
