@@ -15,7 +15,10 @@ plans and the results of each run are compared. Numbers are compared to the last
 differ. Differences in execution, versions, device and times of two runs are listed and do not count."""
 
 SAME_RUNS = "the same config and the same numbers, to the last bit"
-SAME_STUDIES = "the same plan and the same results of every run, to the last bit (`diff` of two runs also compares their metrics step by step)"
+SAME_STUDIES = (
+    "the same plan and the same results of every run, to the last bit "
+    "(`diff` of two runs also compares their metrics step by step)"
+)
 
 
 def run(argv: list[str]) -> int:

@@ -3,8 +3,8 @@
 The contract is in `contract.py`, the record that most schemes are in `rule.py`, the schemes in `catalogue/`. To use a scheme in a
 model of one's own: make `BlockConnections(scheme.plan(site), site, width, rngs=rngs)` for each block and
 `scheme.connect_ends(width, rngs=rngs)` for the model, pass the sublayers by name, and open and close the stream around them
-(docs/library.md has a complete example). What the record asks of weights, sublayers and optimiser is then the model's to carry out: `Scheme.init`, `options`,
-`around`, `factors`, `calibrate`, `project`.
+(docs/library.md has a complete example). The model must itself apply what the record asks of weights, sublayers and optimiser:
+`Scheme.init`, `options`, `around`, `factors`, `calibrate`, `project`.
 """
 
 from addnorm_exp.residual import axes, catalogue, init, norms
