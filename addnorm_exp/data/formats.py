@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -170,7 +170,7 @@ def _zstandard(file: IO[bytes], where: str) -> IO[bytes]:
 
 
 PACKINGS = (
-    Packing("a gzip file", b"\x1f\x8b\x08", lambda file, where: gzip.GzipFile(fileobj=file)),
+    Packing("a gzip file", b"\x1f\x8b\x08", lambda file, where: cast(IO[bytes], gzip.open(file))),  # noqa: SIM115
     Packing("a bzip2 file", b"1AY&SY", lambda file, where: bz2.BZ2File(file), offset=4),
     Packing("an xz file", b"\xfd7zXZ\0", lambda file, where: lzma.LZMAFile(file)),  # noqa: SIM115
     Packing("a Zstandard file", b"\x28\xb5\x2f\xfd", _zstandard),
