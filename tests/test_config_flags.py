@@ -149,7 +149,10 @@ def test_a_command_may_do_without_a_config():
         ([LM, "--max_runs=x"], "--max_runs='x': expected a whole number"),
         ([LM, "--format=html"], "--format='html': valid names: csv, md"),
         ([LM, "extra"], "train: unexpected 'extra' (it takes flags only)"),
-        ([LM, "optim.lr=3"], "train: unexpected 'optim.lr=3' (it takes flags only); did you mean '--config.optim.lr=3'?"),
+        (
+            [LM, "optim.lr=3"],
+            "train: unexpected 'optim.lr=3' (it takes flags only); did you mean '--config.optim.lr=3'?",
+        ),
         ([], "train needs --config=FILE, e.g. --config=configs/lm.py:pre_ln"),
         (["--config.steps=3"], "train needs --config=FILE"),
         (["--config"], "--config needs a value: --config=FILE"),
