@@ -96,9 +96,10 @@ class Estimator:
     def _learn(self, key: Config, summary: Mapping[str, Any]) -> None:
         if summary.get("step_time_s"):
             self._steps.setdefault(key, []).append(summary["step_time_s"])
-        times = [summary.get(name) for name in ("started", "finished", "train_time_s", "compile_time_s")]
+        named = (summary.get(name) for name in ("started", "finished", "train_time_s", "compile_time_s"))
+        times = [value for value in named if isinstance(value, int | float)]
         whole = summary.get("status") == "done" and len(summary.get("attempts") or ()) == 1
-        if whole and all(isinstance(value, int | float) for value in times):
+        if whole and len(times) == 4:
             started, finished, training, compiling = times
             if compiling:
                 self._compilations.append(compiling)
