@@ -10,6 +10,7 @@ from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Around, Context, norms
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.around import NOTHING
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.dropout import dropout
 from addnorm_exp.residual.init import Init, parameter
 
@@ -39,7 +40,8 @@ class Embedding(nnx.Module):
         self.multiplier = {"one": 1.0, "root": root, "learned": 1.0}.get(around.embedding_scale or "", by_law)
         learned = around.embedding_scale == "learned"
         self.scale = parameter((), laws.Init.constant(root), "coefficient", rngs) if learned else None
-        self.norm = norms.make(around.embedding_norm, arch.width, rngs)
+        norm = around.embedding_norm or (None if arch.rotary else around.positions_norm)
+        self.norm = norms.make(norm, arch.width, rngs)
         self.fixed_norm = around.fixed_norm
         self.tokens = parameter((vocab, arch.width), law, "embedding", rngs)
         self.positions = None if arch.rotary else parameter((length, arch.width), law, "embedding", rngs)
@@ -53,7 +55,7 @@ class Embedding(nnx.Module):
     def __call__(self, tokens: jax.Array, context: Context, dtype: jnp.dtype) -> jax.Array:
         x = self.table.astype(dtype)[tokens]
         if self.positions is not None:
-            x = x + self.positions[...][: tokens.shape[1]].astype(dtype)
+            x = x + across(self.positions[...][: tokens.shape[1]].astype(dtype), x)
         x = x * jnp.asarray(self.multiplier, dtype)
         if self.scale is not None:
             x = self.scale[...].astype(dtype) * x

@@ -14,7 +14,7 @@ from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.norms import Norm, NormSpec
 from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
 from addnorm_exp.residual.rule import Constant, Learned, Ramp, Rule, constant
-from addnorm_exp.residual.scheme import Scheme, SchemeError, sites
+from addnorm_exp.residual.scheme import Scheme, SchemeError, Versioned, sites
 from addnorm_exp.residual.taps import tap
 
 __all__ = [

@@ -20,6 +20,7 @@ from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
 from addnorm_exp.train.memory import check_memory
+from addnorm_exp.train.platform import refused_switch
 from addnorm_exp.train.program import check_devices, program
 from addnorm_exp.train.recorder import Progress, Recorder
 from addnorm_exp.train.step import CAUSES
@@ -68,6 +69,9 @@ def run(
 
 def check_machine(config: Config) -> None:
     """Raises UserError where the run does not fit the devices or the memory of this machine. Nothing of it is built."""
+    switch = refused_switch()
+    if switch:
+        raise UserError(switch)
     check_devices(config)
     check_memory(config)
 

@@ -59,8 +59,10 @@ class Program:
 
     def init(self, hypers: Hypers) -> TrainState:
         """The state before step 0."""
-        # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme.
-        return jax.device_put(initial_state(self.task, hypers), self.replicated)
+        # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme. Its constants come from
+        # the host, once, so JAX_TRANSFER_GUARD, which looks for transfers in the loop, does not apply.
+        with jax.transfer_guard("allow"):
+            return jax.device_put(initial_state(self.task, hypers), self.replicated)
 
     def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
         """The state before step 0 as the scheme sets it from the first batch; itself where the scheme sets nothing."""
@@ -87,7 +89,7 @@ class Program:
     def evaluate(self, parameters: Parameters, windows: jax.Array, step: int) -> float:
         """Mean loss over all evaluation windows after `step` updates, no dropout."""
         total = self._call("evaluate", windows.shape, self._evaluate, (parameters, windows, np.int32(step)))
-        return float(total) / windows.shape[0]
+        return float(jax.device_get(total)) / windows.shape[0]
 
     def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
         """Largest logit and entropy of each attention sublayer, on the first sequences of the next batch, no dropout."""
@@ -102,6 +104,10 @@ class Program:
 
     def _call(self, name: str, shape: tuple[int, ...], function, arguments: tuple, donate: tuple[int, ...] = ()):
         """Compiled on first use for this shape of the data; all else about the arguments is the same for every run of this program."""
+        arguments = jax.device_put(arguments, self.replicated)
+        if jax.config.jax_disable_jit:  # nothing is compiled: each operation runs by itself
+            with jax.default_matmul_precision(self.config.model.matmul_precision):
+                return function(*arguments)
         if (name, shape) not in self._compiled:
             started = time.perf_counter()
             # Compiled ahead, so that compile time is known and never counts as step time.
@@ -121,7 +127,7 @@ class Program:
     def _evaluate(self, parameters: Parameters, windows: jax.Array, step: jax.Array) -> jax.Array:
         size = min(self._micro_batch, windows.shape[0])
         whole = windows.shape[0] // size
-        probes = jnp.zeros(len(self.task.labels))
+        probes = jnp.zeros(len(self.task.labels), jnp.float32)
         context = Context(step=step)
 
         def total(part: jax.Array) -> jax.Array:
@@ -137,7 +143,7 @@ class Program:
         count = min(self._micro_batch, ATTENTION_SEQUENCES)
         batch = self.task.batch(corpus, hypers["data_seed"], step)
         batch = jax.tree.map(lambda x: x[:count], batch)
-        probes = jnp.zeros(len(self.task.labels))
+        probes = jnp.zeros(len(self.task.labels), jnp.float32)
         context = Context(step=step, attention_statistics=True)
         _, stats = self.task.loss(parameters, probes, self._shard(batch), context)
         return {name: stats[name] for name in ("logit_max", "entropy")}
