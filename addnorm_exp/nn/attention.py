@@ -203,7 +203,8 @@ def rotate(x: jax.Array) -> jax.Array:
     """
     half = x.shape[-1] // 2
     frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None, None] * frequency
+    angle = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None, None] * frequency[None, None, :]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = across(cos, x), across(sin, x)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

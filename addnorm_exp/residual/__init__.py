@@ -20,5 +20,5 @@ from addnorm_exp.residual.taps import tap
 __all__ = [
     "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Constant", "Context", "Depths", "Ends",
     "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats",
-    "Sum", "Topology", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
+    "Sum", "Topology", "Versioned", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
 ]  # fmt: skip

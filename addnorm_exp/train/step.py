@@ -71,13 +71,13 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
         moved = TrainState(
             parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
             moments=moments,
-            step=state.step + (cause == 0),
+            step=state.step + (cause == 0).astype(jnp.int32),
             cause=cause,
             value=jnp.where(cause == 2, grad_norm, loss),
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
         if config.execution.diagnostics:
-            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"])
+            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"].astype(jnp.int32))
             ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
             metrics |= stats
             metrics["grad_stream"] = jnp.sqrt(taps)

@@ -79,7 +79,10 @@ class HyperConnection(Connection):
     def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
         del state, context
         mixed, betas = kept
-        return tuple(stream + (beta * branch).astype(branch.dtype) for stream, beta in zip(mixed, betas, strict=True))
+        return tuple(
+            stream + (beta * branch.astype(jnp.float32)).astype(branch.dtype)
+            for stream, beta in zip(mixed, betas, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,9 @@ class FracConnection(Connection):
     def write(self, state: jax.Array, branch: jax.Array, kept: tuple, context: Context) -> jax.Array:
         del state, context
         parts = zip(*kept, self._split(branch), strict=True)
-        return jnp.concatenate([mixed + (beta * part).astype(part.dtype) for mixed, beta, part in parts], axis=-1)
+        return jnp.concatenate(
+            [mixed + (beta * part.astype(jnp.float32)).astype(part.dtype) for mixed, beta, part in parts], axis=-1
+        )
 
     def _split(self, x: jax.Array) -> Streams:
         return tuple(jnp.split(x, self.parts, axis=-1))

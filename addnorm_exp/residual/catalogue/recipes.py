@@ -39,7 +39,7 @@ class SphereConnection(Connection):
     def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
         del state, context
         rate = across(jnp.abs(self.factor * self.rate[...]), branch)
-        return self.norm(kept.astype(jnp.float32) + rate * (branch - kept)).astype(branch.dtype)
+        return self.norm(kept.astype(jnp.float32) + rate * (branch - kept).astype(jnp.float32)).astype(branch.dtype)
 
 
 @dataclass(frozen=True)
