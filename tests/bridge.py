@@ -79,7 +79,7 @@ REFERENCES |= {
     "hyper_static": hyper.hyper,
     "hyper": hyper.hyper,
     "frac": hyper.frac,
-    "mhc": partial(hyper.mhc, norm=partial(norms.rms_norm, eps=1e-20), eps=1e-20),
+    **dict.fromkeys(("mhc", "mhc_zero"), partial(hyper.mhc, norm=partial(norms.rms_norm, eps=1e-20), eps=1e-20)),
     "laurel": hyper.laurel,
     "value_residual": partial(streams.value_residual, norm=norms.rms_norm),
     "denseformer": streams.denseformer,

@@ -27,7 +27,7 @@ from training import assert_equal_runs, config, interrupt, parameters
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import At, Context, Depths, Learned, Rule, catalogue, sites
-from addnorm_exp.residual.scheme import own_path
+from addnorm_exp.residual.scheme import Versioned, own_path
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import program
 from addnorm_exp.train.calibration import calibrated, calibrated_by
@@ -48,7 +48,7 @@ SCHEME = replace(
     catalogue.get("post_ln"),
     name="measured",
     block=lambda site, norm: tuple(At(kind, Rule(skip=Learned(1.0, "vector"), post=norm)) for kind in site.sublayers),
-    calibrate=to_measured,
+    calibrate=Versioned(to_measured, version=1),
 )
 
 
@@ -100,7 +100,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
 
     must_not.__name__ = to_measured.__name__  # the same run by its id
     assert interrupt(known, data, tmp_path / "cut", chunks=3) == 6
-    monkeypatch.setitem(catalogue._BY_NAME, "measured", replace(SCHEME, calibrate=must_not))
+    monkeypatch.setitem(catalogue._BY_NAME, "measured", replace(SCHEME, calibrate=Versioned(must_not, version=1)))
     monkeypatch.setattr(program, "_PROGRAMS", {})
     again = run(known, data, RunFolder(tmp_path / "cut"))
     assert again["calibrated"] == summary["calibrated"]

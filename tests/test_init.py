@@ -65,7 +65,7 @@ FIRST["altup"] = {"/correct": 1.0}
 FIRST |= {name: {"/alpha": 1.0, "/scale": WIDTH**0.5} for name in ("dyt", "derf")}
 FIRST["hyper_static"] = {"/beta": 1.0}
 FIRST |= {name: {"/beta": 1.0, "/scale_alpha": 0.01, "/scale_beta": 0.01} for name in ("hyper", "frac")}
-FIRST["mhc"] = {"/scale": 0.01}
+FIRST |= {name: {"/scale": 0.01} for name in ("mhc", "mhc_zero")}
 FIRST["scale_norm"] = {"/gain": WIDTH**0.5}
 _RATE = WIDTH**-0.5  # nGPT's 1/√width
 FIRST["ngpt"] = {"/rate": _RATE, "/qk_scale": _RATE, "head/scale": _RATE, "/up_scale": 1.0, "/gate_scale": 1.0}
@@ -133,13 +133,14 @@ def test_xavier(name):
             np.testing.assert_allclose(value @ value.T, 0.7**2 * np.eye(WIDTH), atol=1e-5)
         elif name in ("gtrxl", "highway") and value.shape == (WIDTH, WIDTH):  # a gate's
             is_uniform(value, 0.7 * math.sqrt(6 / (2 * WIDTH)))
-        elif name == "mhc" and leaf == "phi":
+        elif name in ("mhc", "mhc_zero") and leaf == "phi":
             is_normal(value, 0.02)
         else:
             told = f"{path}: its first value, where it is not 1 for a gain and 0 for all else, belongs in FIRST (tests/test_init.py)"
             np.testing.assert_allclose(value, first(name, path), rtol=1e-6, err_msg=told)
-    learned = name in ("dyt", "derf")  # whose learned scalar stands in the place of the law's √width
-    assert model.module.embedding.multiplier == (1.0 if learned else pytest.approx(math.sqrt(WIDTH)))
+    # A learned scalar stands in the place of the law's √width, and nGPT's rows stay of unit length.
+    unscaled = name in ("dyt", "derf", "ngpt")
+    assert model.module.embedding.multiplier == (1.0 if unscaled else pytest.approx(math.sqrt(WIDTH)))
 
 
 # Published under GPT-2's law, N(0, 0.02²) (or another deviation: nGPT's matrices are projected, HybridNorm's has 0.014); the others under

@@ -14,6 +14,7 @@ from addnorm_exp import cli
 from addnorm_exp.probe import settings
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import QUANTITIES
+from addnorm_exp.residual.scheme import Versioned
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,9 @@ def test_both_settings_place_the_parameters_as_training_does(monkeypatch):
     scheme = catalogue.get("ngpt")
     project = scheme.project
     monkeypatch.setitem(
-        catalogue._BY_NAME, "ngpt", replace(scheme, project=lambda values: seen.append(set(values)) or project(values))
+        catalogue._BY_NAME,
+        "ngpt",
+        replace(scheme, project=Versioned(lambda values: seen.append(set(values)) or project(values), 1)),
     )
     settings.theory(catalogue.get("ngpt"), 2, 16, 1)
     settings.batch("ngpt", 2, 16, 1, TEXT)

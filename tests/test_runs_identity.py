@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 
+import bridge
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from training import config, corpus
 
 from addnorm_exp.config import flatten
 from addnorm_exp.config.scheme import blocks, resolve
-from addnorm_exp.residual import catalogue
+from addnorm_exp.residual import SchemeError, catalogue
+from addnorm_exp.residual.scheme import Versioned, own_path
 from addnorm_exp.runs import identity
 from addnorm_exp.runs.identity import run_id
 from addnorm_exp.train.entry import identify
@@ -111,14 +115,92 @@ def test_a_record_is_known_by_what_it_says_about_these_blocks():
 @pytest.mark.core
 @pytest.mark.parametrize(("name", "field"), [("ngpt", "project"), ("admin", "calibrate")])
 def test_a_record_is_known_by_what_it_does_outside_of_its_blocks(name, field):
-    """By whether it projects or calibrates, and by which function does."""
+    """By whether it projects or calibrates, by which function does, and by that function's version."""
     scheme = catalogue.get(name)
+    versioned = getattr(scheme, field)
 
     def another(parameters, *_):
         return parameters
 
-    records = [scheme, replace(scheme, **{field: None}), replace(scheme, **{field: another})]
-    assert len({record.digest(blocks(config())) for record in records}) == 3
+    others = (None, Versioned(another, 1), replace(versioned, version=versioned.version + 1))
+    records = [scheme, *(replace(scheme, **{field: other}) for other in others)]
+    assert len({record.digest(blocks(config())) for record in records}) == 4
+
+
+def test_a_function_without_a_version_is_refused():
+    with pytest.raises(SchemeError, match=r"write project=Versioned\(function, version=1\)"):
+        replace(catalogue.get("ngpt"), project=lambda parameters: parameters).check(blocks(config()))
+
+
+# What each versioned function of the catalogue computes of fixed inputs: scheme, field and version → the mean of each tensor after it, and
+# the mean of its squares.
+COMPUTED = {
+    ("admin", "calibrate", 1): {
+        "decoder/blocks/0/connections/nodes/attention/connection/skip": [1.0, 1.0],
+        "decoder/blocks/0/connections/nodes/feed_forward/connection/skip": [1.41421, 2.0],
+        "decoder/blocks/1/connections/nodes/attention/connection/skip": [1.73205, 3.0],
+        "decoder/blocks/1/connections/nodes/feed_forward/connection/skip": [1.96944, 3.87868],
+    },
+    ("ngpt", "project", 1): {
+        "decoder/blocks/0/attention/key/kernel": [0.00249392, 0.0625],
+        "decoder/blocks/0/attention/out/kernel": [0.00081238, 0.0625],
+        "decoder/blocks/0/attention/query/kernel": [-0.018222, 0.0625],
+        "decoder/blocks/0/attention/value/kernel": [-0.0293686, 0.0625],
+        "decoder/blocks/0/feed_forward/down/kernel": [0.00810831, 0.0625],
+        "decoder/blocks/0/feed_forward/up/kernel": [-0.0205879, 0.0625],
+        "decoder/blocks/1/attention/key/kernel": [-0.00727003, 0.0625],
+        "decoder/blocks/1/attention/out/kernel": [-0.0195545, 0.0625],
+        "decoder/blocks/1/attention/query/kernel": [-0.00293641, 0.0625],
+        "decoder/blocks/1/attention/value/kernel": [-0.00597123, 0.0625],
+        "decoder/blocks/1/feed_forward/down/kernel": [0.0171556, 0.0625],
+        "decoder/blocks/1/feed_forward/up/kernel": [0.0169784, 0.0625],
+        "embedding/positions": [-0.0158104, 0.0625],
+        "embedding/tokens": [0.018308, 0.0625],
+        "head/kernel": [0.0147643, 0.0625],
+    },
+}
+
+
+def computed(name: str, field: str) -> dict[str, list[float]]:
+    """On random values of a model of the scheme, and of variances that depend on the parameters."""
+    model = bridge.decoder(catalogue.get(name), bridge.architecture(depth=2))
+    values = bridge.random_parameters(model.specs)
+
+    def measure(parameters):
+        skips = [jnp.mean(parameters[own_path(label, "skip")]) for label in model.module.labels]
+        return {
+            label: {"stream_variance": 1.0 / (1.0 + sum(skips[:number])), "branch_variance": jnp.float32(number + 1.0)}
+            for number, label in enumerate(model.module.labels)
+        }
+
+    function = getattr(catalogue.get(name), field)
+    after = function(values, measure) if field == "calibrate" else function(values)
+    changed = {path: np.asarray(value, np.float64) for path, value in after.items() if value is not values[path]}
+    return {path: [float(f"{np.mean(value**power):.6g}") for power in (1, 2)] for path, value in changed.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        (name, field)
+        for name in catalogue.names()
+        for field in ("calibrate", "project")
+        if getattr(catalogue.get(name), field)
+    ],
+)
+def test_what_a_versioned_function_computes_is_on_file(name, field):
+    version = getattr(catalogue.get(name), field).version
+    remedy = (
+        f"raise the version of {name}'s `{field}` (Versioned, in addnorm_exp/residual/catalogue), so that runs made before keep an id of "
+        "their own, and enter the new version with its numbers in COMPUTED"
+    )
+    if (name, field, version) not in COMPUTED:
+        pytest.fail(f"version {version} is not on file: {remedy}\n{computed(name, field)}")
+    numbers, expected = computed(name, field), COMPUTED[name, field, version]
+    if numbers.keys() != expected.keys() or any(
+        numbers[path] != pytest.approx(expected[path], rel=1e-5, abs=1e-7) for path in numbers
+    ):
+        pytest.fail(f"what it computes has changed: {remedy}\n{numbers}")
 
 
 DIGESTS = {

@@ -33,6 +33,7 @@ from addnorm_exp.residual import (
 )
 from addnorm_exp.residual.catalogue import recipes
 from addnorm_exp.residual.init import Factors, Init
+from addnorm_exp.residual.scheme import Versioned
 
 PLACES = sites("decoder", Depths(decoder=4))
 PRE, POST, DEEP, NONE = (catalogue.get(name) for name in ("pre_ln", "post_ln", "deepnorm", "no_norm"))
@@ -162,7 +163,7 @@ def test_digest_follows_what_computes_and_not_the_prose():
         replace(PRE, init=lambda site, role: Init("orthogonal", 1.0) if role == "out" else 1.0),
         replace(PRE, factors=lambda site, group: Factors(lr=0.1 if group == "gain" else 1.0)),
         replace(PRE, factors=lambda site, group: Factors(eps=0.1 if site.kind == "ends" else 1.0)),
-        replace(PRE, calibrate=lambda parameters, measure: parameters),
+        replace(PRE, calibrate=Versioned(lambda parameters, measure: parameters, 1)),
     ]
     digests = [scheme.digest(PLACES) for scheme in changed]
     assert len({base, *digests}) == 1 + len(changed)

@@ -59,9 +59,10 @@ def test_value_residual_with_unlike_weights():
 
 
 @pytest.mark.core
-def test_mhc_is_pre_rms_without_phi():
+@pytest.mark.parametrize("name", ["mhc", "mhc_zero"])
+def test_mhc_is_pre_rms_without_phi(name):
     """H_pre and H_res then only scale the equal streams alike, and H_post is 1; with φ they part, a little at α = 0.01."""
-    scheme, plain = (catalogue.get(name).with_norm(eps=1e-12) for name in ("mhc", "pre_rms"))
+    scheme, plain = (catalogue.get(name).with_norm(eps=1e-12) for name in (name, "pre_rms"))
     parameters = decoder(scheme).init(3)
     without = {path: value * (not path.endswith("/phi")) for path, value in parameters.items()}
     assert distance(logits(scheme, without), logits(plain)) < 1e-5
@@ -83,6 +84,31 @@ def test_sinkhorn():
     assert np.abs(theirs.sum(axis=-2) - 1).max() > 0.05
     ours = hyper_connections.sinkhorn(jnp.asarray(np.moveaxis(apart, 0, -1), jnp.float32))
     np.testing.assert_allclose(ours, np.moveaxis(theirs, 0, -1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.core
+def test_mhc_starts_as_the_second_version_of_its_paper_says():
+    """2512.24880 v2, A.6: H_pre reads σ(3) of the home stream and σ(-3) of the others, H_res is nearly the identity, H_post is 1."""
+    own = hyper_connections.paper_bias(4, 2)
+    np.testing.assert_array_equal(own[:4], [-3, -3, 3, -3])
+    np.testing.assert_array_equal(own[4:8], 0)
+    np.testing.assert_array_equal(own[8:].reshape(4, 4), 6 * np.eye(4) - 3)
+    homes = [at.rule.home for site in sites("decoder", Depths(decoder=3)) for at in catalogue.get("mhc").plan(site)]
+    assert homes == [0, 1, 2, 3, 0, 1]
+    assert all(at.rule.home is None for at in catalogue.get("mhc_zero").plan(sites("decoder", Depths(decoder=1))[0]))
+
+
+@pytest.mark.core
+def test_deepseek_v4_mixes_by_the_same_matrices():
+    """Its code without ε, softmax over rows, columns, then 19 times rows and columns, on transposed logits and mixing by the
+    transpose: the matrices of the paper's eqs. 8 and 9 (docs/schemes.md, the traps of mhc)."""
+    logits = 3 * np.random.default_rng(0).normal(size=(20, 4, 4))
+    theirs = np.exp(np.swapaxes(logits, -1, -2))
+    for _ in range(20):
+        theirs = theirs / theirs.sum(-1, keepdims=True)
+        theirs = theirs / theirs.sum(-2, keepdims=True)
+    ours = hyper_connections.sinkhorn(jnp.asarray(np.moveaxis(logits, 0, -1), jnp.float32))
+    np.testing.assert_allclose(np.moveaxis(ours, -1, 0), np.swapaxes(theirs, -1, -2), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.core
@@ -180,7 +206,8 @@ def test_ngpt_lives_on_the_sphere():
     model = decoder(scheme, arch)
     parameters = random_parameters(model.specs)
     bound = model.bind(parameters)
-    y, _ = bound.decoder(bound.embedding(tokens(), Context(batch=B), jnp.float32), Context(batch=B))
+    x0 = bound.embedding(tokens(), Context(batch=B), jnp.float32)
+    y, _ = bound.decoder(x0, Context(batch=B))
     np.testing.assert_allclose(np.linalg.norm(y, axis=-1), 1.0, rtol=1e-5)
     projected, tree = nested(scheme.project(parameters)), nested(parameters)
 
@@ -194,6 +221,21 @@ def test_ngpt_lives_on_the_sphere():
     theirs = streams.ngpt_project(layout(tree))
     for ours, leaf in zip(jax.tree.leaves(layout(projected)), jax.tree.leaves(theirs), strict=True):
         assert distance(ours, leaf) < 1e-6
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("law", ["normal", "xavier"])
+def test_ngpt_normalises_its_embedding_inside_only_with_learned_positions(law):
+    """The released code does it after the update alone: under rotary positions a row enters as it is, whatever its length, so that its
+    gradient keeps the part along the row. The sum with a learned position has no length of its own."""
+    for rotary in (True, False):
+        model = decoder(catalogue.get("ngpt"), architecture(rotary=rotary, law=law))
+        parameters = random_parameters(model.specs)
+        x0 = model.bind(parameters).embedding(tokens(), Context(batch=B), jnp.float32)
+        if rotary:
+            np.testing.assert_array_equal(x0, parameters["embedding/tokens"][tokens().reshape(-1)])
+        else:
+            np.testing.assert_allclose(np.linalg.norm(x0, axis=-1), 1.0, rtol=1e-5)
 
 
 @pytest.mark.core

@@ -317,6 +317,7 @@ DELTA |= {
     "hyper": lambda L, d: 2 * L * (4 * (4 + 2) + d * (4 + 2) + 2 + 2 * d),
     "frac": lambda L, d: 2 * L * (2 * (2 * 2 + 1) + d // 2 * (2 * 2 + 1) + 2 + 2 * d // 2),
     "mhc": lambda L, d: 2 * L * (4 * d * (4**2 + 2 * 4) + 4**2 + 2 * 4 + 3) - d * (2 * L + 1),  # RMSNorm for LayerNorm
+    "mhc_zero": lambda L, d: DELTA["mhc"](L, d),
     "laurel": lambda L, d: 2 * L * (2 * 16 * d + 2),
     "value_residual": DELTA["pre_rms"],
     "denseformer": lambda L, d: L * (L + 3) // 2,

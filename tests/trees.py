@@ -42,19 +42,32 @@ def mixing(own, one_hot=None):
     return found | {"pre": own["pre"]}
 
 
-def mhc(p):
-    def site(own):
+def mhc_zero(p):
+    return mhc(p, paper=False)
+
+
+def mhc(p, paper=True):
+    """With b of the paper's v2, A.6: of sublayer k, counted from 0, the home stream is k mod n."""
+
+    def first(n, home):
+        pre = np.where(np.arange(n) == home % n, 3.0, -3.0)
+        return np.concatenate([pre, np.zeros(n), np.where(np.eye(n), 3.0, -3.0).ravel()]) * paper
+
+    def site(own, number):
         n = len(own["phi"][0])
         n = round((n + 1) ** 0.5) - 1  # n + n + n² columns
         parts = {"pre": slice(0, n), "post": slice(n, 2 * n), "res": slice(2 * n, None)}
         return {
             "alpha": dict(zip(parts, own["scale"], strict=True)),
             "phi": {name: own["phi"][:, part] for name, part in parts.items()},
-            "b": {name: own["bias"][part] for name, part in parts.items()},
+            "b": {name: (own["bias"] + first(n, number))[part] for name, part in parts.items()},
             "pre": own["pre"],
         }
 
-    return {**p, "blocks": [{kind: site(block[kind]) for kind in KINDS} for block in p["blocks"]]}
+    blocks = [
+        {kind: site(block[kind], 2 * l + i) for i, kind in enumerate(KINDS)} for l, block in enumerate(p["blocks"])
+    ]
+    return {**p, "blocks": blocks}
 
 
 def laurel(p):
@@ -106,6 +119,7 @@ LAYOUTS = {
     "hyper": hyper,
     "frac": frac,
     "mhc": mhc,
+    "mhc_zero": mhc_zero,
     "laurel": laurel,
     "altup": altup,
     "denseformer": denseformer,

@@ -11,6 +11,7 @@ from flax import nnx
 from addnorm_exp.nn.layers import Inits, Linear, fused, soft_cap
 from addnorm_exp.nn.shaping import ResidualMap, Shaping
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.contract import ATTENDING, Context, Memo, Stats
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -119,7 +120,7 @@ class Attention(nnx.Module):
         if self.shaping is not None:
             mixed = self.shaping(mixed, v, self._allowed(q, k, mask))
         if self.head_scale is not None:
-            mixed = self.head_scale[...].astype(x.dtype)[:, None] * mixed
+            mixed = across(self.head_scale[...].astype(x.dtype)[:, None], mixed) * mixed
         mixed = norms.apply(self.out_norm, mixed.reshape(tokens, width))
         return mixed if self.out is None else self.out(mixed), memo, stats
 
@@ -148,10 +149,11 @@ class Attention(nnx.Module):
             q, k = rotate(q), rotate(k)
         if self.qk_scale is not None:
             scale = (self.qk_scale[...] * math.sqrt(x.shape[-1])).reshape(self.num_heads, -1).astype(x.dtype)
+            scale = across(scale, q)
             q, k = scale * direction(q), scale * direction(k)
         if self.temperature is not None:
             sharpness = jnp.exp(jnp.minimum(self.temperature[...], math.log(100.0)))
-            q, k = sharpness.astype(x.dtype)[:, None] * direction(q), direction(k)
+            q, k = across(sharpness.astype(x.dtype)[:, None], q) * direction(q), direction(k)
         return q, k, v, memo
 
     def _scale(self, q: jax.Array) -> float:
@@ -189,10 +191,11 @@ def attention_columns(labels: Iterable[str]) -> list[str]:
 def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:
     """Largest logit, and entropy of the attention weights in nats: mean over heads and queries that may look anywhere."""
     logits = jnp.where(allowed, logits, -jnp.inf)
-    log_weights = jax.nn.log_softmax(logits, axis=-1)
-    entropy = -jnp.sum(jnp.where(allowed, jnp.exp(log_weights) * log_weights, 0.0), axis=-1)
+    # 0 where a query may not look: its logarithm, -∞, times its weight is no number, which JAX_DEBUG_NANS would stop at.
+    log_weights = jnp.where(allowed, jax.nn.log_softmax(logits, axis=-1), 0.0)
+    entropy = -jnp.sum(jnp.exp(log_weights) * log_weights, axis=-1)
     sees = jnp.broadcast_to(jnp.any(allowed, axis=-1), entropy.shape)
-    mean = jnp.sum(jnp.where(sees, entropy, 0.0)) / jnp.sum(sees)
+    mean = jnp.sum(jnp.where(sees, entropy, 0.0)) / jnp.sum(sees, dtype=jnp.float32)
     return {"logit_max": [jnp.max(logits)], "entropy": [mean]}
 
 
@@ -211,7 +214,8 @@ def rotate(x: jax.Array) -> jax.Array:
     """
     half = x.shape[-1] // 2
     frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None, None] * frequency
+    angle = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None, None] * frequency[None, None, :]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = across(cos, x), across(sin, x)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

@@ -8,6 +8,7 @@ from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Around, Context, norms
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.around import NOTHING
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.dropout import dropout
 from addnorm_exp.residual.init import Init, parameter
 
@@ -35,7 +36,8 @@ class Embedding(nnx.Module):
         factor, learned = around.embedding_factor(arch.law, arch.width), around.embedding_scale == "learned"
         self.multiplier = 1.0 if learned else factor
         self.scale = parameter((), laws.Init.constant(factor), "coefficient", rngs) if learned else None
-        self.norm = norms.make(around.embedding_norm, arch.width, rngs)
+        norm = around.embedding_norm or (None if arch.rotary else around.positions_norm)
+        self.norm = norms.make(norm, arch.width, rngs)
         self.fixed_norm = around.fixed_norm
         self.tokens = parameter((vocab, arch.width), law, "embedding", rngs)
         self.positions = None if arch.rotary else parameter((length, arch.width), law, "embedding", rngs)
@@ -49,7 +51,7 @@ class Embedding(nnx.Module):
     def __call__(self, tokens: jax.Array, context: Context, dtype: jnp.dtype) -> jax.Array:
         x = self.table.astype(dtype)[tokens]
         if self.positions is not None:
-            x = x + self.positions[...][: tokens.shape[1]].astype(dtype)
+            x = x + across(self.positions[...][: tokens.shape[1]].astype(dtype), x)
         x = x * jnp.asarray(self.multiplier, dtype)
         if self.scale is not None:
             x = self.scale[...].astype(dtype) * x

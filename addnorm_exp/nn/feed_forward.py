@@ -7,6 +7,7 @@ from flax import nnx
 
 from addnorm_exp.nn.layers import Inits, Linear, fused
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.contract import Context, Memo, Stats
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -62,8 +63,8 @@ class FeedForward(nnx.Module):
 
 
 def _scaled(x: jax.Array, scale: nnx.Param | None, width: int) -> jax.Array:
-    return x if scale is None else x * (scale[...] * math.sqrt(width)).astype(x.dtype)
+    return x if scale is None else x * across((scale[...] * math.sqrt(width)).astype(x.dtype), x)
 
 
 def _plus(x: jax.Array, shift: nnx.Param | None) -> jax.Array:
-    return x if shift is None else x + shift[...].astype(x.dtype)
+    return x if shift is None else x + across(shift[...].astype(x.dtype), x)

@@ -9,6 +9,7 @@ from flax import nnx
 from addnorm_exp.nn.layers import soft_cap
 from addnorm_exp.residual import Around
 from addnorm_exp.residual.around import NOTHING
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
 
 
@@ -40,7 +41,7 @@ class Head(nnx.Module):
         kernel = table.T if table is not None and self.kernel is None else self.kernel[...]  # type: ignore[index]
         logits = jnp.matmul(y, kernel.astype(y.dtype), preferred_element_type=jnp.float32)
         if self.bias is not None:
-            logits = logits + self.bias[...]
+            logits = logits + across(self.bias[...], logits)
         if self.scale is not None:
-            logits = logits * (self.scale[...] * math.sqrt(y.shape[-1]))
+            logits = logits * across(self.scale[...] * math.sqrt(y.shape[-1]), logits)
         return soft_cap(logits, self.cap)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
 
 # How a sublayer asks for the law of a weight matrix: role (query, down, …), fan-in, fan-out → law.
@@ -51,7 +52,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = matmul(x, self.kernel[...].astype(x.dtype))
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        return y if self.bias is None else y + across(self.bias[...].astype(x.dtype), y)
 
 
 def fused(x: jax.Array, maps: tuple[Linear, ...]) -> tuple[jax.Array, ...]:
@@ -59,7 +60,8 @@ def fused(x: jax.Array, maps: tuple[Linear, ...]) -> tuple[jax.Array, ...]:
     kernel = jnp.concatenate([one.kernel[...] for one in maps], axis=1).astype(x.dtype)
     y = x @ kernel
     if maps[0].bias is not None:
-        y = y + jnp.concatenate([one.bias[...] for one in maps]).astype(x.dtype)  # type: ignore[index]
+        bias = jnp.concatenate([one.bias[...] for one in maps]).astype(x.dtype)  # type: ignore[index]
+        y = y + across(bias, y)
     ends = [one.kernel.shape[1] for one in maps]
     return tuple(jnp.split(y, [sum(ends[: n + 1]) for n in range(len(ends) - 1)], axis=-1))
 

@@ -71,7 +71,7 @@ class Classifier(nnx.Module):
         x = self.embedding(tokens, context, dtype)
         y, stats = self.encoder(x, context, probes)
         y = y.reshape(*tokens.shape, -1).astype(jnp.float32)
-        valid = jnp.ones(tokens.shape) if context.mask is None else context.mask.astype(jnp.float32)
+        valid = jnp.ones(tokens.shape, jnp.float32) if context.mask is None else context.mask.astype(jnp.float32)
         pooled = jnp.einsum("btd,bt->bd", y, valid) / jnp.maximum(valid.sum(1, keepdims=True), 1.0)
         return self.head(pooled), stats
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.nn.layers import matmul
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
 
 
@@ -25,12 +26,13 @@ class Shaping(nnx.Module):
         (broadcastable to batch, heads, queries, keys)."""
 
         def gain(parameter: nnx.Param) -> jax.Array:
-            return parameter[...].astype(v.dtype)[:, None]
+            return across(parameter[...].astype(v.dtype)[:, None], v)
 
         shaped = gain(self.identity) * v + gain(self.softmax) * mixed
         if self.uniform is None:
             return shaped
-        uniform = allowed / jnp.maximum(allowed.sum(-1, keepdims=True), 1)
+        seen = allowed.astype(jnp.float32)
+        uniform = seen / jnp.maximum(seen.sum(-1, keepdims=True), 1.0)
         uniform = jnp.broadcast_to(uniform[:, 0], (v.shape[0], *uniform.shape[-2:])).astype(v.dtype)
         return shaped - gain(self.uniform) * jnp.einsum("bqk,bkhd->bqhd", uniform, v)
 

@@ -178,6 +178,6 @@ def _scan(
         state, memo, stats = block(state, memo, context.into(number, depth), probe)
         return (state, memo), stats
 
-    numbers = jnp.arange(start, start + len(blocks))
+    numbers = jnp.arange(start, start + len(blocks), dtype=jnp.int32)
     (state, memo), stats = jax.lax.scan(step, (state, memo), (stacked, rows, numbers))
     return state, memo, {name: values.reshape(-1) for name, values in stats.items()}

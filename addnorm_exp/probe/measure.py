@@ -103,7 +103,7 @@ class _Run:
     def _go_on(self, number: int, block: Module) -> None:
         graph, parameters, constants = block
         before, shaken, _ = self.points[-1]
-        probes = jnp.zeros((self.problem.inputs.shape[0], len(self.problem.stack.labels[number])))
+        probes = jnp.zeros((self.problem.inputs.shape[0], len(self.problem.stack.labels[number])), jnp.float32)
         run = self._quick(_block)
         after, statistics, back = run((graph, True), parameters, constants, before, probes, self.problem.context)
         # Nobody asks for the way back here; where it is compiled, the program that has it is there.

@@ -46,7 +46,7 @@ class Problem:
 def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> Problem:
     """The decoder of configs/lm.py with `depth` blocks, ReLU and the scheme's own init law, on `SEQUENCES` windows of a corpus (uint8)."""
     task = LanguageModelling(_config(scheme, depth, width))
-    numbers = jnp.arange(seeds)
+    numbers = jnp.arange(seeds, dtype=jnp.int32)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
     parameters = _projected(task.scheme, task.model.init_by_seed(seeds, draws=draws.values))
@@ -92,17 +92,17 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
     drawn = model.init_by_seed(seeds, {"gain": 1.0, "std": 1 / math.sqrt(width)}, draws.values)
     for path, spec in model.specs.items():
         if path.endswith("attention/out/kernel"):
-            drawn[path] = jnp.broadcast_to(spec.init.scale * jnp.eye(width), drawn[path].shape)
+            drawn[path] = jnp.broadcast_to(spec.init.scale * jnp.eye(width, dtype=jnp.float32), drawn[path].shape)
     # Queries last: a zero vector cannot be put on a sphere.
     silent = {path: jnp.zeros_like(drawn[path]) for path in drawn if path.endswith("attention/query/kernel")}
     parameters = {**_projected(scheme, drawn), **silent}
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.arange(seeds, dtype=jnp.int32))
 
     def draw(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         of_inputs, of_head, of_labels = jax.random.split(key, 3)
-        inputs = jax.random.normal(of_inputs, (SEQUENCES * TOKENS, width))
-        head = jax.random.normal(of_head, (width, CLASSES)) / math.sqrt(width)
-        return inputs, (head, jax.random.randint(of_labels, (SEQUENCES * TOKENS,), 0, CLASSES))
+        inputs = jax.random.normal(of_inputs, (SEQUENCES * TOKENS, width), jnp.float32)
+        head = jax.random.normal(of_head, (width, CLASSES), jnp.float32) / math.sqrt(width)
+        return inputs, (head, jax.random.randint(of_labels, (SEQUENCES * TOKENS,), 0, CLASSES, jnp.int32))
 
     def settled(values: Parameters, x: jax.Array) -> Parameters:
         def statistics(values: Parameters, context: Context) -> dict[str, jax.Array]:

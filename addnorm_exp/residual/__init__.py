@@ -14,11 +14,11 @@ from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.norms import Norm, NormSpec
 from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
 from addnorm_exp.residual.rule import Constant, Learned, Ramp, Rule, constant
-from addnorm_exp.residual.scheme import Scheme, SchemeError, sites
+from addnorm_exp.residual.scheme import Scheme, SchemeError, Versioned, sites
 from addnorm_exp.residual.taps import tap
 
 __all__ = [
     "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Constant", "Context", "Depths", "Ends",
     "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats",
-    "Sum", "Topology", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
+    "Sum", "Topology", "Versioned", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
 ]  # fmt: skip

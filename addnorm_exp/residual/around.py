@@ -11,7 +11,8 @@ from addnorm_exp.residual.norms import NormSpec
 class Around:
     """Each of these says nothing at its default.
 
-    `embedding_norm` stands on the embedding, positions included, before the stream opens. `embedding_scale` multiplies the embedding: by
+    `embedding_norm` stands on the embedding, positions included, before the stream opens; `positions_norm` does so only where learned
+    positions are added to the embedding (nGPT: their sum has no length of its own). `embedding_scale` multiplies the embedding: by
     1 (`one`), by √width (`root`), by one learned scalar that starts there (`learned`); not set, the init law decides. With `fixed_norm`
     each token's row of the embedding is divided by its length wherever it is used, in a tied head too (FixNorm: Nguyen & Salazar 2019,
     1910.05895, 2.3). With `logit_scale` each logit is times a learned number, 1 at first (nGPT: 2410.01131, 2.1). The logits are
@@ -20,6 +21,7 @@ class Around:
     """
 
     embedding_norm: NormSpec | None = None
+    positions_norm: NormSpec | None = None
     embedding_scale: str | None = None
     logit_cap: float = 0.0
     z_loss: float = 0.0

@@ -86,7 +86,7 @@ def with_attention(scheme: Scheme, blocks: str | None, **given: Any) -> Scheme:
 def with_around(scheme: Scheme, **given: Any) -> Scheme:
     """The scheme with what is around its blocks set by hand; a norm goes by the name of its kind."""
     given = {key: value for key, value in given.items() if value is not None}
-    own = scheme.around.embedding_norm
+    own = scheme.around.embedding_norm or scheme.around.positions_norm
     if own is not None and "embedding_norm" in given:
         raise SchemeError(
             f"scheme '{scheme.name}' has the norm '{own.kind}' on its embedding; leave embedding.norm unset"

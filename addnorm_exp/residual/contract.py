@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 State = Any  # one array, or a tuple whose parts are private to a scheme
@@ -94,9 +95,10 @@ class Context:
     def into(self, block: jax.Array | int, depth: int) -> "Context":
         """The context of a block, counted from 0: a key of its own, and a rate of stochastic depth that rises linearly from 0."""
         inside = self.fold(block)
-        return (
-            inside if self.drop_path is None else replace(inside, drop_path=self.drop_path * block / max(depth - 1, 1))
-        )
+        if self.drop_path is None:
+            return inside
+        number = block if isinstance(block, int) else block.astype(jnp.float32)
+        return replace(inside, drop_path=self.drop_path * number / max(depth - 1, 1))
 
 
 class Body(Protocol):

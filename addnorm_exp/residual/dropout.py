@@ -14,7 +14,7 @@ def dropout(x: jax.Array, context: Context) -> jax.Array:
     if not context.train or context.key is None or context.dropout is None:
         return x
     keep = jax.random.bernoulli(context.key, 1.0 - context.dropout, x.shape)
-    return jnp.where(keep, x / (1.0 - context.dropout), 0.0).astype(x.dtype)
+    return jnp.where(keep, x.astype(jnp.float32) / (1.0 - context.dropout), 0.0).astype(x.dtype)
 
 
 def drop_path(branch: jax.Array, context: Context) -> jax.Array:
@@ -23,5 +23,5 @@ def drop_path(branch: jax.Array, context: Context) -> jax.Array:
     if not context.train or context.key is None or context.drop_path is None:
         return branch
     keep = jax.random.bernoulli(jax.random.fold_in(context.key, PATH_KEY), 1.0 - context.drop_path, (context.batch, 1))
-    rows = branch.reshape(context.batch, -1)
+    rows = branch.reshape(context.batch, -1).astype(jnp.float32)
     return jnp.where(keep, rows / (1.0 - context.drop_path), 0.0).astype(branch.dtype).reshape(branch.shape)

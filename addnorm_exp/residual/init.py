@@ -65,7 +65,7 @@ def _draw(draw: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if draw == "normal":
         return normal
     q, r = jnp.linalg.qr(normal)  # orthogonal (Mezzadri 2007): Q of a normal matrix, R's diagonal made positive
-    return q * jnp.sign(jnp.diagonal(r))
+    return q * jnp.sign(jnp.diagonal(r))[None, :]
 
 
 def _scale(init: Init, values: jax.Array, hypers: Mapping[str, jax.Array | float]) -> jax.Array:
@@ -218,7 +218,7 @@ def _draw_by_seed(draw: str, shape: tuple[int, ...], seeds: int, hashed: jax.Arr
     def one(seed: jax.Array) -> jax.Array:
         return _draw(draw, jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), hashed), shape)
 
-    return jax.vmap(one)(jnp.arange(seeds))
+    return jax.vmap(one)(jnp.arange(seeds, dtype=jnp.int32))
 
 
 def path_hash(path: str) -> int:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
 
 ELEMENTWISE = {"dyt": jnp.tanh, "derf": jax.lax.erf}
@@ -139,9 +140,10 @@ class Norm(nnx.Module):
         if spec.affine == "none":
             y = y if self.unit == 1.0 else self.unit * y
         else:
-            y = y * (self.gain[...] + 1.0 if spec.gain == "unit_offset" else self.gain[...])
+            gain = self.gain[...] + 1.0 if spec.gain == "unit_offset" else self.gain[...]
+            y = y * across(gain, y)
         if spec.affine == "full":
-            y = y + self.bias[...]
+            y = y + across(self.bias[...], y)
         return y.astype(x.dtype)
 
     def _normalised(self, y: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.contract import Connection, ConnectionRecord, Context
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -95,7 +96,7 @@ class RuleConnection(Connection):
 
     def enter(self, stream: jax.Array) -> jax.Array:
         h = times(self.pre_scale, norms.apply(self.pre, stream))
-        return h if self.shift is None else h + self.shift[...].astype(h.dtype)
+        return h if self.shift is None else h + across(self.shift[...].astype(h.dtype), h)
 
     def leave(self, branch: jax.Array, context: Context) -> jax.Array:
         scale = self.scale.at(context.step) if isinstance(self.scale, Ramp) else self.scale
@@ -127,4 +128,4 @@ def times(coefficient: float | jax.Array | nnx.Variable, x: jax.Array) -> jax.Ar
     if isinstance(coefficient, float):
         return x if coefficient == 1.0 else coefficient * x
     number = coefficient.fixed if isinstance(coefficient, Constant) else coefficient[...]
-    return number.astype(x.dtype) * x
+    return across(number.astype(x.dtype), x) * x

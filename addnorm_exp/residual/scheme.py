@@ -34,6 +34,28 @@ class SchemeError(ValueError):
     """A record, or a scheme with these axes, that cannot be right; the message says which and the remedy."""
 
 
+@dataclass(frozen=True)
+class Versioned:
+    """A function of parameters that belongs to a record. A run's id knows it by name and version, since its code cannot be hashed:
+    a rename of a local would move every id.
+
+    Raise `version` whenever what it computes changes. A golden of what it computes says so when that is forgotten
+    (tests/test_runs_identity.py).
+    """
+
+    function: Callable[..., Values]
+    version: int
+
+    def __call__(self, *arguments: Any) -> Values:
+        return self.function(*arguments)
+
+    @property
+    def identity(self) -> str:
+        """What a digest holds of it. The first version is the name alone, as in digests that are older than versions."""
+        name = self.function.__name__
+        return name if self.version == 1 else f"{name} {self.version}"
+
+
 def own_path(label: str, name: str) -> str:
     """The path of parameter `name` of the connection at a site, in a model whose stacks are named by `Site.stack`."""
     stack, block, at = label.split(".")
@@ -78,7 +100,7 @@ class Scheme:
     `predictions` are what theory says of it at init (`main.py probe`).
 
     `project(parameters)` maps all parameters to where they have to be, before step 0 and after every update (nGPT): path → array to path →
-    array. `around` is what it asks of embedding, head and training besides.
+    array. `around` is what it asks of embedding, head and training besides. Both functions are `Versioned`.
     """
 
     name: str
@@ -97,8 +119,8 @@ class Scheme:
     options: Callable[[Site, NormSpec], Mapping[str, Any]] = no_options
     needs_norm: bool = False  # its constants or its init assume a norm
     factors: Callable[[Site, str], Factors] = no_factors
-    calibrate: Callable[[Values, Measure], Values] | None = None
-    project: Callable[[Values], Values] | None = None
+    calibrate: Versioned | None = None
+    project: Versioned | None = None
     around: Around = NOTHING
     plain_init: bool = False  # a skip coefficient other than 1 without an init of its own is meant (KEEL)
     traps: tuple[str, ...] = field(default=())
@@ -198,9 +220,9 @@ class Scheme:
             places = [at for site in sites for at in (site, *map(site.at, (*site.sublayers, "ends")))]
             facts["factors"] = [{group: self.factors(at, group) for group in GROUPS} for at in places]
         if self.calibrate is not None:
-            facts["calibrate"] = self.calibrate.__name__
+            facts["calibrate"] = self.calibrate.identity
         if self.project is not None:
-            facts["project"] = self.project.__name__
+            facts["project"] = self.project.identity
         ends = {role: self.init(sites[0].at("ends"), role) for role in ENDS_ROLES} if sites else {}
         if any(factor != 1.0 for factor in ends.values()):
             facts["ends_init"] = ends
@@ -212,6 +234,13 @@ class Scheme:
 def _check_record(scheme: Scheme) -> None:
     if scheme.evidence not in EVIDENCE:
         raise SchemeError(f"scheme '{scheme.name}': evidence '{scheme.evidence}' is none of {', '.join(EVIDENCE)}")
+    for name in ("calibrate", "project"):
+        function = getattr(scheme, name)
+        if function is not None and not isinstance(function, Versioned):
+            raise SchemeError(
+                f"scheme '{scheme.name}': {name} is a plain function, and a run's id needs its version too; write "
+                f"{name}=Versioned(function, version=1), and raise the version when you change what it computes"
+            )
     if scheme.needs_norm and scheme.norm.kind == "none":
         raise SchemeError(f"scheme '{scheme.name}' needs a norm, but its norm kind is 'none'")
     if scheme.init is not unscaled and scheme.multipliers not in (METHOD, RECIPE):
@@ -267,7 +296,7 @@ def _check_connection(scheme: Scheme, where: str, rule: ConnectionRecord, width:
 def _check_places(scheme: Scheme, sites: tuple[Site, ...]) -> None:
     """No two norms stand at one place of the stream: behind the embedding, between two sublayers, before the head."""
     # `last`: what has just normalised the stream.
-    last = "that of the embedding" if _acts(scheme.around.embedding_norm) else None
+    last = "that of the embedding" if _acts(scheme.around.embedding_norm or scheme.around.positions_norm) else None
     for site in sites:
         for at in scheme.plan(site):
             here = at.rule.norms if isinstance(at.rule, Rule) else {}

@@ -1,8 +1,10 @@
 """What the columns of the per-layer record stand for, and in which block of the model that is (docs/record.md)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 COLUMNS = {  # quantity → what it has a column for
     "stream_rms": "sites",
@@ -14,6 +16,16 @@ COLUMNS = {  # quantity → what it has a column for
     "logit_max": "attention_sites",
     "entropy": "attention_sites",
 }
+
+
+def without_ratio_of_zeros(row: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The row of a step with NaN for `update_ratio` of the tensors that are still 0.
+
+    On the device the ratio is 0 there: JAX_DEBUG_NANS stops at a NaN.
+    """
+    return {**row, "update_ratio": np.where(row["weight_rms"] > 0, row["update_ratio"], np.nan)}
+
+
 _WITHIN = re.compile(r"(?P<stack>.*?)(?:\.|(?:^|/)blocks/)(?P<block>\d+)[./](?P<rest>.+)")
 
 

@@ -125,7 +125,7 @@ class Estimator:
     def _peak_flops(self) -> float:
         if self._peak is None:
             side = 1024
-            matrix = jnp.ones((side, side))
+            matrix = jnp.ones((side, side), jnp.float32)
             multiply = jax.jit(jnp.matmul)
             multiply(matrix, matrix).block_until_ready()
             times = []

@@ -44,4 +44,6 @@ def calibrated_by(
 
 def means_of_changed(before: Parameters, after: Parameters) -> dict[str, float]:
     """Path → mean, of the tensors that calibration changed: what the record says of it."""
-    return {path: float(jnp.mean(after[path])) for path in after if not np.array_equal(before[path], after[path])}
+    first, last = jax.device_get((before, after))
+    changed = [path for path in last if not np.array_equal(first[path], last[path])]
+    return {path: float(jax.device_get(jnp.mean(after[path]))) for path in changed}

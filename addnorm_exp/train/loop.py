@@ -22,6 +22,7 @@ from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
 from addnorm_exp.train.memory import check_devices, check_memory
 from addnorm_exp.train.pace import DeviceTimer, Pace
+from addnorm_exp.train.platform import refused_switch
 from addnorm_exp.train.program import never, program
 from addnorm_exp.train.recorder import Dispatch, Progress, Recorder
 from addnorm_exp.train.step import CAUSES
@@ -79,6 +80,9 @@ def run(
 
 def check_machine(config: Config) -> None:
     """Raises UserError where the run does not fit the devices or the memory of this machine. Nothing of it is built."""
+    switch = refused_switch()
+    if switch:
+        raise UserError(switch)
     check_devices(config)
     check_memory(config)
 

@@ -30,3 +30,25 @@ def pin_generator() -> None:
     import jax  # here: the PyTorch side of benchmarks/step.py takes this file where there is no JAX
 
     jax.config.update("jax_threefry_partitionable", True)
+
+
+# JAX's switches under which no run can work: option → its value, and why.
+_EXPLICIT = ("disallow_explicit", "the corpus and the initial values are moved to the device explicitly")
+REFUSED = {
+    "jax_no_tracing": (True, "training is traced before it is compiled"),
+    "jax_no_execution": (True, "it executes nothing"),
+    "jax_transfer_guard": _EXPLICIT,
+    "jax_transfer_guard_host_to_device": _EXPLICIT,
+    "jax_transfer_guard_device_to_host": _EXPLICIT,
+    "jax_transfer_guard_device_to_device": _EXPLICIT,
+}
+
+
+def refused_switch() -> str | None:
+    """One line for a switch of JAX under which no run can work, with the remedy; None where there is none."""
+    import jax
+
+    for option, (value, reason) in REFUSED.items():
+        if jax.config.values.get(option) == value:
+            return f"{option.upper()}={value}: no run works under this switch, because {reason}; unset it"
+    return None

@@ -74,8 +74,10 @@ class Program:
 
     def init(self, hypers: Hypers) -> TrainState:
         """The state before step 0."""
-        # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme.
-        return jax.device_put(initial_state(self.task, hypers), self.replicated)
+        # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme. Its constants come from
+        # the host, once, so JAX_TRANSFER_GUARD, which looks for transfers in the loop, does not apply.
+        with jax.transfer_guard("allow"):
+            return jax.device_put(initial_state(self.task, hypers), self.replicated)
 
     def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
         """The state before step 0 as the scheme sets it from the first batch; itself where the scheme sets nothing."""
@@ -142,14 +144,15 @@ class Program:
             call = self._evaluation(parameters, windows, step, losses, first, count)
             compiled = self._compiled_for(call)
             begun = clock()
-            losses = compiled(*call.arguments)
+            losses = compiled(*self._placed(call))
             jax.block_until_ready(losses)
             if pace:
                 pace.took(count, clock() - begun)
             first += count
         if rest and stop():
             return None
-        return float(self._call(self._evaluation_end(parameters, windows, step, losses))) / windows.shape[0]
+        total = self._call(self._evaluation_end(parameters, windows, step, losses))
+        return float(jax.device_get(total)) / windows.shape[0]
 
     def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
         """Largest logit and entropy of each attention sublayer, on the first sequences of the next batch, no dropout."""
@@ -190,16 +193,22 @@ class Program:
         return max((_planned(plan) for plan in plans if plan is not None), default=None)
 
     def _call(self, call: Call) -> Any:
-        return self._compiled_for(call)(*call.arguments)
+        return self._compiled_for(call)(*self._placed(call))
 
-    def _compiled_for(self, call: Call) -> Any:
+    def _placed(self, call: Call) -> tuple[Any, ...]:
+        """The arguments on the devices; those that are there already are passed on."""
+        return jax.device_put(call.arguments, self.replicated)
+
+    def _compiled_for(self, call: Call) -> Callable[..., Any]:
         """Compiled on first use."""
+        if jax.config.jax_disable_jit:  # nothing is compiled: each operation runs by itself
+            return jax.default_matmul_precision(self.config.model.matmul_precision)(call.function)
         key = call.name, call.shape
         if key not in self._compiled:
             started = time.perf_counter()
             # Compiled ahead, so that compile time is known and never counts as step time.
             with jax.default_matmul_precision(self.config.model.matmul_precision):
-                lowered = jax.jit(call.function, donate_argnums=call.donate).lower(*call.arguments)
+                lowered = jax.jit(call.function, donate_argnums=call.donate).lower(*self._placed(call))
             self._compiled[key] = lowered.compile()
             self.compile_seconds += time.perf_counter() - started
         return self._compiled[key]
@@ -233,7 +242,7 @@ class Program:
         return summed + self._total(parameters, windows[whole * size :], step) if rest else summed
 
     def _total(self, parameters: Parameters, part: jax.Array, step: jax.Array) -> jax.Array:
-        probes = jnp.zeros(len(self.task.labels))
+        probes = jnp.zeros(len(self.task.labels), jnp.float32)
         loss, _ = self.task.loss(parameters, probes, self._shard(self.task.examples(part)), Context(step=step))
         return loss * part.shape[0]
 
@@ -249,7 +258,7 @@ class Program:
         count = min(self._micro_batch, ATTENTION_SEQUENCES)
         batch = self.task.batch(corpus, hypers["data_seed"], step)
         batch = jax.tree.map(lambda x: x[:count], batch)
-        probes = jnp.zeros(len(self.task.labels))
+        probes = jnp.zeros(len(self.task.labels), jnp.float32)
         context = Context(step=step, attention_statistics=True)
         _, stats = self.task.loss(parameters, probes, self._shard(batch), context)
         return {name: stats[name] for name in ("logit_max", "entropy")}

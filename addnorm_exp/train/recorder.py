@@ -11,7 +11,7 @@ import numpy as np
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.nn.attention import attention_columns
-from addnorm_exp.runs.columns import COLUMNS
+from addnorm_exp.runs.columns import COLUMNS, without_ratio_of_zeros
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_layers_row
@@ -104,7 +104,7 @@ class Recorder:
             scalars = {name: float(rows[name][number]) for name in SCALARS}
             lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
             if self.layers and is_layers_row(step, self.config.execution.layers_every, self.config.steps):
-                self.layers.add(step, {name: rows[name][number] for name in ROWS})
+                self.layers.add(step, without_ratio_of_zeros({name: rows[name][number] for name in ROWS}))
         self.folder.append(lines)
         progress = self.progress
         progress.train_loss = lines[-1]["loss"]

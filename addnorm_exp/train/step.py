@@ -71,13 +71,13 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
         moved = TrainState(
             parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
             moments=moments,
-            step=state.step + (cause == 0),
+            step=state.step + (cause == 0).astype(jnp.int32),
             cause=cause,
             value=jnp.where(cause == 2, grad_norm, loss),
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
         if config.execution.diagnostics:
-            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"])
+            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"].astype(jnp.int32))
             ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
             metrics |= stats
             metrics["grad_stream"] = jnp.sqrt(taps)
@@ -121,7 +121,7 @@ def _gradients(config: Config, task: Task, shard: Callable[[Any], Any]):
             lambda x: jnp.zeros(x.shape, x.dtype),
             jax.eval_shape(differentiate, state.parameters, probes, jax.tree.map(lambda x: x[0], micro), context),
         )
-        total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))
+        total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate, dtype=jnp.int32), micro))
         values, (grads, taps) = jax.tree.map(lambda x: x / accumulate, total)
         # Of the mean's gradient the squared norm is the sum's over accumulate².
         return values, (grads, taps / accumulate)
@@ -135,7 +135,8 @@ def _adamw(specs: Mapping[str, Spec], state: TrainState, grads: Parameters, lr: 
     # Adam's ε of one tensor alone: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
     grads = {path: grad / specs[path].factors.eps for path, grad in grads.items()}
     adam = optax.scale_by_adam(hypers["beta1"], hypers["beta2"], hypers["eps"])
-    updates, moments = adam.update(grads, state.moments)
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises β, a float, to an integer count
+        updates, moments = adam.update(grads, state.moments)
 
     def change(path: str, update: jax.Array) -> jax.Array:
         factors = specs[path].factors
@@ -156,13 +157,17 @@ def _weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metrics:
     weight = jnp.stack([jnp.linalg.norm(value) for value in parameters])
     update = jnp.stack([jnp.linalg.norm(value) for value in updates])
     root = jnp.sqrt(jnp.array([value.size for value in parameters], jnp.float32))
-    # A tensor that is still 0 (a bias, ReZero's a) has no ratio; NaN says so and leaves a gap in the record.
-    return {"update_ratio": jnp.where(weight > 0, update / weight, jnp.nan), "weight_rms": weight / root}
+    # A tensor that is still 0 (a bias, ReZero's a) has no ratio: 0 here, where JAX_DEBUG_NANS would stop at a NaN, and NaN in the
+    # record (runs/columns.py).
+    return {
+        "update_ratio": jnp.where(weight > 0, update, 0.0) / jnp.where(weight > 0, weight, 1.0),
+        "weight_rms": weight / root,
+    }
 
 
 def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metrics:
     del updates
-    return dict.fromkeys(("update_ratio", "weight_rms"), jnp.zeros(len(parameters)))
+    return dict.fromkeys(("update_ratio", "weight_rms"), jnp.zeros(len(parameters), jnp.float32))
 
 
 def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metrics]]:

@@ -9,7 +9,7 @@ from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
-from addnorm_exp.residual.scheme import Measure, Scheme, Values, own_path
+from addnorm_exp.residual.scheme import Measure, Scheme, Values, Versioned, own_path
 
 
 def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
@@ -59,7 +59,7 @@ admin = Scheme(
     block=rescaled,
     ends=no_ends,
     needs_norm=True,
-    calibrate=profile,
+    calibrate=Versioned(profile, version=1),
     traps=(
         "What is measured is the training batch of step 0, with optim.accumulate its first micro-batch, so ω depends on the data seed; "
         "without the measurement it is Post-LN.",

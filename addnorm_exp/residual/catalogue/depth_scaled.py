@@ -48,7 +48,9 @@ deepnorm = Scheme(
     traps=(
         "The bounded update is one of the weight matrices: gains and biases of the norms, stepped alike, move the output as O(L).",
         "α and β go together; baselines in later repositories have a fixed α or an inverted β and are not DeepNorm.",
-        "torchscale gives q, k and v an Xavier gain of 1/√2 before β; here v starts at β times the plain law.",
+        "The law is Xavier's times β, as in the paper. torchscale's `reset_parameters`, which would draw q, k and v by Xavier with gain "
+        "1/√2, is called by nothing: there the base is PyTorch's U(±1/√fan_in), so that q, k, v and o start at 1/√3 of the bound here, "
+        "W_1 at 0.91 and W_2 at 0.46 of it (hidden units 4 × width).",
         "Beside a decoder, torchscale's encoder has β = 1.15 (N⁴M)^-1/16, the inverse of the paper's 0.87, which stands here.",
     ),
     predictions=theory.DEEPNORM,
@@ -86,7 +88,9 @@ sub_ln = Scheme(
     needs_norm=True,
     traps=(
         "The norm inside attention is over the whole width, not by head.",
-        "torchscale gives q, k and v an Xavier gain of 1/√2 before γ; here v starts at γ times the plain law.",
+        "The law is Xavier's times γ, as in the paper. torchscale's `reset_parameters`, which would draw q, k and v by Xavier with gain "
+        "1/√2, is called by nothing: there the base is PyTorch's U(±1/√fan_in), so that q, k, v and o start at 1/√3 of the bound here, "
+        "W_1 at 0.91 and W_2 at 0.46 of it (hidden units 4 × width).",
         "Cross-attention has no inner norm and no γ, as in the released code.",
         "Encoder–decoder: γ = √(ln(3M) ln(2N) / 3) in the encoder, √ln(3M) in the decoder.",
     ),

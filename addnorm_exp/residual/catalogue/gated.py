@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue.parts import final, no_ends
 from addnorm_exp.residual.contract import Connection, Context, Topology
 from addnorm_exp.residual.init import Init, linear, parameter
@@ -52,7 +53,9 @@ class GRUGateConnection(_Gated):
         del kept, context
         x, y, w, u = state, branch, self.branch, self.stream
         reset = jax.nn.sigmoid(_times(y, w["reset"]) + _times(x, u["reset"]))
-        update = jax.nn.sigmoid(_times(y, w["update"]) + _times(x, u["update"]) - self.bias[...].astype(x.dtype))
+        update = jax.nn.sigmoid(
+            _times(y, w["update"]) + _times(x, u["update"]) - across(self.bias[...].astype(x.dtype), x)
+        )
         candidate = jnp.tanh(_times(y, w["candidate"]) + _times(reset * x, u["candidate"]))
         return (1.0 - update) * x + update * candidate
 
@@ -100,7 +103,7 @@ class HighwayConnection(_Gated):
 
     def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
         del kept, context
-        transform = jax.nn.sigmoid(_times(state, self.kernel) + self.bias[...].astype(state.dtype))
+        transform = jax.nn.sigmoid(_times(state, self.kernel) + across(self.bias[...].astype(state.dtype), state))
         return transform * branch + (1.0 - transform) * state
 
 

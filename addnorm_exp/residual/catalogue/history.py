@@ -152,7 +152,7 @@ class Sources(nnx.Module):
         groups = grouped(sources)
         logits, of_groups = zip(*(_logits(graph, parameters, group) for group in groups), strict=True)
         highest = functools.reduce(jnp.maximum, of_groups)
-        total = jnp.zeros(highest.shape), jnp.zeros(sources[0].shape)
+        total = jnp.zeros(highest.shape, jnp.float32), jnp.zeros(sources[0].shape, jnp.float32)
         for of_group, group in zip(logits, groups, strict=True):
             total = _add(total, of_group, highest, group)
         weights, weighted_sum = total
@@ -172,7 +172,7 @@ def _add(
     total: tuple[jax.Array, jax.Array], logits: jax.Array, highest: jax.Array, group: History
 ) -> tuple[jax.Array, jax.Array]:
     """Sums of e^(logit - highest) and of that times the source, in float32, with a group more."""
-    each = jnp.exp(logits - highest)
+    each = jnp.exp(logits - highest[None])
     weights, weighted_sum = total
     more = weighted([weight[..., None] for weight in each], [source.astype(jnp.float32) for source in group])
     return weights + jnp.sum(each, axis=0), weighted_sum + more

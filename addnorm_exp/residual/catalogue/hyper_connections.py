@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from addnorm_exp.residual import norms
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.mixing import ZERO, Copies, Streams, weighted
 from addnorm_exp.residual.catalogue.parts import before, final
@@ -47,13 +48,13 @@ class Mixing(nnx.Module):
     def __call__(self, streams: Streams, first_read: jax.Array) -> tuple[Streams, Streams, list[jax.Array]]:
         """→ what is read, the streams mixed, and the weight of the branch in each of them."""
         count = len(streams)
-        alpha = self.alpha[...] + jnp.concatenate([first_read, jnp.eye(count)], axis=1)
+        alpha = self.alpha[...] + jnp.concatenate([first_read, jnp.eye(count, dtype=jnp.float32)], axis=1)
         rows, betas = list(alpha), list(self.beta[...])  # each stream's weights in all that is made of it
         if self.dynamic:
             for i, stream in enumerate(streams):
                 seen = norms.apply(self.norm, stream).astype(jnp.float32)
                 moved = jnp.tanh(seen @ self.dynamic_alpha[...]) * self.scale_alpha[...]
-                rows[i] = jnp.moveaxis(alpha[i] + moved, -1, 0)[..., None]
+                rows[i] = jnp.moveaxis(across(alpha[i], moved) + moved, -1, 0)[..., None]
                 betas[i] = betas[i] + jnp.tanh(seen @ self.dynamic_beta[...]) * self.scale_beta[...]
         made = [weighted([row[c] for row in rows], streams) for c in range(self.reads + count)]
         return tuple(made[: self.reads]), tuple(made[self.reads :]), betas
@@ -78,7 +79,10 @@ class HyperConnection(Connection):
     def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
         del state, context
         mixed, betas = kept
-        return tuple(stream + (beta * branch).astype(branch.dtype) for stream, beta in zip(mixed, betas, strict=True))
+        return tuple(
+            stream + (beta * branch.astype(jnp.float32)).astype(branch.dtype)
+            for stream, beta in zip(mixed, betas, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ hyper = Scheme(
     traps=(
         "The norm under tanh has a gain (and bias) of its own; re-implementations take RMSNorm for it where the paper has LayerNorm.",
         *_TRAPS,
-        "W is decayed, the static weights are not (4).",
+        "W, which makes the weights by token, is decayed; A_m, A_r, B and s are not (4).",
         "s has no gradient in the first step, for W is 0.",
     ),
     predictions=theory.HYPER,
@@ -158,7 +162,7 @@ class FracConnection(Connection):
 
     def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, tuple]:
         del context
-        read, *kept = self.mixing(self._split(state), jnp.eye(self.parts))
+        read, *kept = self.mixing(self._split(state), jnp.eye(self.parts, dtype=jnp.float32))
         return jnp.concatenate(read, axis=-1), tuple(kept)
 
     def enter(self, stream: jax.Array) -> jax.Array:
@@ -167,7 +171,9 @@ class FracConnection(Connection):
     def write(self, state: jax.Array, branch: jax.Array, kept: tuple, context: Context) -> jax.Array:
         del state, context
         parts = zip(*kept, self._split(branch), strict=True)
-        return jnp.concatenate([mixed + (beta * part).astype(part.dtype) for mixed, beta, part in parts], axis=-1)
+        return jnp.concatenate(
+            [mixed + (beta * part.astype(jnp.float32)).astype(part.dtype) for mixed, beta, part in parts], axis=-1
+        )
 
     def _split(self, x: jax.Array) -> Streams:
         return tuple(jnp.split(x, self.parts, axis=-1))
@@ -216,13 +222,24 @@ ITERATIONS = 20  # of Sinkhorn and Knopp, the paper's t_max
 EPS = 1e-20  # of every norm (table 5)
 
 
+def paper_bias(streams: int, home: int) -> np.ndarray:
+    """b at init by the paper's v2, appendix A.6: of H_pre 3 for the stream `home` and -3 for the others, of H_post 0, of H_res
+    6I - 3. (n + n + n²,), float32."""
+    own = np.eye(streams, dtype=np.float32)
+    return np.concatenate([6 * own[home] - 3, 0 * own[home], (6 * own - 3).ravel()])
+
+
 class ManifoldConnection(Connection):
-    """The state is n arrays. φ (n·width, n + n + n²), b and α hold the parts of H_pre, H_post and H_res side by side."""
+    """The state is n arrays. φ (n·width, n + n + n²), b and α hold the parts of H_pre, H_post and H_res side by side.
+
+    b is kept as its distance from `paper_bias`, where the record names a home stream.
+    """
 
     def __init__(self, record: "Manifold", width: int, rngs: nnx.Rngs):
         n = record.streams
         self.phi = parameter((n * width, n * (n + 2)), Init("normal", 0.02), "coefficient", rngs)
         self.bias = parameter((n * (n + 2),), ZERO, "coefficient", rngs)
+        self.first = None if record.home is None else Constant(paper_bias(n, record.home))
         self.scale = parameter((3,), Init.constant(0.01), "coefficient", rngs)
         self.pre = norms.make(record.norm, width, rngs)
 
@@ -247,18 +264,20 @@ class ManifoldConnection(Connection):
         square = sum(jnp.mean(jnp.square(stream), -1, keepdims=True) for stream in joined) / n
         rows = jnp.split(self.phi[...], n)
         seen = sum(stream @ row for stream, row in zip(joined, rows, strict=True)) * jax.lax.rsqrt(square + EPS)
-        scale = jnp.repeat(self.scale[...], jnp.array([n, n, n * n]), total_repeat_length=n * (n + 2))
-        logits = jnp.moveaxis(scale * seen + self.bias[...], -1, 0)[..., None]
+        scale = jnp.repeat(self.scale[...], jnp.array([n, n, n * n], jnp.int32), total_repeat_length=n * (n + 2))
+        bias = self.bias[...] if self.first is None else self.bias[...] + self.first.fixed
+        logits = jnp.moveaxis(across(scale, seen) * seen + across(bias, seen), -1, 0)[..., None]
         pre, post, res = jnp.split(logits, [n, 2 * n])
         return jax.nn.sigmoid(pre), 2.0 * jax.nn.sigmoid(post), sinkhorn(res.reshape(n, n, *res.shape[1:]))
 
 
 @dataclass(frozen=True)
 class Manifold(Topology):
-    """An mHC connection around one sublayer."""
+    """An mHC connection around one sublayer. `home` is the stream that it reads at first; `None` reads all alike (b = 0)."""
 
     norm: NormSpec
     streams: int
+    home: int | None = None
     reads = "h = N(Σ_i H_pre[i] x_i),  H by token"
     writes = "x_i ← Σ_j H_res[i, j] x_j + H_post[i] F"
     module = ManifoldConnection
@@ -276,25 +295,55 @@ def sinkhorn(logits: jax.Array) -> jax.Array:
     return jax.lax.scan(once, start, None, length=ITERATIONS)[0]
 
 
+_MHC_TRAPS = (
+    "SK ends on rows: they sum to 1 exactly, columns nearly after 20 rounds. Ports disagree on the order.",
+    "DeepSeek-V4's code starts SK from a softmax, ends on columns and mixes by the transpose: with the logits of H_res transposed and "
+    "no ε this is the same function. What differs there is ε = 1e-6, added to H_pre and inside SK, α = 1 at init, and a learned "
+    "readout in place of the sum.",
+    "φ, b and α are not decayed here, φ being a matrix too; the paper trains with weight decay 0.1 and does not say of what.",
+)
+
+
+def manifold_block(site: Site, norm: NormSpec) -> tuple[At, ...]:
+    return tuple(At(kind, Manifold(norm, STREAMS, before(site, kind) % STREAMS)) for kind in site.sublayers)
+
+
 mhc = Scheme(
     name="mhc",
     title="Manifold-constrained hyper-connections",
     family="hyper-connections",
-    equation="z = RMSNorm(vec X),  H = α z φ + b:  X ← SK(H_res) X + 2σ(H_post)ᵀ F(N(σ(H_pre) X)),  y = N(Σ_i X_i);  n = 4",
-    citation="Xie et al., mHC: Manifold-Constrained Hyper-Connections (2512.24880), eqs. 5–9 and table 5",
+    equation="z = RMSNorm(vec X),  H = α z φ + b:  X ← SK(H_res) X + 2σ(H_post)ᵀ F(N(σ(H_pre) X)),  y = N(Σ_i X_i);  n = 4;  "
+    "b_pre = 3 for stream k mod n and -3 for the others, b_post = 0, b_res = 6I - 3 at init",
+    citation="Xie et al., mHC: Manifold-Constrained Hyper-Connections (2512.24880), eqs. 5–9, table 5 and, of its v2, appendix A.6",
     year=2025,
     evidence="paper",
-    block=lambda site, norm: tuple(At(kind, Manifold(norm, STREAMS)) for kind in site.sublayers),
+    block=manifold_block,
     ends=lambda norm: Copies(norm, STREAMS),
     norm=replace(norms.RMS, eps=EPS),
     traps=(
-        "α = 0.01 at init is the paper's (table 5); φ ~ N(0, 0.02²) and b = 0 are ours, for it gives none. With φ = 0 it is "
-        "Pre-RMSNorm's function, and the streams would stay equal for ever: random φ parts them.",
-        "SK ends on rows: they sum to 1 exactly, columns nearly after 20 rounds. DeepSeek-V4's code starts from a softmax and ends on "
-        "columns, mixes by the transpose, and reads the streams out by learned weights; ports differ by 0.7 in the output at init.",
-        "φ, b and α are not decayed here; the paper trains with weight decay 0.1 and does not say of what.",
+        "α = 0.01 at init is table 5's. b at init is that of v2, A.6, known here from a port that carries it over. The home stream of "
+        "sublayer k is read as k mod n, as in hyper-connections. φ ~ N(0, 0.02²) is ours.",
+        "With φ = 0 it is Pre-RMSNorm's function at init: equal streams are mixed and written alike.",
+        "Ports start otherwise: b_pre = logit(1/n) and b_res = 10 I, or biases of 0 and -8. `mhc_zero` starts at b = 0.",
+        *_MHC_TRAPS,
     ),
     predictions=theory.MHC,
+)
+
+
+mhc_zero = replace(
+    mhc,
+    name="mhc_zero",
+    title="mHC, biases of 0",
+    equation="as mhc, but b = 0 at init",
+    citation="Xie et al., mHC: Manifold-Constrained Hyper-Connections (2512.24880), eqs. 5–9 and table 5; b = 0 is ours",
+    block=lambda site, norm: tuple(At(kind, Manifold(norm, STREAMS)) for kind in site.sublayers),
+    traps=(
+        "α = 0.01 at init is table 5's; φ ~ N(0, 0.02²) and b = 0 are ours. The init of the paper's v2 is that of `mhc`.",
+        "With φ = 0 it is Pre-RMSNorm's function, and the streams would stay equal for ever: random φ parts them.",
+        *_MHC_TRAPS,
+    ),
+    predictions=theory.MHC_ZERO,
 )
 
 SCHEMES = (
@@ -302,4 +351,5 @@ SCHEMES = (
     hyper,
     frac,
     mhc,
+    mhc_zero,
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from addnorm_exp.residual import norms
@@ -68,7 +69,9 @@ class LaurelConnection(Connection):
     def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
         del kept, context
         width = state.shape[-1]
-        start = (jnp.arange(width)[:, None] % self.rank == jnp.arange(self.rank)) / math.sqrt(self.rank * width)
+        start = jnp.asarray(np.arange(width)[:, None] % self.rank == np.arange(self.rank), jnp.float32) / math.sqrt(
+            self.rank * width
+        )
         down, up = (start + self.down[...]).astype(state.dtype), self.up[...].astype(state.dtype)
         of_branch, of_skip = 2.0 * jax.nn.softmax(self.weights[...])
         return weighted((of_branch, of_skip), (branch, state + (state @ down) @ up))
@@ -101,6 +104,7 @@ laurel = Scheme(
     traps=(
         "Pre-LN's function at init, B being 0. A has no gradient in the first step.",
         "The paper bounds a and b by a softmax or a sigmoid and gives no scale; twice a softmax, which starts both at 1, is ours.",
+        "A, B and w are not decayed, A and B being matrices too; the paper does not say.",
         "Rank 16 is that of the paper's ResNet-50; its language models have 4 and 64.",
         "Gemma 3n's LAuReL is another: a normed low-rank branch on the normed input of attention, and a division by √2.",
     ),

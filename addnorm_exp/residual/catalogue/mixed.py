@@ -122,6 +122,8 @@ b2t = Scheme(
     traps=(
         "Of the Post-LN family: no final norm.",
         "With cross-attention the extra skip passes by its norm too.",
+        "The released code draws q, k and v by Xavier with gain 1/√2, and W_1 and W_2 by PyTorch's U(±1/√fan_in), before the factor; here "
+        "all have Xavier's law.",
         "Every weight matrix of a block starts at 1/√L of its law, L the blocks of its stack, as in the released code; no text of the "
         "paper was reached that says so.",
     ),

@@ -35,7 +35,7 @@ class CopiesModule(EndsModule):
 
     def close(self, state: Streams, context: Context) -> jax.Array:
         del context
-        return norms.apply(self.closing, weighted([jnp.ones(())] * len(state), state))
+        return norms.apply(self.closing, weighted([jnp.ones((), jnp.float32)] * len(state), state))
 
 
 @dataclass(frozen=True)

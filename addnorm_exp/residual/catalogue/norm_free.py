@@ -179,6 +179,7 @@ fixup = Scheme(
         "In the first step only the head has a gradient, in the second also the last matrix of each branch.",
         "The authors' Transformer has no biases but the scalar ones (model.bias=False); its cross-attention counts 12 branches always.",
         "Their ResNets train the scalars at a tenth of the learning rate, their Transformer does not.",
+        "The code draws q, k and v as one matrix of 3 × width outputs: by Xavier 1/√2 of the law here.",
         "A tied head is the embedding and does not start at 0.",
         "In the authors' Transformer an encoder ends in a (x + b), a a learned scalar and 1 first, a decoder in x + b, as both do here.",
     ),
@@ -214,7 +215,8 @@ t_fixup = Scheme(
         "The theory is of encoder and decoder together; a decoder alone takes the encoder's constants here, which is an ansatz.",
         "Meant to train without warmup (optim.warmup=0), with Adam.",
         "Learned positions, which the paper has not, are scaled with the embedding of tokens.",
-        "The code's value matrices have a factor √2 that undoes the gain 1/√2 that fairseq gives query, key and value.",
+        "fairseq draws query, key and value with gain 1/√2. The code undoes it for the value matrices by a factor √2, not for query and "
+        "key, which therefore start at 1/√2 of the law here.",
     ),
 )
 

@@ -11,12 +11,13 @@ from flax import nnx
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.around import Around
+from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue.parts import final, no_ends, pre
 from addnorm_exp.residual.contract import Connection, Context, Site, Topology
 from addnorm_exp.residual.init import Factors, Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.scheme import OUTPUT_ROLES, Scheme
+from addnorm_exp.residual.scheme import OUTPUT_ROLES, Scheme, Versioned
 
 
 class SphereConnection(Connection):
@@ -37,8 +38,8 @@ class SphereConnection(Connection):
 
     def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
         del state, context
-        rate = jnp.abs(self.factor * self.rate[...])
-        return self.norm(kept.astype(jnp.float32) + rate * (branch - kept)).astype(branch.dtype)
+        rate = across(jnp.abs(self.factor * self.rate[...]), branch)
+        return self.norm(kept.astype(jnp.float32) + rate * (branch - kept).astype(jnp.float32)).astype(branch.dtype)
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,15 @@ ngpt = Scheme(
     norm=norms.L2,
     law="normal",
     options=sphere_options,
-    around=Around(embedding_norm=norms.L2, logit_scale=True),
+    around=Around(positions_norm=norms.L2, embedding_scale="one", logit_scale=True),
     factors=no_decay,
-    project=project_to_the_sphere,
+    project=Versioned(project_to_the_sphere, version=1),
     traps=(
-        "Meant with rotary positions, swiglu, no biases, a head of its own, and no warmup; these are the config's to set. Learned "
-        "positions are put on the sphere too, and the sum of both is normalised, before its dropout where there is one.",
+        "Meant with rotary positions, swiglu, no biases, a head of its own, and no warmup; these are the config's to set. Under rotary "
+        "positions the embedding enters as it is, as in the released code: its rows have length 1 after every update, and its gradient "
+        "keeps the part along the row. Learned positions are put on the sphere too, and the sum of both is normalised, before its "
+        "dropout where there is one.",
+        "Rotary positions here are rotations. Those of the public code are not: its logits differ by 26 % from those of any rotation.",
         "Embedding and weight matrices are divided by their lengths after each update, outside of the gradient; nothing is decayed.",
         "√width stands on both halves of the hidden units as in the code; the paper is said to have it on the gate alone.",
         "In a feed-forward without a gate, which nGPT has not, the one scale stands before the activation.",

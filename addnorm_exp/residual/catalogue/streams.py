@@ -169,14 +169,14 @@ class AltUpConnection(Connection):
 
     def read(self, state: Streams, context: Context) -> tuple[jax.Array, Streams]:
         del context
-        predicted = tuple(weighted(row, state) for row in self.predict[...] + jnp.eye(len(state)))
+        predicted = tuple(weighted(row, state) for row in self.predict[...] + jnp.eye(len(state), dtype=jnp.float32))
         return predicted[self.active], predicted
 
     def write(self, state: Streams, branch: jax.Array, kept: Streams, context: Context) -> Streams:
         del state, context
         found = branch - kept[self.active]
         pairs = zip(self.correct[...], kept, strict=True)
-        return tuple(weighted((jnp.ones(()), gain), (stream, found)) for gain, stream in pairs)
+        return tuple(weighted((jnp.ones((), jnp.float32), gain), (stream, found)) for gain, stream in pairs)
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,7 @@ altup = Scheme(
     ends=lambda norm: Copies(norm, ALTERNATING),
     traps=(
         "The init of P and g is from memory of the paper, and not verified.",
+        "P and g are not decayed, P being a matrix too; no source says.",
         "Blocks are Pre-LN's. Streams start as copies and the head has their sum, which the paper calls Recycled-AltUp (by third parties' "
         "notes); its other models have a wider embedding and head.",
         "Gemma 3n's form has a fixed active stream, P by token, and coefficients that are clipped: do not cite it as the paper's.",

@@ -221,17 +221,17 @@ ALTUP = pre_ln_in_another_form("Baykal et al. 2023 (2301.13310), P = I and g = 1
 DENSEFORMER = pre_ln_in_another_form("Pagliardini et al. 2024 (2402.02622)")
 
 XIE = "Xie et al. 2025 (2512.24880), eqs. 5–9, at α = 0.01"
+
+
 # φ moves each σ by about α · 0.02 · √(n d) ≈ 0.005: a part in a hundred, and not none.
-MHC: tuple[Prediction, ...] = (
-    *same_function(XIE, "pre_rms", tolerance=0.02),
-    same_stream(
-        "a block reads Σ ½ x_i of four streams: twice pre_rms's",
-        XIE,
-        "pre_rms",
-        times=lambda block, depth: 4.0,
-        tolerance=0.02,
-    ),
-)
+def equal_streams(claim: str, read: float) -> tuple[Prediction, ...]:
+    """Of four streams that are equal at init, of which a block reads `read` times one."""
+    same = same_stream(claim, XIE, "pre_rms", times=lambda block, depth: read**2, tolerance=0.02)
+    return (*same_function(XIE, "pre_rms", tolerance=0.02), same)
+
+
+MHC = equal_streams("a block reads σ(3) x_i + 3 σ(-3) x_i: 1.095 times pre_rms's stream", 1.0949)
+MHC_ZERO = equal_streams("a block reads Σ ½ x_i of four streams: twice pre_rms's", 2.0)
 
 KIMI = "Kimi Team 2026 (2603.15031), queries of 0"
 ATTN_RES_BLOCK = same_function(KIMI, "pre_rms")
