@@ -61,9 +61,7 @@ def plot(
     return written
 
 
-def draw(
-    study: Study, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles"
-) -> list[Path]:
+def draw(study: Study, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles") -> list[Path]:
     """Draw one study's pictures into `target`, which is made if need be."""
     shown = reported(study)
     if labels == "titles":

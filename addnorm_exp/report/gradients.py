@@ -245,7 +245,13 @@ def _depth_lines(axes: Axes, lines: Lines, look: style.Look, *, thick: bool) -> 
         (centre,) = _centre(lines, thick=True)
         every = max(1, len(centre) // 16)
         axes.plot(
-            lines.places, centre, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, zorder=3,
+            lines.places,
+            centre,
+            color=look.colour,
+            linestyle=look.line,
+            marker=look.marker,
+            markevery=every,
+            zorder=3,
             markerfacecolor=look.face,
         )
 

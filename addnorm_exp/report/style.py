@@ -24,7 +24,14 @@ DPI = 200
 # Okabe and Ito's palette without its yellow (too light on white), in an order that keeps neighbours apart; each colour goes with a
 # line style and a marker, so that nothing rests on colour alone.
 COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#000000", "#E69F00", "#56B4E9", "#7A5195")
-LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
+LINES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (9, 2)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 GREY = "#666666"
