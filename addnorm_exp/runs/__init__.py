@@ -12,6 +12,7 @@ Read in this order:
     joining       many steps of them as few, for pictures
     states        the folders in checkpoints/: whole, half-written, somebody's own
     winners       which candidate of a study won
+    caveats       what a reader must know before comparing rows
     published     numbers that others have published, in a study file
     life          where the runs of a folder stand
     gc            what dead attempts left

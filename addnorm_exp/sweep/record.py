@@ -8,6 +8,7 @@ from addnorm_exp.runs.folder import make_folder, write_json
 from addnorm_exp.runs.published import written
 from addnorm_exp.runs.reading import FORMAT, read_study
 from addnorm_exp.sweep.study import Planned, Study
+from addnorm_exp.sweep.twins import Twins
 
 
 def check_folder(folder: Path, study: Study) -> None:
@@ -31,7 +32,13 @@ def check_folder(folder: Path, study: Study) -> None:
         )
 
 
-def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]]) -> None:
+def read_twins(folder: Path) -> Twins | None:
+    """What study.json says of schemes that are one function; None where it says nothing."""
+    twins = (read_study(folder / "study.json") or {}).get("twins")
+    return twins and Twins(frozenset(twins["among"]), tuple(map(tuple, twins["groups"])))
+
+
+def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]], twins: Twins) -> None:
     """Writes the plan as far as it is known: the report phase is absent until tuning has chosen its winners."""
     runs = [run for phase in phases.values() for run in phase]
     make_folder(folder)
@@ -48,6 +55,7 @@ def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned
             "tuned": list(study.tuned),
             "baseline": study.baseline,
             "group": list(study.axes(runs)),
+            "twins": {"among": sorted(twins.among), "groups": [list(group) for group in twins.groups]},
             "published": [written(entry) for entry in study.published],
         },
     )
