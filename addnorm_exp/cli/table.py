@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
     else:
         sys.stdout.write(text)
     if arguments["format"] == "csv":
-        for note in dict.fromkeys(note for table in tables for note in table.notes):
+        for note in dict.fromkeys(note for table in tables for note in (*table.warnings, *table.notes)):
             print(f"note: {note}", file=sys.stderr)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)

@@ -14,18 +14,35 @@ from addnorm_exp.report.outcome import NOTHING, Outcome
 from addnorm_exp.report.record import Run
 from addnorm_exp.words import show, si
 
-CONFOUNDS = ("norm", "final_norm", "eps", "affine", "init", "factors", "warmup", "dtype", "evidence")
-NAMES = {"final_norm": "final norm", "eps": "ε", "factors": "optimiser factors"}
+CONFOUNDS = (
+    *("norm", "final_norm", "eps", "affine", "init", "embedding_norm", "embedding_scale"),
+    *("factors", "drop_path", "warmup", "dtype", "evidence"),
+)
+NAMES = {
+    "final_norm": "final norm",
+    "eps": "ε",
+    "embedding_norm": "embedding norm",
+    "embedding_scale": "embedding scale",
+    "factors": "optimiser factors",
+    "drop_path": "stochastic depth",
+}
 # The axes that set them: one whose values are told under its own name needs no second column that says the same.
 AXES = {
     "norm": "norm.kind",
     "eps": "norm.eps",
     "affine": "norm.affine",
     "init": "init.law",
+    "embedding_norm": "embedding.norm",
+    "drop_path": "model.drop_path",
     "warmup": "optim.warmup",
     "dtype": "model.compute_dtype",
 }
-SPOKEN = ("factors",)  # said where some row has one, and passed over where none has
+SPOKEN = (
+    "embedding_norm",
+    "embedding_scale",
+    "factors",
+    "drop_path",
+)  # said where some row has one, and passed over where none has
 MIXED = " | "
 
 

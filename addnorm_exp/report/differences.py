@@ -31,6 +31,7 @@ def runs(first: Run, second: Run) -> list[Part]:
     """The parts in which two runs differ; none where they do not."""
     parts = [
         Part("config", _rows(_science(first), _science(second))),
+        Part("resolved", _rows(_resolved(first), _resolved(second)), counts=False),
         Part("data", _rows({"sha256": first.data["sha256"][:12]}, {"sha256": second.data["sha256"][:12]})),
         Part("semantics", _rows({"semantics": first.semantics}, {"semantics": second.semantics})),
         Part("execution", _rows(_execution(first), _execution(second)), counts=False),
@@ -74,6 +75,11 @@ def _science(run: Run) -> dict[str, Any]:
     return {"scheme": run.scheme} | {
         key: value for key, value in run.flat.items() if key not in ("data.path", "scheme")
     }
+
+
+def _resolved(run: Run) -> dict[str, Any]:
+    """What the scheme brings beside its method; of initial values the words and every tensor's deviation."""
+    return {key: value for key, value in flatten(run.resolved).items() if not key.startswith("law")}
 
 
 def _execution(run: Run) -> dict[str, Any]:

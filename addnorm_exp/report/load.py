@@ -31,6 +31,7 @@ class Study:
     group: tuple[str, ...] = ("scheme",)
     strangers: int = 0  # run folders in the study's folder that its plan does not know
     mixed_semantics: tuple[int, ...] = field(default=())
+    twins: tuple[tuple[str, ...], ...] = ()  # digests of schemes that are one function
     published: tuple[Published, ...] = ()  # others' numbers, to stand beside ours
 
     @property
@@ -158,6 +159,7 @@ def _planned(folder: Path) -> Study:
         baseline=plan.get("baseline"),
         group=tuple(key for key in plan["group"] if key not in (*plan["tuned"], "seed")),
         strangers=len(set(present) - planned),
+        twins=tuple(tuple(group) for group in (plan.get("twins") or {"groups": ()})["groups"]),
         published=published,
     )
 

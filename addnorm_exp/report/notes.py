@@ -6,6 +6,7 @@ from addnorm_exp.report.groups import Group, Reported, label
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run, progress
 from addnorm_exp.report.statistics import ENOUGH
+from addnorm_exp.runs import caveats
 from addnorm_exp.runs.identity import SEMANTICS
 from addnorm_exp.words import counted, show
 
@@ -34,6 +35,18 @@ def setting(runs: Sequence[Run]) -> str:
         if len(values) == 1 and None not in values:
             parts.append(counted(int(values.pop() or 0), *words))
     return ", ".join(parts)
+
+
+def above(study: Study, shown: Reported) -> tuple[str, ...]:
+    """The lines above the table: what differs between rows beside methods and axes, and which rows are one function."""
+    rows = []
+    for group in shown.groups:
+        first = next((run for run in group.runs if run.resolved), None)
+        if first is not None:
+            axes = tuple((axis, group[axis]) for axis in shown.varying)
+            model = tuple(sorted((key, repr(value)) for key, value in first.flat.items() if key.startswith("model.")))
+            rows.append(caveats.Row(first.scheme, axes, first.resolved, first.digest, model))
+    return caveats.lines(rows, study.twins)
 
 
 def phase_notes(shown: Reported) -> list[str]:

@@ -49,7 +49,8 @@ def pivot(
     for group in shown.groups:
         tables.setdefault(tuple((axis, group[axis]) for axis in others), []).append(group)
     lines = _notes(study, shown, chosen, tuning)
-    return [_one(study, groups, down, across, chosen, key, lines) for key, groups in tables.items()]
+    above = notes.above(study, shown)
+    return [_one(study, groups, down, across, chosen, key, lines, above) for key, groups in tables.items()]
 
 
 def _axes(flag: str, text: str, study: Study) -> tuple[str, ...]:
@@ -93,6 +94,7 @@ def _one(
     chosen: Metric,
     key: Pairs,
     lines: Sequence[str],
+    above: tuple[str, ...],
 ) -> Table:
     cells = {(key_of(g.runs[0], rows), key_of(g.runs[0], cols)): g for g in groups if g.runs}
     down, across = _ordered([r for r, _ in cells]), _ordered([c for _, c in cells])
@@ -112,7 +114,7 @@ def _one(
     title = f"{study.name}: {chosen.label}, {by}" + (f" ({label(key)})" if key else "")
     heads = [Column(axis, axis, right=False) for axis in rows]
     heads += [Column(_key(col) or chosen.key, label(col) or chosen.label) for col in across]
-    return Table(title, heads, texts, lines, records)
+    return Table(title, heads, texts, lines, records, above)
 
 
 def _key(pairs: Pairs) -> str:

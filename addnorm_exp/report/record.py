@@ -34,6 +34,10 @@ class Run:
     semantics: int = 1
     data: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what its scheme brings beside its method; empty: unknown
+    digest: str = ""  # of its scheme
     recorded: bool = True  # has a config.json; else `flat` is the plan's, and `semantics` and `data` say nothing
 
     @property
@@ -77,7 +81,16 @@ def read_run(folder: Path) -> Run:
         semantics=config["semantics"],
         data=config["data"],
         summary=summary,
+        resolved=config.get("resolved") or _from_summary(summary),
+        digest=config.get("scheme_digest") or "",
     )
+
+
+def _from_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record of before `resolved` says of it."""
+    confounds = summary.get("confounds") or {}
+    told = {key: confounds[key] for key in ("norm", "final_norm", "eps", "affine") if key in confounds}
+    return told | ({"law": confounds["init"]} if confounds.get("init") else {})
 
 
 def progress(summary: Mapping[str, Any]) -> str:

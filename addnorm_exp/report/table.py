@@ -81,6 +81,7 @@ def build(
         rows=made.rows,
         notes=_notes(study, shown, chosen, main, compared, same, sensitive, p_values),
         records=made.records,
+        warnings=notes.above(study, shown),
     )
 
 

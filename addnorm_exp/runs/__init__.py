@@ -15,6 +15,7 @@ Read in this order:
     states        the files in checkpoints/: whole, half-written, somebody's own, kept by a finished run
     finish        what goes when a run has ended
     winners       which candidate of a study won
+    caveats       what a reader must know before comparing rows
     published     numbers that others have published, in a study file
     life          where the runs of a folder stand
     gc            what dead attempts left

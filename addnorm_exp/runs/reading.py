@@ -52,12 +52,33 @@ def which(directory: Path) -> str:
 _PAIR = {"loss": Maybe(float), "bpb": Maybe(float)}
 _FINAL = {"loss": float, "bpb": Maybe(float)}
 _FACTS = Maybe(Every(Value))
+_DEVIATIONS = Every(Value)
+# What the scheme brings beside its method (residual/recipe.py); records of before have none.
+RESOLVED = {
+    "init": str,
+    "law": str,
+    "deviations": _DEVIATIONS,
+    "law_deviations": _DEVIATIONS,
+    "embedding_norm": str,
+    "embedding_scale": str,
+    "embedding_scale_by_law": bool,
+    "factors": str,
+    "drop_path": float,
+    "norm": str,
+    "eps": Maybe(float),
+    "eps_place": Maybe(str),
+    "affine": Maybe(str),
+    "gain": Maybe(str),
+    "final_norm": bool,
+}
 CONFIG = {
     "id": Name,
     "semantics": int,
     "scheme": str,
     "science": Science,
     "execution": Maybe(Execution),
+    "resolved": Maybe(RESOLVED),
+    "scheme_digest": Maybe(str),
     "data": {"name": str, "sha256": str},
 }
 EVERY_RUN = {
@@ -110,6 +131,7 @@ STUDY = {
     "group": Each(str),
     "baseline": Maybe(str),
     "waiting": Maybe(int),
+    "twins": Maybe({"among": Each(str), "groups": Each(Each(str))}),
     "published": Maybe(Each({"value": Value, "metric": str, "source": str})),
 }
 INDEX = {"sites": Each(str), "tensors": Each(str), "attention_sites": Each(str)}

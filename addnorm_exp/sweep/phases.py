@@ -2,19 +2,26 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from addnorm_exp.config import flatten
 from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data import corpus
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs import caveats
+from addnorm_exp.runs.caveats import Row
 from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.sweep.estimate import Estimator
 from addnorm_exp.sweep.launch import Launcher, Outcome
-from addnorm_exp.sweep.record import write_plan
+from addnorm_exp.sweep.record import read_twins, write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
+from addnorm_exp.sweep.twins import Twins, find
+from addnorm_exp.tasks import recipe
 from addnorm_exp.train.entry import remarks
 from addnorm_exp.train.loop import check_data, check_machine
 from addnorm_exp.words import aligned, counted, duration, si
@@ -26,7 +33,9 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
         runs = study.sweep()
         _some(choose(runs, chosen), chosen)
         launcher.check(choose(runs, chosen))
-        write_plan(folder, study, {"run": runs})
+        twins = find((run.config for run in runs), read_twins(folder))
+        _say(study, choose(runs, chosen), twins, launcher)
+        write_plan(folder, study, {"run": runs}, twins)
         return {"run": launcher.launch("run", choose(runs, chosen))}
     tuning = study.tune()
     standing_in = study.report(study.stand_in(tuning), tuning)
@@ -35,24 +44,51 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     _some(tried, chosen)
     _reported(reported, chosen)
     launcher.check((*tried, *reported))
+    twins = find((run.config for run in (*tuning, *standing_in)), read_twins(folder))
+    _say(study, reported or tried, twins, launcher)
     # Groups that were tuned before stay in the plan, whatever this call does about the others.
-    _plan_report(study, folder, tuning)
+    _plan_report(study, folder, tuning, twins)
     outcomes = {"tune": launcher.launch("tune", tried)}
-    reporting = _plan_report(study, folder, tuning)
+    reporting = _plan_report(study, folder, tuning, twins)
     if outcomes["tune"].complete and reporting:
         outcomes["report"] = launcher.launch("report", choose(reporting, _untuned(study, chosen)))
     return outcomes
 
 
-def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[Planned, ...]:
+def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins: Twins) -> tuple[Planned, ...]:
     """Writes the plan with the report runs of every group that is tuned, and returns these."""
     ended, summaries = _tuned(study, folder, tuning)
     best = study.select(ended, summaries)
     reporting = study.report(best, tuning) if best else ()
     open_groups = study.stand_in(run for run in tuning if run not in ended)
     waiting = len(study.report([*best, *open_groups], tuning)) - len(reporting) if open_groups else 0
-    write_plan(folder, study, {"tune": tuning, "report": reporting} if reporting else {"tune": tuning}, waiting)
+    plan = {"tune": tuning, "report": reporting} if reporting else {"tune": tuning}
+    write_plan(folder, study, plan, twins, waiting)
     return reporting
+
+
+def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
+    """The lines above the table that these runs will make (runs/caveats.py)."""
+    runs = tuple(runs)
+    rows: dict[Pairs, Row] = {}
+    for run in runs:
+        flat = flatten(run.config)
+        axes = tuple((axis, flat[axis]) for axis in study.axes(runs))
+        model = tuple((key, repr(value)) for key, value in flat.items() if key.startswith("model."))
+        if axes not in rows:
+            digest = resolve(run.config).digest(blocks(run.config))
+            rows[axes] = Row(run.config.scheme, axes, asdict(recipe(run.config)), digest, model)
+    lines = list(caveats.lines(list(rows.values()), twins.groups))
+    if twins.skipped:
+        lines.append(
+            f"Whether two of these {twins.skipped} schemes are one function is not checked: the models are too deep."
+        )
+    return lines
+
+
+def _say(study: Study, runs: Iterable[Planned], twins: Twins, launcher: Launcher) -> None:
+    for line in above(study, runs, twins):
+        launcher.display.say(line)
 
 
 def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[list[Planned], dict[str, dict]]:
@@ -92,7 +128,8 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
     refused, remarked = _checked(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
-    lines: list[str] = []
+    compared = phases.get("report") or phases.get("tune") or phases["run"]
+    lines = above(study, compared, find((run.config for run in everything), read_twins(folder)))
     missing: list[Planned] = []
     for phase, runs in phases.items():
         whose = "its" if open_groups == 1 else "their"

@@ -10,6 +10,7 @@ from addnorm_exp.runs.folder import make_folder, write_json
 from addnorm_exp.runs.published import written
 from addnorm_exp.runs.reading import FORMAT, read_study
 from addnorm_exp.sweep.study import Planned, Study
+from addnorm_exp.sweep.twins import Twins
 
 
 def check_folder(folder: Path, study: Study) -> None:
@@ -40,7 +41,15 @@ def _is_same(plan: Mapping[str, Any], study: Study) -> bool:
     return not planned or any(run.id in planned for run in first)
 
 
-def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]], waiting: int = 0) -> None:
+def read_twins(folder: Path) -> Twins | None:
+    """What study.json says of schemes that are one function; None where it says nothing."""
+    twins = (read_study(folder / "study.json") or {}).get("twins")
+    return twins and Twins(frozenset(twins["among"]), tuple(map(tuple, twins["groups"])))
+
+
+def write_plan(
+    folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]], twins: Twins, waiting: int = 0
+) -> None:
     """Writes the plan as far as it is known: the report phase is absent until tuning has chosen its winners. `waiting`: how many report
     runs are not planned yet."""
     runs = [run for phase in phases.values() for run in phase]
@@ -59,6 +68,7 @@ def write_plan(folder: Path, study: Study, phases: Mapping[str, Iterable[Planned
             "tuned": list(study.tuned),
             "baseline": study.baseline,
             "group": list(study.axes(runs)),
+            "twins": {"among": sorted(twins.among), "groups": [list(group) for group in twins.groups]},
             "published": [written(entry) for entry in study.published],
         },
     )

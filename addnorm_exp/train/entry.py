@@ -16,6 +16,7 @@ from addnorm_exp.runs import facts
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS, run_id
 from addnorm_exp.runs.reading import dotted
+from addnorm_exp.tasks import recipe
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.words import counted
 
@@ -37,6 +38,7 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
                 "scheme": config.scheme,
                 "study": study,
                 "science": science(config),
+                "resolved": asdict(recipe(config)),
                 "execution": asdict(config.execution),
                 "data": {
                     "name": corpus.name,
@@ -109,7 +111,7 @@ def describe(
     config: Config, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
 ) -> dict[str, Any]:
     """The part of the summary that is known before the first step of this attempt, the one after `step`."""
-    scheme = resolve(config)
+    scheme, beside = resolve(config), recipe(config)
     attempt = {
         "from_step": step,
         "started": started,
@@ -143,7 +145,10 @@ def describe(
             "eps": scheme.norm.eps if "eps" in scheme.norm.axes else None,
             "affine": scheme.norm.affine,
             "factors": in_words(task.model.specs) or None,
-            "init": (config.init.law or scheme.law) + (", depth-scaled" if config.init.depth_scaled else ""),
+            "init": beside.init,
+            "embedding_norm": None if beside.embedding_norm == "none" else beside.embedding_norm,
+            "embedding_scale": None if beside.embedding_scale_by_law else f"× {beside.embedding_scale}",
+            "drop_path": beside.drop_path or None,
             "warmup": config.optim.warmup,
             "dtype": dtype_of(config),
             "evidence": scheme.evidence,

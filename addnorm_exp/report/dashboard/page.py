@@ -96,6 +96,7 @@ def data(study: Study, *, baseline: str | None = None) -> dict[str, Any]:
             "title": table.title,
             "columns": [[column.label, column.right] for column in table.columns],
             "rows": [list(row) for row in table.rows],
+            "warnings": list(table.warnings),
             "notes": list(table.notes),
         },
         **described(study, shown, runs, unit),

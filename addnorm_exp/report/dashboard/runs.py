@@ -35,6 +35,9 @@ def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> 
         "statuses": [status for status in STATUSES if any(run["status"] == status for run in listed)],
         "runs": listed,
         "config": columns([run.flat for run in runs]),
+        "resolved": columns(
+            [{k: v for k, v in flatten(run.resolved).items() if not k.startswith("law")} for run in runs]
+        ),
         "facts": columns(
             [flatten({key: run.summary.get(key) for key in FACTS if run.summary.get(key)}) for run in runs]
         ),

@@ -12,7 +12,7 @@ function drawDifferences() {
   }
   const seen = runs.slice(0, WIDEST), rows = [];
   let count = 0;
-  for (const [title, columns] of [["config", study.config], ["made with", study.facts]]) {
+  for (const [title, columns] of [["config", study.config], ["resolved", study.resolved], ["made with", study.facts]]) {
     const part = [];
     for (const key of Object.keys(columns)) {
       const texts = runs.map((run) => configured(columns, key, run.place));

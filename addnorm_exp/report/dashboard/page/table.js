@@ -1,7 +1,7 @@
 // The ablation table: the words of `main.py table`.
 
 function drawTable() {
-  const { title, columns, rows, notes } = state.study.table;
+  const { title, columns, rows, notes, warnings } = state.study.table;
   const side = (i) => (columns[i][1] ? "right" : null);
   $("table-title").textContent = title;
   const scheme = columns.findIndex(([label]) => label === "scheme");
@@ -13,6 +13,7 @@ function drawTable() {
     element("thead", {}, element("tr", {}, ...columns.map(([label], i) => element("th", { scope: "col", class: side(i) }, label)))),
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(cell)))),
   );
+  $("table-warnings").replaceChildren(...warnings.map((warning) => element("p", { class: "warning" }, warning)));
   $("table-notes").replaceChildren(...notes.map((note) => element("li", {}, note)));
 }
 

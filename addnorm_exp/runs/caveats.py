@@ -1,0 +1,185 @@
+"""What a reader must know before comparing the rows of a table: what differs besides method and axes, and which rows are one function.
+
+The method of a scheme is how it reads and writes the stream, with the kind of its norm, that norm's published ε and affine, its final
+norm, and init multipliers that belong to it. What else its record brings (residual/recipe.py) is compared here, row against row. A
+difference that an axis of the study sets is left to the axis.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from addnorm_exp.runs.winners import Pairs
+from addnorm_exp.words import show
+
+OTHERS = "others"
+DIFFERS = "Rows differ in more than their methods and the study's axes: "
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: `axes` are its scheme and the axes that tell rows apart; `resolved` what its runs recorded, empty where they
+    recorded nothing; `digest` that of its scheme, `model` the config keys of its model."""
+
+    scheme: str
+    axes: Pairs
+    resolved: Mapping[str, Any]
+    digest: str = ""
+    model: Hashable = None
+
+    def value(self, axis: str) -> Any:
+        return dict(self.axes).get(axis)
+
+    @property
+    def label(self) -> str:
+        return ", ".join([self.scheme, *(f"{axis} = {show(value)}" for axis, value in self.axes if axis != "scheme")])
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that schemes bring. `same` decides whether two rows agree in it (None: the row has no say), `words` says it, `keys` are the
+    config keys that set it, and rows are compared where they agree in `within`."""
+
+    name: str
+    same: Callable[[Mapping[str, Any]], Hashable]
+    words: Callable[[Mapping[str, Any]], str]
+    keys: tuple[str, ...]
+    within: Callable[[Mapping[str, Any]], Hashable] = field(default=lambda resolved: None)
+
+
+def _deviations(resolved: Mapping[str, Any]) -> Hashable:
+    """None where the method sets the weights. Tensors are compared by name, so that one more is no difference of those that both have."""
+    deviations = resolved.get("law_deviations")
+    if deviations is None:
+        return resolved.get("law")  # a record of before deviations
+    return tuple(sorted((role, _hashable(value)) for role, value in deviations.items())) or None
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _scale(resolved: Mapping[str, Any]) -> str:
+    return "by the init law" if resolved["embedding_scale_by_law"] else f"× {resolved['embedding_scale']}"
+
+
+def _plain(key: str, name: str, *keys: str) -> Item:
+    return Item(name, lambda resolved: resolved.get(key), lambda resolved: show(resolved[key]), keys)
+
+
+def _of_the_norm(key: str, name: str, *keys: str) -> Item:
+    norm = ("norm.kind", "norm.blocks", f"norm.{key}")
+    return Item(
+        name,
+        lambda resolved: resolved.get(key),
+        lambda resolved: f"{resolved['norm']} {show(resolved[key])}",
+        (*norm, *keys),
+        lambda resolved: resolved.get("norm"),
+    )
+
+
+_SIZES = ("model.width", "model.depth", "model.mlp_ratio", "model.tie_embeddings")
+_INIT = ("init.law", "init.std", "init.gain", "init.multipliers", "init.depth_scaled", "model.activation", *_SIZES)
+ITEMS = (
+    Item("init", _deviations, lambda resolved: str(resolved["law"]), _INIT),
+    _plain("embedding_norm", "embedding norm", "embedding.norm"),
+    Item("embedding scale", lambda resolved: resolved.get("embedding_scale"), _scale, ("embedding.scale", *_INIT)),
+    _plain("factors", "optimiser factors", "model.depth"),
+    _plain("drop_path", "stochastic depth", "model.drop_path"),
+    _of_the_norm("eps", "ε"),
+    _of_the_norm("eps_place", "place of ε"),
+    _of_the_norm("affine", "affine"),
+    _of_the_norm("gain", "gain", "norm.affine"),
+)
+
+
+def lines(rows: Sequence[Row], twins: Iterable[Iterable[str]] = ()) -> tuple[str, ...]:
+    """The lines above a table: one on what differs beside methods and axes, one on rows that are one function; none where there is neither.
+
+    `twins` are sets of digests of schemes that are one function (sweep/twins.py).
+    """
+    if any(
+        "law_deviations" in row.resolved for row in rows
+    ):  # then a law by its name alone says too little to be compared
+        rows = [row if "law_deviations" in row.resolved else replace(row, resolved={}) for row in rows]
+    parts = [part for item in ITEMS if (part := _part(item, rows))]
+    same = _functions(rows, [frozenset(group) for group in twins])
+    return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([f"{'; '.join(same)}."] if same else []))
+
+
+def _varying(rows: Iterable[Row]) -> tuple[str, ...]:
+    values: dict[str, set[str]] = {}
+    for row in rows:
+        for axis, value in row.axes:
+            values.setdefault(axis, set()).add(repr(value))
+    return tuple(axis for axis, found in values.items() if len(found) > 1 and axis != "scheme")
+
+
+def _part(item: Item, rows: Sequence[Row]) -> str | None:
+    """`init (sandwich_ln: normal; others: xavier)`, None where rows agree wherever no axis sets it."""
+    axes = [axis for axis in _varying(rows) if axis in item.keys]
+    panels: dict[Hashable, list[Row]] = {}
+    for row in rows:
+        if row.resolved and item.same(row.resolved) is not None:
+            place = (item.within(row.resolved), *(repr(row.value(axis)) for axis in axes))
+            panels.setdefault(place, []).append(row)
+    by_words: dict[str, list[Row]] = {}
+    for panel in panels.values():
+        if len({item.same(row.resolved) for row in panel}) > 1:
+            for row in panel:
+                by_words.setdefault(item.words(row.resolved), []).append(row)
+    if not by_words or set(by_words) == {"by the init law"}:  # then the init says it
+        return None
+    total = [row for found in by_words.values() for row in found]
+    named = {words: _names(found, total) for words, found in by_words.items()}
+    largest = max(by_words, key=lambda words: len(by_words[words]))
+    texts = [f"{', '.join(names)}: {words}" for words, names in named.items() if words != largest]
+    last = OTHERS if texts and len(named[largest]) > 1 else ", ".join(named[largest])
+    return f"{item.name} ({'; '.join([*texts, f'{last}: {largest}'])})"
+
+
+def _names(rows: Sequence[Row], total: Sequence[Row]) -> list[str]:
+    """Schemes all of whose rows these are, by their names, and single rows of the others."""
+    whole = {row.scheme for row in rows} - {row.scheme for row in total if row not in rows}
+    return list(dict.fromkeys(row.scheme if row.scheme in whole else row.label for row in rows))
+
+
+def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str]:
+    """`peri_ln and sandwich_ln are one function under norm.kind = layer`."""
+    known = [row for row in rows if row.digest]
+    varying = _varying(rows)
+    classes: list[list[Row]] = []
+    for row in known:
+        for members in classes:
+            if row.model == members[0].model and _one_function(row.digest, members[0].digest, twins):
+                members.append(row)
+                break
+        else:
+            classes.append([row])
+    under: dict[tuple[str, ...], list[str]] = {}
+    for members in classes:
+        if len({row.scheme for row in members}) < 2:
+            continue  # rows of one scheme are told apart by hypers alone
+        common = [axis for axis in varying if len({repr(row.value(axis)) for row in members}) == 1]
+        names = tuple(
+            dict.fromkeys(
+                ", ".join(
+                    [row.scheme, *(f"{axis} = {show(row.value(axis))}" for axis in varying if axis not in common)]
+                )
+                for row in members
+            )
+        )
+        where = ", ".join(f"{axis} = {show(members[0].value(axis))}" for axis in common)
+        under.setdefault(names, []).append(where)
+    return [_sentence(names, places) for names, places in under.items()]
+
+
+def _one_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> bool:
+    return first == second or any(first in group and second in group for group in twins)
+
+
+def _sentence(names: tuple[str, ...], places: Sequence[str]) -> str:
+    *rest, last = names
+    comma = "; " if any(", " in name for name in names) else ", "
+    where = f" under {' and under '.join(places)}" if all(places) else ""
+    return f"{comma.join(rest)} and {last} are one function{where}"

@@ -1,0 +1,147 @@
+"""Which schemes of a plan are one function: two rows of a table that differ in name and initial values, and in nothing else.
+
+Two schemes are compared where their parameters have the same paths and shapes, at the depth of their runs. Every parameter is drawn from
+N(0, 1) by its path, and the logits and gradients of two sequences are compared. The model is narrow (two heads of 16): no constant of
+a scheme or of a norm makes two functions equal at one width that differ at another, and all sizes (width, head, hidden units, vocabulary,
+length) are different, so that tensors of equal shape here are of equal shape at the runs' width. Operations run one by one, on the CPU.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from addnorm_exp.config.schema import Config, ModelConfig
+from addnorm_exp.config.scheme import blocks, resolve
+from addnorm_exp.residual import Context
+from addnorm_exp.residual.init import path_hash
+from addnorm_exp.tasks import make_task
+from addnorm_exp.tasks.task import Task
+
+HEADS, HEAD_SIZE, LENGTH, SEQUENCES = 2, 16, 8, 2
+TOLERANCE = 1e-5  # of the largest logit
+GRADIENT_TOLERANCE = (
+    1e-3  # of the largest gradient of a tensor: a gradient that is stopped on the way is another one altogether
+)
+MOST_BLOCKS = 600  # of all models together; 52 schemes of four blocks are 208
+STEP = 1  # of coefficients that grow with time: at step 0 a branch may be off
+
+
+@dataclass(frozen=True)
+class Twins:
+    """`groups` are sets of digests of schemes that are one function, among the digests that were compared."""
+
+    among: frozenset[str] = frozenset()
+    groups: tuple[tuple[str, ...], ...] = ()
+    skipped: int = 0  # schemes of models too deep to compare
+
+
+def find(configs: Iterable[Config], known: Twins | None = None) -> Twins:
+    """The twins among the schemes of these configs; `known` where it has compared them all."""
+    candidates = _candidates(configs)
+    digests = frozenset(digest for schemes in candidates.values() for digest in schemes)
+    if known is not None and digests <= known.among:
+        return known
+    total = sum(model.depth * len(schemes) for model, schemes in candidates.items())
+    if total > MOST_BLOCKS:
+        return Twins(skipped=len(digests))
+    groups: dict[tuple[str, ...], None] = {}
+    with jax.default_device(jax.local_devices(backend="cpu")[0]), jax.default_matmul_precision("highest"):
+        for schemes in candidates.values():
+            groups |= dict.fromkeys(_groups(schemes))
+    return Twins(digests, tuple(groups))
+
+
+def _candidates(configs: Iterable[Config]) -> dict[ModelConfig, dict[str, Config]]:
+    """By model, the narrow config of each scheme by its digest."""
+    found: dict[ModelConfig, dict[str, Config]] = {}
+    for config in configs:
+        digest = resolve(config).digest(blocks(config))
+        found.setdefault(config.model, {}).setdefault(digest, _narrow(config))
+    return {model: schemes for model, schemes in found.items() if len({c.scheme for c in schemes.values()}) > 1}
+
+
+def _narrow(config: Config) -> Config:
+    heads = min(HEADS, config.model.num_heads)
+    model = replace(
+        config.model,
+        num_heads=heads,
+        width=heads * HEAD_SIZE,
+        dropout=0.0,
+        compute_dtype="float32",
+        matmul_precision="highest",
+    )
+    execution = replace(config.execution, scan_layers="off", attention="einsum")
+    return replace(config, model=model, seq_len=LENGTH, execution=execution)
+
+
+def _groups(schemes: dict[str, Config]) -> Iterator[tuple[str, ...]]:
+    """Of one model: digests of one function, in the plan's order."""
+    by_tensors: dict[frozenset, dict[str, Task]] = {}
+    for digest, config in schemes.items():
+        task = make_task(config)
+        tensors = frozenset((path, spec.shape) for path, spec in task.model.specs.items())
+        by_tensors.setdefault(tensors, {})[digest] = task
+    for tasks in by_tensors.values():
+        names = {digest: schemes[digest].scheme for digest in tasks}
+        if len(set(names.values())) > 1:
+            for members in _equal(tasks):
+                if len({names[digest] for digest in members}) > 1:
+                    yield members
+
+
+def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:
+    """Classes of tasks whose models have equal logits and gradients; of one member too."""
+    values = {digest: _logits(task) for digest, task in tasks.items()}
+    gradients: dict[str, dict[str, np.ndarray]] = {}
+    classes: list[list[str]] = []
+    for digest, logits in values.items():
+        for members in classes:
+            first = members[0]
+            if not _near(logits, values[first], TOLERANCE):
+                continue
+            for each in (first, digest):
+                if each not in gradients:
+                    gradients[each] = _gradients(tasks[each])
+            pairs = ((gradients[digest][path], gradient) for path, gradient in gradients[first].items())
+            if all(_near(ours, theirs, GRADIENT_TOLERANCE) for ours, theirs in pairs):
+                members.append(digest)
+                break
+        else:
+            classes.append([digest])
+    return [tuple(members) for members in classes]
+
+
+def _near(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> bool:
+    """Whether two arrays agree; arrays that overflowed say nothing, and agree with none."""
+    scale = np.abs(theirs).max(initial=0.0)
+    return bool(np.isfinite(scale) and np.abs(ours - theirs).max(initial=0.0) <= tolerance * scale)
+
+
+def _parameters(task: Task) -> dict[str, jax.Array]:
+    return {
+        path: jnp.asarray(np.random.default_rng(path_hash(path)).standard_normal(spec.shape), jnp.float32)
+        for path, spec in task.model.specs.items()
+    }
+
+
+def _forward(task: Task, parameters: dict[str, jax.Array]) -> jax.Array:
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (SEQUENCES, LENGTH)), jnp.int32)
+    context = Context(step=jnp.int32(STEP), batch=SEQUENCES)
+    return task.model.bind(parameters)(tokens, context)[0]
+
+
+def _logits(task: Task) -> np.ndarray:
+    return np.asarray(_forward(task, _parameters(task)))
+
+
+def _gradients(task: Task) -> dict[str, np.ndarray]:
+    """Of a random sum of the logits, by path."""
+
+    def total(parameters: dict[str, jax.Array]) -> jax.Array:
+        logits = _forward(task, parameters)
+        return jnp.sum(logits * jnp.asarray(np.random.default_rng(1).standard_normal(logits.shape), jnp.float32))
+
+    return {path: np.asarray(value) for path, value in jax.grad(total)(_parameters(task)).items()}

@@ -1,0 +1,49 @@
+"""Every scheme of the catalogue under one init law and one norm, where it takes them: what is left is how the stream is read and written.
+
+Command:   main.py sweep sweeps/catalogue_matched.py
+           main.py table runs/catalogue_matched --nop_values
+Cost:      that of sweeps/catalogue.py, its sibling, which has each scheme as its authors made it: 468 runs of 200 steps, about two hours
+           on two cores.
+Expected:  not run yet.
+
+The law is xavier: its deviation follows the width, where N(0, 0.02²) belongs to a width of about 2500. Init multipliers that came with a scheme
+and are not its method are taken off (`init.multipliers=none`); those that are its method (DeepNorm's β, Fixup's zeros) stay. The norm is
+LayerNorm with its published ε and affine. A scheme that takes no other norm than its own keeps that. The embedding enters as the law
+has it. What is still different between rows, the line above the table says.
+"""
+
+from addnorm_exp.residual import catalogue
+from addnorm_exp.residual.scheme import METHOD
+from addnorm_exp.sweep import axis, product
+
+CONFIG = "configs/lm.py"
+BASE = {
+    "steps": 200,
+    "batch_size": 12,
+    "seq_len": 64,
+    "init.law": "xavier",
+    "optim.warmup": 20,
+    "eval.every": 100,
+    "eval.sequences": 128,
+    "execution.attention_every": 0,
+    "execution.layers_every": 10,
+    "execution.checkpoint_every": 0,
+}
+TUNED = ("optim.lr",)
+BASELINE = "pre_ln"
+
+
+def matched(name):
+    """What the scheme needs besides BASE to be like the others."""
+    scheme = catalogue.get(name)
+    norm = {"norm.kind": "layer"} if scheme.takes_norm and scheme.norm.kind not in ("none", "layer") else {}
+    return {"scheme": name, **norm, "init.multipliers": "scheme" if scheme.multipliers == METHOD else "none"}
+
+
+def tune():
+    schemes = [matched(name) for name in catalogue.names()]
+    return product(schemes, axis("optim.lr", (1e-3, 3e-3, 1e-2, 3e-2)), axis("seed", [0]))
+
+
+def report(best):
+    return product(best, axis("seed", (1, 2, 3, 4, 5)))

@@ -1,0 +1,212 @@
+"""The lines above a table: what differs between rows beside methods and axes, and rows that are one function (fault T1)."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from studies import sweep, write
+from test_report_study import summary_of, write_plan, write_run
+
+from addnorm_exp.cli import diff
+from addnorm_exp.cli import table as table_command
+from addnorm_exp.config import Config, override
+from addnorm_exp.config.scheme import blocks, resolve
+from addnorm_exp.report.dashboard.page import data
+from addnorm_exp.report.load import load_study
+from addnorm_exp.report.pivot import pivot
+from addnorm_exp.report.render import render
+from addnorm_exp.report.table import build
+from addnorm_exp.runs.caveats import Row, lines
+from addnorm_exp.sweep import twins
+from addnorm_exp.sweep.phases import above
+from addnorm_exp.sweep.study import read_study
+from addnorm_exp.tasks import recipe
+
+CASE = [
+    {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")
+]
+MATCHED = {"init.law": "xavier", "init.multipliers": "none"}
+INIT = (
+    "Rows differ in more than their methods and the study's axes: "
+    "init (sandwich_ln: normal, out and down × 0.3536; others: xavier)."
+)
+TWINS = "peri_ln and sandwich_ln are one function under norm.kind = layer and under norm.kind = rms."
+
+
+def config(**keys):
+    return override(Config(), {key.replace("__", "."): value for key, value in keys.items()})
+
+
+def row(name, **keys):
+    given = config(scheme=name, **keys)
+    axes = {"scheme": name} | {key.replace("__", "."): value for key, value in keys.items()}
+    return Row(name, tuple(axes.items()), asdict(recipe(given)), resolve(given).digest(blocks(given)))
+
+
+def case(folder, base):
+    """The study of fault T1 on disk, as its runs record it."""
+    configs = [override(Config(), {**overrides, **base}) for overrides in CASE]
+    entries = []
+    for number, (overrides, given) in enumerate(zip(CASE, configs, strict=True)):
+        name = overrides["scheme"]
+        kind = overrides["norm.kind"]
+        entries.append(write_run(folder / f"r{number}", name, 0, summary_of(name, 2.0), **{"norm.kind": kind}, **base))
+        path = folder / f"r{number}" / "config.json"
+        record = json.loads(path.read_text())
+        record |= {"resolved": asdict(recipe(given)), "scheme_digest": resolve(given).digest(blocks(given))}
+        path.write_text(json.dumps(record))
+    groups = twins.find(configs).groups
+    plan = {"among": [], "groups": [list(group) for group in groups]}
+    write_plan(folder, {"run": entries}, tuned=[], group=["scheme", "norm.kind"], twins=plan)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    return case(tmp_path_factory.mktemp("t1"), {})
+
+
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory):
+    return case(tmp_path_factory.mktemp("matched"), MATCHED)
+
+
+def test_the_hidden_confound_stands_above_the_table(published, matched, capsys):
+    table = build(load_study(published))
+    assert table.warnings == (INIT, TWINS)
+    for form in ("md", "latex"):
+        text = render([table], form)
+        assert text.index("sandwich") < text.index("peri") or form == "latex"
+        assert "Rows differ in more than their methods" in text.split("| pre" if form == "md" else r"\midrule")[0]
+    assert table_command.run([str(published), "--format=csv"]) == 0
+    assert f"note: {INIT}" in capsys.readouterr().err
+    assert build(load_study(matched)).warnings == (TWINS,)
+
+
+def test_pivot_and_dashboard_have_the_same_lines(published, matched):
+    for folder, said in ((published, (INIT, TWINS)), (matched, (TWINS,))):
+        study = load_study(folder)
+        (table,) = pivot(study, "scheme", "norm.kind")
+        assert table.warnings == said
+        assert tuple(data(study)["table"]["warnings"]) == said
+
+
+def test_diff_and_dashboard_show_what_is_resolved(published, capsys):
+    assert diff.run([str(published / "r2"), str(published / "r4")]) == 1
+    out = capsys.readouterr().out
+    assert "resolved" in out
+    assert "deviations.out" in out
+    assert "normal, out and down × 0.3536" in out
+    resolved = data(load_study(published))["resolved"]
+    assert resolved["init"][0] == ["xavier", "normal, out and down × 0.3536"]
+
+
+def test_the_plan_says_it_before_anything_is_trained(tmp_path, capsys):
+    source = f"CONFIG = 'configs/lm.py'\nBASE = {{base!r}}\n\ndef sweep():\n    return {CASE!r}\n"
+    path = write(tmp_path, source)
+    assert sweep(path, "--dry_run") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(
+        "Rows differ in more than their methods and the study's axes: init (sandwich_ln: normal, out"
+    )
+    assert out[1] == TWINS
+    assert out[2].startswith("run: 6 runs")
+
+
+def test_the_quickstart_has_no_line():
+    study = read_study("sweeps/quickstart.py")
+    tuning = study.tune()
+    assert above(study, study.report(study.stand_in(tuning), tuning), twins.Twins()) == []
+
+
+def test_an_axis_that_sets_it_takes_the_blame():
+    rows = [row(name, init__law=law) for name, law in (("pre_ln", "xavier"), ("lns", "normal"))]
+    assert lines(rows) == ()
+    wide = [row("pre_ln", model__width=width) for width in (64, 128)]
+    assert lines(wide) == ()
+    both = [row(name, model__width=width) for name in ("pre_ln", "lns") for width in (64, 128)]
+    assert (
+        lines(both)[0].endswith(
+            "init (lns: normal; pre_ln: xavier); ε (x"[:0] or "init (pre_ln: xavier; others: normal)."
+        )
+        or "init (" in lines(both)[0]
+    )
+
+
+def test_a_norm_and_its_published_constants_are_the_method():
+    assert lines([row("post_ln"), row("pre_ln"), row("pre_rms"), row("no_norm")]) == ()
+    (line,) = lines([row("pre_rms"), row("hybrid_norm", init__law="xavier", init__multipliers="none")])
+    assert line.endswith("ε (pre_rms: rms 1e-06; hybrid_norm: rms 1e-05).") or line.endswith(
+        "ε (hybrid_norm: rms 1e-05; pre_rms: rms 1e-06)."
+    )
+
+
+def test_a_methods_multipliers_are_its_own():
+    assert lines([row("post_ln"), row("deepnorm"), row("ds_init")]) == ()
+    assert lines([row("pre_ln"), row("fixup"), row("t_fixup")]) == ()
+    assert "scale_norm" in lines([row("pre_ln"), row("scale_norm", norm__kind="layer")])[0]
+
+
+def test_everything_that_is_no_method_is_named():
+    (line,) = lines(
+        [
+            row("pre_ln", init__law="normal"),
+            row("pre_rms", init__law="normal"),
+            row("dyt"),
+            row("ngpt"),
+            row("depth_mup"),
+        ]
+    )
+    assert "embedding norm (ngpt: l2; others: none)" in line
+    assert "embedding scale (dyt: × 11.3137, learned; others: by the init law)" in line
+    assert "optimiser factors (" in line
+    drop = [
+        row("pre_ln"),
+        replace(row("post_ln"), resolved=asdict(recipe(config(scheme="post_ln", model__drop_path=0.1)))),
+    ]
+    assert lines(drop)[0].endswith("stochastic depth (post_ln: 0.1; pre_ln: 0).")
+
+
+def test_records_of_before_are_compared_by_the_name_of_the_law(tmp_path):
+    for name, law in (("pre_ln", "xavier"), ("post_ln", "xavier"), ("lns", "normal")):
+        summary = summary_of(name, 2.0)
+        summary["confounds"] |= {"init": law}
+        write_run(tmp_path / name, name, 0, summary)
+    (line,) = build(load_study(tmp_path)).warnings
+    assert line.endswith("init (lns: normal; others: xavier).")
+
+
+def test_rows_are_one_function_only_where_their_models_are_one():
+    same = [
+        Row(name, (("scheme", name),), {}, digest, model) for name, digest, model in (("a", "1", "m"), ("b", "2", "n"))
+    ]
+    assert lines(same, [("1", "2")]) == ()
+    assert lines([same[0], replace(same[1], model="m")], [("1", "2")]) == ("a and b are one function.",)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "one"),
+    [
+        ({"scheme": "pre_ln"}, {"scheme": "gpt2"}, True),
+        ({"scheme": "pre_ln", "norm.kind": "rms"}, {"scheme": "pre_rms"}, True),
+        ({"scheme": "pre_ln"}, {"scheme": "post_ln"}, False),
+        ({"scheme": "mix_ln", "model.depth": 3}, {"scheme": "pre_rms", "model.depth": 3}, True),
+        ({"scheme": "mix_ln"}, {"scheme": "pre_rms"}, False),
+        ({"scheme": "pre_ln"}, {"scheme": "lns", "norm.kind": "layer"}, False),
+        ({"scheme": "branch_norm"}, {"scheme": "post_ln"}, False),
+        # One function with another gradient: DetachNorm stops it.
+        ({"scheme": "pre_ln", "norm.kind": "layer_no_affine", "norm.eps_place": "outside"}, {"scheme": "gpt2", "norm.kind": "detach"}, False),
+    ],
+)  # fmt: skip
+def test_twins(first, second, one):
+    configs = [override(Config(), {"model.activation": "relu"} | keys) for keys in (first, second)]
+    digests = tuple(resolve(given).digest(blocks(given)) for given in configs)
+    assert twins.find(configs).groups == ((digests,) if one else ())
+
+
+def test_twins_are_sought_once():
+    configs = [config(scheme=name) for name in ("pre_ln", "gpt2")]
+    known = twins.find(configs)
+    assert twins.find(configs[:1], known) is known
+    deep = [config(scheme=name, model__depth=400) for name in ("pre_ln", "gpt2")]
+    assert twins.find(deep) == twins.Twins(skipped=2)
