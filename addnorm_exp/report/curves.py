@@ -30,7 +30,9 @@ STEEP = 0.2  # of a run: its start, which may lie beyond the picture
 
 NAMES = {"val": "validation", "train": "training"}
 Curve = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
-Middle = tuple[np.ndarray, np.ndarray, Any]  # steps (n,), the centre there (n,), the half-width of its interval (n,) or None
+Middle = tuple[
+    np.ndarray, np.ndarray, Any
+]  # steps (n,), the centre there (n,), the half-width of its interval (n,) or None
 
 
 def draw(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure | str:
@@ -202,9 +204,7 @@ def _markers(axes: Axes, middle: Middle, look: style.Look, nth: int, rows: int) 
     steps, centre, _ = middle
     at = np.interp((np.arange(4) + 1 + nth / rows) / 5, np.linspace(0, 1, len(steps)), np.arange(len(steps)))
     places = np.unique(at.astype(int))
-    axes.plot(
-        steps[places], centre[places], look.marker, color=look.colour, markerfacecolor=look.face, zorder=4
-    )
+    axes.plot(steps[places], centre[places], look.marker, color=look.colour, markerfacecolor=look.face, zorder=4)
 
 
 def _group(

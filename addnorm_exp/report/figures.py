@@ -38,7 +38,9 @@ def plot(
 ) -> list[Path]:
     """Draw every study under `directory`; returns the files written, PNG and SVG of each picture.
 
-    `labels` says what legends hold: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms). The files go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say` hears what could not be drawn.
+    `labels` says what legends hold: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms).
+    The files go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say`
+    hears what could not be drawn.
 
     Raises:
         UserError: what `load_study` refuses (of several studies the others are still drawn); a folder that cannot be written.
@@ -61,9 +63,7 @@ def plot(
     return written
 
 
-def draw(
-    study: Study, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles"
-) -> list[Path]:
+def draw(study: Study, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles") -> list[Path]:
     """Draw one study's pictures into `target`, which is made if need be."""
     shown = reported(study)
     if labels == "titles":

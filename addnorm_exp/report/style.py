@@ -24,7 +24,14 @@ DPI = 200
 # Okabe and Ito's palette without its yellow (too light on white), in an order that keeps neighbours apart; each colour goes with a
 # line style and a marker, so that nothing rests on colour alone.
 COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#000000", "#E69F00", "#56B4E9", "#7A5195")
-LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
+LINES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (9, 2)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 GREY = "#666666"
@@ -114,7 +121,7 @@ def figure(width: float, height: float) -> Figure:
 
 def title(axes: Axes, text: str, width: float, pad: float | None = None) -> None:
     """A panel's title, broken so that it does not touch its neighbour; `width` of the panel, in inches."""
-    letters = max(12, int(width / 0.064))
+    letters = max(12, int(width / 0.058))
     axes.set_title("\n".join(textwrap.wrap(text, letters, break_long_words=False)), pad=pad)
 
 
