@@ -16,7 +16,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.report import style
 from addnorm_exp.report.dashboard import heat, pack
 from addnorm_exp.report.dashboard.page import data, page
-from addnorm_exp.report.dashboard.runs import DARK, columns, lightened, look, luminance
+from addnorm_exp.report.dashboard.runs import DARK, columns, lightened, luminance, scheme_look
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.record import read_layers, read_metrics
 from addnorm_exp.report.table import build
@@ -280,7 +280,7 @@ def test_columns_hold_equal_values_once():
 def test_colours_are_those_of_the_pictures_and_are_seen_at_night():
     ground = luminance([int(DARK[i : i + 2], 16) for i in (1, 3, 5)])
     for index in range(12):
-        found = look("x", index)
+        found = scheme_look("x", style.look(index))
         assert found["light"] == style.look(index).colour
         seen = luminance([int(found["dark"][i : i + 2], 16) for i in (1, 3, 5)])
         assert (seen + 0.05) / (ground + 0.05) >= 4.5

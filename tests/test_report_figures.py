@@ -17,6 +17,17 @@ from addnorm_exp.report import curves, depth, gradients, sensitivity, style
 from addnorm_exp.report.figures import FIGURES, plot
 from addnorm_exp.report.groups import reported
 from addnorm_exp.report.load import load_study
+from addnorm_exp.report.looks import looks_of
+
+
+def learning(folder):
+    loaded = load_study(folder)
+    return curves.draw(reported(loaded), looks_of(loaded, reported(loaded)))
+
+
+def by_depth(folder):
+    loaded = load_study(folder)
+    return gradients.by_depth(reported(loaded), looks_of(loaded, reported(loaded)))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +102,7 @@ def test_running_runs_are_drawn_as_far_as_they_came_and_said_to_be_unfinished(tm
         f"lr_sensitivity, grad_norm_heatmap, grad_norm_by_depth not drawn: {reason}",
     ]
     with style.paper():
-        figure = curves.draw(reported(load_study(tmp_path)))
+        figure = learning(tmp_path)
     assert [axes.get_title().split(" (")[0] for axes in figure.axes] == [
         "validation loss so far",
         "training loss so far",
@@ -149,7 +160,7 @@ def _of_seeds(folder, values: list[float], lost: int | None = None):
         plan.append(write_run(folder / str(seed), "pre_ln", seed, summary, metrics=rows))
     write_plan(folder, {"run": plan}, tuned=[])
     with style.paper():
-        return curves.draw(reported(load_study(folder))).axes[0]
+        return learning(folder).axes[0]
 
 
 def test_five_seeds_have_a_band_of_the_95_per_cent_interval(tmp_path):
@@ -166,7 +177,7 @@ def test_a_band_is_of_the_seeds_that_have_a_curve(tmp_path):
     _of_seeds(tmp_path / "s", [2.0, 2.1, 2.2, 2.3, 2.4])
     (tmp_path / "s" / "0" / "metrics.jsonl").unlink()
     with style.paper():
-        axes = curves.draw(reported(load_study(tmp_path / "s"))).axes[0]
+        axes = learning(tmp_path / "s").axes[0]
     assert not axes.collections, "four curves have no interval"
 
 
@@ -189,7 +200,7 @@ def test_diverged_tuning_runs_stand_at_the_uniform_line(study):
     loaded = load_study(study)
     with style.paper():
         figure = sensitivity.draw(loaded, reported(loaded))
-    assert figure.axes[-1].get_xlabel() == "peak learning rate (points of one rate side by side)"
+    assert figure.axes[-1].get_xlabel() == "peak learning rate"
     marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
     assert len(marks) == sum(run.status == "diverged" for run in loaded.phases["tune"])
     assert {float(mark.get_ydata()[0]) for mark in marks} == {8.0}
@@ -219,7 +230,7 @@ def test_the_title_tells_the_running_mean_and_the_legend_what_is_drawn(tmp_path)
     plan.append({"id": "b", "overrides": {"scheme": "no_norm", "seed": 0}})  # last in the plan, and without a run
     write_plan(tmp_path, {"run": plan}, tuned=[])
     with style.paper():
-        figure = curves.draw(reported(load_study(tmp_path)))
+        figure = learning(tmp_path)
     assert re.fullmatch(r"training loss \(running mean of \d+ steps\)", figure.axes[1].get_title())
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pre_ln"]
 
@@ -261,7 +272,7 @@ def test_depth_reads_the_first_row_and_the_feed_forward_output(tmp_path):
     arrays = layer_arrays(np.random.default_rng(3), "pre_ln")
     write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), layers=arrays)
     with style.paper():
-        figure = gradients.by_depth(reported(load_study(tmp_path / "a")))
+        figure = by_depth(tmp_path / "a")
     stream, _, weight, end = [axes.lines[-1].get_ydata() for axes in figure.axes[:4]]
     assert stream == pytest.approx(arrays["grad_stream"][0], rel=1e-6)
     assert weight == pytest.approx(arrays["grad_weight"][0, 3::4], rel=1e-6)
@@ -283,7 +294,7 @@ def test_the_end_is_the_last_tenth_of_the_steps_and_ten_records_at_most(every, l
     values = np.random.default_rng(1).lognormal(size=(len(step), len(SITES))).astype(np.float32)
     write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.4), layers={"step": step, "grad_stream": values})
     with style.paper():
-        figure = gradients.by_depth(reported(load_study(tmp_path / "a")))
+        figure = by_depth(tmp_path / "a")
     assert figure.axes[1].get_title() == f"at the end ({told})"
     expected = np.exp(np.log(values[-count:].astype(np.float64)).mean(axis=0))
     assert figure.axes[1].lines[-1].get_ydata() == pytest.approx(expected, rel=1e-6)
@@ -306,7 +317,7 @@ def test_blocks_stand_under_each_other_whatever_sites_they_hold(tmp_path):
         np.savez(chunk, **held | {"grad_stream": np.repeat(held["grad_stream"], 3, 1)[:, ::2]})
     write_plan(tmp_path, {"run": plan})
     with style.paper():
-        axes = gradients.by_depth(reported(load_study(tmp_path))).axes[0]
+        axes = by_depth(tmp_path).axes[0]
     two, other = (np.asarray(line.get_xdata()) for line in axes.lines)
     last = len(SITES) // 2 - 1
     assert two[-2:] == pytest.approx([last, last + 1 / 2])

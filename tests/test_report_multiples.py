@@ -13,6 +13,7 @@ from addnorm_exp.report import curves, gradients, multiples, sensitivity, style
 from addnorm_exp.report.figures import FIGURES, OF_MANY, plot
 from addnorm_exp.report.groups import reported
 from addnorm_exp.report.load import load_study
+from addnorm_exp.report.looks import looks_of
 
 LAST = 40
 RATES = (1e-3, 3e-3, 1e-2)
@@ -327,10 +328,11 @@ def test_gradients_that_are_nowhere_finite_are_a_line(tmp_path):
         plan.append(write_run(tmp_path / scheme, scheme, 0, summary_of(scheme, 2.4), layers=layers))
     write_plan(tmp_path, {"run": plan}, tuned=[])
     shown = reported(load_study(tmp_path))
+    looks = looks_of(load_study(tmp_path), shown)
     with style.paper():
-        assert gradients.by_depth(shown) == gradients.heatmap(shown) == gradients.NOTHING_FINITE
+        assert gradients.by_depth(shown, looks) == gradients.heatmap(shown) == gradients.NOTHING_FINITE
         assert gradients.each(shown, None, "grad_none") == gradients.NO_RECORD
-        assert curves.draw(shown) == "no validation losses of the reported runs"
+        assert curves.draw(shown, looks) == "no validation losses of the reported runs"
         assert sensitivity.draw(load_study(tmp_path), shown) == "no finished runs at two or more learning rates"
 
 

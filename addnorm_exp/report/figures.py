@@ -38,7 +38,9 @@ def plot(
 ) -> list[Path]:
     """Draw every study under `directory`; returns the files written, PNG and SVG of each picture.
 
-    `labels` says what legends hold: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms). The files go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say` hears what could not be drawn.
+    `labels` says what legends hold: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms).
+    The files go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say`
+    hears what could not be drawn.
 
     Raises:
         UserError: what `load_study` refuses (of several studies the others are still drawn); a folder that cannot be written.

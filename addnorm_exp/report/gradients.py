@@ -143,7 +143,7 @@ def by_depth(shown: Reported, looks: Looks, baseline: str | None = None) -> Figu
         if records[g.key]
     ]
     if any(len(found) > 1 for found in records.values()):
-        handles.append(Line2D([], [], color=style.GREY, linewidth=0.6, label="seeds (thick: their geometric mean)"))
+        handles.append(Line2D([], [], color=style.GREY, linewidth=0.6, label="seed (thick: geometric mean)"))
     style.legend(fig, handles)
     return fig
 

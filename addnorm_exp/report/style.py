@@ -121,7 +121,7 @@ def figure(width: float, height: float) -> Figure:
 
 def title(axes: Axes, text: str, width: float, pad: float | None = None) -> None:
     """A panel's title, broken so that it does not touch its neighbour; `width` of the panel, in inches."""
-    letters = max(12, int(width / 0.064))
+    letters = max(12, int(width / 0.058))
     axes.set_title("\n".join(textwrap.wrap(text, letters, break_long_words=False)), pad=pad)
 
 

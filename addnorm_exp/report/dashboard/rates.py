@@ -1,12 +1,14 @@
 """Final validation loss against learning rate, as the picture of `main.py plot` has it (report/sensitivity.py)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported, label, schemes
+from addnorm_exp.report.groups import Group, Reported, schemes
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.rates import Line, lost, tried
 from addnorm_exp.report.record import Run
+from addnorm_exp.report.titles import titles_of
 
 
 def rates(study: Study, shown: Reported, runs: Sequence[Run]) -> dict[str, Any] | None:
@@ -18,12 +20,16 @@ def rates(study: Study, shown: Reported, runs: Sequence[Run]) -> dict[str, Any] 
         return None
     place = {run.id: i for i, run in enumerate(runs)}
     names = schemes(study, shown)
+    titled = replace(shown, titles=titles_of(study))
     return {
         "unit": found.unit,
         "uniform": found.uniform,
         "phase": found.phase,
         "panels": [
-            {"label": label(key), "lines": [_line(group, found.unit, place, names) for group in members]}
+            {
+                "label": titled.words(key),
+                "lines": [_line(group, found.unit, place, names) for group in members],
+            }
             for key, members in found.panels.items()
         ],
     }

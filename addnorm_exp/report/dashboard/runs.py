@@ -1,13 +1,16 @@
 """A study's runs as the page needs them: who they are, what they gave, how they differ, which are seeds of one another."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from addnorm_exp.report import style
-from addnorm_exp.report.groups import Reported, axes_of, groups_of, schemes
+from addnorm_exp.report.groups import Reported, axes_of, groups_of
 from addnorm_exp.report.load import Study
+from addnorm_exp.report.looks import Looks, looks_of
 from addnorm_exp.report.record import Run, flatten
 from addnorm_exp.report.statistics import ENOUGH, t_quantile
+from addnorm_exp.report.titles import titles_of
 from addnorm_exp.runs.life import standing
 
 DARK = "#1b1c1f"  # the page's background at night (page/style.css), on which colours must be seen
@@ -20,16 +23,25 @@ FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown besi
 def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
     """Schemes with their looks, runs with their results, configs by key, groups of seeds by phase. `runs` are the study's, and
     everything that names a run does so by its place there."""
-    names = schemes(study, shown)
+    looks = looks_of(study, shown)
+    names, titles = list(looks.names), titles_of(study)
     place = {run.id: i for i, run in enumerate(runs)}
+    shown_runs = [run for group in shown.groups for run in group.runs]
     phases: dict[str, list[str]] = {run.id: [] for run in runs}
     for phase, members in study.phases.items():
         for run in members:
             phases[run.id].append(phase)
-    groups = _groups(study, shown, place)
-    listed = [_run(run, names.index(run.scheme), phases[run.id], unit) for run in runs]
+    groups = _groups(study, replace(shown, titles=titles), place)
+    listed = [
+        _run(run, names.index(run.scheme), phases[run.id], unit) | {"variant": looks.variant(run)} for run in runs
+    ]
     return {
-        "schemes": [look(name, index) for index, name in enumerate(names)],
+        "schemes": [
+            scheme_look(name, looks.of(run)) | {"title": titles.get(name, name)}
+            for name in names
+            for run in [next(run for run in (*shown_runs, *runs) if run.scheme == name)]
+        ],
+        "variants": variant_looks(looks),
         "phases": list(study.phases),
         "shown": shown.phase,
         "statuses": [status for status in STATUSES if any(run["status"] == status for run in listed)],
@@ -47,17 +59,36 @@ def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> 
     }
 
 
-def look(name: str, index: int) -> dict[str, Any]:
+def scheme_look(name: str, look: style.Look) -> dict[str, Any]:
     """A scheme's colour by day and by night, line and marker, in plotly's words."""
-    found = style.look(index)
-    dash = "solid" if found.line == "-" else ",".join(f"{WIDTH * part:g}px" for part in found.line[1])
     return {
         "name": name,
-        "light": found.colour,
-        "dark": lightened(found.colour),
-        "dash": dash,
-        "symbol": SYMBOLS[style.MARKERS.index(found.marker)],
+        "light": look.colour,
+        "dark": lightened(look.colour),
+        "dash": dash(look.line),
+        "symbol": symbol(look),
     }
+
+
+def variant_looks(looks: Looks) -> list[dict[str, Any]]:
+    """Of each variant of a crossed design its dash, and whether its markers are open; empty where the scheme's look tells all."""
+    if len(looks.variants) < 2:
+        return []
+    rows = [style.crossed(0, i) if looks.crossed else style.look(i) for i in range(len(looks.variants))]
+    return [
+        {"dash": dash(row.line), "open": row.open}
+        | ({"light": row.colour, "dark": lightened(row.colour), "symbol": symbol(row)} if not looks.crossed else {})
+        for row in rows
+    ]
+
+
+def dash(line: Any) -> str:
+    """A line style of the pictures in plotly's words."""
+    return "solid" if line == "-" else ",".join(f"{WIDTH * part:g}px" for part in line[1])
+
+
+def symbol(look: style.Look) -> str:
+    return SYMBOLS[style.MARKERS.index(look.marker)]
 
 
 def lightened(colour: str, against: str = DARK, contrast: float = 4.5) -> str:
@@ -142,7 +173,7 @@ def _groups(study: Study, shown: Reported, place: dict[str, int]) -> list[dict[s
             held = shown
         else:
             axes = axes_of(study, members)
-            held = Reported(phase, groups_of(members, axes), axes, {})
+            held = Reported(phase, groups_of(members, axes), axes, {}, titles=shown.titles)
         found += [
             {"phase": phase, "label": held.label(group), "runs": [place[run.id] for run in group.runs]}
             for group in held.groups

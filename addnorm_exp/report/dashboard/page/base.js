@@ -57,6 +57,12 @@ const night = matchMedia("(prefers-color-scheme: dark)");
 let theme = "system";
 const dark = () => theme === "dark" || (theme === "system" && night.matches);
 const colour = (scheme) => state.study.schemes[scheme][dark() ? "dark" : "light"];
+
+// The look of a run: its scheme's colour and symbol; where rows differ in other axes too these give the dash, as in the pictures.
+function look(run) {
+  const own = { ...state.study.schemes[run.scheme], ...(state.study.variants[run.variant] || {}) };
+  return { colour: own[dark() ? "dark" : "light"], dash: own.dash, symbol: own.symbol + (own.open ? "-open" : "") };
+}
 const inked = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function clear(hex, alpha) {

@@ -54,9 +54,9 @@ function drawCurves() {
 function singleLines(curves, width, faint = false, hidden = () => false) {
   const traces = new Map();
   for (const curve of curves) {
-    const scheme = curve.run.scheme;
-    if (!traces.has(scheme)) traces.set(scheme, { x: [], y: [], text: [] });
-    const trace = traces.get(scheme), text = runText(curve.run);
+    const key = `${curve.run.scheme} ${curve.run.variant}`;
+    if (!traces.has(key)) traces.set(key, { run: curve.run, x: [], y: [], text: [] });
+    const trace = traces.get(key), text = runText(curve.run);
     for (let i = 0; i < curve.x.length; i++) {
       trace.x.push(curve.x[i]);
       trace.y.push(Number.isFinite(curve.y[i]) ? curve.y[i] : null);
@@ -66,11 +66,13 @@ function singleLines(curves, width, faint = false, hidden = () => false) {
     trace.y.push(null);
     trace.text.push("");
   }
-  return [...traces].sort(([a], [b]) => a - b).map(([scheme, trace]) => ({
+  const named = new Set();
+  const first = (scheme) => !named.has(scheme) && Boolean(named.add(scheme));
+  return [...traces.values()].sort((a, b) => a.run.scheme - b.run.scheme || a.run.variant - b.run.variant).map(({ run, ...trace }) => ({
     ...trace, type: "scatter", mode: dots(trace.y) ? "lines+markers" : "lines",
-    name: plain(state.study.schemes[scheme].name), legendgroup: String(scheme), showlegend: !hidden(scheme),
+    name: plain(state.study.schemes[run.scheme].title), legendgroup: String(run.scheme), showlegend: !hidden(run.scheme) && first(run.scheme),
     opacity: faint ? 0.4 : 0.85, connectgaps: false, marker: { size: 4 },
-    line: { color: colour(scheme), width, dash: faint ? "solid" : state.study.schemes[scheme].dash },
+    line: { color: look(run).colour, width, dash: faint ? "solid" : look(run).dash },
     hovertemplate: "%{text}<br>step %{x:.6~g}: %{y:.5~g}<extra></extra>",
   }));
 }
@@ -88,7 +90,7 @@ function runText(run) {
 
 // A line a group: runs that have ended are joined; those still on their way, and seeds below five, are thin lines of their own.
 function groupLines(curves, log) {
-  const study = state.study, traces = [], thin = [], inGroups = new Set(), used = new Map();
+  const study = state.study, traces = [], thin = [], inGroups = new Set();
   const byPlace = new Map(curves.map((curve) => [curve.run.place, curve]));
   for (const group of study.groups) {
     if (state.phase !== "" && group.phase !== state.phase) continue;
@@ -97,20 +99,18 @@ function groupLines(curves, log) {
     members.forEach((curve) => inGroups.add(curve));
     const ended = members.filter((curve) => ["done", "diverged"].includes(curve.run.status));
     const whole = joined(ended, ended.map((curve) => curve.run.status === "diverged"), study.t);
-    const scheme = members[0].run.scheme, nth = used.get(scheme) || 0;
-    used.set(scheme, nth + 1);
+    const scheme = members[0].run.scheme, own = look(members[0].run);
     if (!whole || whole.kind !== "band") thin.push(...(whole || members.length > 1 ? members : []));
     else thin.push(...members.filter((curve) => !ended.includes(curve)));
     const line = whole || (members.length === 1 ? members[0] : null);
     if (!line) continue;
-    const looks = study.schemes[scheme], dash = study.schemes[(scheme + nth) % study.schemes.length].dash;
     const name = plain(group.label + (state.phase === "" && study.phases.length > 1 ? ` (${group.phase})` : "")), legendgroup = String(scheme);
-    if (whole && whole.kind === "band") traces.push(band(whole, scheme, log));
+    if (whole && whole.kind === "band") traces.push(band(whole, scheme, own.colour, log));
     const n = whole ? `, ${whole.kind === "median" ? "median" : "mean"} of n = ${ended.length}` : `, seed ${line.run.seed}`;
     traces.push({
       x: line.x, y: Array.from(line.y, (value) => (Number.isFinite(value) ? value : null)), name, legendgroup,
-      type: "scatter", mode: line.x.length > 1 ? "lines" : "markers", marker: { symbol: looks.symbol, size: 7 },
-      line: { color: colour(scheme), width: 2, dash: nth ? dash : looks.dash },
+      type: "scatter", mode: line.x.length > 1 ? "lines" : "markers", marker: { symbol: own.symbol, size: 7 },
+      line: { color: own.colour, width: 2, dash: own.dash },
       hovertemplate: `<b>%{fullData.name}</b>${n}<br>step %{x:.6~g}: %{y:.5~g}<extra></extra>`,
     });
   }
@@ -127,14 +127,14 @@ function groupLines(curves, log) {
 // A scheme's place in the legend where a line a group would be too many for it.
 function schemeKey(legendgroup) {
   const scheme = Number(legendgroup);
-  return { x: [null], y: [null], type: "scatter", mode: "lines", line: { color: colour(scheme), width: 2 }, name: plain(state.study.schemes[scheme].name), legendgroup };
+  return { x: [null], y: [null], type: "scatter", mode: "lines", line: { color: colour(scheme), width: 2 }, name: plain(state.study.schemes[scheme].title), legendgroup };
 }
 
-function band(whole, scheme, log) {
+function band(whole, scheme, shade, log) {
   const low = log ? whole.low.map((value, i) => Math.max(value, whole.y[i] / 1e3)) : whole.low;
   return {
     x: [...whole.x, ...[...whole.x].reverse()], y: [...whole.high, ...[...low].reverse()],
-    type: "scatter", mode: "lines", fill: "toself", fillcolor: clear(colour(scheme), 0.18), line: { width: 0 },
+    type: "scatter", mode: "lines", fill: "toself", fillcolor: clear(shade, 0.18), line: { width: 0 },
     hoverinfo: "skip", showlegend: false, legendgroup: String(scheme),
   };
 }

@@ -100,7 +100,8 @@ function heatPanel(cells, i, log) {
 function heatAxes(panel, i, count, beside, gap) {
   const nth = i ? i + 1 : "", stride = Math.ceil(panel.labels.length / 48);
   const ticks = panel.y.filter((row) => row % stride === 0);
-  const x = axis("optimiser steps", { anchor: `y${nth}`, showgrid: false, exponentformat: "none" });
+  const steps = panel.x.length > 1 ? { range: [panel.x[0], panel.x[panel.x.length - 1]] } : {}; // not from before the first step
+  const x = axis("optimiser steps", { anchor: `y${nth}`, showgrid: false, exponentformat: "none", ...steps });
   const y = axis("", { anchor: `x${nth}`, showgrid: false, tickvals: ticks, ticktext: ticks.map((row) => panel.labels[row]), tickfont: { size: 11.5 }, showticklabels: !(beside && i) });
   if (count > 1 && beside) x.domain = i ? [0.52, 1] : [0, 0.48];
   if (count > 1 && !beside) y.domain = i ? [0, 0.5 - gap / 2] : [0.5 + gap / 2, 1];

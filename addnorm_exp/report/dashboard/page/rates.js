@@ -20,17 +20,18 @@ function drawRates() {
   const strip = lost && rates.uniform !== null && alive.length > 0 && rates.uniform - high > FAR * Math.max(high - low, 0.02 * rates.uniform);
   const traces = [];
   lines.forEach((line, i) => {
-    const look = schemes[line.scheme], shade = colour(line.scheme), shift = 1.03 ** (i - (lines.length - 1) / 2);
+    const own = line.points.length ? look(state.study.runs[line.points[0][2]]) : { ...schemes[line.scheme], colour: colour(line.scheme) };
+    const shade = schemes.length > 1 ? colour(line.scheme) : own.colour, shift = 1.03 ** (i - (lines.length - 1) / 2);
     const base = { type: "scatter", legendgroup: String(line.scheme), showlegend: false };
     const kept = line.points.filter((point) => !point[3]), gone = line.points.filter((point) => point[3]);
     const text = (points) => points.map((point) => runText(state.study.runs[point[2]]));
     traces.push({
-      ...base, showlegend: true, name: plain(look.name), mode: "lines+markers",
+      ...base, showlegend: true, name: plain(schemes[line.scheme].title), mode: "lines+markers",
       x: line.means.map(([rate]) => rate * shift),
       y: line.means.map(([, mean, dead, n]) => (strip && dead === n ? null : mean)),
       customdata: line.means.map(([rate, , dead, n]) => [rate, n, dead ? `, ${dead} diverged` : ""]),
-      line: { color: shade, width: 2, dash: look.dash },
-      marker: { symbol: look.symbol, size: 7 },
+      line: { color: shade, width: 2, dash: own.dash },
+      marker: { symbol: own.symbol, size: 7 },
       hovertemplate: "%{fullData.name}, learning rate %{customdata[0]}<br>mean %{y:.5~g} of n = %{customdata[1]}%{customdata[2]}<extra></extra>",
     });
     const best = line.means.filter(([rate, , dead, n]) => rate === line.best && !(strip && dead === n));
