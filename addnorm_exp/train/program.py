@@ -104,8 +104,9 @@ class Program:
 
     def _call(self, name: str, shape: tuple[int, ...], function, arguments: tuple, donate: tuple[int, ...] = ()):
         """Compiled on first use for this shape of the data; all else about the arguments is the same for every run of this program."""
-        arguments = jax.device_put(arguments, self.replicated)
-        if jax.config.jax_disable_jit:  # nothing is compiled: each operation runs by itself
+        # A number from the host is moved explicitly, which JAX_TRANSFER_GUARD=disallow asks for; all else is there.
+        arguments = tuple(jax.device_put(x, self.replicated) if isinstance(x, np.generic) else x for x in arguments)
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # each operation runs by itself
             with jax.default_matmul_precision(self.config.model.matmul_precision):
                 return function(*arguments)
         if (name, shape) not in self._compiled:
