@@ -72,7 +72,7 @@ REFERENCES |= {
 REFERENCES |= {
     "no_skip": schemes.no_skip,
     "scale_norm": lambda x, F, p, norm=norms.scale_norm: schemes.pre_ln(x, F, p, norm),
-    "ngpt": lambda x, F, p: streams.ngpt(norms.l2_norm(x), F, p),
+    "ngpt": streams.ngpt,
     "residual_dual": streams.residual_dual,
     "siamese": streams.siamese,
     "altup": lambda x, F, p, **o: streams.altup(x, F, p, 2, **o),
@@ -241,6 +241,12 @@ def embedded(tree: Mapping[str, Any], numbers, arch: Architecture) -> np.ndarray
     return transformer.embed(table, numbers, scale)
 
 
+def entering(name: str, tree: Mapping[str, Any], numbers, arch: Architecture) -> np.ndarray:
+    """x0 as the scheme has it enter the stream: nGPT normalises the sum with a learned position, and no row by itself."""
+    x0 = embedded(tree, numbers, arch)
+    return norms.l2_norm(x0) if name == "ngpt" and not arch.rotary else x0
+
+
 def as_used(name: str, tree: dict[str, Any]) -> dict[str, Any]:
     """The model's parameters with the token table as the scheme uses it: FixNorm divides each row by its length."""
     if name != "scale_norm":
@@ -257,7 +263,7 @@ def reference_logits(
     inner = norm or getattr(norms, f"{catalogue.get(name).norm.kind}_norm", norms.no_norm)
     F = sublayers(name)(bodies(tree["decoder"]), arch.num_heads, arch.activation, rotary_base=rotary, inner_norm=inner)
     options |= {} if norm is None else {"norm": norm}
-    y = reference(name)(embedded(tree, numbers, arch), F, tree["decoder"], **options)
+    y = reference(name)(entering(name, tree, numbers, arch), F, tree["decoder"], **options)
     logits = head_logits(y, tree)
     return logits.reshape(-1, logits.shape[-1])
 

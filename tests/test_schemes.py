@@ -20,7 +20,7 @@ from bridge import (
     classifier,
     decoder,
     distance,
-    embedded,
+    entering,
     head_logits,
     nested,
     random_parameters,
@@ -133,7 +133,7 @@ def test_encoder_with_padding_equals_the_reference(name):
     tree = as_used(name, nested(parameters))
     inner = getattr(reference_norms, f"{catalogue.get(name).norm.kind}_norm", reference_norms.no_norm)
     F = sublayers(name)(bodies(tree["encoder"]), HEADS, causal=False, key_mask=mask, inner_norm=inner)
-    y = reference(name)(embedded(tree, tokens(), architecture()), F, tree["encoder"])
+    y = reference(name)(entering(name, tree, tokens(), architecture()), F, tree["encoder"])
     assert distance(logits, head_logits(transformer.mean_pool(y, mask), tree)) < 1e-5
 
 

@@ -196,12 +196,12 @@ class Program:
         return self._compiled_for(call)(*self._placed(call))
 
     def _placed(self, call: Call) -> tuple[Any, ...]:
-        """The arguments on the devices; those that are there already are passed on."""
-        return jax.device_put(call.arguments, self.replicated)
+        """The arguments; a number from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow demands."""
+        return tuple(jax.device_put(x, self.replicated) if isinstance(x, np.generic) else x for x in call.arguments)
 
     def _compiled_for(self, call: Call) -> Callable[..., Any]:
         """Compiled on first use."""
-        if jax.config.jax_disable_jit:  # nothing is compiled: each operation runs by itself
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # nothing is compiled: each operation runs by itself
             return jax.default_matmul_precision(self.config.model.matmul_precision)(call.function)
         key = call.name, call.shape
         if key not in self._compiled:

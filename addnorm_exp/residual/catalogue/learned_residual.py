@@ -69,9 +69,8 @@ class LaurelConnection(Connection):
     def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
         del kept, context
         width = state.shape[-1]
-        start = jnp.asarray(np.arange(width)[:, None] % self.rank == np.arange(self.rank), jnp.float32) / math.sqrt(
-            self.rank * width
-        )
+        columns = np.arange(width)[:, None] % self.rank == np.arange(self.rank)
+        start = jnp.asarray(columns, jnp.float32) / math.sqrt(self.rank * width)
         down, up = (start + self.down[...]).astype(state.dtype), self.up[...].astype(state.dtype)
         of_branch, of_skip = 2.0 * jax.nn.softmax(self.weights[...])
         return weighted((of_branch, of_skip), (branch, state + (state @ down) @ up))
