@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,8 +19,6 @@ from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
 from addnorm_exp.sweep.study import read_study
 from addnorm_exp.train.entry import identify
 from addnorm_exp.train.program import program
-
-ROOT = Path(__file__).parents[1]
 
 
 def code_of(page: str) -> str:

@@ -316,6 +316,6 @@ class Attempt:
         return state, progress
 
 
-def is_ready(array: jax.Array) -> bool:
+def is_ready(array: Any) -> bool:
     """Whether the device has computed it."""
     return array.is_ready()
