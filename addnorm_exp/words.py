@@ -1,7 +1,9 @@
 """Numbers and values as sentences have them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+PREFIXES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -19,10 +21,17 @@ def size(count: float) -> str:
 
 def si(value: float) -> str:
     """Three figures and a decimal prefix: 4.9 M."""
-    for letter, one in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for letter, one in PREFIXES:
         if value >= one:
             return f"{value / one:.3g} {letter}"
     return f"{value:.3g}"
+
+
+def si_column(values: Sequence[float]) -> list[str]:
+    """`si` for a column: one prefix, one precision."""
+    letter, one = next(((a, b) for a, b in PREFIXES if max(values) >= b), ("", 1))
+    places = max(len(f"{value / one:.3g}".partition(".")[2]) for value in values)
+    return [f"{value / one:.{min(places, 3)}f} {letter}".rstrip() for value in values]
 
 
 def duration(seconds: float) -> str:
