@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+PREFIXES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """`1 run`, `2 runs`; `plural` where it is not the noun with an s."""
@@ -43,10 +45,17 @@ def aligned(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[
 
 def si(value: float) -> str:
     """Three figures and a decimal prefix: 4.9 M."""
-    for letter, one in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for letter, one in PREFIXES:
         if value >= one:
             return f"{value / one:.3g} {letter}"
     return f"{value:.3g}"
+
+
+def si_column(values: Sequence[float]) -> list[str]:
+    """`si` for a column: one prefix, one precision."""
+    letter, one = next(((a, b) for a, b in PREFIXES if max(values) >= b), ("", 1))
+    places = max(len(f"{value / one:.3g}".partition(".")[2]) for value in values)
+    return [f"{value / one:.{min(places, 3)}f} {letter}".rstrip() for value in values]
 
 
 def duration(seconds: float) -> str:

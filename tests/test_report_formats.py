@@ -28,8 +28,8 @@ def test_the_latex_of_a_table_is_whole(three):
     text = render([build(load_study(three))], "latex")
     assert text.isascii()
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
-    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)[1]
-    assert [len(re.findall(r"(?<!\\)&", row)) for row in body] == [len(columns) - 1] * 4
+    columns = len(build(load_study(three)).columns)
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in body] == [columns - 1] * 4
     assert all(row.endswith(r"\\") for row in body)
     assert text.count(r"\begin{") == text.count(r"\end{")
     assert not re.search(r"(?<!\\)[_%#]", text.replace("% needs", "").replace("{!}{%", "")), (

@@ -71,7 +71,9 @@ def test_tables_with_nasty_names_compile(tmp_path):
     study = load_study(folder)
     body = render([build(study), *pivot(study, "scheme", "init.law")], "latex")
     source = (
-        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n" + body + "\\end{document}\n"
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx,siunitx}\n\\begin{document}\n"
+        + body
+        + "\\end{document}\n"
     )
     (tmp_path / "t.tex").write_text(source)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]

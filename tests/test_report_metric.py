@@ -97,7 +97,7 @@ def test_a_budget_of_ones_own_leaves_out_runs_that_ended_before_it(uneven):
     assert rows["post_ln"]["val_bpb_at_time_seeds"] == ""
     assert table["val_bpb_at_time"] == ["7.100, 7.100", "–"]
     assert (
-        "No number where the run ended, or was not validated, before the budget: post_ln seed 0, post_ln seed 1."
+        "No number where the run ended, or was not validated, before the budget: post_ln seed 0; post_ln seed 1."
         in table.notes
     )
 
@@ -138,7 +138,7 @@ def test_a_number_of_the_summary_by_name(tmp_path):
             plan.append(write_run(tmp_path / f"{scheme}{seed}", scheme, seed, summary))
     write_plan(tmp_path, {"run": plan}, tuned=[])
     study = load_study(tmp_path)
-    assert build(study, metric="step_time_s")["step_time_s"] == ["0.025, 0.025, 0.025", "0.05, 0.05, 0.05"]
+    assert build(study, metric="step_time_s")["step_time_s"] == ["0.025, 0.025, 0.025", "0.050, 0.050, 0.050"]
     assert build(study, metric="step_time_s")["difference"][1] == "+0.025, +0.025, +0.025"
     assert build(study, metric="peak_memory_bytes")["peak_memory_bytes"][0].split(", ") == ["12,345,678"] * 3
     assert build(study, metric="peak_memory_bytes")["difference"][1] == "+0, +0, +0"

@@ -131,7 +131,7 @@ def test_a_group_without_a_winner_is_named_beside_one_that_has(tmp_path):
     plan += [write_run(folder / s, s, 0, summary_of(s, 2.0, "running", 300)) for s in ("post_ln", "no_norm")]
     write_plan(folder, {"tune": plan})
     notes = build(load_study(folder)).notes
-    assert "post_ln, no_norm: no tuning run has a score, so nothing was chosen." in notes
+    assert "post_ln; no_norm: no tuning run has a score, so nothing was chosen." in notes
     assert any("each group's winner" in note for note in notes)
 
 

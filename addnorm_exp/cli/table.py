@@ -8,12 +8,14 @@ from pathlib import Path
 
 from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError
+from addnorm_exp.report.choice import brief, choose_columns
 from addnorm_exp.report.load import Study, load_study, study_folders
 from addnorm_exp.report.metric import BUDGETS, Budget, parse_budget
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import FORMATS, Table, render
 from addnorm_exp.report.server import SOURCE, fetch
 from addnorm_exp.report.table import build
+from addnorm_exp.report.titles import LABELS
 
 HELP = "print the ablation table of a study (Markdown, LaTeX or CSV)"
 ABOUT = f"""{HELP}
@@ -24,7 +26,12 @@ of all machines that mirror there (docs/wandb.md). CSV holds every number in ful
 FLAGS = (
     Flag("from", str, None, "the server's runs in place of DIR, those of one study or one table per study", SOURCE),
     Flag(
-        "format", str, "md", "Markdown (the default), LaTeX with booktabs, or CSV", "|".join(FORMATS), choices=FORMATS
+        "format",
+        str,
+        "md",
+        "Markdown (the default), LaTeX with booktabs and siunitx, or CSV",
+        "|".join(FORMATS),
+        choices=FORMATS,
     ),
     Flag(
         "rows",
@@ -51,6 +58,20 @@ FLAGS = (
     ),
     Flag("at", str, None, "validation loss at this budget: tokens:1e6, flops:3e15 or time:600 (seconds)", "BUDGET"),
     Flag("baseline", str, None, "the row to compare with; default: the study's, else the first", "NAME"),
+    Flag(
+        "columns", str, None, "print these columns only, besides the axes, e.g. test_bpb,difference,parameters", "KEYS"
+    ),
+    Flag("brief", bool, False, "print the metric, its difference and p only"),
+    Flag(
+        "labels",
+        str,
+        None,
+        "what rows are called: names (peri_ln; the default) or titles (Peri-LN; LaTeX's default)",
+        "|".join(LABELS),
+        choices=LABELS,
+    ),
+    Flag("caption", str, None, "LaTeX's caption; default: study, data and size", "TEXT"),
+    Flag("label", str, None, "LaTeX's label; default: tab:STUDY", "NAME"),
     Flag("p_values", bool, True, "a column of p-values beside the intervals"),
     Flag("out", Path, None, "write there instead of printing", "FILE"),
     Flag("mix_semantics", bool, False, "allow runs of different semantics in one table"),
@@ -62,6 +83,7 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="table", about=ABOUT, positionals=("[DIR]",))
     tables: list[Table] = []
     problems: list[UserError] = []
+    _check(arguments)
     with _place(arguments) as place:
         folders = study_folders(place)
         for folder in folders:
@@ -74,7 +96,7 @@ def run(argv: list[str]) -> int:
                 problems.append(error)
         if not tables:
             raise problems[0]
-    text = render(tables, arguments["format"])
+    text = render(tables, arguments["format"], caption=arguments["caption"], label=arguments["label"])
     if arguments["out"]:
         _write(arguments["out"], text)
     else:
@@ -85,6 +107,21 @@ def run(argv: list[str]) -> int:
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 2 if problems else 0
+
+
+def _check(arguments: Arguments) -> None:
+    """Flags that mean nothing beside the others are refused."""
+    form = arguments["format"]
+    for flag in ("caption", "label"):
+        if arguments[flag] is not None and form != "latex":
+            raise UserError(f"--{flag}: only LaTeX has one; add --format=latex")
+    chosen = "--columns" if arguments["columns"] is not None else "--brief" if arguments["brief"] else None
+    if chosen and arguments["brief"] and arguments["columns"] is not None:
+        raise UserError("--columns --brief: both choose columns; leave one of them out")
+    if chosen and form == "csv":
+        raise UserError(f"{chosen}: CSV always has every column; leave one of them out")
+    if chosen and (arguments["cols"] or arguments["rows"] not in (None, "scheme")):
+        raise UserError(f"{chosen}: a table with --rows or --cols has one number a cell; leave one of them out")
 
 
 @contextlib.contextmanager
@@ -115,13 +152,20 @@ def _tables(study: Study, arguments: Arguments) -> list[Table]:
     if arguments["at"]:
         budget = parse_budget(arguments["at"])
     metric = arguments["metric"]
+    labels = arguments["labels"] or ("titles" if arguments["format"] == "latex" else "names")
     if not cols and rows in (None, "scheme"):
-        return [build(study, baseline=baseline, metric=metric, budget=budget, p_values=arguments["p_values"])]
+        table = build(
+            study, baseline=baseline, metric=metric, budget=budget, p_values=arguments["p_values"], labels=labels
+        )
+        if arguments["columns"] is not None:
+            names = [name.strip() for name in arguments["columns"].split(",")]
+            return [choose_columns(table, names)]
+        return [brief(table) if arguments["brief"] else table]
     if baseline:
         raise UserError("--baseline: a table with --rows or --cols shows no differences; leave one of them out")
     if rows and not cols and "scheme" not in rows.split(","):
         cols = "scheme"
-    return pivot(study, rows or "scheme", cols, metric=metric, budget=budget)
+    return pivot(study, rows or "scheme", cols, metric=metric, budget=budget, labels=labels)
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from addnorm_exp import words
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report.groups import Reported
-from addnorm_exp.report.outcome import NOTHING, Outcome, decimals, signed
+from addnorm_exp.report.outcome import NOTHING, Outcome, shared_decimals, shared_places
 from addnorm_exp.report.statistics import ENOUGH, Paired, detectable_effect, holm, minimum_detectable, paired
 
 
@@ -25,20 +25,41 @@ class Comparison:
 
     def texts(self) -> list[str]:
         """The differences, as printed."""
-        return [self._text(i) for i in range(len(self.main))]
+        tested = [(f, self.against[i]) for i, f in enumerate(self.found) if f]
+        sizes = [abs(value) for _, j in tested if j is not None for value in self.main[j].values.values()]
+        places = shared_decimals([f.half for f, _ in tested], max(sizes)) if tested else shared_places(self.main)
+        return [self._text(i, places) for i in range(len(self.main))]
 
-    def _text(self, i: int) -> str:
+    def _text(self, i: int, places: int | None) -> str:
         j, found = self.against[i], self.found[i]
         if i == j:
             return "baseline"
         if j is None or self.main[i].diverged or self.main[j].diverged:
             return NOTHING
-        size = max((abs(value) for value in self.main[j].values.values()), default=0.0)
         if found:
-            places = decimals(found.half) if size < 1000 else 0
             mean, low, high = (words.signed(value, f",.{places}f") for value in (found.mean, found.low, found.high))
             return f"{mean} [{low}, {high}]"
-        return ", ".join(signed(value, size) for value in self._seeds(i, j)) or NOTHING
+        form = ".3g" if places is None else f",.{places}f"
+        return ", ".join(words.signed(value, form) for value in self._seeds(i, j)) or NOTHING
+
+    def reasons(self, silent: Sequence[bool]) -> list[str]:
+        """Why rows have no Δ or no p; rows that are `silent` have finished no run, which another note says."""
+        why: dict[str, list[str]] = {}
+        for i, (j, label) in enumerate(zip(self.against, self.labels, strict=True)):
+            if j is None or i == j or silent[i] or not self.main[i].n or self.main[i].diverged:
+                continue  # of these other notes speak
+            base = self.labels[j]
+            if self.main[j].diverged:
+                why.setdefault(f"no Δ, for a run of the baseline {base} diverged", []).append(label)
+            elif not self.main[j].values:
+                why.setdefault(f"no Δ, for the baseline {base} has no result", []).append(label)
+            elif not (shared := len(self._seeds(i, j))):
+                why.setdefault(f"no Δ, for no seed is shared with the baseline {base}", []).append(label)
+            elif any(self.found) and not self.found[i]:
+                reason = f"no interval and no p, for fewer than {ENOUGH} seeds ({shared}) are shared with the baseline {base}"
+                why.setdefault(reason, []).append(label)
+        lines = [f"{'; '.join(labels)}: {reason}." for reason, labels in why.items()]
+        return lines + ["– under p: a baseline is not tested against itself."] * any(self.found)
 
     def _seeds(self, i: int, j: int) -> list[float]:
         own, base = self.main[i].values, self.main[j].values
@@ -74,7 +95,7 @@ class Comparison:
                 + (f"]; p two-sided, Holm-corrected over {len(tested)}." if p_values else ", each for itself].")
             )
             effects = ", ".join(f"δ({n}) = {detectable_effect(n):.3g}" for n in sorted({f.n for _, f in tested}))
-            each = ", ".join(f"{label} {minimum_detectable(f.sd, f.n):.2g}" for label, f in tested)
+            each = "; ".join(f"{label} {minimum_detectable(f.sd, f.n):.2g}" for label, f in tested)
             lines.append(
                 f"Minimum detectable difference (one two-sided paired t test, α = 0.05, power 0.8; δ(n) × standard deviation of the "
                 f"differences, {effects}): {each}."

@@ -4,6 +4,7 @@ Each is a column where it differs between rows. Where it is the same in every ro
 whose runs have recorded nothing yet has no say in that. What no row has recorded is left out.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.outcome import NOTHING, Outcome
 from addnorm_exp.report.record import Run
-from addnorm_exp.words import show, si
+from addnorm_exp.words import show, si, si_column
 
 CONFOUNDS = (
     *("norm", "final_norm", "eps", "affine", "init", "embedding_norm", "embedding_scale"),
@@ -96,8 +97,19 @@ def _costs(shown: Reported, silent: Sequence[bool]) -> list[Fact]:
         values = [None if value is None else convert(value) for value in medians]
         texts = [NOTHING if value is None else form(value) for value in values]
         once = _once(texts, silent) if len(texts) > 1 else None
+        recorded = [value for value in values if value is not None]
+        if recorded and name != "parameters":
+            column = iter((si_column if name == "flops_per_token" else _times)(recorded))
+            texts = [NOTHING if value is None else next(column) for value in values]
         found.append(Fact(name, label, texts, values, True, None if once is None else f"{once} {label}"))
     return found
+
+
+def _times(values: Sequence[float]) -> list[str]:
+    """Measured times with one precision: three figures of the longest, two of the shortest at least."""
+    finest = max(0, 1 - math.floor(math.log10(min(values)))) if min(values) > 0 else 0
+    places = max(finest, min(len(f"{value:.3g}".partition(".")[2]) for value in values))
+    return [f"{value:,.{places}f}" for value in values]
 
 
 def _confound(key: str, label: str, shown: Reported, read: Callable[[Run], Any], silent: Sequence[bool]) -> Fact:

@@ -11,7 +11,7 @@ from typing import Any
 
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.record import Run
-from addnorm_exp.report.titles import Titles, titled, value_title
+from addnorm_exp.report.titles import AXES, Titles, titled, value_title
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, score, winners
 from addnorm_exp.words import show
 
@@ -59,6 +59,14 @@ class Reported:
     def words(self, pairs: Iterable[tuple[str, Any]]) -> str:
         """Axes and their values as they are shown."""
         return label(pairs) if self.titles is None else titled(pairs, self.titles)
+
+    def cell(self, axis: str, group: Group) -> str:
+        """One axis' value of a row, as the table has it."""
+        return show(group[axis]) if self.titles is None else value_title(axis, group[axis], self.titles)
+
+    def heading(self, axis: str) -> str:
+        """What the table calls an axis."""
+        return axis if self.titles is None else AXES.get(axis, axis)
 
     def titled(self, name: str) -> str:
         """What is shown for the name of a scheme, of a row, or of another axis' value."""

@@ -171,7 +171,7 @@ def _at(shown: Reported, runs: Sequence[Run], budget: Budget) -> Metric:
     if short:
         more = f" and {len(short) - LISTED} more" if len(short) > LISTED else ""
         lines.append(
-            f"No number where the run ended, or was not validated, before the budget: {', '.join(short[:LISTED])}{more}."
+            f"No number where the run ended, or was not validated, before the budget: {'; '.join(short[:LISTED])}{more}."
         )
     return Metric(
         f"val_{unit}_at_{axis}",

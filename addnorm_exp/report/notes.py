@@ -101,12 +101,12 @@ def tuning_notes(study: Study, shown: Reported) -> list[str]:
                 grid = ", ".join(show(v) for v in sorted(tried, key=lambda v: (str(type(v)), v)))
                 edges.setdefault(grid, []).append(shown.label(group))
         lines += [
-            f"{EDGE} {key} at the edge of its grid ({grid}) for {', '.join(names)}: a wider grid may do better."
+            f"{EDGE} {key} at the edge of its grid ({grid}) for {'; '.join(names)}: a wider grid may do better."
             for grid, names in edges.items()
         ]
     without = [shown.label(group) for group in shown.groups if group.key not in shown.winners]
     if tune and without and shown.winners:  # where no group has a winner, the note on phases has said so
-        lines.append(f"{', '.join(without)}: no tuning run has a score, so nothing was chosen.")
+        lines.append(f"{'; '.join(without)}: no tuning run has a score, so nothing was chosen.")
     for group in shown.groups:
         winner = shown.winners.get(group.key)
         if winner is None:

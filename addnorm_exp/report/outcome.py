@@ -5,7 +5,7 @@ ones counted as worst; never a mean of the survivors.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from addnorm_exp.report.record import Run
 from addnorm_exp.report.statistics import ENOUGH, Interval, interval, median_with_worst
 
 NOTHING = "–"
+FIGURES = 7  # of a number at most, where a column has one precision
 
 
 @dataclass(frozen=True)
@@ -37,30 +38,32 @@ class Outcome:
         """None where n is below five or a run diverged."""
         return interval(list(self.values.values())) if self.n >= ENOUGH and not self.diverged else None
 
-    def text(self) -> str:
-        """In full, as the headline metric is printed."""
+    def text(self, places: int | None = None) -> str:
+        """In full, as the headline metric is printed; with so many digits after the point, by default its own."""
         if not self.n:
             return NOTHING
         found = self.interval
         if found:
-            return with_half(found.mean, found.half)
-        lost = f"{len(self.diverged)}/{self.n} diverged, median {self.brief()}"
+            return with_half(found.mean, found.half, places)
+        lost = f"{len(self.diverged)}/{self.n} diverged, median {self.brief(places)}"
         if not self.values:
             return f"{self.n}/{self.n} diverged"
         if self.n >= ENOUGH:
             return lost
-        texts = {seed: number(value) for seed, value in self.values.items()} | dict.fromkeys(self.diverged, "div.")
+        texts = {seed: number(value, places) for seed, value in self.values.items()} | dict.fromkeys(
+            self.diverged, "div."
+        )
         seeds = ", ".join(texts[seed] for seed in sorted(texts))
         return f"{seeds} ({lost})" if self.diverged else seeds
 
-    def brief(self) -> str:
+    def brief(self, places: int | None = None) -> str:
         """As a side column is printed: mean with half-width from five seeds, else the median."""
         found = self.interval
         if found:
-            return with_half(found.mean, found.half)
+            return with_half(found.mean, found.half, places)
         if self.median is None:
             return NOTHING
-        return "diverged" if math.isinf(self.median) else number(self.median)
+        return "diverged" if math.isinf(self.median) else number(self.median, places)
 
     def columns(self, name: str) -> dict[str, Any]:
         """As named numbers, for CSV: seeds in rising order, joined by spaces."""
@@ -87,23 +90,44 @@ def decimals(half: float) -> int:
     return 4 if half <= 0 or not math.isfinite(half) else min(6, max(2, 1 - math.floor(math.log10(half))))
 
 
-def number(value: float) -> str:
-    """Three digits after the point, as losses are printed; four figures of what is smaller than those show, none after the point of
-    what is larger."""
+def shared_places(outcomes: Iterable[Outcome]) -> int | None:
+    """The digits after the point of one column: as its intervals ask for, where it has some; None where numbers differ too much
+    in size for one precision."""
+    outcomes = list(outcomes)
+    values = [abs(value) for outcome in outcomes for value in outcome.values.values()]
+    intervals = [found for outcome in outcomes if (found := outcome.interval)]
+    if not values:
+        return None
+    if intervals:
+        return shared_decimals([found.half for found in intervals], max(abs(found.mean) for found in intervals))
+    texts = [number(value) for value in values]
+    if any("e" in text for text in texts):
+        return None
+    finest = max(len(text.partition(".")[2]) for text in texts)
+    return min(finest, max(0, FIGURES - len(f"{max(values):.0f}")))
+
+
+def shared_decimals(halves: Sequence[float], size: float) -> int:
+    """Digits after the point for intervals of these half-widths: two figures of the middle one, at least one of the least."""
+    if size >= 1000:
+        return 0
+    each = sorted(map(decimals, halves))
+    return max(each[len(each) // 2], each[-1] - 1)
+
+
+def number(value: float, places: int | None = None) -> str:
+    """With so many digits after the point. By default with three, as losses are printed; four figures of what is smaller than
+    those show, none after the point of what is larger."""
+    if places is not None:
+        return words.figure(value, f",.{places}f")
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return words.figure(value, ".3f" if abs(value) >= 0.1 or value == 0 else ".4g")
 
 
-def signed(value: float, beside: float) -> str:
-    """A difference of numbers as large as `beside`, with as many digits as these have."""
-    if abs(beside) >= 1000:
-        return words.signed(value, ",.0f")
-    return words.signed(value, ".3f" if abs(beside) >= 0.1 or beside == 0 else ".3g")
-
-
-def with_half(centre: float, half: float) -> str:
-    places = decimals(half) if abs(centre) < 1000 else 0
+def with_half(centre: float, half: float, places: int | None = None) -> str:
+    if places is None:
+        places = decimals(half) if abs(centre) < 1000 else 0
     if not places:
         return f"{words.figure(centre, ',.0f')} ± {half:,.0f}"
     return f"{words.figure(centre, f'.{places}f')} ± {half:.{places}f}"

@@ -5,22 +5,30 @@ over it shows the tuning runs, by their validation metric. Axes that are neither
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from addnorm_exp.config.keys import nearest_key
 from addnorm_exp.errors import UserError
 from addnorm_exp.report import notes
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, label, reported, value_of
+from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.metric import Budget, Metric, choose
-from addnorm_exp.report.outcome import NOTHING
+from addnorm_exp.report.outcome import NOTHING, shared_places
 from addnorm_exp.report.render import Column, Table
+from addnorm_exp.report.titles import titles_of, value_title
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.words import show
 
 
 def pivot(
-    study: Study, rows: str, cols: str | None, *, metric: str | None = None, budget: Budget | None = None
+    study: Study,
+    rows: str,
+    cols: str | None,
+    *,
+    metric: str | None = None,
+    budget: Budget | None = None,
+    labels: str = "names",
 ) -> list[Table]:
     """Tables with the values of `rows` down and those of `cols` across; without `cols` the metric is the one column.
 
@@ -40,6 +48,8 @@ def pivot(
         shown = Reported("tune", groups_of(runs, axes), axes, {})
     else:
         shown = reported(study)
+    if labels == "titles":
+        shown = replace(shown, titles=titles_of(study))
     for axis in (*down, *across):
         if any(len({repr(value_of(run, axis)) for run in group.runs}) > 1 for group in shown.groups):
             raise UserError(f"axis {axis}: has several values within one row of the report; choose another axis")
@@ -50,7 +60,7 @@ def pivot(
         tables.setdefault(tuple((axis, group[axis]) for axis in others), []).append(group)
     lines = _notes(study, shown, chosen, tuning)
     above = notes.above(study, shown)
-    return [_one(study, groups, down, across, chosen, key, lines, above) for key, groups in tables.items()]
+    return [_one(study, shown, groups, down, across, chosen, key, lines, above) for key, groups in tables.items()]
 
 
 def _axes(flag: str, text: str, study: Study) -> tuple[str, ...]:
@@ -75,7 +85,7 @@ def _notes(study: Study, shown: Reported, chosen: Metric, tuning: bool) -> list[
     if chosen.result and any(run.status == "diverged" for group in shown.groups for run in group.runs):
         lines.append("Where a run diverged: how many, and the median with those as worst; never a mean.")
     if not tuning:
-        lines += [line.removeprefix(f"{notes.EDGE} ") for line in notes.tuning_notes(study, shown)]
+        lines += notes.tuning_notes(study, shown)
     return lines + notes.run_notes(study)
 
 
@@ -88,6 +98,7 @@ def _ordered(values: Sequence[Pairs]) -> list[Pairs]:
 
 def _one(
     study: Study,
+    shown: Reported,
     groups: Sequence[Group],
     rows: tuple[str, ...],
     cols: tuple[str, ...],
@@ -98,23 +109,40 @@ def _one(
 ) -> Table:
     cells = {(key_of(g.runs[0], rows), key_of(g.runs[0], cols)): g for g in groups if g.runs}
     down, across = _ordered([r for r, _ in cells]), _ordered([c for _, c in cells])
+    places = shared_places(chosen.of(group) for group in cells.values())
+    absent, silent = [], []
     texts: list[list[str]] = []
     records: list[dict[str, Any]] = []
     for row in down:
-        line = [show(value) for _, value in row]
+        line = [show(v) if shown.titles is None else value_title(a, v, shown.titles) for a, v in row]
         for col in across:
             group = cells.get((row, col))
             found = chosen.of(group) if group else None
-            line.append(found.text() if found else NOTHING)
+            edge = notes.EDGE * bool(group and group.key in shown.winners and shown.winners[group.key].edge)
+            line.append(found.text(places) + edge if found and found.n else NOTHING)
+            if group is None:
+                absent.append(shown.words((*row, *col)))
+            elif found and not found.n and chosen.steps is None:
+                silent.append((shown.words((*row, *col)), bool(group.finished)))
             if group and found:
                 facts = {"study": study.name, **dict(row), **dict(col), **dict(key), "n": found.n}
                 records.append(facts | {"diverged": len(found.diverged)} | found.columns(chosen.key))
         texts.append(line)
     by = f"{', '.join(rows)} by {', '.join(cols)}" if cols else f"by {', '.join(rows)}"
-    title = f"{study.name}: {chosen.label}, {by}" + (f" ({label(key)})" if key else "")
-    heads = [Column(axis, axis, right=False) for axis in rows]
-    heads += [Column(_key(col) or chosen.key, label(col) or chosen.label) for col in across]
-    return Table(title, heads, texts, lines, records, above)
+    title = f"{study.name}: {chosen.label}, {by}" + (f" ({shown.words(key)})" if key else "")
+    heads = [Column(axis, shown.heading(axis), right=False, axis=True) for axis in rows]
+    heads += [Column(_key(col) or chosen.key, shown.words(col) or chosen.label) for col in across]
+    explained = [*lines, *_reasons(absent, silent)]
+    return Table(title, heads, texts, explained, records, warnings=above, name=study.name)
+
+
+def _reasons(absent: Sequence[str], silent: Sequence[tuple[str, bool]]) -> list[str]:
+    """Why cells are empty."""
+    unfinished = [name for name, finished in silent if not finished]
+    unrecorded = [name for name, finished in silent if finished]
+    lines = [f"{NOTHING}: the study has no runs of {'; '.join(absent)}."] * bool(absent)
+    lines += [f"{NOTHING}: no run has finished of {'; '.join(unfinished)}."] * bool(unfinished)
+    return lines + [f"{NOTHING}: the runs of {'; '.join(unrecorded)} have not recorded it."] * bool(unrecorded)
 
 
 def _key(pairs: Pairs) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report.latex import escape
 
 FORMATS = ("md", "latex", "csv")
+NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d[\d,]*)(\.(?P<part>\d+))?( ± (?P<half>\d[\d,]*(\.\d+)?))?(?P<mark>†?)")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Column:
     key: str
     label: str
     right: bool = True  # aligned right, as numbers are
+    axis: bool = False  # tells rows apart
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     records: Sequence[dict[str, Any]] = field(default=())
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # above the rows
+    name: str = ""  # of the study
+    bold: Mapping[str, Collection[int]] = field(default_factory=dict)  # rows by column key; LaTeX alone has them
+    bold_note: str = ""
 
     def __getitem__(self, key: str) -> list[str]:
         """One column's texts."""
@@ -43,13 +48,19 @@ class Table:
         return [row[index] for row in self.rows]
 
 
-def render(tables: Sequence[Table], form: str = "md") -> str:
-    """All tables, in one text that ends with a newline."""
+def render(tables: Sequence[Table], form: str = "md", *, caption: str | None = None, label: str | None = None) -> str:
+    """All tables, in one text that ends with a newline. `caption` and `label` are LaTeX's; of several tables labels are numbered."""
     if form not in FORMATS:
         raise UserError(f"--format={form}: unknown; {nearest(form, FORMATS)}")
     if form == "csv":
         return _csv(tables)
-    return "\n".join((markdown if form == "md" else latex)(table) for table in tables)
+    if form == "md":
+        return "\n".join(map(markdown, tables))
+    labels = [label or f"tab:{re.sub(r'[^A-Za-z0-9]+', '-', table.name or table.title).strip('-')}" for table in tables]
+    labels = [
+        name if labels.count(name) == 1 else f"{name}-{1 + labels[:i].count(name)}" for i, name in enumerate(labels)
+    ]
+    return "\n".join(latex(table, caption, name) for table, name in zip(tables, labels, strict=True))
 
 
 def markdown(table: Table) -> str:
@@ -86,33 +97,41 @@ def _pad(text: str, width: int, right: bool) -> str:
     return blank + text if right else text + blank
 
 
-def latex(table: Table) -> str:
-    """A `table*` float for `\\usepackage{booktabs,graphicx}`; the notes stand below the rows, in small type."""
-    columns = "".join("r" if column.right else "l" for column in table.columns)
+def latex(table: Table, caption: str | None = None, label: str = "") -> str:
+    """A `table*` float for `\\usepackage{booktabs,graphicx,siunitx}`; the notes stand below the rows, in small type."""
+    numbers = [numeric(column, [row[i] for row in table.rows]) for i, column in enumerate(table.columns)]
+    columns = "".join(
+        f"S[{form}]" if form else "r" if column.right else "l"
+        for form, column in zip(numbers, table.columns, strict=True)
+    )
+    heads = [
+        f"{{{escape(c.label)}}}" if form else escape(c.label) for c, form in zip(table.columns, numbers, strict=True)
+    ]
     lines = [
-        r"% needs \usepackage{booktabs,graphicx}",
+        r"% needs \usepackage{booktabs,graphicx,siunitx}",
         *(f"% {' '.join(warning.split())}" for warning in table.warnings),
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{escape(table.title)}}}",
+        rf"\caption{{{escape(table.title if caption is None else caption)}}}",
+        *([rf"\label{{{label}}}"] if label else []),
         *(_latex_warning(warning) for warning in table.warnings),
         r"\small",
         r"\setlength{\tabcolsep}{4pt}",
+        r"\sisetup{detect-weight=true,mode=text,separate-uncertainty=true,table-align-uncertainty=true,table-align-text-post=false,"
+        r"group-separator={,},group-minimum-digits=4,group-digits=integer}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # no wider than the page
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        _latex_row([column.label for column in table.columns]),
+        _after_break(" & ".join(heads)) + r" \\",
         r"\midrule",
-        *(_latex_row(row) for row in table.rows),
+        *(_latex_row(table, numbers, place) for place in range(len(table.rows))),
         r"\bottomrule",
         r"\end{tabular}}",
     ]
-    if table.notes:
+    notes = [*table.notes, *([table.bold_note] if table.bold_note and table.bold else [])]
+    if notes:
         lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
-        lines += [
-            _after_break(escape(note)) + (r"\\" if i + 1 < len(table.notes) else "")
-            for i, note in enumerate(table.notes)
-        ]
+        lines += [_after_break(escape(note)) + (r"\\" if i + 1 < len(notes) else "") for i, note in enumerate(notes)]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
 
@@ -122,8 +141,32 @@ def _latex_warning(text: str) -> str:
     return rf"\parbox{{\linewidth}}{{\footnotesize\raggedright\textbf{{{escape(text)}}}}}\par\smallskip"
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return _after_break(" & ".join(escape(cell) for cell in cells)) + r" \\"
+def numeric(column: Column, cells: Sequence[str]) -> str | None:
+    """siunitx's format of a column of single numbers, with ± and † as may be; None where the column is something else."""
+    parts = [found for cell in cells if (found := NUMBER.fullmatch(cell))]
+    if not column.right or not parts:
+        return None
+    whole = max(len(part["whole"].replace(",", "")) for part in parts)
+    digits = max(len(part["part"] or "") for part in parts)
+    half = max(
+        (len(part["half"].replace(".", "").replace(",", "").lstrip("0")) for part in parts if part["half"]), default=0
+    )
+    sign = "+" if any(part["sign"] for part in parts) else ""
+    form = f"table-format={sign}{whole}.{digits}" + (f"({half})" if half else "")
+    return form + (r",table-space-text-post={\textsuperscript{\textdagger}}" if any(p["mark"] for p in parts) else "")
+
+
+def _latex_row(table: Table, numbers: Sequence[str | None], place: int) -> str:
+    cells = []
+    for cell, form, column in zip(table.rows[place], numbers, table.columns, strict=True):
+        number = NUMBER.fullmatch(cell) if form else None
+        strong = r"\bfseries " if place in table.bold.get(column.key, ()) else ""
+        if number:
+            text = cell.removesuffix("†").replace(",", "").replace(" ± ", "+-")
+            cells.append(strong + text + (r"{\textsuperscript{\textdagger}}" if number["mark"] else ""))
+        else:
+            cells.append(f"{{{strong}{escape(cell)}}}" if form or strong else escape(cell))
+    return _after_break(" & ".join(cells)) + r" \\"
 
 
 def _after_break(text: str) -> str:

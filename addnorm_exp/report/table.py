@@ -5,18 +5,22 @@ the table fits a terminal. CSV has every number of every row.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from addnorm_exp.report import notes, published
+from addnorm_exp.report.best import best_rows
 from addnorm_exp.report.compare import Comparison, compare
 from addnorm_exp.report.confounds import facts
+from addnorm_exp.report.dashes import dash_notes
 from addnorm_exp.report.groups import Group, Reported, reported
 from addnorm_exp.report.load import Study
 from addnorm_exp.report.metric import Budget, Metric, choose, unit_of
-from addnorm_exp.report.outcome import NOTHING, Outcome, outcome
+from addnorm_exp.report.outcome import NOTHING, Outcome, outcome, shared_places
 from addnorm_exp.report.rates import Sensitivity, sensitivity
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.report.statistics import ENOUGH
+from addnorm_exp.report.titles import titles_of
 from addnorm_exp.words import show
 
 Numbers = Sequence[dict[str, Any]]  # a row each, for CSV
@@ -29,23 +33,27 @@ def build(
     metric: str | None = None,
     budget: Budget | None = None,
     p_values: bool = True,
+    labels: str = "names",
 ) -> Table:
     """The study's table: one row a group of the reported phase.
 
     `baseline` names the row to compare with (default: the study's), `metric` a number of the summaries in place of the protocol's,
-    `budget` reads the validation loss at an equal budget instead. Without `p_values` intervals stand alone (CSV has both).
+    `budget` reads the validation loss at an equal budget instead.
+    Without `p_values` intervals stand alone (CSV has both). `labels` says what rows are called: names (keys) or titles.
 
     Raises:
         UserError: a baseline or a metric that is not there; a budget that no run reaches.
     """
     shown = reported(study)
+    if labels == "titles":
+        shown = replace(shown, titles=titles_of(study))
     runs = [run for group in shown.groups for run in group.runs]
     chosen = choose(shown, metric, budget)
     main = [chosen.of(group) for group in shown.groups]
     compared = compare(shown, main, baseline, study.baseline)
     made = _Rows(study, shown)
 
-    made.add(chosen.key, chosen.label, [o.text() for o in main], _numbers(chosen, shown, main))
+    made.add(chosen.key, chosen.label, [o.text(shared_places(main)) for o in main], _numbers(chosen, shown, main))
     for side in published.sides(study.published, shown):
         made.add(f"published_{side.metric}", f"published {side.metric}", side.texts, side.records)
     if len(main) > 1:
@@ -61,7 +69,9 @@ def build(
     ):
         side_key = f"val_{which}_{unit}"
         numbers = [o.columns(side_key) for o in found]
-        made.add(side_key, label, [o.brief() for o in found], numbers, seen=seen and chosen.headline)
+        made.add(
+            side_key, label, [o.brief(shared_places(found)) for o in found], numbers, seen=seen and chosen.headline
+        )
     for key in study.tuned:
         made.add(key, key.removeprefix("optim."), *_tuned(shown, key))
     sensitive = sensitivity(study, shown, unit)
@@ -75,11 +85,19 @@ def build(
         made.add(fact.key, fact.label, fact.texts, [{fact.key: v} for v in fact.values], fact.right, fact.seen)
     same = ["best validation at the last step"] * (best == final and any(o.values for o in best))
     same += [fact.shared for fact in context if fact.shared]
+    marked = best_rows(chosen, main)
+    explained = {"lr_sensitivity": sensitive.untrained if sensitive else ()}
+    if chosen.steps is not None:  # the metric's own note names the runs that ended before the budget
+        explained[chosen.key] = tuple(compared.labels)
+    dashes = dash_notes(shown, made.columns, made.rows, compared, explained)
     return Table(
+        name=study.name,
+        bold={chosen.key: marked.rows} if marked else {},
+        bold_note=marked.note if marked else "",
         title=", ".join(part for part in (study.name, notes.setting(runs)) if part),
         columns=made.columns,
         rows=made.rows,
-        notes=_notes(study, shown, chosen, main, compared, same, sensitive, p_values),
+        notes=_notes(study, shown, chosen, main, compared, same, sensitive, p_values, dashes),
         records=made.records,
         warnings=notes.above(study, shown),
     )
@@ -89,8 +107,8 @@ class _Rows:
     """Columns, texts and CSV records as they grow to the right."""
 
     def __init__(self, study: Study, shown: Reported):
-        self.columns = [Column(axis, axis, right=False) for axis in shown.varying]
-        self.rows = [[show(group[axis]) for axis in shown.varying] for group in shown.groups]
+        self.columns = [Column(axis, shown.heading(axis), right=False, axis=True) for axis in shown.varying]
+        self.rows = [[shown.cell(axis, group) for axis in shown.varying] for group in shown.groups]
         self.records: list[dict[str, Any]] = [
             {"study": study.name, "phase": shown.phase}
             | {axis: group[axis] for axis in shown.axes}
@@ -143,6 +161,7 @@ def _notes(
     same: Sequence[str],
     sensitive: Sensitivity | None,
     p_values: bool,
+    dashes: Sequence[str],
 ) -> list[str]:
     silent = any(not any(run.summary for run in group.runs) for group in shown.groups)
     lines = [f"Same for all{' that have run' * silent}: {', '.join(same)}."] if same else []
@@ -153,7 +172,7 @@ def _notes(
         lines.append("Where a run diverged: how many, and the median with those as worst; no mean, no difference.")
     if chosen.headline and (any(0 < o.n < ENOUGH for o in main) or any(o.diverged for o in main)):
         lines.append("Side columns without ± are medians over seeds.")
-    lines += compared.notes(p_values)
+    lines += [*compared.notes(p_values), *dashes]
     lines += [sensitive.note] if sensitive and sensitive.note else []
     return [
         *lines,

@@ -1,0 +1,49 @@
+"""The columns of a printed table that a person asks for. What is left out and differs between rows is named in a note."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.report.render import Table
+
+
+def choose_columns(table: Table, names: Sequence[str]) -> Table:
+    """The table with its axes and these columns, in this order; each is named by its key (as in CSV) or its heading.
+
+    Raises:
+        UserError: a name that no column has.
+    """
+    axes = [i for i, column in enumerate(table.columns) if column.axis]
+    places = {column.label: i for i, column in enumerate(table.columns)}
+    places |= {column.key: i for i, column in enumerate(table.columns)}
+    chosen = list(axes)
+    for name in names:
+        if name not in places:
+            known = [column.key for column in table.columns if not column.axis]
+            raise UserError(
+                f"--columns={name}: the table has no such column (what all rows share is in a note); {nearest(name, known)}"
+            )
+        chosen += [places[name]] * (places[name] not in chosen)
+    return _with(table, chosen)
+
+
+def brief(table: Table) -> Table:
+    """The axes, the metric, its difference to the baseline and p."""
+    results = ("difference", "p")
+    first = next(i for i, column in enumerate(table.columns) if not column.axis)
+    return _with(table, [i for i, c in enumerate(table.columns) if c.axis or i == first or c.key in results])
+
+
+def _with(table: Table, chosen: Sequence[int]) -> Table:
+    hidden = [
+        column.label
+        for i, column in enumerate(table.columns)
+        if i not in chosen and len({row[i] for row in table.rows}) > 1
+    ]
+    note = f"Columns left out that differ between the rows: {'; '.join(hidden)}."
+    return replace(
+        table,
+        columns=[table.columns[i] for i in chosen],
+        rows=[[row[i] for i in chosen] for row in table.rows],
+        notes=[*table.notes, *([note] if hidden else [])],
+    )
