@@ -242,9 +242,11 @@ def embedded(tree: Mapping[str, Any], numbers, arch: Architecture) -> np.ndarray
 
 
 def entering(name: str, tree: Mapping[str, Any], numbers, arch: Architecture) -> np.ndarray:
-    """x0 as the scheme has it enter the stream: nGPT normalises the sum with a learned position, and no row by itself."""
-    x0 = embedded(tree, numbers, arch)
-    return norms.l2_norm(x0) if name == "ngpt" and not arch.rotary else x0
+    """x0 as the scheme has it enter the stream: nGPT never multiplies the table, and normalises the sum with a learned position alone."""
+    if name != "ngpt":
+        return embedded(tree, numbers, arch)
+    table = {"embedding": tree["embedding"]["tokens"]}
+    return transformer.embed(table, numbers, 1.0) if arch.rotary else norms.l2_norm(embedded(tree, numbers, arch))
 
 
 def as_used(name: str, tree: dict[str, Any]) -> dict[str, Any]:
