@@ -6,13 +6,14 @@ Cost:      that of sweeps/catalogue.py, its sibling, which has each scheme as it
            on two cores.
 Expected:  not run yet.
 
-The law is xavier: its deviation follows the width, where N(0, 0.02²) belongs to a width of about 2500. Init multipliers that came with a scheme
-and are not its method are taken off (`init.multipliers=none`); those that are its method (DeepNorm's β, Fixup's zeros) stay. The norm is
-LayerNorm with its published ε and affine. A scheme that takes no other norm than its own keeps that. The embedding enters as the law
-has it. What is still different between rows, the line above the table says.
+The law is xavier: its deviation follows the width, where N(0, 0.02²) fits widths of a thousand and more. Init multipliers that came
+with a scheme and are not its method are taken off (`init.multipliers=none`); those that are its method (DeepNorm's β, Fixup's zeros)
+stay. The norm is LayerNorm with its published ε and affine. A scheme keeps its own where it has none, takes no other, or has a bounded
+function in the norm's place. What still differs between rows, and which rows are one function, the lines above the table say.
 """
 
 from addnorm_exp.residual import catalogue
+from addnorm_exp.residual.norms import ELEMENTWISE
 from addnorm_exp.residual.scheme import METHOD
 from addnorm_exp.sweep import axis, product
 
@@ -36,7 +37,8 @@ BASELINE = "pre_ln"
 def matched(name):
     """What the scheme needs besides BASE to be like the others."""
     scheme = catalogue.get(name)
-    norm = {"norm.kind": "layer"} if scheme.takes_norm and scheme.norm.kind not in ("none", "layer") else {}
+    own = not scheme.takes_norm or scheme.norm.kind in ("none", "layer", *ELEMENTWISE)
+    norm = {} if own else {"norm.kind": "layer"}
     return {"scheme": name, **norm, "init.multipliers": "scheme" if scheme.multipliers == METHOD else "none"}
 
 

@@ -13,6 +13,13 @@ from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.words import show
 
 OTHERS = "others"
+FUNCTION = (
+    "norm.",
+    "attention.",
+    "embedding.",
+    "logits.",
+    "model.",
+)  # config keys that change the function of the parameters
 DIFFERS = "Rows differ in more than their methods and the study's axes: "
 
 
@@ -104,15 +111,13 @@ def lines(rows: Sequence[Row], twins: Iterable[Iterable[str]] = ()) -> tuple[str
         rows = [row if "law_deviations" in row.resolved else replace(row, resolved={}) for row in rows]
     parts = [part for item in ITEMS if (part := _part(item, rows))]
     same = _functions(rows, [frozenset(group) for group in twins])
-    return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([f"{'; '.join(same)}."] if same else []))
+    return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([" ".join(same)] if same else []))
 
 
 def _varying(rows: Iterable[Row]) -> tuple[str, ...]:
-    values: dict[str, set[str]] = {}
-    for row in rows:
-        for axis, value in row.axes:
-            values.setdefault(axis, set()).add(repr(value))
-    return tuple(axis for axis, found in values.items() if len(found) > 1 and axis != "scheme")
+    rows = tuple(rows)
+    axes = dict.fromkeys(axis for row in rows for axis, _ in row.axes if axis != "scheme")
+    return tuple(axis for axis in axes if len({repr(row.value(axis)) for row in rows}) > 1)
 
 
 def _part(item: Item, rows: Sequence[Row]) -> str | None:
@@ -147,7 +152,7 @@ def _names(rows: Sequence[Row], total: Sequence[Row]) -> list[str]:
 def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str]:
     """`peri_ln and sandwich_ln are one function under norm.kind = layer`."""
     known = [row for row in rows if row.digest]
-    varying = _varying(rows)
+    varying = [axis for axis in _varying(rows) if axis.startswith(FUNCTION)]
     classes: list[list[Row]] = []
     for row in known:
         for members in classes:
@@ -156,22 +161,26 @@ def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str
                 break
         else:
             classes.append([row])
-    under: dict[tuple[str, ...], list[str]] = {}
+    under: dict[tuple[str, ...], dict[str, None]] = {}
     for members in classes:
         if len({row.scheme for row in members}) < 2:
             continue  # rows of one scheme are told apart by hypers alone
         common = [axis for axis in varying if len({repr(row.value(axis)) for row in members}) == 1]
-        names = tuple(
-            dict.fromkeys(
-                ", ".join(
-                    [row.scheme, *(f"{axis} = {show(row.value(axis))}" for axis in varying if axis not in common)]
-                )
-                for row in members
-            )
-        )
-        where = ", ".join(f"{axis} = {show(members[0].value(axis))}" for axis in common)
-        under.setdefault(names, []).append(where)
-    return [_sentence(names, places) for names, places in under.items()]
+        apart = [axis for axis in varying if axis not in common]
+        names = tuple(dict.fromkeys(_name(row, apart) for row in members))
+        where = _values(members[0], common)
+        under.setdefault(names, {})[where] = None
+    return [_sentence(names, list(places)) for names, places in under.items()]
+
+
+def _values(row: Row, axes: Iterable[str]) -> str:
+    """The row's values on these axes, but for those that it does not set."""
+    return ", ".join(f"{axis} = {show(value)}" for axis in axes if (value := row.value(axis)) is not None)
+
+
+def _name(row: Row, axes: Iterable[str]) -> str:
+    values = _values(row, axes)
+    return f"{row.scheme} ({values})" if values else row.scheme
 
 
 def _one_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> bool:
@@ -180,6 +189,5 @@ def _one_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> b
 
 def _sentence(names: tuple[str, ...], places: Sequence[str]) -> str:
     *rest, last = names
-    comma = "; " if any(", " in name for name in names) else ", "
     where = f" under {' and under '.join(places)}" if all(places) else ""
-    return f"{comma.join(rest)} and {last} are one function{where}"
+    return f"{', '.join(rest)} and {last} are one function{where}."
