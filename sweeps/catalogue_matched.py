@@ -1,9 +1,9 @@
-"""Every scheme of the catalogue under one init law and one norm, where it takes them: what is left is how the stream is read and written.
+"""Every scheme of the catalogue under one init law and one norm, where it takes them: the rest is how the stream is read and written.
 
 Command:   main.py sweep sweeps/catalogue_matched.py
            main.py table runs/catalogue_matched --nop_values
-Cost:      that of sweeps/catalogue.py, its sibling, which has each scheme as its authors made it: 468 runs of 200 steps, about two hours
-           on two cores.
+Cost:      that of sweeps/catalogue.py, its sibling, which has each scheme as its authors made it: nine runs of 200 steps a scheme,
+           about two hours on two cores.
 Expected:  not run yet.
 
 The law is xavier: its deviation follows the width, where N(0, 0.02²) fits widths of a thousand and more. Init multipliers that came

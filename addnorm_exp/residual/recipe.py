@@ -103,7 +103,7 @@ def _deviations(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> di
 
     ends = sites[0].at("ends")
     table = of(embedding(law, width).under(scheme.init(ends, "embedding")), (weights.outputs, width))
-    deviations = {"embedding": (table,)}
+    deviations: dict[str, tuple[float, ...]] = {"embedding": (table,)}
     if not weights.tied:
         law_of_head = head(law, width, weights.outputs).under(scheme.init(ends, "head"))
         deviations["head"] = (of(law_of_head, (width, weights.outputs)),)
