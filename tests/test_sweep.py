@@ -143,7 +143,7 @@ def test_an_interrupted_study_goes_on(finished, tmp_path, trained, capsys, monke
         assert sweep(path) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "stopped; the same command goes on from here" in err
+    assert "stopped; the same command continues from here" in err
     assert len(trained) == 3
     assert reported(path) == {"pre_ln"}, "the group whose tuning has ended"
     stopped = trained[-1]
@@ -335,4 +335,4 @@ def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monke
     with held(study / one):
         assert sweep(path, "--max_runs=1") == 1
     assert other in trained
-    assert "trained by another process; run this again later" in capsys.readouterr().err
+    assert "in training by another process; run this command again later" in capsys.readouterr().err

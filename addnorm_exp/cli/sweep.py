@@ -51,13 +51,11 @@ def run(argv: list[str]) -> int:
         with display:
             launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
             outcomes = carry_out(study, folder, launcher, chosen)
-        stop.give_back()  # Ctrl-C ends at once what follows
         return _conclude(folder, outcomes, stop)
 
 
 def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     """Prints the table, draws the pictures, says what is missing. 0 where every run of the plan has an outcome."""
-    from addnorm_exp.report.figures import plot
     from addnorm_exp.report.load import load_study
     from addnorm_exp.report.render import render
     from addnorm_exp.report.table import build
@@ -65,10 +63,14 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
 
     stop.give_back()  # there is nothing left to save: Ctrl-C ends what follows
     if stop():
-        print(f"stopped; the same command goes on from here ({folder})", file=sys.stderr)
+        print(f"stopped; the same command continues from here ({folder})", file=sys.stderr)
         return stop.code
     if any(outcome.summaries for outcome in outcomes.values()):
         sys.stdout.write(render([build(load_study(folder))], "md"))
+        sys.stdout.flush()
+        print("drawing the pictures…", file=sys.stderr)
+        from addnorm_exp.report.figures import plot  # Matplotlib, for which the table does not wait
+
         pictures = plot(folder)
         if pictures:
             print(
@@ -85,10 +87,10 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
             code = 1
         if outcome.busy:
             print(
-                f"{phase}: {counted(len(outcome.busy), 'run')} trained by another process; run this again later",
+                f"{phase}: {counted(len(outcome.busy), 'run')} in training by another process; run this command again later",
                 file=sys.stderr,
             )
             code = 1
         if outcome.left:
-            print(f"{phase}: {counted(len(outcome.left), 'run')} to go; the same command goes on", file=sys.stderr)
+            print(f"{phase}: {counted(len(outcome.left), 'run')} to go; the same command continues", file=sys.stderr)
     return code
