@@ -96,6 +96,7 @@ def test_laws_of_one_deviation_are_alike():
 def test_what_else_is_resolved():
     assert recipe(config("dyt")).embedding_scale == "5.65685, learned"
     assert recipe(config("ngpt")).embedding_norm == "l2"
+    assert recipe(config("ngpt", model__positions="rotary")).embedding_norm == "none"
     assert recipe(config(model__drop_path=0.2)).drop_path == 0.2
     rms = recipe(config(norm__kind="rms"))
     assert (rms.norm, rms.eps, rms.eps_place, rms.affine, rms.gain, rms.final_norm) == (

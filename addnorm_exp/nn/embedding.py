@@ -36,8 +36,7 @@ class Embedding(nnx.Module):
         factor, learned = around.embedding_factor(arch.law, arch.width), around.embedding_scale == "learned"
         self.multiplier = 1.0 if learned else factor
         self.scale = parameter((), laws.Init.constant(factor), "coefficient", rngs) if learned else None
-        norm = around.embedding_norm or (None if arch.rotary else around.positions_norm)
-        self.norm = norms.make(norm, arch.width, rngs)
+        self.norm = norms.make(around.norm_of_embedding(arch.rotary), arch.width, rngs)
         self.fixed_norm = around.fixed_norm
         self.tokens = parameter((vocab, arch.width), law, "embedding", rngs)
         self.positions = None if arch.rotary else parameter((length, arch.width), law, "embedding", rngs)

@@ -29,6 +29,10 @@ class Around:
     fixed_norm: bool = False
     logit_scale: bool = False
 
+    def norm_of_embedding(self, rotary: bool) -> NormSpec | None:
+        """The norm on the embedding, by whether positions are rotary or added to it."""
+        return self.embedding_norm or (None if rotary else self.positions_norm)
+
     def embedding_factor(self, law: str, width: int) -> float:
         """What multiplies the embedding before the first block; where it is learned, at first."""
         by_law = embedding_multiplier(law, width)

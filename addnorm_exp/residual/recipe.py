@@ -20,7 +20,7 @@ PROJECTED = "set by the method (projected)"
 
 @dataclass(frozen=True)
 class Weights:
-    """What decides the deviations of weight matrices besides the scheme: sizes, the law and its hypers."""
+    """What a recipe depends on besides the scheme: sizes, the law of the weights and its hypers, and the kind of positions."""
 
     law: str
     width: int
@@ -28,6 +28,7 @@ class Weights:
     outputs: int
     gated: bool = False
     tied: bool = False
+    rotary: bool = False
     depth_scaled: bool = False
     hypers: Mapping[str, float] = field(default_factory=lambda: HYPERS)
 
@@ -64,13 +65,14 @@ def recipe(scheme: Scheme, sites: Iterable[Site], weights: Weights) -> Recipe:
     alone = replace(scheme, init=unscaled) if scheme.multipliers == METHOD else scheme
     projected = scheme.project is not None
     around, norm = scheme.around, scheme.norm
+    on_embedding = around.norm_of_embedding(weights.rotary)
     learned = ", learned" if around.embedding_scale == "learned" else ""
     return Recipe(
         init=PROJECTED if projected else _words(scheme, sites, weights),
         law=PROJECTED if projected else _words(alone, sites, weights),
         deviations={} if projected else _rounded(_deviations(scheme, sites, weights)),
         law_deviations={} if projected else _rounded(_deviations(alone, sites, weights)),
-        embedding_norm="none" if around.embedding_norm is None else around.embedding_norm.kind,
+        embedding_norm="none" if on_embedding is None else on_embedding.kind,
         embedding_scale=f"{around.embedding_factor(weights.law, weights.width):.6g}{learned}",
         embedding_scale_by_law=around.embedding_scale is None,
         factors=in_words(_factors(scheme, sites)) or "none",

@@ -58,6 +58,7 @@ class LanguageModelling:
             VOCAB,
             gated=arch.activation == "swiglu",
             tied=config.model.tie_embeddings,
+            rotary=arch.rotary,
             depth_scaled=arch.depth_scaled,
             hypers={"gain": config.init.gain, "std": config.init.std},
         )
