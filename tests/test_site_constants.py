@@ -165,6 +165,7 @@ FORMULAS: dict[str, Callable[[Place], dict[str, Any]]] = {
     **dict.fromkeys(
         ("hyper", "hyper_static"), lambda p: {f"{kind}.rule.active": p.earlier(kind) % 4 for kind in p.kinds}
     ),
+    "mhc": lambda p: {f"{kind}.rule.home": p.earlier(kind) % 4 for kind in p.kinds},
     "denseformer": lambda p: {"*.rule.block": p.l - 1},
     "attn_res": first_sublayer,
     "attn_res_block": parts_of_eight,

@@ -33,15 +33,16 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
 
-    check_machine(config)  # before data are fetched
+    display = RunDisplay(config.scheme, config.steps)
+    mirror = mirror_of(arguments, display.say, folder)
+    check_machine(config)  # this and W&B's settings before data are fetched
     data = corpus.load(config.data)
     check_data(config, data)
     for line in remarks(config, data):
         to_stderr(line)
-    display = RunDisplay(config.scheme, config.steps)
     try:
-        with StopSignal(display.say) as stop, mirror_of(arguments, display.say, folder, stop) as mirror:
-            stop.mirror = mirror
+        with StopSignal(display.say) as stop, mirror:
+            stop.mirror, mirror.stopping = mirror, stop
             with display:
                 watch = mirror.watch(folder, display.watch)
                 summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
