@@ -24,7 +24,7 @@ from addnorm_exp.tasks.task import Task
 HEADS, HEAD_SIZE, LENGTH, SEQUENCES = 2, 16, 8, 2
 TOLERANCE = 1e-5  # of the largest logit
 GRADIENT_TOLERANCE = 1e-3  # of the largest gradient: a gradient that is stopped on the way is another one altogether
-MOST_BLOCKS = 600  # of all models together; 52 schemes of four blocks are 208
+MOST_BLOCKS = 600  # of all models together; 53 schemes of four blocks are 212
 STEP = 1  # of coefficients that grow with time: at step 0 a branch may be off
 
 
