@@ -141,7 +141,7 @@ def test_a_number_of_the_summary_by_name(tmp_path):
     assert build(study, metric="step_time_s")["step_time_s"] == ["0.025, 0.025, 0.025", "0.050, 0.050, 0.050"]
     assert build(study, metric="step_time_s")["difference"][1] == "+0.025, +0.025, +0.025"
     assert build(study, metric="peak_memory_bytes")["peak_memory_bytes"][0].split(", ") == ["12,345,678"] * 3
-    assert build(study, metric="peak_memory_bytes")["difference"][1] == "+0, +0, +0"
+    assert build(study, metric="peak_memory_bytes")["difference"][1] == "0, 0, 0"
     best = build(study, metric="val.best.bpb")["val.best.bpb"]
     assert best == ["1.990, 2.990, div. (1/3 diverged, median 2.990)"] * 2
     with pytest.raises(UserError, match=r"--metric=val\.bst\.bpb: .* did you mean 'val\.best\.bpb'"):

@@ -288,8 +288,9 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(free, d
         assert cli.main(words) == 2
     gc.collect()
     err = capfd.readouterr().err
-    (line,) = err.splitlines()
+    *progress, line = err.splitlines()
     assert line.startswith("error: ")
+    assert all(said.startswith(("compil", "step ")) for said in progress)
     assert "no space left" in line.lower()
     assert "free some space" in line
     for path in folder.glob("*.json"):
