@@ -61,7 +61,11 @@ def test_depth_scaled_goes_with_a_recipe_that_is_taken_off():
         config(scheme="gpt2", init__depth_scaled=True)
     given = config(scheme="gpt2", init__depth_scaled=True, init__multipliers="none")
     drawn, published = (make_task(each).model.specs for each in (given, config(scheme="gpt2")))
-    assert {path: spec.init for path, spec in drawn.items()} == {path: spec.init for path, spec in published.items()}
+    assert drawn.keys() == published.keys()
+    for path, spec in drawn.items():
+        theirs = published[path].init
+        assert (spec.init.draw, spec.init.hypers) == (theirs.draw, theirs.hypers)
+        assert spec.init.scale == pytest.approx(theirs.scale, rel=1e-12), path
     with pytest.raises(UserError, match="leave it unset") as caught:
         config(scheme="deepnorm", init__depth_scaled=True)
     assert "multipliers=none" not in str(caught.value)

@@ -122,9 +122,8 @@ def test_without_jit_a_program_runs_its_function_as_it_is():
     calls = []
     with switched({"jax_disable_jit": True}):
         for number in (1, 2):
-            result = program.program(config())._call(
-                "doubled", (), lambda x: calls.append(x) or 2 * x, (np.int32(number),)
-            )
+            call = program.Call("doubled", (), lambda x: calls.append(x) or 2 * x, (np.int32(number),))
+            result = program.program(config())._call(call)
             assert result == 2 * number
     assert len(calls) == 2, "it is not compiled"
 
