@@ -130,7 +130,7 @@ def test_the_command(tmp_path, capsys):
     assert "### At init, a real batch" in printed
     assert "| rezero" in printed
     assert "lemma 2" in printed
-    assert "Predictions are made for depths 6 to 48, a width of 128 or more and 3 seeds or more" in printed
+    assert "they are made for depths 6 to 48, a width of at least 128 and at least 3 seeds" in printed
     with (out / "probe.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == ["scheme", "setting", "depth", "block", "quantity", "value"]
