@@ -47,8 +47,15 @@ def read_twins(folder: Path) -> Twins | None:
     return twins and Twins(frozenset(twins["among"]), tuple(map(tuple, twins["groups"])))
 
 
+NOT_COMPARED = Twins()
+
+
 def write_plan(
-    folder: Path, study: Study, phases: Mapping[str, Iterable[Planned]], twins: Twins, waiting: int = 0
+    folder: Path,
+    study: Study,
+    phases: Mapping[str, Iterable[Planned]],
+    twins: Twins = NOT_COMPARED,
+    waiting: int = 0,
 ) -> None:
     """Writes the plan as far as it is known: the report phase is absent until tuning has chosen its winners. `waiting`: how many report
     runs are not planned yet."""
