@@ -370,5 +370,5 @@ def test_diff_of_studies(study, tmp_path, capsys):
     assert f"results of 1 of the 1 runs that both have\n  {first}  test.final.loss" in out
     code, _, err = call(capsys, "diff", folder, other / first)
     assert code == 2
-    assert f"{other / first} is a run and {folder} is none" in err
+    assert f"{other / first} is a run and {folder} is not" in err
     assert call(capsys, "diff", folder, tmp_path / "none")[0] == 2

@@ -221,7 +221,10 @@ class _Skipped(BaseException):
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise _Skipped inside; what they did before, they do again afterwards. In other threads none comes."""
+    """SIGINT and SIGTERM raise _Skipped inside; what they did before, they do again afterwards. In other threads none comes.
+
+    A thread that reads signals from a descriptor (cli/stop.py) hears nothing of these meanwhile: they are not for it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -232,6 +235,7 @@ def _interruptible() -> Iterator[None]:
         if waiting:
             raise _Skipped
 
+    descriptor = signal.set_wakeup_fd(-1)
     before = {number: signal.signal(number, skip) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -239,3 +243,4 @@ def _interruptible() -> Iterator[None]:
         waiting = False
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
