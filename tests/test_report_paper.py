@@ -74,7 +74,7 @@ def test_every_dash_of_the_difference_has_its_reason(tmp_path):
             [("pre_ln", {1: 2.0, 2: 2.1}, {}), ("post_ln", {8: 2.0, 9: 2.1}, {}), ("no_norm", {1: 2.0, 9: 2.1}, {})],
         )
     )
-    assert table["difference"] == ["baseline", "–", "+0.000"]
+    assert table["difference"] == ["baseline", "–", "0.000"]
     assert "post_ln: no Δ, for no seed is shared with the baseline pre_ln." in table.notes
     table = build(write_rows(tmp_path / "b", [("pre_ln", {1: None, 2: 2.1}, {}), ("post_ln", {1: 2.0, 2: 2.1}, {})]))
     assert table["difference"] == ["baseline", "–"]

@@ -34,7 +34,7 @@ def test_a_zero_has_no_sign():
 
 def test_numbers_of_a_table_have_no_sign_at_zero():
     """A difference, a value and a centre that are printed as 0."""
-    assert [outcome.signed(value, 2.0) for value in (-0.0001, -0.0, 0.0001, -0.001)] == [
+    assert [outcome.number(value, 3) for value in (-0.0001, -0.0, 0.0001, -0.001)] == [
         "0.000",
         "0.000",
         "0.000",
