@@ -67,7 +67,8 @@ def test_a_summary_is_complete(finished, data):
     assert summary["data_sha256"] == data.sha256 == written["data"]["sha256"]
     assert written["data"]["train_tokens"] + written["data"]["val_tokens"] + written["data"]["test_tokens"] == len(TEXT)
     assert summary["confounds"].keys() == {
-        "norm", "final_norm", "eps", "affine", "init", "factors", "warmup", "dtype", "evidence",
+        "norm", "final_norm", "eps", "affine", "init", "embedding_norm", "embedding_scale", "drop_path", "factors", "warmup",
+        "dtype", "evidence",
     }  # fmt: skip
     assert summary["started"] < summary["finished"]
     assert summary["versions"].keys() >= {"python", "jax", "flax", "optax"}
