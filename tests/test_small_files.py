@@ -25,7 +25,7 @@ def test_a_small_packed_file_is_trained_on(tmp_path, capsys):
     path = tmp_path / "text.gz"
     path.write_bytes(gzip.compress(TEXT[:10_000]))
     assert train(path, tmp_path / "run", eval__sequences=256) == 0
-    first, second = capsys.readouterr().err.splitlines()
+    first, second, *_ = capsys.readouterr().err.splitlines()  # what follows is progress
     assert first == "text.gz is a gzip file; the 10,000 bytes that it holds are used"
     assert second == (
         "text.gz has 29 validation windows and 29 test windows of seq_len=16: all are used, as eval.sequences=256 are not there"
@@ -42,7 +42,7 @@ def test_a_small_packed_file_is_trained_on(tmp_path, capsys):
 def test_windows_are_told_only_where_they_are_fewer(data, tmp_path, capsys):
     (tmp_path / "text").write_bytes(TEXT)
     assert train(tmp_path / "text", tmp_path / "run") == 0
-    assert capsys.readouterr().err == ""
+    assert "windows" not in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["windows"] == {"val": 20, "test": 20}
 

@@ -66,8 +66,8 @@ def test_a_validation_that_is_not_finite_ends_the_run_too(data, tmp_path, monkey
     """The training loss of a batch may still be finite where the validation's is not."""
     evaluate = Program.evaluate
 
-    def broken(self, parameters, windows, step):
-        return math.inf if step == 6 else evaluate(self, parameters, windows, step)
+    def broken(self, parameters, windows, step, **more):
+        return math.inf if step == 6 else evaluate(self, parameters, windows, step, **more)
 
     monkeypatch.setattr(Program, "evaluate", broken)
     run(config(scheme="no_norm"), data, RunFolder(tmp_path))

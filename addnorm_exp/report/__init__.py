@@ -18,9 +18,9 @@ Read in this order; a file uses those above it.
     latex         any text as LaTeX
     render        a `Table` and its forms: Markdown, LaTeX, CSV
     confounds     costs and confounds of the rows: as columns where they differ, said once where they are alike
-    table         the ablation table of a study: a row a group
     best          which rows a test does not tell apart from the best
     dashes        why cells are empty
+    table         the ablation table of a study: a row a group
     choice        the columns that a person asks for
     pivot         one number over axes of one's choice
 
