@@ -101,7 +101,7 @@ def check(records, expected, *, close: bool = False):
             approximate = close and isinstance(value, float)
             assert value == (pytest.approx(other[key], rel=1e-4) if approximate else other[key]), (line, other)
     for arrays, others in zip(records[1:], expected[1:], strict=True):
-        assert list(arrays) == list(others)
+        assert arrays.keys() == others.keys()
         for name in arrays:
             assert arrays[name].shape == others[name].shape
             if (
