@@ -45,6 +45,9 @@ def draw(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure |
     if not found:
         return "no metrics of the reported runs"
     fig = style.figure(style.PAGE if len(found) > 1 else style.COLUMN, 2.4)
+    marked = not running and (
+        looks.crossed or len(shown.groups) > len(style.LINES)
+    )  # where dashes alone do not tell rows apart
     panel_width, barred = fig.get_figwidth() / len(found) - 0.4, False
     axes = np.atleast_1d(fig.subplots(1, len(found), sharey=True))
     for panel, split in zip(axes, found, strict=True):
@@ -61,7 +64,7 @@ def draw(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure |
         for nth, (group, smooth, middle) in enumerate(rows):
             look = look_of(looks, group)
             _group(panel, drawn[group.key], smooth, look, running, middle, bands=bands)
-            if looks.crossed and middle is not None:
+            if marked and middle is not None:
                 _markers(panel, middle, look, nth, len(rows))
         panel.set_xlabel("optimiser steps")
         style.title(
@@ -82,8 +85,7 @@ def draw(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure |
         for group in shown.groups:
             _ends(panel, drawn[group.key], curves[group.key, split], look_of(looks, group))
     begun = {key for (key, _), lines in curves.items() if any(len(steps) for steps, _ in lines)}
-    crossed = looks.crossed and not running
-    handles = [look_of(looks, g).handle(shown.label(g), marker=crossed) for g in shown.groups if g.key in begun]
+    handles = [look_of(looks, g).handle(shown.label(g), marker=marked) for g in shown.groups if g.key in begun]
     lost = any(run.status == "diverged" for group in shown.groups for run in group.runs)
     handles += [style.cross_handle()] * lost + [_bar_handle()] * barred
     style.legend(fig, handles)
