@@ -101,8 +101,8 @@ class StopSignal:
             process = self.mirror and self.mirror.process
             if process:
                 process.kill()
-            shown = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # a bar hides the cursor
-            _write(f"{shown}{QUIT}\n")
+            cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # a bar hides the cursor
+            _write(f"{cursor}{QUIT}\n")
             self.leave(130)
 
 

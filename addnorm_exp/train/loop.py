@@ -199,8 +199,8 @@ class Attempt:
             seconds = self.clock() - begun
             self.timer.ended(seen)
             self.steps_pace.took(count, seconds)
-            made = self.step - first + 1 + bool(cause)
-            waiting = Dispatch(first, made, bool(cause), metrics, seconds, seconds if seen else None)
+            updates = self.step - first + 1 + bool(cause)
+            waiting = Dispatch(first, updates, bool(cause), metrics, seconds, seconds if seen else None)
             if cause or self.times.eventful(self.step) or self.stop():
                 self.recorder.chunk(waiting)
                 return cause
