@@ -143,17 +143,10 @@ def test_a_methods_multipliers_are_its_own():
 
 
 def test_everything_that_is_no_method_is_named():
-    (line,) = lines(
-        [
-            row("pre_ln", init__law="normal"),
-            row("pre_rms", init__law="normal"),
-            row("dyt"),
-            row("ngpt"),
-            row("depth_mup"),
-        ]
-    )
+    schemes = ("pre_ln", "pre_rms", "dyt", "ngpt", "depth_mup")
+    (line,) = lines([row(scheme, init__law="normal") for scheme in schemes])
     assert "embedding norm (ngpt: l2; others: none)" in line
-    assert "embedding scale (dyt: × 11.3137, learned; others: by the init law)" in line
+    assert "embedding scale (dyt: × 11.3137, learned; ngpt: × 1; others: by the init law)" in line
     assert "optimiser factors (" in line
     drop = [
         row("pre_ln"),
