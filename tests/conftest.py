@@ -1,12 +1,13 @@
 """What holds for every test."""
 
+import gc
 import os
 
 import pytest
+from compiler import QUICK
 
-# Compilation is most of this suite's time, and the compiler's passes over machine code are half of that. Tests of numbers allow for
-# rounding; tests of bits compare runs of one setting. Set before anything imports JAX; processes that tests start inherit it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", QUICK)  # before anything imports JAX; processes that tests start inherit it
+gc.set_threshold(100_000, 20, 50)  # JAX's traces are millions of objects that live: looking for cycles in them takes long
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["WANDB_MODE"] = (
     "disabled"  # commands that tests run mirror nothing, but where a test sets up a server of its own

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from compiler import QUICK
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def execute(path: Path) -> Any:
             "IPYTHONDIR": folder,  # nothing is left in the home of whoever runs this
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # as all tests: compilation is most of the time
+            "XLA_FLAGS": QUICK,
         }
         client = NotebookClient(
             notebook,

@@ -44,10 +44,12 @@ def test_lines_for_the_person_leave_standard_output_alone(capsys):
 
 
 def test_a_folder_without_runs_is_told_in_the_same_words(tmp_path, capsys):
-    line = f"{tmp_path}: no runs here; give a study's folder, e.g. runs/quickstart, or a run's --workdir"
+    folder = tmp_path / "empty"  # it has no neighbours, so that none is suggested
+    folder.mkdir()
+    line = f"{folder}: no runs here; give a study's folder, e.g. runs/quickstart, or a run's --workdir"
     for ask in (study_folders, lambda folder: sync(folder, Place(None, None), print)):
         with pytest.raises(UserError) as caught:
-            ask(tmp_path)
+            ask(folder)
         assert str(caught.value) == line
-    assert main(["rerun", str(tmp_path)]) == 2
+    assert main(["rerun", str(folder)]) == 2
     assert capsys.readouterr().err == f"error: {line}\n"

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiler import QUICK
 from sample import depth_of, expensive
 from training import ROOT, config, flags, layers, lines
 
@@ -214,7 +215,7 @@ def test_a_run_is_the_same_by_the_environment_of_its_process(environment, sound,
     (tmp_path / "text").write_bytes(TEXT)
     second = environment.get("second", "")
     code = PROCESS.format(tests=str(ROOT / "tests"), root=str(ROOT), second=second)
-    number = "--xla_backend_optimization_level=0" + (" --xla_force_host_platform_device_count=2" if second else "")
+    number = QUICK + (" --xla_force_host_platform_device_count=2" if second else "")
     words = flags(**TINY, data__path=str(tmp_path / "text"))
     completed = subprocess.run(
         [sys.executable, "-c", code, "train", *words, f"--workdir={tmp_path / 'run'}"],

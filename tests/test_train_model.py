@@ -13,6 +13,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiler import QUICK
 from processes import NET
 from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses
 
@@ -287,7 +288,7 @@ print(json.dumps({{"refused": refused, "device": summary["device"], "made": made
 def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     """20 evaluation windows in batches of 8 leave a remainder that no eight devices can share."""
     code = DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path))
-    flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+    flags = f"{QUICK} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=NET
