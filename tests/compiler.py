@@ -6,5 +6,5 @@ Tests of numbers allow for rounding, and tests of bits compare runs of one setti
 from importlib.metadata import version
 
 QUICK = "--xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.10."):  # newer ones have one way to compile a fusion: this one, which takes twice as long
+if version("jaxlib").startswith("0.10."):  # later ones only have the emitters that take twice as long
     QUICK += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"

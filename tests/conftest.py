@@ -7,7 +7,7 @@ import pytest
 from compiler import QUICK
 
 os.environ.setdefault("XLA_FLAGS", QUICK)  # before anything imports JAX; processes that tests start inherit it
-gc.set_threshold(100_000, 20, 50)  # JAX's traces are millions of objects that live: looking for cycles in them takes long
+gc.set_threshold(100_000, 20, 50)  # to search JAX's traces for cycles, millions of living objects, takes long
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["WANDB_MODE"] = (
     "disabled"  # commands that tests run mirror nothing, but where a test sets up a server of its own

@@ -21,6 +21,8 @@ REPRESENTATIVE = (
     "attn_res",
     "ngpt",
 )
+# Of these, for tests that compile a training step: a record, constants of depth, several streams, and a projection after the update.
+FEW = ("pre_ln", "deepnorm", "hyper_static", "ngpt")
 
 
 # Below these depths a scheme is another one: Mix-LN is Pre-LN, and attention residuals over 8 blocks are those over all sublayers.
@@ -32,12 +34,10 @@ def depth_of(name: str, usual: int) -> int:
     return max(usual, ITSELF_FROM.get(name, 0))
 
 
-def expensive(core: Iterable[str] = (), names: Iterable[str] | None = None) -> list:
-    """Parameters of an expensive test over the catalogue: those that represent no other scheme are marked `full`."""
-    core = tuple(core)
+def expensive(core: Iterable[str] = (), default: Iterable[str] = REPRESENTATIVE) -> list:
+    """Parameters of an expensive test over the catalogue: schemes that are neither in `core` nor in `default` are marked `full`."""
+    core, default = tuple(core), tuple(default)
     return [
-        pytest.param(
-            name, marks=pytest.mark.core if name in core else [] if name in REPRESENTATIVE else pytest.mark.full
-        )
-        for name in (catalogue.names() if names is None else names)
+        pytest.param(name, marks=pytest.mark.core if name in core else [] if name in default else pytest.mark.full)
+        for name in catalogue.names()
     ]

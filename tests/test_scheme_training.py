@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from copying import Copying, start, train
-from sample import depth_of, expensive
+from sample import FEW, depth_of, expensive
 from training import config
 
 from addnorm_exp.residual import Context, catalogue
@@ -21,7 +21,7 @@ SILENT: dict[str, tuple[str, ...]] = {}
 RATES = {"ngpt": 1e-2}
 
 
-@pytest.mark.parametrize("name", expensive())
+@pytest.mark.parametrize("name", expensive(default=FEW))
 def test_copies_a_prefix(name):
     """To a tenth of the uniform loss within 200 steps at a learning rate of 3e-3; every tensor has a gradient within three steps."""
     state, metrics, paths = train(catalogue.get(name), STEPS, depth_of(name, 2), optim__lr=RATES.get(name, 3e-3))

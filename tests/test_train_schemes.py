@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from sample import depth_of, expensive
+from sample import FEW, depth_of, expensive
 from training import BASE, assert_equal_runs, config, interrupt, lines, losses
 
 from addnorm_exp.residual import catalogue
@@ -20,7 +20,7 @@ from addnorm_exp.train.loop import run
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))
-SCHEMES = expensive(core=("pre_ln", "deepnorm"))
+SCHEMES = expensive(core=("pre_ln", "deepnorm"), default=FEW)
 
 
 def tiny(scheme: str):
