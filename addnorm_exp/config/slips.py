@@ -103,7 +103,7 @@ def _of_keys(name: str, meant: Sequence[str], study_keys: bool) -> str:
     if not meant:
         return ""
     if study_keys:
-        return f"; set it in the study file: BASE =  {{'{meant[0]}': …}}{hints.unit(name)}"
+        return f"; set it in the study file: BASE = {{'{meant[0]}': …}}{hints.unit(name)}"
     return _did_you_mean((f"--config.{key}" for key in meant), hints.unit(name))
 
 
