@@ -129,7 +129,7 @@ class Uploader:
             raise _unreachable(folder, error) from None
 
     def _was_there(self, ledger: dict[str, Any]) -> bool:
-        """Whether, by the ledger, at least a part of the run was sent to this server and project, or the server said that it had been there."""
+        """Whether the ledger says that a part of the run was sent to this server and project, or that the server had it once."""
         import wandb
 
         here = ledger.get("server") == wandb.setup().settings.base_url
