@@ -150,14 +150,14 @@ class _Run:
 
 @functools.cache
 def compiled(function: Callable) -> Any:
-    """`function(static, *arrays)` as a program. It runs a few hundred times at most: beyond XLA's first level, compilation costs more time than
-    it saves (benchmarks/NOTES.md)."""
+    """`function(static, *arrays)` as a program. It runs at most a few hundred times: beyond XLA's first level, compilation costs more
+    time than it saves (benchmarks/NOTES.md)."""
     return jax.jit(function, static_argnums=0, compiler_options={"xla_backend_optimization_level": 1})
 
 
 def forget() -> None:
     """Frees the compiled programs of blocks, which no other scheme uses: Linux allows a process 65,530 memory mappings, and a program
-    takes about twenty. Programs of ends are kept, because many schemes share them."""
+    takes about twenty. Programs of ends are kept: many schemes share them."""
     for function in (_block, _pull):
         compiled(function).clear_cache()
 
@@ -237,7 +237,7 @@ def _pull(_: None, back: Callable, cotangents: Carry):
 
 
 def _call(block: Block, carry: Carry, context: Context, probes):
-    """→ (state, memo), statistics. Each sublayer is one operation: sublayers are the same in all blocks, even if the code around them is not."""
+    """→ (state, memo), statistics. Each sublayer is one operation: sublayers are equal in all blocks, even where blocks differ."""
     bodies = {kind: functools.partial(_body, *nnx.split(body)) for kind, body in block.bodies.items()}
     state, memo = carry
     state, memo, stats = block(state, memo, context, probes, bodies)

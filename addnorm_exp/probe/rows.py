@@ -81,7 +81,7 @@ class Probed:
         return self.curve(scheme, setting, quantity, depth).get(END[quantity](depth))
 
     def slope(self, scheme: str, setting: str, quantity: str) -> float | None:
-        """The slope of log(end) against log(depth), by least squares. None with fewer than two depths, or a value that is 0 or not finite."""
+        """The least-squares slope of log(end) against log(depth). None with fewer than two depths, or a value that is 0 or not finite."""
         ends = [(depth, self.end(scheme, setting, quantity, depth)) for depth in self.depths]
         points = [(depth, value) for depth, value in ends if value is not None]
         if len(points) < 2 or not all(value > 0 and math.isfinite(value) for _, value in points):

@@ -11,7 +11,7 @@ SEMANTICS = 1
 
 
 def run_id(config: Config, data_sha256: str, scheme_digest: str) -> str:
-    """`<scheme>-<12 hex digits>`: the hash of the science config without neutral keys, the data's checksum, the record's digest, SEMANTICS."""
+    """`<scheme>-<12 hex digits>`: hash of the science config without neutral keys, the data's checksum, the scheme's digest, SEMANTICS."""
     contents = {
         "science": identity_items(config),
         "data": data_sha256,

@@ -29,8 +29,8 @@ def calibrated_by(
     statistics: Callable[[Parameters, Context], Mapping[str, jax.Array]],
     parameters: Parameters,
 ) -> Parameters:
-    """The same for any function that runs blocks of the scheme: `statistics(parameters, context)` gives quantity → (sites,), in the order of
-    `labels`."""
+    """The same for any function that runs blocks of the scheme: `statistics(parameters, context)` returns quantity → (sites,), in the
+    order of `labels`."""
     if scheme.calibrate is None:
         return parameters
     context = Context(step=jnp.zeros((), jnp.int32), variances=True)

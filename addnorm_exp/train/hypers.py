@@ -1,4 +1,4 @@
-"""Hypers: the numbers of a config that change neither shape nor structure. They are traced, so runs with different hypers share a program."""
+"""Hypers: the numbers of a config that change neither shape nor structure. They are traced: runs with different hypers share a program."""
 
 from dataclasses import replace
 from typing import Any

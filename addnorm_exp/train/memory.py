@@ -125,6 +125,6 @@ def check_devices(config: Config) -> None:
     part = config.batch_size // config.optim.accumulate
     if part % devices:
         raise UserError(
-            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split evenly over "
-            f"{devices} devices; use a multiple of {devices * config.optim.accumulate}, or fewer devices"
+            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split "
+            f"evenly over {devices} devices; use a multiple of {devices * config.optim.accumulate}, or fewer devices"
         )
