@@ -123,7 +123,7 @@ def test_at_a_size_that_predictions_are_not_made_for_none_is_judged():
         assert of_theory.rows[0][-1] == "1 not decided, 2 not judged at this size"
         assert [row[5] for row in predictions.rows] == ["not judged at this size"] * 2 + ["not decided"]
         assert predictions.notes == (
-            "3 predictions, 2 not judged: they are made for depths 6 to 48, a width of at least 128 and at least 3 seeds; "
+            "3 predictions, 2 not judged: they apply to depths 6 to 48, a width of at least 128 and at least 3 seeds; "
             "1 not decided.",
         )
 

@@ -98,7 +98,7 @@ def test_running_runs_are_drawn_as_far_as_they_came_and_said_to_be_unfinished(tm
     assert [p.name for p in plot(tmp_path, say=said.append)] == ["learning_curves.png", "learning_curves.svg"]
     reason = "no run has finished yet (3 unfinished, the foremost at step 480 of 1000, 1 to go)"
     assert [line.partition(": ")[2] for line in said] == [
-        f"learning_curves is of what there is so far: {reason}",
+        f"learning_curves shows the runs so far: {reason}",
         f"lr_sensitivity, grad_norm_heatmap, grad_norm_by_depth not drawn: {reason}",
     ]
     with style.paper():

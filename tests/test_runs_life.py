@@ -196,8 +196,8 @@ def test_failed_and_diverged_are_chosen_by_status(study, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "which runs? name their ids, or give --failed or --diverged"),
-        (["pre_ln"], "fits 2 runs"),
+        ([], "no runs are named; give their ids, --failed or --diverged"),
+        (["pre_ln"], "matches 2 runs"),
         (["post_ln-000000000000"], "no such run here"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_run_that_is_being_trained_is_left_alone(study, capsys):
     with held(folder / first):
         code, out, err = call(capsys, "rerun", folder, first)
     assert (code, out) == (1, "")
-    assert "another process trains" in err
+    assert "another process is training" in err
     assert (folder / first / "summary.json").exists()
 
 

@@ -134,8 +134,8 @@ class Sensitivity:
         dash = f" –: no run trains at any of these rates ({'; '.join(self.untrained)})." * bool(self.untrained)
         return (
             f"LR sens.: final validation {self.unit} of tuning runs, at most the uniform prediction's, minus that of the best rate; "
-            f"mean over {', '.join(show(r) for r in self.rates)}{without} (Wortsman et al. 2023, 2309.14322). It compares only rows of this grid."
-            + dash
+            f"mean over {', '.join(show(r) for r in self.rates)}{without} (Wortsman et al. 2023, 2309.14322). "
+            "It compares only rows of this grid." + dash
         )
 
 
