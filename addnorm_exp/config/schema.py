@@ -25,9 +25,7 @@ class ModelConfig:
     bias: bool = True  # biases in linear maps (`norm.affine` sets those of norms)
     tie_embeddings: bool = False  # use the embedding matrix as the output head
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and loss stay float32
-    matmul_precision: str = (
-        "highest"  # of float32 products: highest | high | default (accelerators may round inputs to TF32)
-    )
+    matmul_precision: str = "highest"  # of float32: highest | high | default (accelerators may round inputs to TF32)
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,7 @@ class NormConfig:
     eps_place: str | None = None  # inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))
     affine: str | None = None  # full (gain and bias) | gain | scalar (one gain) | none
     gain: str | None = None  # plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)
-    blocks: str | None = (
-        None  # where these keys apply: first:N | last:N | every:N | 1,4-6; not set: all blocks and the ends
-    )
+    blocks: str | None = None  # only in first:N | last:N | every:N | 1,4-6; not set: all blocks and the ends
     alpha: float | None = None  # initial value of the scale inside dyt and derf
 
 
@@ -63,7 +59,7 @@ class AttentionConfig:
     qk_norm: str | None = None  # none | head | full | l2 | cosine (addnorm_exp/nn/attention.py)
     v_norm: str | None = None  # none | head
     soft_cap: float | None = None  # c of c tanh(logits / c); 0 is off
-    blocks: str | None = None  # where these keys apply: first:N | last:N | every:N | 1,4-6; not set: everywhere
+    blocks: str | None = None  # only in first:N | last:N | every:N | 1,4-6; not set: everywhere
 
 
 @dataclass(frozen=True)
@@ -109,9 +105,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class EvalConfig:
     every: int = 100  # steps between validations; the last step is always validated
-    sequences: int = (
-        256  # fixed windows of seq_len tokens, of each of the validation and test splits; all of them in a small file
-    )
+    sequences: int = 256  # fixed windows of seq_len tokens in each of validation and test split; in a small file all
 
 
 @dataclass(frozen=True)
@@ -128,9 +122,7 @@ class ExecutionConfig:
     attention: str = "einsum"  # einsum | xla | cudnn (xla and cudnn use jax.nn.dot_product_attention)
     checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
     keep_checkpoints: int = 2  # newest checkpoints to keep during the run; the best by validation loss is kept as well
-    keep: str | None = (
-        None  # what a finished run keeps: none|final|best|state; not set: best, in a sweep final, in tuning none
-    )
+    keep: str | None = None  # a finished run keeps none|final|best|state; not set: best, in a sweep final, tuning none
     diagnostics: bool = True  # per-layer statistics
     layers_every: int = 10  # steps between two rows of per-layer arrays
     attention_every: int = 100  # steps between two measurements of attention logits and entropy; 0 is off

@@ -237,7 +237,7 @@ def _pull(_: None, back: Callable, cotangents: Carry):
 
 
 def _call(block: Block, carry: Carry, context: Context, probes):
-    """→ (state, memo), statistics. Each sublayer is one operation: sublayers are equal in all blocks, even where blocks differ."""
+    """→ (state, memo), statistics. Each sublayer is one operation: sublayers are equal in all blocks, even if blocks differ."""
     bodies = {kind: functools.partial(_body, *nnx.split(body)) for kind, body in block.bodies.items()}
     state, memo = carry
     state, memo, stats = block(state, memo, context, probes, bodies)

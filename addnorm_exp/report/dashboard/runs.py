@@ -17,7 +17,7 @@ DARK = "#1b1c1f"  # the page's dark background (page/style.css), on which colour
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "triangle-left")
 WIDTH = 2.0  # of a line in the page, in pixels; line styles are in units of it
 STATUSES = ("done", "diverged", "running", "stopped", "failed", "missing")
-FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, report beside the config in the comparison of runs
+FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown beside the config in the comparison of runs
 
 
 def described(study: Study, report: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
