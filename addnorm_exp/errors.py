@@ -105,7 +105,7 @@ def import_trouble(error: ImportError) -> str | None:
         return f"this Python ({sys.executable}) was built without the module '{name}'; use another, e.g. with `uv run`"
     if package in _EXTRAS:
         extra = _EXTRAS[package]
-        return f"the package '{package}' is missing; it comes with the extra '{extra}':  {_install(f'--extra {extra} ', f'[{extra}]')}"
+        return f"the package '{package}' is missing; it comes with the extra '{extra}': {_install(f'--extra {extra} ', f'[{extra}]')}"
     there = isinstance(error, ModuleNotFoundError) and package == name
     what = "is missing" if there else f"has the wrong version ({one_line(error, 160)})"
     return f"the package '{package}' {what}; {_install()}"

@@ -40,7 +40,7 @@ def _with(table: Table, chosen: Sequence[int]) -> Table:
         for i, column in enumerate(table.columns)
         if i not in chosen and len({row[i] for row in table.rows}) > 1
     ]
-    note = f"Omitted columns that differ between the rows:  {'; '.join(hidden)}."
+    note = f"Omitted columns that differ between the rows: {'; '.join(hidden)}."
     return replace(
         table,
         columns=[table.columns[i] for i in chosen],

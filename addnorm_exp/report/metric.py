@@ -115,7 +115,7 @@ def choose(report: Reported, name: str | None, budget: Budget | None, *, validat
 def _named(runs: Sequence[Run], name: str) -> Metric:
     known = sorted({key for run in runs for key in _numbers(run.summary)})
     if name not in known:
-        raise UserError(f"--metric={name}: no run in the table has this number in its summary;  {nearest(name, known)}")
+        raise UserError(f"--metric={name}: no run in the table has this number in its summary; {nearest(name, known)}")
     path = tuple(name.split("."))
     result = name.startswith(RESULTS)
     note = f"The metric is {name} in each run's summary"

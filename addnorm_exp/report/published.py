@@ -42,7 +42,7 @@ def notes(entries: Sequence[Published], report: Reported) -> list[str]:
     if not marks:
         return []
     sources = "; ".join(f"[{mark}] {source}" for source, mark in marks.items())
-    return [f"Published numbers come from other set-ups and enter no statistic:  {sources}."]
+    return [f"Published numbers come from other set-ups and enter no statistic: {sources}."]
 
 
 def _printed(entry: Published) -> str:

@@ -58,7 +58,7 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
         )
     elif there["id"] != identity:
         raise UserError(
-            f"{folder.path}: contains another run,  {_difference(there, config, corpus)}; choose another folder"
+            f"{folder.path}: contains another run, {_difference(there, config, corpus)}; choose another folder"
         )
 
 
