@@ -158,7 +158,7 @@ def test_a_run_that_was_deleted_is_told_and_sent_again_on_request(uploads, home)
     del server.there[ids["a"]]
     remedy = f"`main.py sync {home / 'study' / 'a'} --again` sends it under a new id"
     for _ in range(2):
-        assert upload() == (False, [f"skipped, it was deleted on the server; {remedy}", THERE])
+        assert upload() == (False, [f"skipped (it was deleted on the server); {remedy}", THERE])
         assert server.opened == []
     assert upload(again=True) == (True, [SENT, THERE])
     assert server.opened == [f"{ids['a']}-2"]
@@ -176,8 +176,8 @@ def test_a_run_that_the_server_refuses_stops_no_other(uploads, home):
         f"Timed out while retrying: {words}\nConsider increasing the init_timeout"
     )
     remedy = f"`main.py sync {home / 'study' / 'a'} --again` sends it under a new id"
-    assert upload() == (False, [f"skipped, it was deleted on the server; {remedy}", SENT])
-    assert upload() == (False, [f"skipped, it was deleted on the server; {remedy}", THERE])
+    assert upload() == (False, [f"skipped (it was deleted on the server); {remedy}", SENT])
+    assert upload() == (False, [f"skipped (it was deleted on the server); {remedy}", THERE])
     assert server.opened == []  # the refusal was waited for once
     server.opening["a"] = wandb.errors.CommError("permission denied")
     assert upload(again=True) == (False, ["skipped (permission denied)", THERE])

@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
         print(f"{'freed' if arguments['yes'] else 'would free'}  {size(left.size):>8}  {left.path}  ({left.why})")
     for folder in folders if keep is not None else ():
         for left in retained(folder, keep):
-            print(f"kept    {size(left.size):>8}  {left.path}  ({left.why}; --keep=none removes it)")
+            print(f"kept   {size(left.size):>8}  {left.path}  ({left.why}; --keep=none removes it)")
     total = sum(left.size for left in leftovers.values())
     if not leftovers:
         print("nothing to remove")

@@ -17,7 +17,7 @@ WANDB_FLAGS = (
         choices=MODES,
     ),
     Flag("wandb_project", str, None, f"default: WANDB_PROJECT, else {PROJECT}", "NAME"),
-    Flag("wandb_entity", str, None, "the user or team; default: WANDB_ENTITY, else yourself", "NAME"),
+    Flag("wandb_entity", str, None, "the user or team; default: WANDB_ENTITY, else your own", "NAME"),
 )
 
 

@@ -88,7 +88,7 @@ class Uploader:
             with claimed(folder), RunFolder(folder).claimed():
                 return self._upload(folder)
         except Busy:
-            return "skipped, another process is training or mirroring it", False
+            return "skipped (another process is training or mirroring it)", False
 
     def _upload(self, folder: Path) -> tuple[str, bool]:
         summary, run = RunFolder(folder).summary() or {}, about(folder)
@@ -102,7 +102,7 @@ class Uploader:
         if there is None and self._was_there(ledger):
             if not self.again:
                 return (
-                    f"skipped, it was deleted on the server; `main.py sync {folder} --again` sends it under a new id",
+                    f"skipped (it was deleted on the server); `main.py sync {folder} --again` sends it under a new id",
                     False,
                 )
             id = _next(id, run.id)
@@ -151,7 +151,7 @@ class Uploader:
         project, entity = self._where(ledger)
         place = {"id": id, "project": project, "entity": entity, "server": wandb.setup().settings.base_url}
         write_json(folder / "wandb" / LEDGER, {"step": -1, **ledger, **place, "deleted": True})
-        return f"skipped, it was deleted on the server; `main.py sync {folder} --again` sends it under a new id"
+        return f"skipped (it was deleted on the server); `main.py sync {folder} --again` sends it under a new id"
 
 
 def _unreachable(folder: Path, error: Exception) -> Unreachable:
