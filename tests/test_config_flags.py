@@ -126,7 +126,7 @@ def test_a_command_may_do_without_a_config():
         ([LM, "--config.optim.lr=-1"], "--config.optim.lr=-1.0: must be above 0"),
         (
             [LM, "--config.optim.beta2=0.9999999999"],
-            "--config.optim.beta2=0.9999999999: must be at least 0 and below 1, and",
+            "--config.optim.beta2=0.9999999999: must be at least 0 and below 1; it is 1",
         ),
         ([LM, "--config.optim.schedule=cosin"], "--config.optim.schedule='cosin': did you mean 'cosine'?"),
         (
@@ -204,10 +204,10 @@ FILES = {
 }
 HEAD = "from addnorm_exp.config import Config, as_configdict\ndef get_config(arg=''):\n    config = as_configdict(Config())\n"
 EDITS = {
-    "config.optim.lrr = 1": "{file}:4: config has no key 'lrr' there; did you mean 'optim.lr'?",
-    "config.optm.lr = 1.": "{file}:4: config has no key 'optm' there; did you mean 'optim'?",
-    "config.model.depht += 1": "{file}:4: config has no key 'depht' there; did you mean 'model.depth'?",
-    "config['modle']['depth'] = 1": "{file}:4: config has no key 'modle' there; did you mean 'model'?",
+    "config.optim.lrr = 1": "{file}:4: config has no key 'lrr'; did you mean 'optim.lr'?",
+    "config.optm.lr = 1.": "{file}:4: config has no key 'optm'; did you mean 'optim'?",
+    "config.model.depht += 1": "{file}:4: config has no key 'depht'; did you mean 'model.depth'?",
+    "config['modle']['depth'] = 1": "{file}:4: config has no key 'modle'; did you mean 'model'?",
     "config.optim.lr = 'fast'": "{file}:4: get_config() failed: TypeError: Could not override field 'lr'",
     "config.steps = True": "{file}: steps=True: expected a whole number",
     "config.model = {'depth': 2}": "{file}: model.width is missing: 'model' was replaced as a whole",

@@ -178,7 +178,7 @@ def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeyp
         (("--filter=pre_ln",), "is not KEY=VALUE"),
         (("--filter=steps=many",), "--filter: steps='many': expected a whole number"),
         (("--filter=optim.warmup=2000",), "--filter=optim.warmup=2000: no run of the plan has these values"),
-        (("--filter=,",), "names no key"),
+        (("--filter=,",), "expected KEY=VALUE"),
         (("--max_runs=0",), "max_runs"),
         (("--dryrun",), "dry_run"),
     ],
