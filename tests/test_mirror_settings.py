@@ -54,8 +54,8 @@ def test_the_flag_goes_before_the_variable_and_a_key_decides_the_rest(flag, vari
             "1 min",
             "WANDB_FINISH_TIMEOUT=1 min: expected a number of seconds, e.g. WANDB_FINISH_TIMEOUT=60",
         ),
-        ("WANDB_INIT_TIMEOUT", "-1", "expected seconds"),
-        ("WANDB_INIT_TIMEOUT", "nan", "expected seconds"),
+        ("WANDB_INIT_TIMEOUT", "-1", "expected a number of seconds"),
+        ("WANDB_INIT_TIMEOUT", "nan", "expected a number of seconds"),
     ],
 )
 def test_a_value_that_means_nothing_is_one_line_before_training(name, value, words, home, monkeypatch, capsys):

@@ -119,7 +119,7 @@ def test_a_finished_run_is_not_run_again(finished, data):
 )
 def test_a_folder_that_holds_another_run(changes, named, finished, data):
     before = (finished / "summary.json").read_bytes()
-    with pytest.raises(UserError, match="holds another run") as caught:
+    with pytest.raises(UserError, match="contains another run") as caught:
         run(config(**changes), data, RunFolder(finished))
     assert named in str(caught.value)
     assert "choose another folder" in str(caught.value)
