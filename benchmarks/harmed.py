@@ -33,15 +33,15 @@ for room in ("cli.sweep", "cli.train", "sweep.launch", "sweep.phases", "report.t
 EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"})
 WRITING = EVENTS - {"os.remove", "os.rmdir", "shutil.rmtree"}
 
-# Every line that a sweep has for standard error, whatever is done to it. The last kind is that of exit code 2.
+# Every line that a sweep may print to standard error, whatever is done to it. `ERROR` is the line of exit code 2.
 LINES = (
-    r"\w+: \d+ of \d+ runs? (was|were) finished before",
+    r"\w+: \d+ of \d+ runs? already finished",
     r"\w+ \d+/\d+  .*  (val [\d.]+ bits/byte|diverged: .*)  \([\d.]+ s(, .* to go)?\)",
-    r"\w+  .*  another process trains it",
-    r"waiting for \d+ runs? that another process trains",
+    r"\w+  .*  another process is training it",
+    r"waiting for \d+ runs? that another process is training",
     r"  .*: resumed after step \d+",
     r"( {2})?checkpoint .*: .*; falling back",
-    r"stopped; the same command goes on from here \(.*\)",
+    r"stopped; run the same command again to continue \(.*\)",
 )
 ERROR = r"error: .*(no space left|cannot be written).*"
 

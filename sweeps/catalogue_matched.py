@@ -9,7 +9,7 @@ Expected:  not run yet.
 The law is xavier: its deviation follows the width, where N(0, 0.02²) fits widths of a thousand and more. Init multipliers that came
 with a scheme and are not its method are taken off (`init.multipliers=none`); those that are its method (DeepNorm's β, Fixup's zeros)
 stay. The norm is LayerNorm with its published ε and affine. A scheme keeps its own where it has none, takes no other, or has a bounded
-function in the norm's place. What still differs between rows, and which rows are one function, the lines above the table say.
+function in the norm's place. What still differs between rows, and which rows are the same function, the lines above the table say.
 """
 
 from addnorm_exp.residual import catalogue

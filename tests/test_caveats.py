@@ -30,7 +30,7 @@ INIT = (
     "Rows differ in more than their methods and the study's axes: "
     "init (sandwich_ln: normal, out and down × 0.3536; others: xavier)."
 )
-TWINS = "peri_ln and sandwich_ln are one function under norm.kind = layer and under norm.kind = rms."
+TWINS = "peri_ln and sandwich_ln are the same function under norm.kind = layer and under norm.kind = rms."
 
 
 def config(**keys):
@@ -169,7 +169,7 @@ def test_rows_are_one_function_only_where_their_models_are_one():
         Row(name, (("scheme", name),), {}, digest, model) for name, digest, model in (("a", "1", "m"), ("b", "2", "n"))
     ]
     assert lines(same, [("1", "2")]) == ()
-    assert lines([same[0], replace(same[1], model="m")], [("1", "2")]) == ("a and b are one function.",)
+    assert lines([same[0], replace(same[1], model="m")], [("1", "2")]) == ("a and b are the same function.",)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_twins(first, second, one):
 
 def test_schemes_of_one_digest_are_one_function_without_a_comparison():
     rows = [row("pre_ln", norm__kind="rms", init__gain=0.5), row("pre_rms")]
-    assert lines(rows)[-1] == "pre_ln (norm.kind = rms) and pre_rms are one function."
+    assert lines(rows)[-1] == "pre_ln (norm.kind = rms) and pre_rms are the same function."
 
 
 def test_twins_are_sought_once():

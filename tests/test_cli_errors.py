@@ -91,8 +91,12 @@ def caused(error, cause):
             2,
             "error: runs/a: read-only file system; write elsewhere",
         ),
-        (os_error(errno.ENOTDIR, "f/x"), 2, "error: f/x: not a directory; a part of this path is a file"),
-        (os_error(errno.ENOSPC), 2, "error: writing a file or the output: no space left on device; free some space"),
+        (os_error(errno.ENOTDIR, "f/x"), 2, "error: f/x: not a directory; part of this path is a file"),
+        (
+            os_error(errno.ENOSPC),
+            2,
+            "error: writing a file or standard output: no space left on device; free some space",
+        ),
         (
             caused(RuntimeError("save failed"), os_error(errno.ENOSPC, "ckpt")),
             2,
@@ -103,22 +107,21 @@ def caused(error, cause):
             2,
             "error: no space left on device; free some",
         ),
-        (MemoryError(), 2, "error: does not fit into memory (of this machine); take a smaller batch_size"),
+        (MemoryError(), 2, "error: does not fit in memory (of this machine); reduce batch_size"),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating\n 99 bytes"),
             2,
-            "error: does not fit into memory (RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes); take a smaller",
+            "error: does not fit in memory (RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes); reduce batch_size",
         ),
         (
             ModuleNotFoundError("No module named 'flax.nnx'", name="flax.nnx"),
             2,
-            "error: the package 'flax' has not what is needed here (No module named 'flax.nnx'): it is of another version; "
-            "run `uv run main.py …`",
+            "error: the package 'flax' has the wrong version (No module named 'flax.nnx'); run `uv run main.py …`",
         ),
         (
             ImportError("cannot import name 'AxisType' from 'jax.sharding' (/a/b.py)", name="jax.sharding"),
             2,
-            "error: the package 'jax' has not what is needed here (cannot import name 'AxisType'",
+            "error: the package 'jax' has the wrong version (cannot import name 'AxisType'",
         ),
         (
             ModuleNotFoundError("No module named 'optax'", name="optax"),
@@ -128,7 +131,7 @@ def caused(error, cause):
         (
             ModuleNotFoundError("No module named 'plotly'", name="plotly"),
             2,
-            "error: the package 'plotly' is missing; the extra 'dashboard' has it: run `uv run --extra dashboard main.py …`",
+            "error: the package 'plotly' is missing; it comes with the extra 'dashboard': run `uv run --extra dashboard main.py …`",
         ),
         (
             ModuleNotFoundError("No module named '_lzma'", name="_lzma"),
@@ -151,7 +154,7 @@ def test_a_system_that_is_not_supported_is_named(name, command, capsys, monkeypa
     command(failing(ModuleNotFoundError(f"No module named '{name}'", name=name)))
     monkeypatch.setattr("sys.platform", "win32")
     assert cli.main(["train"]) == 2
-    assert one_line(capsys) == "error: addnorm_exp runs on Linux and macOS, and this is win32; on Windows use WSL"
+    assert one_line(capsys) == "error: addnorm_exp runs on Linux and macOS, not on win32; on Windows use WSL"
 
 
 def test_an_extra_that_is_named_has_the_package():

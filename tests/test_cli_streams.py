@@ -74,4 +74,4 @@ def test_a_device_that_is_not_there(kind):
     )
     assert told.returncode == 2
     (line,) = told.stderr.splitlines()
-    assert line.startswith("error: no such device here (")
+    assert line.startswith("error: this device is not available (")

@@ -241,5 +241,5 @@ def test_the_manual_gives_both_ends_of_every_range():
     rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \| `", MANUAL.read_text(encoding="utf-8"), re.MULTILINE))
     for key, limits in RANGES.items():
         told = re.findall(r"(?:at least|above|at most|below) ([-\d.^ ]+?)(?= and|$)", rows[key])
-        ends = [end for end in (limits.least, limits.above, limits.most, limits.below) if end is not None]
+        ends = [end for end in (limits.minimum, limits.above, limits.maximum, limits.below) if end is not None]
         assert [eval(text.replace("^", "**")) for text in told] == ends, key

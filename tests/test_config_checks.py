@@ -41,7 +41,7 @@ MISTAKES = [
     ({"model.bias": "maybe"}, "model.bias='maybe': expected true or false"),
     ({"scheme": 3}, "scheme=3: expected text"),
     ({"data.path": " "}, "data.path is empty: expected text (or None)"),
-    ({"norm.kind": "None"}, "norm.kind=None: write 'none' for none at all, or leave the key away"),
+    ({"norm.kind": "None"}, "norm.kind=None: write 'none' to use none, or omit the key"),
     # numbers that are none
     ({"optim.lr": float("nan")}, "optim.lr=nan: expected a finite number"),
     ({"optim.lr": "-inf"}, "optim.lr='-inf': expected a finite number"),
@@ -49,8 +49,8 @@ MISTAKES = [
     # ranges
     ({"optim.lr": 0}, "optim.lr=0.0: must be above 0"),
     ({"optim.lr": 1e60}, "optim.lr=1e+60: too large for float32"),
-    ({"optim.lr": 1e-60}, "optim.lr=1e-60: must be above 0, and it is 0 in float32"),
-    ({"optim.beta2": 0.9999999999}, "optim.beta2=0.9999999999: must be at least 0 and below 1, and it is 1 in float32"),
+    ({"optim.lr": 1e-60}, "optim.lr=1e-60: must be above 0; it is 0 in float32"),
+    ({"optim.beta2": 0.9999999999}, "optim.beta2=0.9999999999: must be at least 0 and below 1; it is 1 in float32"),
     ({"model.dropout": 1.0}, "model.dropout=1.0: must be at least 0 and below 1"),
     ({"model.dropout": -0.1}, "model.dropout=-0.1: must be at least 0 and below 1"),
     ({"optim.clip": -1}, "optim.clip=-1.0: must be at least 0"),
@@ -68,19 +68,19 @@ MISTAKES = [
     ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean pre_ln"),
     ({"data.name": "enwik9"}, "data.name='enwik9': did you mean 'enwik8'?"),
     # combinations
-    ({"model.num_heads": 6}, "model.num_heads=6 does not divide model.width=128; nearest that does: 4"),
+    ({"model.num_heads": 6}, "model.num_heads=6 does not divide model.width=128; the nearest divisor is 4"),
     ({"model.num_heads": 128, "model.positions": "rotary"}, "model.positions='rotary' needs heads of even size"),
-    ({"model.mlp_ratio": 0.001}, "model.mlp_ratio=0.001 of model.width=128 leaves no hidden unit"),
-    ({"optim.accumulate": 5}, "optim.accumulate=5 does not divide batch_size=16; nearest that does: 4"),
-    ({"optim.warmup": 1001}, "optim.warmup=1001 is longer than the run: steps=1000"),
+    ({"model.mlp_ratio": 0.001}, "model.mlp_ratio=0.001 times model.width=128 gives no hidden unit"),
+    ({"optim.accumulate": 5}, "optim.accumulate=5 does not divide batch_size=16; the nearest divisor is 4"),
+    ({"optim.warmup": 1001}, "optim.warmup=1001 is longer than the run (steps=1000)"),
     (
         {"optim.schedule": "wsd", "optim.warmup": 801},
         "optim.schedule='wsd': optim.warmup=801 and the final decay overlap",
     ),
-    ({"norm.kind": "none", "norm.eps": 1e-5}, "norm.eps=1e-05 means nothing where norm.kind='none'"),
-    ({"norm.affine": "none", "norm.gain": "plain"}, "norm.gain='plain' means nothing where norm.affine='none'"),
-    ({"data.name": "file"}, "data.name='file' needs the file: set data.path"),
-    ({"data.name": "enwik8", "data.path": "x"}, "data.name='enwik8' and data.path='x': give one of them"),
+    ({"norm.kind": "none", "norm.eps": 1e-5}, "norm.eps=1e-05 has no effect with norm.kind='none'"),
+    ({"norm.affine": "none", "norm.gain": "plain"}, "norm.gain='plain' has no effect with norm.affine='none'"),
+    ({"data.name": "file"}, "data.name='file' needs a path; set data.path"),
+    ({"data.name": "enwik8", "data.path": "x"}, "data.name='enwik8' and data.path='x': set only one of them"),
 ]
 
 
@@ -168,5 +168,5 @@ def test_nothing_was_changed_by_a_refused_override():
 
 
 def test_a_prime_width_is_told_at_once():
-    with pytest.raises(UserError, match=r"nearest that does: 1$"):
+    with pytest.raises(UserError, match=r"the nearest divisor is 1$"):
         override(Config(), {"model.width": 1_048_573, "model.num_heads": 500_000})

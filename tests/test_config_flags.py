@@ -13,7 +13,7 @@ FLAGS = (
     Flag("workdir", Path, metavar="DIR", help="where the run is written"),
     Flag("resume", bool, default=True, help="go on where it stopped"),
     Flag("dry_run", bool, default=False),
-    Flag("max_runs", int, least=1),
+    Flag("max_runs", int, minimum=1),
     Flag("format", choices=("md", "csv")),
 )
 
@@ -115,23 +115,23 @@ def test_a_command_may_do_without_a_config():
             [LM, "--config.model.bias", "false"],
             "train: unexpected 'false' (it takes flags only); did you mean '--config.model.bias=false'?",
         ),
-        ([LM, "--noconfig.optim.lr"], "--noconfig.optim.lr: 'config.optim.lr' is not true or false"),
+        ([LM, "--noconfig.optim.lr"], "--noconfig.optim.lr: 'config.optim.lr' is not a true-or-false flag"),
         ([LM, "--noconfig.model.bias=true"], "--noconfig.model.bias=true: takes no value"),
-        ([LM, "--config.norm.kind=None"], "--config.norm.kind=None: write 'none' for none at all"),
+        ([LM, "--config.norm.kind=None"], "--config.norm.kind=None: write 'none' to use none"),
         ([LM, "--config.model.num_heads=3"], "--config.model.num_heads=3 does not divide model.width=128"),
         (
             [LM, "--config.model.width=98"],
-            "configs/lm.py: model.num_heads=4 does not divide --config.model.width=98; nearest that does: 2",
+            "configs/lm.py: model.num_heads=4 does not divide --config.model.width=98; the nearest divisor is 2",
         ),
         ([LM, "--config.optim.lr=-1"], "--config.optim.lr=-1.0: must be above 0"),
         (
             [LM, "--config.optim.beta2=0.9999999999"],
-            "--config.optim.beta2=0.9999999999: must be at least 0 and below 1, and",
+            "--config.optim.beta2=0.9999999999: must be at least 0 and below 1; it is 1",
         ),
         ([LM, "--config.optim.schedule=cosin"], "--config.optim.schedule='cosin': did you mean 'cosine'?"),
         (
             [LM, "--config.optim.warmup=9", "--config.steps=5"],
-            "--config.optim.warmup=9 is longer than the run: --config.steps=5",
+            "--config.optim.warmup=9 is longer than the run (--config.steps=5)",
         ),
         ([LM, "--config.scheme=pre_nl"], "--config.scheme=pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln"),
         (
@@ -145,7 +145,7 @@ def test_a_command_may_do_without_a_config():
         ([LM, "--workdir"], "--workdir needs a value: --workdir=DIR"),
         ([LM, "--workdir", "--resume"], "--workdir needs a value: --workdir=DIR"),
         ([LM, "--workdir="], "--workdir is empty: expected a path"),
-        ([LM, "--max_runs=0"], "--max_runs=0: expected at least 1"),
+        ([LM, "--max_runs=0"], "--max_runs=0: must be at least 1"),
         ([LM, "--max_runs=x"], "--max_runs='x': expected a whole number"),
         ([LM, "--format=html"], "--format='html': valid names: csv, md"),
         ([LM, "extra"], "train: unexpected 'extra' (it takes flags only)"),
@@ -195,7 +195,7 @@ FILES = {
     "raises": ("x = 1\nx / 0\n", "{file}:2: running it failed: ZeroDivisionError: division by zero"),
     "imports": ("import no_such_package\n", "{file}:1: running it failed: ModuleNotFoundError: No module named"),
     "exits": ("raise SystemExit('enough')\n", "{file}:1: running it failed: SystemExit: enough"),
-    "lacks": ("", "{file}: no get_config() there"),
+    "lacks": ("", "{file}: get_config() is missing"),
     "none": ("def get_config(): pass\n", "{file}: get_config() returned NoneType, not a ConfigDict"),
     "fails": ("def get_config():\n    return {}['a']\n", "{file}:2: get_config() failed: KeyError: 'a'"),
     "lines": ("def get_config():\n    raise ValueError('a\\nb')\n", "{file}:2: get_config() failed: "),
@@ -204,14 +204,14 @@ FILES = {
 }
 HEAD = "from addnorm_exp.config import Config, as_configdict\ndef get_config(arg=''):\n    config = as_configdict(Config())\n"
 EDITS = {
-    "config.optim.lrr = 1": "{file}:4: config has no key 'lrr' there; did you mean 'optim.lr'?",
-    "config.optm.lr = 1.": "{file}:4: config has no key 'optm' there; did you mean 'optim'?",
-    "config.model.depht += 1": "{file}:4: config has no key 'depht' there; did you mean 'model.depth'?",
-    "config['modle']['depth'] = 1": "{file}:4: config has no key 'modle' there; did you mean 'model'?",
+    "config.optim.lrr = 1": "{file}:4: config has no key 'lrr'; did you mean 'optim.lr'?",
+    "config.optm.lr = 1.": "{file}:4: config has no key 'optm'; did you mean 'optim'?",
+    "config.model.depht += 1": "{file}:4: config has no key 'depht'; did you mean 'model.depth'?",
+    "config['modle']['depth'] = 1": "{file}:4: config has no key 'modle'; did you mean 'model'?",
     "config.optim.lr = 'fast'": "{file}:4: get_config() failed: TypeError: Could not override field 'lr'",
     "config.steps = True": "{file}: steps=True: expected a whole number",
     "config.model = {'depth': 2}": "{file}: model.width is missing: 'model' was replaced as a whole",
-    "config.optim.warmup = 2000": "{file}: optim.warmup=2000 is longer than the run: steps=1000",
+    "config.optim.warmup = 2000": "{file}: optim.warmup=2000 is longer than the run (steps=1000)",
 }
 FILES |= {edit: (f"{HEAD}    {edit}\n    return config\n", message) for edit, message in EDITS.items()}
 
@@ -248,7 +248,7 @@ def test_two_keys_that_a_config_file_ties_cannot_differ(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(f"{HEAD}    config.seq_len = config.get_ref('batch_size')\n    return config\n")
     with pytest.raises(
-        UserError, match=r"--config\.batch_size=8: the config file ties this key to another, which makes it 4"
+        UserError, match=r"--config\.batch_size=8: the config file derives this key from another one, which makes it 4"
     ):
         train("--config.batch_size=8", "--config.seq_len=4", f"--config={file}")
 

@@ -83,7 +83,7 @@ def test_a_share_in_base_follows_the_steps_of_each_run(tmp_path):
 
 
 def test_a_share_and_its_number_are_one_run_of_a_plan(tmp_path):
-    with pytest.raises(UserError, match="is the same as an earlier one"):
+    with pytest.raises(UserError, match="equals an earlier run"):
         planned(tmp_path, "[{'optim.warmup': '50%'}, {'optim.warmup': 3}]")
 
 
@@ -130,10 +130,10 @@ def test_a_grid_of_float32_is_the_grid_that_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("second", "told"),
     [
-        ("__import__('numpy').float32(1e-3)", "is the same as an earlier one (pre_ln optim.lr=0.001)"),
+        ("__import__('numpy').float32(1e-3)", "equals an earlier run (pre_ln optim.lr=0.001)"),
         (
             "0.0010000000474974513",
-            "(pre_ln optim.lr=0.0010000000474974513) equals an earlier one (pre_ln optim.lr=0.001) in float32",
+            "(pre_ln optim.lr=0.0010000000474974513) equals an earlier run (pre_ln optim.lr=0.001) in float32",
         ),
     ],
 )

@@ -105,7 +105,7 @@ def _nul(path):
 
 
 def _nobody(path):
-    return "~nobody9/x", "no home folder for '~nobody9'; write the path in full"
+    return "~nobody9/x", "no home folder for '~nobody9'; write the full path"
 
 
 def _too_large(path):

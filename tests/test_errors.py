@@ -23,9 +23,13 @@ def test_one_line():
 @pytest.mark.parametrize(
     ("tell", "error", "said"),
     [
-        (memory_trouble, MemoryError(MANY), "does not fit into memory (first second third more"),
-        (memory_trouble, MemoryError(), "does not fit into memory (of this machine)"),
-        (device_trouble, RuntimeError(f"Unknown backend {MANY}"), "no such device here (Unknown backend first second"),
+        (memory_trouble, MemoryError(MANY), "does not fit in memory (first second third more"),
+        (memory_trouble, MemoryError(), "does not fit in memory (of this machine)"),
+        (
+            device_trouble,
+            RuntimeError(f"Unknown backend {MANY}"),
+            "this device is not available (Unknown backend first second",
+        ),
         (disk_trouble, ValueError(f"{os.strerror(errno.ENOSPC)}: {MANY}"), "no space left on device; free some space"),
         (reason, ValueError(f"{MANY}."), "first second third more"),
         (reason, ValueError(), "ValueError"),

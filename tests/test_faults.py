@@ -44,7 +44,7 @@ def test_a_damaged_checkpoint_is_told_by_the_command(data, tmp_path):
     assert told.returncode == 0, told.stderr
     (line,) = [line for line in told.stderr.splitlines() if line.startswith("checkpoint ")]
     assert line.startswith(f"checkpoint {newest}: ")
-    assert line.endswith("does not have the checksum that it was saved with; falling back")
+    assert line.endswith("does not match its checksum; falling back")
     assert_equal_runs(tmp_path / "undisturbed", folder)
 
 

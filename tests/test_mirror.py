@@ -65,7 +65,7 @@ def test_offline_and_uploaded_twice(server, home, data):
     with pytest.raises(Stopped), stop_after(config(), 2) as stop:
         mirrored(home, data, said, mode="offline", stop=stop)
     mirrored(home, data, said, mode="offline")
-    assert said == ["W&B: writing 1 run; Ctrl-C skips"] * 2
+    assert said == ["W&B: writing 1 run; press Ctrl-C to skip"] * 2
     segments = list((home / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(segments) == 2
     run(config(seed=1), data, RunFolder(home / "unmirrored"))
@@ -75,11 +75,11 @@ def test_offline_and_uploaded_twice(server, home, data):
     for path in segments:
         assert path.with_name(f"{path.name}.synced").exists()
     code, out, err = sync(home, server)
-    assert (code, [line.endswith("is there already") for line in out]) == (0, [True] * 2)
+    assert (code, [line.endswith("already there") for line in out]) == (0, [True] * 2)
     for name in ("run", "unmirrored"):
         (home / name / "wandb" / "mirror.json").unlink()  # as on another machine
     code, out, err = sync(home, server)
-    assert (code, [line.endswith("is there already") for line in out]) == (0, [True] * 2)
+    assert (code, [line.endswith("already there") for line in out]) == (0, [True] * 2)
     assert server.lines == 2 * 13
     assert {run.opened for run in server.runs.values()} == {1}
 
@@ -111,7 +111,9 @@ def test_a_study(server, home, monkeypatch, capsys):
     with signals_restored():
         assert cli.main(words) == 0
     notices = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
-    (address,) = (line for line in notices if not line.endswith("; Ctrl-C skips"))  # all else is the wait at the end
+    (address,) = (
+        line for line in notices if not line.endswith("; press Ctrl-C to skip")
+    )  # all else is the wait at the end
     assert server.url in address
     ids = {path.parent.name for path in (home / "runs" / "tiny").glob("*/config.json")}
     assert {run.name.rpartition("-")[0] for run in server.runs.values()} == ids
@@ -127,7 +129,7 @@ def test_a_study(server, home, monkeypatch, capsys):
         assert cli.main(words) == 0
     assert len(server.operations) == operations
     code, out, _ = sync(home / "runs", server)
-    assert (code, [line.endswith("is there already") for line in out]) == (0, [True] * 3)
+    assert (code, [line.endswith("already there") for line in out]) == (0, [True] * 3)
 
 
 def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):
@@ -138,7 +140,7 @@ def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):
     run(config(), data, RunFolder(home / "run"))
     with RunFolder(home / "run").claimed():  # it is being trained
         assert cli.main(["sync", str(home)]) == 1
-    assert "left out" in capsys.readouterr().out
+    assert "skipped" in capsys.readouterr().out
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert cli.main(["sync", str(home)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

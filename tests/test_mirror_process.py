@@ -72,7 +72,7 @@ def test_a_run_that_is_refused_costs_no_other_its_mirror(client):
     client.opening["b"] = REFUSED
     said, sent = client.train("a", "b", "c")
     words = "HTTP 409: run l/p/b was previously created and deleted; try a new run name"
-    assert said == ["W&B: http://server/lab", f"W&B: b is left out ({words}); {REMEDY}"]
+    assert said == ["W&B: http://server/lab", f"W&B: b is skipped ({words}); {REMEDY}"]
     assert sent == {"a": True, "b": False, "c": True}
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_is_refused_costs_no_other_its_mirror(client):
     ("error", "words"),
     [
         (UserError("b/metrics.jsonl:5: is not a metrics line"), "b/metrics.jsonl:5: is not a metrics line"),
-        (Busy("b"), "another process mirrors it"),
+        (Busy("b"), "another process is mirroring it"),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (ValueError("a fault of ours"), "a fault of ours"),
         (TimeoutError(), "TimeoutError"),
@@ -90,7 +90,7 @@ def test_a_run_that_is_refused_costs_no_other_its_mirror(client):
 def test_whatever_fails_in_one_run_costs_no_other_its_mirror(error, words, moment, client):
     getattr(client, moment)["b"] = error
     said, sent = client.train("a", "b", "c")
-    assert said[1:] == [f"W&B: b is left out ({words}); {REMEDY}"]
+    assert said[1:] == [f"W&B: b is skipped ({words}); {REMEDY}"]
     assert sent == {"a": True, "b": False, "c": True}
 
 

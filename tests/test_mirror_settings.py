@@ -41,17 +41,21 @@ def test_the_flag_goes_before_the_variable_and_a_key_decides_the_rest(flag, vari
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("WANDB_MODE", "ofline", "WANDB_MODE=ofline: is no mode; did you mean 'offline'?"),
-        ("WANDB_MODE", "shared", "WANDB_MODE=shared: is no mode; "),
+        ("WANDB_MODE", "ofline", "WANDB_MODE=ofline: unknown mode; did you mean 'offline'?"),
+        ("WANDB_MODE", "shared", "WANDB_MODE=shared: unknown mode; "),
         ("WANDB_MODE", "online", "WANDB_MODE=online: there is no W&B API key; "),
-        ("WANDB_BASE_URL", "example.org", "WANDB_BASE_URL=example.org: is no address; "),
-        ("WANDB_BASE_URL", "http://", "is no address; "),
-        ("WANDB_BASE_URL", "https://example.org:port", "is no address; "),
+        ("WANDB_BASE_URL", "example.org", "WANDB_BASE_URL=example.org: this is not an address; "),
+        ("WANDB_BASE_URL", "http://", "this is not an address; "),
+        ("WANDB_BASE_URL", "https://example.org:port", "this is not an address; "),
         ("WANDB_BASE_URL", "https://wandb.ai", "is W&B's website; "),
-        ("WANDB_API_KEY", "short", "WANDB_API_KEY: is no API key "),
-        ("WANDB_FINISH_TIMEOUT", "1 min", "WANDB_FINISH_TIMEOUT=1 min: expected seconds, e.g. WANDB_FINISH_TIMEOUT=60"),
-        ("WANDB_INIT_TIMEOUT", "-1", "expected seconds"),
-        ("WANDB_INIT_TIMEOUT", "nan", "expected seconds"),
+        ("WANDB_API_KEY", "short", "WANDB_API_KEY: this is not an API key "),
+        (
+            "WANDB_FINISH_TIMEOUT",
+            "1 min",
+            "WANDB_FINISH_TIMEOUT=1 min: expected a number of seconds, e.g. WANDB_FINISH_TIMEOUT=60",
+        ),
+        ("WANDB_INIT_TIMEOUT", "-1", "expected a number of seconds"),
+        ("WANDB_INIT_TIMEOUT", "nan", "expected a number of seconds"),
     ],
 )
 def test_a_value_that_means_nothing_is_one_line_before_training(name, value, words, home, monkeypatch, capsys):

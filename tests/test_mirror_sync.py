@@ -69,14 +69,14 @@ def test_a_damaged_run_is_left_out_and_the_others_are_sent(server, home):
         harm(home / "study" / name)
     with open(home / "study" / "z-sound" / "metrics.jsonl", "a") as file:
         file.write('{"step": 1001, "sp')  # what a kill leaves is no damage
-    for sent in ("steps sent", "is there already"):
+    for sent in ("steps sent", "already there"):
         code, out, err = sync(home / "study", server)
         assert (code, err) == (1, "")
         assert [line.split(":")[0] for line in out] == [str(home / "study" / name) for name in names]
         told = dict(zip(names, out, strict=True))
         for name in names:
             assert (sent in told[name]) == (name.endswith("sound")), told[name]
-            assert ("left out (" in told[name]) == (name in HARMS)
+            assert ("skipped (" in told[name]) == (name in HARMS)
             assert NAMED.get(name, "") in told[name]
     assert {run.name.rpartition("-")[0] for run in server.runs.values()} == {"a-sound", "z-sound"}
     assert {run.state for run in server.runs.values()} == {"finished"}
@@ -135,7 +135,7 @@ def uploads(home, monkeypatch):
     return upload, server, ids
 
 
-SENT, THERE = "7 steps sent  http://server/run", "is there already"
+SENT, THERE = "7 steps sent  http://server/run", "already there"
 
 
 def test_the_server_is_asked_what_it_has(uploads, home):
@@ -158,7 +158,7 @@ def test_a_run_that_was_deleted_is_told_and_sent_again_on_request(uploads, home)
     del server.there[ids["a"]]
     remedy = f"`main.py sync {home / 'study' / 'a'} --again` sends it under a new id"
     for _ in range(2):
-        assert upload() == (False, [f"left out, it was deleted on the server; {remedy}", THERE])
+        assert upload() == (False, [f"skipped (it was deleted on the server); {remedy}", THERE])
         assert server.opened == []
     assert upload(again=True) == (True, [SENT, THERE])
     assert server.opened == [f"{ids['a']}-2"]
@@ -176,11 +176,11 @@ def test_a_run_that_the_server_refuses_stops_no_other(uploads, home):
         f"Timed out while retrying: {words}\nConsider increasing the init_timeout"
     )
     remedy = f"`main.py sync {home / 'study' / 'a'} --again` sends it under a new id"
-    assert upload() == (False, [f"left out, it was deleted on the server; {remedy}", SENT])
-    assert upload() == (False, [f"left out, it was deleted on the server; {remedy}", THERE])
+    assert upload() == (False, [f"skipped (it was deleted on the server); {remedy}", SENT])
+    assert upload() == (False, [f"skipped (it was deleted on the server); {remedy}", THERE])
     assert server.opened == []  # the refusal was waited for once
     server.opening["a"] = wandb.errors.CommError("permission denied")
-    assert upload(again=True) == (False, ["left out (permission denied)", THERE])
+    assert upload(again=True) == (False, ["skipped (permission denied)", THERE])
     server.opening.clear()
     assert upload(again=True) == (True, [SENT, THERE])
     assert server.opened == [f"{ids['a']}-2"]

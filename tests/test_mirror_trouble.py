@@ -51,7 +51,7 @@ def test_the_server_is_lost_midway(trouble, home, data, monkeypatch):
         assert_equal_runs(home / "run", home / "undisturbed")
         server.restart()
         monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "20")
-        for expected in ("steps sent", "is there already"):
+        for expected in ("steps sent", "already there"):
             code, out, err = sync(home / "run", server)
             assert (code, err) == (0, "")
             assert [expected in line for line in out] == [True]
@@ -103,7 +103,7 @@ def test_one_run_that_the_server_refuses(server, home, data, monkeypatch):
             mirror.end()
         settle(mirror)
     refusal, address = said
-    assert refusal.startswith("W&B: run is left out (HTTP 409: run lab/addnorm_exp/")
+    assert refusal.startswith("W&B: run is skipped (HTTP 409: run lab/addnorm_exp/")
     assert server.url in address
     assert server.run().steps == list(range(13))
 
@@ -179,7 +179,7 @@ def test_an_agent_that_hangs_is_not_waited_for_without_end(home, monkeypatch):
     said: list[str] = []
     with Mirror("online", Place(), said.append, Path("runs/x")) as mirror:
         begin(mirror, "a", "b")
-    assert said == ["W&B: sending 2 runs; Ctrl-C skips", f"W&B: 2 runs not done in time{SYNC} the rest"]
+    assert said == ["W&B: sending 2 runs; press Ctrl-C to skip", f"W&B: 2 runs not done in time{SYNC} the rest"]
     assert mirror.process.poll() is not None
 
 
@@ -223,7 +223,7 @@ def test_one_run_after_the_other_is_waited_for(home, monkeypatch):
     mirror.pending = {"a", "b", "c", "d", "e"}
     mirror._wait(None)
     assert waits == [70.0] * 4
-    assert said == ["W&B: sending 5 runs; Ctrl-C skips", f"W&B: 2 runs not done in time{SYNC} the rest"]
+    assert said == ["W&B: sending 5 runs; press Ctrl-C to skip", f"W&B: 2 runs not done in time{SYNC} the rest"]
     waits.clear()
     mirror._wait(60.0)
     assert waits == [60.0, 10.0]
@@ -242,7 +242,7 @@ def test_ctrl_c_skips_the_wait_and_nothing_else(number, home, data, capsys, monk
     def interrupt(self, line):
         nonlocal result
         say(self, line)
-        if "Ctrl-C skips" in line:
+        if "press Ctrl-C to skip" in line:
             result = capsys.readouterr().out
             os.kill(os.getpid(), number)
 
@@ -267,7 +267,7 @@ def test_files_in_the_current_folder_are_no_libraries(home, monkeypatch):
     with Mirror("offline", Place(), said.append, Path("runs/x")) as mirror:
         begin(mirror, str(home / "none"))
         settle(mirror)
-    assert said == [f"W&B: none is left out ({home / 'none'}: holds no run that has begun){SYNC} it later"]
+    assert said == [f"W&B: none is skipped ({home / 'none'}: no run has begun here){SYNC} it later"]
     (home / "lib").mkdir()
     (home / "lib" / "sitecustomize.py").write_text("raise SystemExit('PYTHONPATH counts')\n")
     monkeypatch.setenv("PYTHONPATH", str(home / "lib"))

@@ -29,17 +29,17 @@ def refused(argv: list[str], capsys) -> str:
 def test_a_place_that_holds_no_folders(place, tmp_path, capsys):
     (tmp_path / "text").write_bytes(TEXT)
     line = refused(["train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={place}"], capsys)
-    assert line == f"error: {place}: cannot create a folder there (no such file or directory); choose another place"
+    assert line == f"error: {place}: cannot create this folder (no such file or directory); choose another path"
     line = refused(["sweep", str(write(tmp_path)), f"--runs={place}"], capsys)
-    assert line.startswith(f"error: {place}/tiny: cannot create a folder there (")
+    assert line.startswith(f"error: {place}/tiny: cannot create this folder (")
     line = refused(["probe", "--schemes=pre_ln", f"--data={tmp_path / 'text'}", f"--out={place}"], capsys)
-    assert line.startswith(f"error: {place}: cannot create a folder there (")
+    assert line.startswith(f"error: {place}: cannot create this folder (")
 
 
 def test_a_sweep_file_or_config_that_is_no_regular_file(tmp_path, capsys):
     """To read a pipe is to wait for its writer."""
     os.mkfifo(tmp_path / "pipe.py")
-    told = "is no regular file; write the {} to one"
+    told = "is not a regular file; save the {} as one"
     assert refused(["sweep", str(tmp_path / "pipe.py")], capsys).endswith(told.format("sweep file"))
     line = refused(["train", f"--config={tmp_path / 'pipe.py'}", f"--workdir={tmp_path / 'run'}"], capsys)
     assert line.endswith(told.format("config file"))
@@ -73,7 +73,7 @@ def test_a_name_that_is_no_text(tmp_path, capsys):
         ["sweep", str(tmp_path / f"{odd}.py"), f"--runs={tmp_path / 'runs'}"],
         ["sweep", str(tmp_path / "tiny.py"), f"--runs={tmp_path / odd}"],
     ):
-        assert "this name is no text in UTF-8" in refused(argv, capsys)
+        assert "this name is not valid UTF-8" in refused(argv, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"{odd}.py", "text", "tiny.py"])
 
 

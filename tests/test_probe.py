@@ -130,7 +130,7 @@ def test_the_command(tmp_path, capsys):
     assert "### At init, a real batch" in printed
     assert "| rezero" in printed
     assert "lemma 2" in printed
-    assert "they are made for depths 6 to 48, a width of at least 128 and at least 3 seeds" in printed
+    assert "they apply to depths 6 to 48, a width of at least 128 and at least 3 seeds" in printed
     with (out / "probe.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == ["scheme", "setting", "depth", "block", "quantity", "value"]
@@ -155,7 +155,7 @@ def test_the_command(tmp_path, capsys):
         ("--depths=6,x", "expected whole numbers from 1 to 1000"),
         ("--depths=0", "expected whole numbers from 1 to 1000"),
         ("--width=20", "must be divisible by 8"),
-        ("--seeds=0", "expected at least 1"),
+        ("--seeds=0", "must be at least 1"),
         ("--data=nowhere", "no such file"),
         ("--depth=6", "did you mean '--depths'?"),
     ],
@@ -174,7 +174,7 @@ def test_a_text_that_is_too_short_is_told(tmp_path, capsys):
     assert cli.main(["probe", "--schemes=pre_ln", f"--data={text}", f"--out={tmp_path / 'out'}"]) == 2
     assert (
         capsys.readouterr().err
-        == "error: --data: text is too short, the probe reads 65 bytes at a time; take a longer file\n"
+        == "error: --data: text is too short: the probe reads 65 bytes at a time; use a longer file\n"
     )
     assert not (tmp_path / "out").exists()
 

@@ -23,7 +23,7 @@ def test_the_latest_are_kept_and_no_more_bytes_than_asked():
     assert made == [1, 2, 3, 2]
     assert kept(5).shape == (4,)
     assert made == [1, 2, 3, 2, 5]
-    assert sum(array.nbytes for array in kept._found.values()) == kept._size == 32
+    assert sum(array.nbytes for array in kept._results.values()) == kept._size == 32
 
 
 def test_one_larger_than_the_room_is_given_and_not_kept():

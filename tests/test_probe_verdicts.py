@@ -85,7 +85,7 @@ def test_one_curve_is_anothers_at_every_block():
     claim = Equal("twice", "paper", "theory", "stream_ms", "plain", lambda block, depth: block + 2.0, tolerance=0.01)
     (one,) = judge(probed(2.0, 6.0, 12.1), "x", (claim,))
     assert (one.verdict, one.measured) == (HOLDS, "ratio 1.00833 at block 2 of 2")
-    assert one.predicted == "ratio 1 ± 0.01 to what plain gives"
+    assert one.predicted == "ratio 1 ± 0.01 to plain"
     (one,) = judge(probed(2.0, 5.9, 12.1), "x", (claim,))
     assert (one.verdict, one.measured) == (FAILS, "ratio 0.98333 at block 1 of 2")
     (one,) = judge(probed(2.0, float("nan"), 12.1), "x", (claim,))
@@ -123,7 +123,7 @@ def test_at_a_size_that_predictions_are_not_made_for_none_is_judged():
         assert of_theory.rows[0][-1] == "1 not decided, 2 not judged at this size"
         assert [row[5] for row in predictions.rows] == ["not judged at this size"] * 2 + ["not decided"]
         assert predictions.notes == (
-            "3 predictions, 2 not judged: they are made for depths 6 to 48, a width of at least 128 and at least 3 seeds; "
+            "3 predictions, 2 not judged: they apply to depths 6 to 48, a width of at least 128 and at least 3 seeds; "
             "1 not decided.",
         )
 

@@ -119,8 +119,8 @@ def test_files_in_the_current_folder_are_no_libraries(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("codes", "words"),
     [
-        ([-9, -15], "was killed, most likely for want of memory"),
-        ([None, None], "was killed, most likely for want of memory"),
+        ([-9, -15], "was killed, probably for lack of memory"),
+        ([None, None], "was killed, probably for lack of memory"),
         ([-15, 3], "ended with code 3 before its work was done"),
         ([-11, -15], "was killed by signal 11 before its work was done"),
     ],
@@ -141,5 +141,5 @@ def test_a_process_that_cannot_be_started_is_one_line(monkeypatch):
             pass
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", Executor)
-    with pytest.raises(UserError, match="a process of the probe cannot be started"), workers.pool(2) as each:
+    with pytest.raises(UserError, match="cannot start a process of the probe"), workers.pool(2) as each:
         each(abs, [1])

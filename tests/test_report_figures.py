@@ -96,9 +96,9 @@ def test_running_runs_are_drawn_as_far_as_they_came_and_said_to_be_unfinished(tm
     write_plan(tmp_path, {"run": plan}, tuned=[])
     said = []
     assert [p.name for p in plot(tmp_path, say=said.append)] == ["learning_curves.png", "learning_curves.svg"]
-    reason = "no run has finished yet (3 unfinished, the foremost at step 480 of 1000, 1 to go)"
+    reason = "no run has finished yet (3 unfinished, the most advanced at step 480 of 1000, 1 to go)"
     assert [line.partition(": ")[2] for line in said] == [
-        f"learning_curves is of what there is so far: {reason}",
+        f"learning_curves shows the runs so far: {reason}",
         f"lr_sensitivity, grad_norm_heatmap, grad_norm_by_depth not drawn: {reason}",
     ]
     with style.paper():

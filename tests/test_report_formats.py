@@ -91,7 +91,7 @@ def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, caps
             "--rows=zzz: no run has this axis; keys: batch_size, model.…, optim.…, scheme, seed, seq_len, steps",
         ),
         (["{dir}", "--cols=optim.lr", "--baseline=pre_ln"], "--baseline"),
-        (["{dir}", "--rows=seed"], "--rows=seed: a cell holds every seed"),
+        (["{dir}", "--rows=seed"], "--rows=seed: a cell contains all seeds"),
         (["{dir}", "--out=/nowhere/t.md"], "cannot be written"),
         (["{dir}/nothing"], "no such folder"),
     ],

@@ -61,10 +61,10 @@ def test_runs_are_matched_at_the_least_that_one_used(uneven, axis, steps):
 def test_the_note_says_how_it_was_read(uneven):
     notes = build(load_study(uneven), budget=Budget("tokens")).notes
     assert (
-        "The metric is the validation bpb at an equal budget of 1.64 M tokens, the least that a finished run used: each run's last "
+        "The metric is the validation bpb at an equal budget of 1.64 M tokens, the smallest that a finished run used: each run's last "
         "validation at or before it, 0 % to 6.25 % of the budget earlier; nothing is interpolated."
     ) in notes  # 1 − 750/800
-    assert any(note.startswith("Runs that go on beyond the budget are read before") for note in notes)
+    assert any(note.startswith("Runs that continue beyond the budget are read before") for note in notes)
     time = build(load_study(uneven), budget=Budget("time")).notes
     assert any(note.startswith("Time is steps × the row's median step time: without compilation") for note in time)
     assert any("validate more often (eval.every)" in note for note in notes)
@@ -97,7 +97,7 @@ def test_a_budget_of_ones_own_leaves_out_runs_that_ended_before_it(uneven):
     assert rows["post_ln"]["val_bpb_at_time_seeds"] == ""
     assert table["val_bpb_at_time"] == ["7.100, 7.100", "–"]
     assert (
-        "No number where the run ended, or was not validated, before the budget: post_ln seed 0; post_ln seed 1."
+        "No number for runs that ended, or were not validated, before the budget: post_ln seed 0; post_ln seed 1."
         in table.notes
     )
 
@@ -108,7 +108,7 @@ def test_equal_runs_at_their_own_end_read_the_last_validation(tmp_path):
     for axis in ("tokens", "flops", "time"):
         table = build(load_study(tmp_path), budget=Budget(axis))
         assert table[f"val_bpb_at_{axis}"] == ["7.300", "7.300"]
-        assert not any("go on beyond" in note for note in table.notes)
+        assert not any("continue beyond" in note for note in table.notes)
 
 
 def test_diverged_and_running_runs_set_no_budget(tmp_path):
@@ -196,12 +196,12 @@ def test_a_pivot_takes_several_keys_and_any_number(tmp_path):
         (["--at=tokens:nan"], "needs a number above 0"),
         (
             ["--at=tokens:1e9"],
-            "every finished run shown ends before it; the longest has 2.05 M tokens",
+            "every finished run in the table ends before it; the longest has 2.05 M tokens",
         ),
-        (["--at=tokens:1e3"], "no finished run shown that goes on that far has a validation before it in its record"),
+        (["--at=tokens:1e3"], "no finished run in the table that reaches it has a validation before it in its record"),
         (["--at=tokens:1e6", "--match=time"], "two budgets"),
         (["--match=time", "--metric=step_time_s"], "at a budget the metric is the validation loss"),
-        (["--rows=scheme,scheme"], "names one axis twice"),
+        (["--rows=scheme,scheme"], "names an axis twice"),
         (["--rows=scheme,steps", "--cols=steps"], "steps is in both"),
     ],
 )
@@ -225,5 +225,5 @@ def test_a_record_without_costs_is_refused_in_a_line(tmp_path):
     summary = summary_of("pre_ln", 2.0)
     summary["flops_per_token"] = None
     write_run(tmp_path / "s" / "a", "pre_ln", 0, summary)
-    with pytest.raises(UserError, match="--match=flops: no finished run shown has recorded its flops a step"):
+    with pytest.raises(UserError, match="--match=flops: no finished run in the table has recorded its flops per step"):
         build(load_study(tmp_path / "s"), budget=Budget("flops"))

@@ -222,7 +222,7 @@ def test_running_runs_are_drawn_as_far_as_they_came_in_panels_too(tmp_path):
     assert texts(figure)[1] == "baseline row_00", "as in the table: the first row where the study names none"
     said = []
     plot(tmp_path, say=said.append)
-    assert any(line.startswith(f"{tmp_path.name}: training_curves is of what there is so far: ") for line in said)
+    assert any(line.startswith(f"{tmp_path.name}: training_curves shows the runs so far: ") for line in said)
 
 
 def test_means_and_the_ring_are_the_tuning_runs(study, rates):
@@ -307,7 +307,7 @@ def test_what_vanishes_runs_off_the_axis_with_a_mark(stream):
         ]
     }
     assert marked == {"row_09"}
-    assert texts(stream)[-1] == "goes on beyond the axis"
+    assert texts(stream)[-1] == "extends beyond the axis"
     low, high = next(iter(panels(stream).values())).get_ylim()
     assert 1e-4 < low < high < 1, "the other rows have the axis to themselves"
 
@@ -332,7 +332,7 @@ def test_gradients_that_are_nowhere_finite_are_a_line(tmp_path):
     with style.paper():
         assert gradients.by_depth(shown, looks) == gradients.heatmap(shown) == gradients.NOTHING_FINITE
         assert gradients.each(shown, None, "grad_none") == gradients.NO_RECORD
-        assert curves.draw(shown, looks) == "no validation losses of the reported runs"
+        assert curves.draw(shown, looks) == "the reported runs have no validation losses"
         assert sensitivity.draw(load_study(tmp_path), shown) == "no finished runs at two or more learning rates"
 
 

@@ -72,7 +72,7 @@ def test_report_runs_that_are_no_longer_the_winners_are_named(tmp_path):
 
 
 def test_runs_of_another_version_are_said_to_be(tmp_path):
-    line = f"Made under semantics 0; this version trains under {SEMANTICS}, so new runs do not compare with these."
+    line = f"Made under semantics 0; this version trains under {SEMANTICS}, so new runs cannot be compared with these."
     for version in (0, SEMANTICS):
         folder = tmp_path / str(version)
         plan = [

@@ -75,23 +75,24 @@ def test_every_dash_of_the_difference_has_its_reason(tmp_path):
         )
     )
     assert table["difference"] == ["baseline", "–", "0.000"]
-    assert "post_ln: no Δ, for no seed is shared with the baseline pre_ln." in table.notes
+    assert "post_ln: no Δ, because no seed is shared with the baseline pre_ln." in table.notes
     table = build(write_rows(tmp_path / "b", [("pre_ln", {1: None, 2: 2.1}, {}), ("post_ln", {1: 2.0, 2: 2.1}, {})]))
     assert table["difference"] == ["baseline", "–"]
-    assert "post_ln: no Δ, for a run of the baseline pre_ln diverged." in table.notes
+    assert "post_ln: no Δ, because a run of the baseline pre_ln diverged." in table.notes
     failed = [write_run(tmp_path / "c" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0, "failed"))]
     failed += [write_run(tmp_path / "c" / "b", "post_ln", 0, summary_of("post_ln", 2.0))]
     write_plan(tmp_path / "c", {"run": failed}, tuned=[])
     table = build(load_study(tmp_path / "c"))
     assert table["difference"] == ["baseline", "–"]
-    assert "post_ln: no Δ, for the baseline pre_ln has no result." in table.notes
-    assert "–: no run has finished of pre_ln." in table.notes
+    assert "post_ln: no Δ, because the baseline pre_ln has no result." in table.notes
+    assert "–: no run of pre_ln has finished." in table.notes
     rows = [("pre_ln", spread(2.0, 0.01), {}), ("post_ln", spread(2.1, 0.02), {})]
     rows += [("no_norm", spread(2.2, 0.01, range(3, 8)), {})]
     table = build(write_rows(tmp_path / "d", rows))
     assert table["p"][2] == "–"
     assert (
-        "no_norm: no interval and no p, for fewer than 5 seeds (2) are shared with the baseline pre_ln." in table.notes
+        "no_norm: no interval and no p, because fewer than 5 seeds (2) are shared with the baseline pre_ln."
+        in table.notes
     )
     assert "– under p: a baseline is not tested against itself." in table.notes
 
@@ -124,7 +125,7 @@ def test_an_empty_cell_of_a_pivot_has_its_reason_and_an_edge_its_mark(three, tmp
     (table,) = pivot(load_study(tmp_path), "scheme", "init.law")
     assert [row[2] for row in table.rows] == ["–", "–"]
     assert "–: the study has no runs of post_ln, init.law = normal." in table.notes
-    assert "–: no run has finished of pre_ln, init.law = normal." in table.notes
+    assert "–: no run of pre_ln, init.law = normal has finished." in table.notes
     (table,) = pivot(load_study(three), "scheme", "model.depth")
     marked = {row[0]: row[1].endswith("†") for row in table.rows}
     full = build(load_study(three))
@@ -136,15 +137,15 @@ def test_columns_are_chosen_and_what_is_left_out_is_named(three, capsys):
     assert command.run([str(three), "--columns=test_bpb,norm"]) == 0
     out = capsys.readouterr().out
     assert re.match(r"\| scheme +\| +test bpb \| norm +\|", out.splitlines()[2])
-    (note,) = [line for line in out.splitlines() if line.startswith("- Columns left out")]
-    assert note.startswith("- Columns left out that differ between the rows: Δ to pre_ln; ")
+    (note,) = [line for line in out.splitlines() if line.startswith("- Omitted columns")]
+    assert note.startswith("- Omitted columns that differ between the rows: Δ to pre_ln; ")
     assert command.run([str(three), "--brief"]) == 0
     assert re.fullmatch(r"\| scheme +\| +test bpb \| +Δ to pre_ln \|", capsys.readouterr().out.splitlines()[2])
     for flags, words in {
         ("--columns=tset_bpb",): "did you mean 'test_bpb'",
         ("--columns=lr", "--brief"): "both choose columns",
         ("--brief", "--format=csv"): "CSV always has every column",
-        ("--brief", "--cols=model.depth"): "one number a cell",
+        ("--brief", "--cols=model.depth"): "one number per cell",
         ("--caption=x",): "add --format=latex",
         ("--label=x",): "add --format=latex",
     }.items():

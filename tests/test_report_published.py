@@ -116,13 +116,13 @@ def test_they_go_from_the_study_file_to_the_plan_and_back(tmp_path):
         ({"scheme": "pre_ln", "value": True, "metric": "m", "source": "s"}, "not a finite number"),
         ({"scheme": "pre_ln", "value": "nan", "metric": "m", "source": "s"}, "has value 'nan'"),
         ({"scheme": "pre_ln", "value": 10**400, "metric": "m", "source": "s"}, "not a finite number"),
-        ({"scheme": "pre_ln", "value": 1, "metric": "", "source": "s"}, "has metric '', where text is needed"),
+        ({"scheme": "pre_ln", "value": 1, "metric": "", "source": "s"}, "has metric '', which must be text"),
         ({"value": 1, "metric": "m", "source": "s"}, "names no row, e.g. 'scheme': 'pre_ln'"),
-        (3, "is no dict"),
+        (3, "is not a dict"),
         ({"shceme": "pre_ln", "value": 1, "metric": "m", "source": "s"}, "did you mean 'scheme'"),
         (
             {"scheme": "deepnorm", "value": 1, "metric": "m", "source": "s"},
-            "(scheme='deepnorm') stands beside no run of the plan",
+            "(scheme='deepnorm') matches no run of the plan",
         ),
     ],
 )
@@ -139,9 +139,9 @@ def test_mistakes_in_a_study_file_are_one_line(tmp_path, entry, words):
     [
         (
             {"scheme": "pre_ln", "value": None, "metric": "m", "source": "s"},
-            "an entry of published has value None, which is not a finite number",
+            "an entry of 'published' has value None, which is not a finite number",
         ),
-        ({"value": 1.0, "metric": "m", "source": "s"}, "an entry of published names no row"),
+        ({"value": 1.0, "metric": "m", "source": "s"}, "an entry of 'published' names no row"),
         (3, "published[0] is 3, expected an object"),
     ],
 )

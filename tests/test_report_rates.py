@@ -77,7 +77,7 @@ def test_a_scheme_that_no_rate_trains_has_no_score(lost, tmp_path):
     scores = {scheme: f"{by_definition(uniform[scheme]):.3f}" for scheme in ("pre_ln", "no_norm")} | {"post_ln": "–"}
     assert dict(zip(table["scheme"], table["lr_sensitivity"], strict=True)) == scores
     (note,) = [note for note in table.notes if note.startswith("LR sens.: ")]
-    assert note.endswith(" –: none of these rates trains (post_ln).")
+    assert note.endswith(" –: no run trains at any of these rates (post_ln).")
     rows = {row["scheme"]: row for row in csv.DictReader(io.StringIO(render([table], "csv")))}
     assert [rows[scheme]["lr_sensitivity"] == "" for scheme in found] == [False, True, False]
 
@@ -132,7 +132,8 @@ def test_rows_of_different_grids_are_not_scored_and_the_table_says_so(tmp_path):
     table = build(load_study(tmp_path))
     assert "lr_sensitivity" not in table.records[0]
     assert any(
-        note.startswith("No LR sens.: the rows have fewer than two learning rates in common") for note in table.notes
+        note.startswith("No LR sens.: fewer than two learning rates were tuned in full for every row.")
+        for note in table.notes
     )
 
 

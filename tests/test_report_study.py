@@ -263,7 +263,7 @@ def test_runs_that_are_planned_but_absent_or_broken(tmp_path):
         ),
         (
             lambda d: write_run(d / "z", "pre_ln", 9, None, sha="b" * 64),
-            ["different data", "bbbbbbbbbbbb", "folder of its own"],
+            ["different data", "bbbbbbbbbbbb", "in its own folder"],
         ),
         (lambda d: (d / "a" / "config.json").write_text("{"), ["config.json", "not a readable JSON object", "delete"]),
         (lambda d: (d / "a" / "config.json").write_text("[]"), ["config.json", "not a readable JSON object"]),

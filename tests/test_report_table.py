@@ -57,7 +57,7 @@ def test_without_p_values_the_intervals_stand_alone(five):
     text = render([table])
     assert "p (Holm)" not in text
     assert "Holm-corrected" not in text
-    assert "over shared seeds [95 % interval, each for itself]." in text
+    assert "over shared seeds [95 % interval, each on its own]." in text
     assert column(table, "difference")["post_ln"].endswith("]")
     assert "p_holm" in render([table], "csv").partition("\n")[0].split(",")
 
@@ -248,9 +248,9 @@ def test_a_baseline_that_no_row_has_is_said(tmp_path):
     for baseline, said in (("pre_ln", True), ("pre_rms", False), (None, False)):
         write_plan(tmp_path / "s", {"run": plan}, tuned=[], baseline=baseline)
         notes = build(load_study(tmp_path / "s")).notes
-        line = "The study's baseline pre_ln is no row here; Δ is to post_ln, which the first row has."
+        line = "The study's baseline pre_ln is not a row here; Δ is to post_ln, as in the first row."
         assert (line in notes) == said
-        assert any("no row here" in note for note in notes) == said
+        assert any("not a row here" in note for note in notes) == said
 
 
 def test_a_baseline_that_every_row_has_is_said(laws, tmp_path):
@@ -259,7 +259,7 @@ def test_a_baseline_that_every_row_has_is_said(laws, tmp_path):
         for law, level in (("xavier", 2.0), ("normal", 2.5))
     ]
     write_plan(tmp_path, {"run": plan}, tuned=[], group=["scheme", "init.law"], baseline="pre_ln")
-    line = "Every row is a baseline (pre_ln), so there is no Δ; name what tells the rows apart by --baseline."
+    line = "Every row is a baseline (pre_ln), so there is no Δ; set --baseline to a value that distinguishes the rows."
     table = build(load_study(tmp_path))
     assert table["difference"] == ["baseline", "baseline"]
     assert line in table.notes

@@ -185,7 +185,7 @@ def test_gc_completes_it_too(killed, capsys):
     assert cli.main(["gc", str(killed)]) == 0
     out = capsys.readouterr().out
     assert names(killed / "checkpoints") == KEPT["state"], "nothing goes without --yes"
-    assert out.count("not kept of a run that is done") == 3
+    assert out.count("not kept once a run is done") == 3
     assert cli.main(["gc", str(killed), "--yes"]) == 0
     assert names(killed / "checkpoints") == KEPT["best"]
 
@@ -227,8 +227,8 @@ def test_gc_leaves_the_only_copy_of_what_is_to_be_kept(keep, kept, data, tmp_pat
     assert capsys.readouterr().out == "nothing to remove\n", "an older run has no policy of its own"
     assert cli.main(["gc", str(tmp_path), f"--keep={keep}", "--yes"]) == 0
     assert names(tmp_path / "checkpoints") == kept
-    stays = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stays ")]
-    assert len(stays) == (0 if keep in ("none", "state") else len(kept))
+    retained = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kept ")]
+    assert len(retained) == (0 if keep in ("none", "state") else len(kept))
     assert not_kept(tmp_path / "checkpoints", keep, done=True, last=6) == []
 
 

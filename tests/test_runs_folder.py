@@ -100,26 +100,26 @@ def test_a_finished_run_is_not_run_again(finished, data):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"optim__lr": 3e-3}, "optim.lr=0.01 where this one has 0.003"),
-        ({"scheme": "post_ln", "optim__lr": 3e-3}, "scheme='pre_ln' where this one has 'post_ln'"),
-        ({"eval__every": 5}, "eval.every=3 where this one has 5"),
-        ({"norm__eps": 1e-3}, "norm.eps=None where this one has 0.001"),
+        ({"optim__lr": 3e-3}, "optim.lr=0.01 where this run has 0.003"),
+        ({"scheme": "post_ln", "optim__lr": 3e-3}, "scheme='pre_ln' where this run has 'post_ln'"),
+        ({"eval__every": 5}, "eval.every=3 where this run has 5"),
+        ({"norm__eps": 1e-3}, "norm.eps=None where this run has 0.001"),
         # Written differently and the same once resolved; the last key is what differs.
-        ({"init__law": "xavier", "optim__lr": 3e-3}, "with optim.lr=0.01 where this one has 0.003"),
-        ({"data__seed": 0, "optim__decay": 0.5, "eval__every": 5}, "with eval.every=3 where this one has 5"),
+        ({"init__law": "xavier", "optim__lr": 3e-3}, "with optim.lr=0.01 where this run has 0.003"),
+        ({"data__seed": 0, "optim__decay": 0.5, "eval__every": 5}, "with eval.every=3 where this run has 5"),
         (
             {"norm__kind": "layer", "norm__eps": 1e-5, "norm__affine": "gain"},
-            "with norm.affine=None where this one has 'gain'",
+            "with norm.affine=None where this run has 'gain'",
         ),
         (
             {"init__std": 0.5, "model__drop_path": 0.0, "model__bias": False},
-            "with model.bias=True where this one has False",
+            "with model.bias=True where this run has False",
         ),
     ],
 )
 def test_a_folder_that_holds_another_run(changes, named, finished, data):
     before = (finished / "summary.json").read_bytes()
-    with pytest.raises(UserError, match="holds another run") as caught:
+    with pytest.raises(UserError, match="contains another run") as caught:
         run(config(**changes), data, RunFolder(finished))
     assert named in str(caught.value)
     assert "choose another folder" in str(caught.value)
@@ -131,14 +131,14 @@ def test_a_file_that_was_moved_is_not_the_difference(finished, data, tmp_path):
     moved = tmp_path / "elsewhere"
     moved.write_bytes(TEXT)
     assert run(config(data__path=str(moved)), data, RunFolder(tmp_path / "run"))["status"] == "done"
-    with pytest.raises(UserError, match=r"with eval\.every=3 where this one has 5"):
+    with pytest.raises(UserError, match=r"with eval\.every=3 where this run has 5"):
         run(config(data__path="another", eval__every=5), data, RunFolder(tmp_path / "run"))
 
 
 @pytest.mark.core
 def test_other_data_other_semantics_and_a_foreign_folder(finished, data, tmp_path):
     other = corpus(tmp_path, TEXT[::-1])
-    with pytest.raises(UserError, match=r"holds another run, on other data \(text\)"):
+    with pytest.raises(UserError, match=r"contains another run, on other data \(text\)"):
         run(config(), other, RunFolder(finished))
     folder = RunFolder(tmp_path / "old")
     folder.path.mkdir()
@@ -146,7 +146,7 @@ def test_other_data_other_semantics_and_a_foreign_folder(finished, data, tmp_pat
     with pytest.raises(UserError, match="made under semantics 0"):
         run(config(), data, folder)
     folder.write_config({**RunFolder(finished).config(), "id": "pre_ln-000000000000"})
-    with pytest.raises(UserError, match="the scheme's record has changed since"):
+    with pytest.raises(UserError, match="the scheme's record has changed"):
         run(config(), data, folder)
     (folder.path / "config.json").unlink()
     (folder.path / "metrics.jsonl").write_text("")

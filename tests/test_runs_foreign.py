@@ -48,9 +48,9 @@ def held(folder: Path) -> dict[str, bytes]:
         (("notes.txt",), "contains notes.txt but no run"),
         ((".a-b", "lock"), "contains .a-b but no run"),
         (("checkpoints/1000/model.bin", "layers/7.npz"), "contains checkpoints but no run"),
-        (("study.json",), "is the folder of a study"),
-        (("study.json", "config.json"), "is the folder of a study"),
-        (("config.json", "model.safetensors"), "is not a file of this program"),
+        (("study.json",), "this is a study's folder"),
+        (("study.json", "config.json"), "this is a study's folder"),
+        (("config.json", "model.safetensors"), "unrecognised file"),
     ],
 )
 def test_a_folder_that_is_no_runs_is_refused_untouched(names, told, tmp_path, capsys):
@@ -111,7 +111,7 @@ def test_a_file_inside_a_checkpoint_does_not_spoil_it(data, tmp_path):
 def test_a_foreign_folder_in_the_way_of_a_checkpoint(data, tmp_path):
     interrupt(config(), data, tmp_path, chunks=2)
     (tmp_path / "checkpoints" / "00000012").mkdir()
-    with pytest.raises(UserError, match="in the way of a checkpoint"):
+    with pytest.raises(UserError, match="has the name of a checkpoint, but is not one"):
         run(config(), data, RunFolder(tmp_path))
 
 
@@ -130,7 +130,7 @@ def test_two_study_files_of_one_stem(tmp_path, capsys):
     (tmp_path / "runs" / "x" / "study.json").write_text(json.dumps(plan))
     assert sweep(tmp_path / "b" / "x.py", "--dry_run") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"holds the study of {tmp_path / 'a' / 'x.py'}, not of {tmp_path / 'b' / 'x.py'}" in line
+    assert f"contains the study {tmp_path / 'a' / 'x.py'}, not {tmp_path / 'b' / 'x.py'}" in line
     (tmp_path / "a" / "x.py").rename(tmp_path / "a" / "y.py")
     shutil.copy(tmp_path / "b" / "x.py", tmp_path / "a" / "x.py")
     (tmp_path / "runs" / "x" / "config.json").write_text("{}")
@@ -156,19 +156,17 @@ def test_whose_study_a_folder_is(tmp_path, monkeypatch):
     first = study("a", 1, 2)
     write_plan(folder, first, {"run": first.sweep()})
     other = study("b", 3)
-    with pytest.raises(
-        UserError, match=f"holds the study of {tmp_path / 'a' / 'x.py'}, not of {tmp_path / 'b' / 'x.py'}"
-    ):
+    with pytest.raises(UserError, match=f"contains the study {tmp_path / 'a' / 'x.py'}, not {tmp_path / 'b' / 'x.py'}"):
         check_folder(folder, other)
     check_folder(folder, study("b", 1, 2))  # the same from another checkout
     check_folder(folder, study("a", 3))  # edited
     (tmp_path / "a" / "x.py").unlink()
     check_folder(folder, study("c", 2, 3))  # moved and edited
-    with pytest.raises(UserError, match="holds the study of"):
+    with pytest.raises(UserError, match="contains the study"):
         check_folder(folder, study("c", 3))
     plan = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**plan, "file": "x.py"}))  # as it was written before
-    with pytest.raises(UserError, match="holds the study of"):
+    with pytest.raises(UserError, match="contains the study"):
         check_folder(folder, study("b", 3))
     check_folder(folder, study("b", 1))
 

@@ -90,7 +90,7 @@ def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
     (told,) = [line for line in printed[1].splitlines() if "3 of 3 runs unfinished: " in line]
     for run in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
         assert f"pre_ln seed {run}" in told
-    assert "3 unfinished, the foremost at step 10 of 1000" in drawn[2]
+    assert "3 unfinished, the most advanced at step 10 of 1000" in drawn[2]
     assert "(1 missing, 1 stopped, 1 failed)" in call(capsys, "runs", folder)[1]
     printed = call(capsys, "table", folder)
     for told in (
@@ -196,8 +196,8 @@ def test_failed_and_diverged_are_chosen_by_status(study, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "which runs? name their ids, or give --failed or --diverged"),
-        (["pre_ln"], "fits 2 runs"),
+        ([], "no runs are named; give their ids, --failed or --diverged"),
+        (["pre_ln"], "matches 2 runs"),
         (["post_ln-000000000000"], "no such run here"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_run_that_is_being_trained_is_left_alone(study, capsys):
     with held(folder / first):
         code, out, err = call(capsys, "rerun", folder, first)
     assert (code, out) == (1, "")
-    assert "another process trains" in err
+    assert "another process is training" in err
     assert (folder / first / "summary.json").exists()
 
 

@@ -140,14 +140,14 @@ SLIPS = {
     "'--config.model.bias=false'?",
     f"{TRAIN} --config.model.bias=no": "--config.model.bias='no': expected true or false; did you mean 'false'?",
     f"{TRAIN} --config.steps=1e3": "--config.steps='1e3': expected a whole number; did you mean '1000'?",
-    f"{TRAIN} --config.steps=3epochs": "--config.steps='3epochs': expected a whole number; count optimiser steps: an "
+    f"{TRAIN} --config.steps=3epochs": "--config.steps='3epochs': expected a whole number; count in optimiser steps: an "
     "epoch has (training tokens) / (batch_size · seq_len) of them",
     f"{TRAIN} --config.optim.warmup=0.05": "--config.optim.warmup='0.05': expected a whole number, or a share of steps "
     "such as 5%; did you mean '5%'?",
     f"{TRAIN} --config.optim.warmup=500%": "--config.optim.warmup='500%': expected a share of steps from 0% to 100%, "
     "e.g. 5%",
-    f"{TRAIN} --config.optim.lr=1e-3,3e-3": "--config.optim.lr='1e-3,3e-3': expected a number; a run has one value, a "
-    "study several: axis('optim.lr', [1e-3, 3e-3])",
+    f"{TRAIN} --config.optim.lr=1e-3,3e-3": "--config.optim.lr='1e-3,3e-3': expected a number; a run takes one value, a "
+    "study takes several: axis('optim.lr', [1e-3, 3e-3])",
     f"{TRAIN} --config.optim.lr = 1e-3": "--config.optim.lr='=': expected a number; write KEY=VALUE without spaces",
     # Flags
     f"{TRAIN} --workdir": "--workdir needs a value: --workdir=DIR",
@@ -158,9 +158,9 @@ SLIPS = {
     f"{TRAIN} --wandb=off": "--wandb='off': did you mean 'disabled'?",
     f"{TRAIN} --no-wandb": "--no-wandb: no such flag; did you mean '--wandb=disabled'?",
     f"{TRAIN} --offline": "--offline: no such flag; did you mean '--wandb=offline'?",
-    f"{TRAIN} --resume": "--resume: no such flag; the same command resumes where it stopped",
-    f"{TRAIN} --device=cpu": "--device: no such flag; JAX takes the best device it finds; the variable "
-    "JAX_PLATFORMS=cpu (or cuda, tpu) sets it",
+    f"{TRAIN} --resume": "--resume: no such flag; run the same command again to resume",
+    f"{TRAIN} --device=cpu": "--device: no such flag; JAX uses the best device that it finds; set the variable "
+    "JAX_PLATFORMS=cpu (or cuda, tpu) to choose one",
     "probe --depth=6": "--depth: no such flag; did you mean '--depths'?",
     # Studies
     "sweep": "sweep needs FILE: main.py sweep FILE",
@@ -172,7 +172,7 @@ SLIPS = {
     f"{SWEEP} scheme=pre_ln": "sweep: unexpected 'scheme=pre_ln' (it takes FILE); did you mean '--filter=scheme=pre_ln'?",
     f"{SWEEP} --filter=pre_ln": "--filter=pre_ln: 'pre_ln' is not KEY=VALUE; did you mean 'scheme=pre_ln'?",
     f"{SWEEP} --filter=lr=1e-3": "--filter: lr: no such key; did you mean 'optim.lr'?",
-    f"{SWEEP} --config.steps=10": "--config.steps: no such flag; a study file sets it: BASE = {'steps': …}",
+    f"{SWEEP} --config.steps=10": "--config.steps: no such flag; set it in the study file: BASE = {'steps': …}",
     f"{SWEEP} --dry-run": "--dry-run: no such flag; did you mean '--dry_run'?",
     f"{SWEEP} --workdir=a": "--workdir: no such flag; did you mean '--runs'?",
     "table quickstart": "quickstart: no such folder; did you mean 'runs/quickstart'?",

@@ -28,7 +28,7 @@ def test_a_small_packed_file_is_trained_on(tmp_path, capsys):
     first, second, *_ = capsys.readouterr().err.splitlines()  # what follows is progress
     assert first == "text.gz is a gzip file; the 10,000 bytes that it holds are used"
     assert second == (
-        "text.gz has 29 validation windows and 29 test windows of seq_len=16: all are used, as eval.sequences=256 are not there"
+        "text.gz has 29 validation windows and 29 test windows of seq_len=16: all are used, fewer than eval.sequences=256"
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["windows"] == {"val": 29, "test": 29}
@@ -68,7 +68,7 @@ def test_a_sweep_says_it_once_and_before_it_trains(tmp_path, capsys):
     (tmp_path / "text").write_bytes(TEXT[:1000].decode().encode("utf-16"))
     lines = [
         "text is UTF-16 text; it is used as UTF-8 (1,000 bytes)",
-        "text has 2 validation windows and 2 test windows of seq_len=16: all are used, as eval.sequences=20 are not there",
+        "text has 2 validation windows and 2 test windows of seq_len=16: all are used, fewer than eval.sequences=20",
     ]
     assert sweep(path, "--dry_run") == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("data: ")] == [

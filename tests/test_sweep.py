@@ -143,7 +143,7 @@ def test_an_interrupted_study_goes_on(finished, tmp_path, trained, capsys, monke
         assert sweep(path) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "stopped; the same command continues from here" in err
+    assert "stopped; run the same command again to continue" in err
     assert len(trained) == 3
     assert reported(path) == {"pre_ln"}, "the group whose tuning has ended"
     stopped = trained[-1]
@@ -307,8 +307,8 @@ def test_what_another_launcher_finishes_counts(finished, tmp_path, trained, monk
     assert (study / tune / "summary.json").read_bytes() == summary
     out, err = capsys.readouterr()
     assert table(out) == table(finished[1])
-    assert "another process trains it" in err
-    assert "waiting for 1 run that another process trains" in err
+    assert "another process is training it" in err
+    assert "waiting for 1 run that another process is training" in err
     assert "tune 4/4" in err
 
 
@@ -335,4 +335,4 @@ def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monke
     with held(study / one):
         assert sweep(path, "--max_runs=1") == 1
     assert other in trained
-    assert "in training by another process; run this command again later" in capsys.readouterr().err
+    assert "; run the same command again later" in capsys.readouterr().err

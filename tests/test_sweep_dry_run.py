@@ -48,7 +48,7 @@ def test_one_group_is_told_in_the_singular(tmp_path, capsys):
     assert sweep(write(tmp_path, one.replace("(1, 2)", "(1,)")), "--dry_run") == 0
     out = capsys.readouterr().out
     assert "tune: 1 run\n" in out
-    assert "report: 1 run (1 group not tuned yet: its first candidate stands in)\n" in out
+    assert "report: 1 run (1 group not tuned yet: its first candidate is listed)\n" in out
     assert "start and 1 compilation " in out
 
 

@@ -55,7 +55,7 @@ def test_finished_runs_are_believed(quickstart):
     assert cost.other == pytest.approx(5.0), "of the run that compiled nothing"
     total = estimator.total(run for run in plan if run.config.scheme in ("pre_ln", "no_norm"))
     assert total.start == pytest.approx(7.0 + 2 * 20.0)
-    assert total.basis().startswith("for 6 runs from finished runs, else ")
+    assert total.basis().startswith("from finished runs for 6 runs, else ")
     assert estimator.total([first]).basis() == "from finished runs of the same shapes"
 
 

@@ -7,16 +7,16 @@ from addnorm_exp.sweep.launch import Launcher
 
 SWEEP = "def sweep():\n    "
 WRONG = {
-    "yields nothing": (SWEEP + "return []", "sweep() yields no run"),
+    "yields nothing": (SWEEP + "return []", "sweep() yields no runs"),
     "never ends": (
         "import itertools\n" + SWEEP + "return ({'seed': n} for n in itertools.count())",
-        "does it ever end?",
+        "check that it ends",
     ),
     "the same run twice": (
         SWEEP + "return [{'seed': 1}, {'seed': 1}]",
-        "run 2 of sweep() is the same as an earlier one",
+        "run 2 of sweep() equals an earlier run",
     ),
-    "the same by another name": (SWEEP + "return [{}, {'seed': 0}]", "run 2 of sweep() is the same as an earlier one"),
+    "the same by another name": (SWEEP + "return [{}, {'seed': 0}]", "run 2 of sweep() equals an earlier run"),
     "raises": (SWEEP + "return [{'seed': 1 / 0}]", "division by zero"),
     "raises on import": ("import nowhere_at_all", "nowhere_at_all"),
     "does not parse": ("def sweep(:", "tiny.py"),
@@ -31,11 +31,11 @@ WRONG = {
         "defines tune() and report() and sweep()",
     ),
     "no report": ("def tune(): ...", "defines tune()"),
-    "an unknown setting": (SWEEP + "return [{}]\nBASES = {}", "BASES has no meaning"),
+    "an unknown setting": (SWEEP + "return [{}]\nBASES = {}", "BASES is not a setting"),
     "TUNED as text": ("TUNED = 'optim.lr'\ndef tune(): ...\ndef report(best): ...", "write a tuple of keys"),
     "a seed as a choice": (
         "TUNED = ('seed',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
-        "TUNED names seed, which is no choice that tuning may make",
+        "TUNED names seed, which tuning must not choose",
     ),
     "an unknown key as a choice": (
         "TUNED = ('optim.warmpu',)\ndef tune():\n    return [{'seed': 0}]\ndef report(best): ...",
@@ -57,19 +57,19 @@ WRONG = {
     ),
     "a baseline that no run has": (
         "BASELINE = 'post_lm'\n" + SWEEP + "return [{'scheme': 'post_ln'}]",
-        "BASELINE = 'post_lm' is no row; did you mean 'post_ln'?",
+        "BASELINE = 'post_lm' is not a row of the table; did you mean 'post_ln'?",
     ),
     "a baseline whose second part is no value": (
         "BASELINE = 'pre_ln, nonsense'\n" + SWEEP + "return [{'seed': 1}]",
-        "BASELINE = 'pre_ln, nonsense' is no row; valid names: pre_ln",
+        "BASELINE = 'pre_ln, nonsense' is not a row of the table; valid names: pre_ln",
     ),
     "a baseline with a value that no run has": (
         "BASELINE = 'pre_ln, optim.lr = 0.01'\n" + SWEEP + "return [{'optim.lr': lr} for lr in (1e-3, 3e-3)]",
-        "is no row; did you mean 'pre_ln, optim.lr = 0.001'?",
+        "is not a row of the table; did you mean 'pre_ln, optim.lr = 0.001'?",
     ),
     "two data sets": (
         SWEEP + "return [{'data.name': name} for name in ('enwik8', 'shakespeare')]",
-        "yields runs on different data (enwik8, shakespeare), whose numbers do not compare in one table; write a study file for each",
+        "yields runs on different data (enwik8, shakespeare), whose numbers cannot be compared in one table; write one study file for each",
     ),
     "a report on other data than tuning": (
         "def tune():\n    return [{'optim.lr': 1e-3}]\n"
@@ -161,7 +161,7 @@ def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeyp
         out, err = capsys.readouterr()
         (line,) = err.splitlines()
         assert out == ""
-        assert f"--filter=seed={seed}: no run of the report phase, whose seed this is, has these values" in line
+        assert f"--filter=seed={seed}: no run of the report phase (which the seed selects) has these values" in line
     assert not (tmp_path / "runs").exists()
     assert sweep(path, "--filter=seed=2,optim.lr=1e-2", "--dry_run") == 0
     assert "tune: 2 runs\nreport: 2 runs" in "\n".join(
@@ -178,7 +178,7 @@ def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeyp
         (("--filter=pre_ln",), "is not KEY=VALUE"),
         (("--filter=steps=many",), "--filter: steps='many': expected a whole number"),
         (("--filter=optim.warmup=2000",), "--filter=optim.warmup=2000: no run of the plan has these values"),
-        (("--filter=,",), "names no key"),
+        (("--filter=,",), "expected KEY=VALUE"),
         (("--max_runs=0",), "max_runs"),
         (("--dryrun",), "dry_run"),
     ],

@@ -269,7 +269,7 @@ def test_arrays_that_are_not_this_versions_are_one_line(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     checkpoints.save(1, tree(1.0), {})
     for other in ({"a": jnp.ones(3)}, {**tree(1.0), "a": jnp.ones(4)}, {**tree(1.0), "a": jnp.ones(3, jnp.int32)}):
-        with pytest.raises(UserError, match="holds other arrays than this version trains") as caught:
+        with pytest.raises(UserError, match="contains other arrays than this version trains") as caught:
             checkpoints.latest(like(other))
         assert "\n" not in str(caught.value)
 

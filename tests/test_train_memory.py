@@ -75,15 +75,15 @@ def test_each_part_has_its_remedy(monkeypatch):
         "needs at least 131.4 GB of memory (129.0 GB of parameters with gradients, moments and best copy, 2.4 GB of activations of a "
         "micro-batch), "
     )
-    assert told.endswith("and this machine has 1.0 GB; take a smaller model.width or model.depth")
+    assert told.endswith("but this machine has 1.0 GB; reduce model.width or model.depth")
     told = refused(config(batch_size=2**20, seq_len=2**10))
     assert "activations of a micro-batch" in told
-    assert "more micro-batches with optim.accumulate" in told
+    assert "more micro-batches (optim.accumulate)" in told
     # 16,777,216 tokens with 256 logits and their gradients in float32, and twice (5 + 4) x 16 numbers and 2 x 16 attention weights
     told = refused(config(batch_size=2**20, seq_len=16, model__width=16))
     assert told.startswith("needs at least 58.0 GB of memory (58.0 GB of activations of a micro-batch), ")
     told = refused(config(execution__chunk_steps=100_000, model__depth=80))
-    assert told.endswith("take a smaller execution.chunk_steps or model.depth")
+    assert told.endswith("reduce execution.chunk_steps or model.depth")
 
 
 def test_what_fits_exactly_is_let_through(monkeypatch):
@@ -142,7 +142,7 @@ def test_a_dry_run_of_what_another_machine_is_to_train(tmp_path, monkeypatch, ca
     assert cli.main(["sweep", str(study), f"--runs={tmp_path / 'runs'}", "--dry_run"]) == 0
     out = capsys.readouterr().out
     assert out.count("51,5") == 2, "parameters of the large ones"
-    assert "not on this machine: 2 runs: needs at least 1.1 TB of memory (" in out
+    assert "this machine cannot train 2 runs: needs at least 1.1 TB of memory (" in out
     assert not (tmp_path / "runs").exists()
 
 

@@ -101,7 +101,7 @@ def test_another_norm_or_law_is_another_run(said):
 
 @pytest.mark.parametrize("scheme", ["deepnorm", "sandwich_ln"])
 def test_one_scaling_of_the_init_at_a_time(scheme):
-    with pytest.raises(UserError, match="depth_scaled would scale what scheme"):
+    with pytest.raises(UserError, match="depth_scaled would scale weights that scheme"):
         checks.check(config(scheme=scheme, init__depth_scaled=True))
 
 

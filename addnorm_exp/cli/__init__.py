@@ -1,10 +1,10 @@
-"""The front door's hall: finds the command, runs it, and turns what a person can mend into one line and an exit code.
+"""The command line: finds the command, runs it, and turns a mistake of the user into one line and an exit code.
 
 A command is a module here with `HELP: str` (one line) and `run(argv: list[str]) -> int`. Help is read from the module's
-source without running it, so that `main.py --help` waits for no library.
+source without running it, so that `main.py --help` imports no library.
 
-Exit codes: 0 fine, 2 a mistake that the person can mend, 130 interrupted, 141 the reader of our output went away; a
-command's own where it returns one.
+Exit codes: 0 success, 2 a mistake that the user can correct, 130 interrupted, 141 the reader of our output closed the pipe;
+otherwise the command's own.
 """
 
 import ast
@@ -28,7 +28,7 @@ from addnorm_exp.errors import (
     program,
 )
 
-_ORDER = ("train", "sweep", "table", "plot", "dashboard")  # as one uses them; commands not named here follow by name
+_ORDER = ("train", "sweep", "table", "plot", "dashboard")  # in order of use; other commands follow by name
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     _mend_streams()
     code = _guarded(argv)
     try:
-        sys.stdout.flush()  # here, and not as the interpreter ends, where a failure prints a traceback
+        sys.stdout.flush()  # at the interpreter's exit, a failure would print a traceback
     except BrokenPipeError:
         _drop_stdout()
         return code or 141
@@ -73,13 +73,13 @@ def _guarded(argv: list[str]) -> int:
 
 def commands() -> dict[str, str]:
     """Each command with its line of help, in the order of the listing."""
-    found = {}
+    lines = {}
     for file in Path(__file__).parent.glob("*.py"):
         line = _help_line(file)
         if line is not None:
-            found[file.stem] = line
+            lines[file.stem] = line
     order = {name: place for place, name in enumerate(_ORDER)}
-    return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
+    return {name: lines[name] for name in sorted(lines, key=lambda name: (order.get(name, len(order)), name))}
 
 
 def load_command(name: str) -> ModuleType:
@@ -119,7 +119,7 @@ def _known(name: str, known: Iterable[str]) -> str:
 
 
 def _for_file(name: str) -> str:
-    """The command that a person who gave only a file left out."""
+    """The command that the user probably meant by typing only a file."""
     return f"train --config={name}" if Path(name).parent.name == "configs" or ":" in name else f"sweep {name}"
 
 
@@ -128,7 +128,7 @@ def _overview(known: dict[str, str]) -> str:
     rows = "".join(f"  {name:<{wide}}  {line}\n" for name, line in known.items())
     return (
         "addnorm_exp: what the residual connection and the normalisation do to a Transformer\n\n"
-        f"usage: {program()} COMMAND …      ({program()} COMMAND --help tells more)\n\n"
+        f"usage: {program()} COMMAND …      ({program()} COMMAND --help for details)\n\n"
         f"commands:\n{rows}\n"
         "example:\n"
         f"  {program()} train --config=configs/lm.py:pre_ln --config.optim.lr=3e-3 --workdir=runs/try\n"
@@ -157,9 +157,9 @@ def _say(line: str) -> None:
 
 
 def _mend_streams() -> None:
-    """What can stand in the way of every line: a terminal that lacks the field's letters, or a stream that is closed."""
+    """Repairs what can break every printed line: a terminal without the field's letters, or a closed stream."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        # Where it is closed, its number would go to the next file that is opened, and what libraries print into that.
+        # If it is closed, the next opened file would get its number, and libraries would print into that file.
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
@@ -169,6 +169,6 @@ def _mend_streams() -> None:
 
 
 def _drop_stdout() -> None:
-    """What is still buffered cannot be written; without this the interpreter tries again as it ends, and complains."""
-    with contextlib.suppress(OSError, ValueError):  # no real file behind it
+    """Discards buffered output that cannot be written; otherwise the interpreter retries at exit and prints an error."""
+    with contextlib.suppress(OSError, ValueError):  # not a real file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`main.py dashboard DIR`: a page to look at a study in a browser, from its records on disk."""
+"""`main.py dashboard DIR`: a page that shows a study in a browser, from its records on disk."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from addnorm_exp.errors import UserError, to_stderr
 HELP = "write a study's page: table, runs, curves, per-layer heatmaps, in one HTML file that needs no network"
 ABOUT = f"""{HELP}
 
-DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run; unfinished ones too.
-Open DIR/dashboard.html in a browser. With --wandb a view is saved in the W&B project that runs are mirrored to, and its address printed: of
-the study in DIR, or without DIR of all runs there (needs the extra `dashboard`)."""
+DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Runs may be unfinished.
+Open DIR/dashboard.html in a browser. With --wandb, the command saves a view in the W&B project that runs are mirrored to, and prints
+its address. The view shows the study in DIR, or without DIR all runs of the project (needs the extra `dashboard`)."""
 
 FLAGS = (
     Flag("out", Path, None, "where to write; default: dashboard.html in DIR", "FILE"),
-    Flag("baseline", str, None, "the row of the table to compare with; default: the study's, else the first", "NAME"),
+    Flag("baseline", str, None, "the row to compare with; default: the study's baseline, else the first row", "NAME"),
     Flag("mix_semantics", bool, False, "allow runs of different semantics in one study"),
-    Flag("wandb", bool, False, "save a view of the W&B project in place of a page"),
+    Flag("wandb", bool, False, "save a view of the W&B project instead of a page"),
     *(flag for flag in WANDB_FLAGS if flag.name != "wandb"),
 )
 
@@ -29,7 +29,9 @@ def run(argv: list[str]) -> int:
         return _save(arguments)
     if not arguments.positionals:
         raise UserError("dashboard needs DIR: main.py dashboard DIR")
-    from addnorm_exp.report.dashboard.page import dashboard  # its libraries are slow to import, and --help needs none
+    from addnorm_exp.report.dashboard.page import (
+        dashboard,
+    )  # its libraries are slow to import; --help does not need them
 
     problems: list[str] = []
 

@@ -12,7 +12,7 @@ ABOUT = f"""{HELP}
 
 A and B are the folders of two runs or of two studies. For runs, the config and every recorded number are compared. For studies, the
 plans and the results of each run are compared. Numbers are compared to the last bit. Exit code: 0 if they are the same, 1 if they
-differ. Differences in execution, versions, device and times of two runs are listed and do not count."""
+differ. Differences in execution, versions, device and times of two runs are listed but do not count."""
 
 SAME_RUNS = "the same config and the same numbers, to the last bit"
 SAME_STUDIES = (
@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
     for folder in (first, second):
         if not folder.is_dir():
             near = which(folder)
-            hint = near if near.startswith("did you mean") else "give two runs' folders, or two studies'"
+            hint = near if near.startswith("did you mean") else "give the folders of two runs or of two studies"
             raise UserError(f"{folder}: no such folder; {hint}")
     single = [os.path.lexists(folder / "config.json") for folder in (first, second)]
     if single[0] != single[1]:

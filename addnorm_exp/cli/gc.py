@@ -1,4 +1,4 @@
-"""`main.py gc DIR`: what dead attempts left, and what else may go."""
+"""`main.py gc DIR`: lists and removes leftovers of interrupted attempts, and files that finished runs need not keep."""
 
 import sys
 
@@ -7,46 +7,48 @@ from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.words import size
 
 KEEP = CHOICES["execution.keep"]
-HELP = "list what dead attempts left behind in a study or a run, and remove it with --yes"
+HELP = "list leftovers of interrupted attempts in a study or a run, and remove them with --yes"
 ABOUT = f"""{HELP}
 
-DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Nothing is removed without --yes. What a run
-holds that is being trained is never listed. Of a finished run is listed what its own policy (execution.keep) does not keep, or what the
-policy --keep does not: none, final (parameters), best (also those of the best validation) or state (everything)."""
+DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Nothing is removed without --yes. Files of
+a run that is being trained are never listed. Checkpoints of a finished run are listed if its own policy (execution.keep), or the policy
+--keep, does not keep them. Policies: none, final (the final parameters), best (also those of the best validation), state (everything)."""
 
 FLAGS = (
-    Flag("yes", bool, False, "remove what is listed"),
+    Flag("yes", bool, False, "remove the listed files"),
     Flag(
         "keep",
-        help=f"what finished runs keep of checkpoints/: {', '.join(KEEP)}; tables and pictures need none",
+        help=f"what finished runs keep in checkpoints/: {', '.join(KEEP)}; tables and pictures need none of it",
         choices=KEEP,
     ),
-    Flag("former", bool, False, "records that `main.py rerun` has put aside, finished runs among them"),
+    Flag("former", bool, False, "also list records that `main.py rerun` has put aside, including finished runs"),
 )
 
 
 def run(argv: list[str]) -> int:
-    """0; 1 where something listed could not be removed because a process took the run meanwhile."""
+    """0; 1 if a listed file could not be removed because a process is now training the run."""
     arguments = parse(argv, FLAGS, command="gc", about=ABOUT, positionals=("DIR",))
     keep = arguments["keep"]
     from addnorm_exp.report.load import study_folders
     from addnorm_exp.runs.gc import leavings, remove, retained
 
     folders = study_folders(arguments.positionals[0])
-    found = {left.path: left for folder in folders for left in leavings(folder, keep=keep, former=arguments["former"])}
+    leftovers = {
+        left.path: left for folder in folders for left in leavings(folder, keep=keep, former=arguments["former"])
+    }
     kept = 0
-    for left in found.values():
+    for left in leftovers.values():
         if arguments["yes"] and not remove(left):
             kept += 1
-            print(f"kept   {size(left.size):>8}  {left.path}  (a process trains this run now)", file=sys.stderr)
+            print(f"kept   {size(left.size):>8}  {left.path}  (a process is training this run)", file=sys.stderr)
             continue
         print(f"{'freed' if arguments['yes'] else 'would free'}  {size(left.size):>8}  {left.path}  ({left.why})")
     for folder in folders if keep is not None else ():
         for left in retained(folder, keep):
-            print(f"stays  {size(left.size):>8}  {left.path}  ({left.why}; --keep=none removes it)")
-    total = sum(left.size for left in found.values())
-    if not found:
+            print(f"kept   {size(left.size):>8}  {left.path}  ({left.why}; --keep=none removes it)")
+    total = sum(left.size for left in leftovers.values())
+    if not leftovers:
         print("nothing to remove")
     elif not arguments["yes"]:
-        print(f"{len(found)} to remove, {size(total)}; --yes removes them")
+        print(f"{len(leftovers)} to remove, {size(total)}; --yes removes them")
     return 1 if kept else 0

@@ -17,7 +17,7 @@ FLAGS = (
         "labels",
         str,
         "titles",
-        "what legends call a row: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms)",
+        "names of rows in legends: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms)",
         "|".join(LABELS),
         choices=LABELS,
     ),
@@ -26,9 +26,9 @@ FLAGS = (
 
 
 def run(argv: list[str]) -> int:
-    """Draw, and print the files written. 0, or 2 if nothing could be drawn or one of several studies could not be read."""
+    """Draws the pictures and prints their paths. 0, or 2 if nothing could be drawn or one of several studies could not be read."""
     arguments = parse(argv, FLAGS, command="plot", about=ABOUT, positionals=("DIR",))
-    from addnorm_exp.report.figures import plot  # matplotlib is slow to import, and --help needs none of it
+    from addnorm_exp.report.figures import plot  # matplotlib is slow to import; --help does not need it
 
     problems: list[str] = []
 

@@ -9,19 +9,19 @@ from typing import Any
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
 
-HELP = "measure schemes at init, without training: stream, gradients, sensitivity by depth, beside what theory predicts"
+HELP = "measure schemes at init, without training: stream, gradients and sensitivity by depth, compared with theory"
 ABOUT = f"""{HELP}
 
-Prints slopes against depth and the verdict on each published prediction; writes probe.csv and a picture a quantity to --out.
-Settings: `batch` is the decoder of configs/lm.py with ReLU on a real batch, `theory` that of Xiong et al. 2020 (2002.04745)."""
+Prints slopes against depth and a verdict on each published prediction; writes probe.csv and one picture per quantity to --out.
+Settings: `batch` is the decoder of configs/lm.py with ReLU on a real batch, `theory` is the setting of Xiong et al. 2020 (2002.04745)."""
 
 FLAGS = (
-    Flag("schemes", str, "all", "all, or names, comma-separated", "all|a,b"),
-    Flag("depths", str, "6,12,24,48", "depths in blocks, comma-separated", "N,N"),
-    Flag("width", int, 256, "model width, a multiple of 8", "N", least=8),
-    Flag("seeds", int, 3, "seeds to average over", "N", least=1),
+    Flag("schemes", str, "all", "all, or names separated by commas", "all|a,b"),
+    Flag("depths", str, "6,12,24,48", "depths in blocks, separated by commas", "N,N"),
+    Flag("width", int, 256, "model width, a multiple of 8", "N", minimum=8),
+    Flag("seeds", int, 3, "seeds to average over", "N", minimum=1),
     Flag("data", str, None, "a file whose bytes make the batch; default: enwik8", "FILE"),
-    Flag("out", Path, Path("probe"), "where probe.csv and the pictures go", "DIR"),
+    Flag("out", Path, Path("probe"), "the folder for probe.csv and the pictures", "DIR"),
 )
 
 
@@ -38,28 +38,28 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.train.memory import require
 
     width, seeds = arguments["width"], arguments["seeds"]
-    first = next(iter(schemes))  # they differ by little
-    require(settings.needed(first, depths[-1], width, seeds), "take smaller --depths or --width, or fewer --seeds")
+    first = next(iter(schemes))  # schemes differ little in size
+    require(settings.needed(first, depths[-1], width, seeds), "reduce --depths, --width or --seeds")
     job = workers.Job(tuple(depths), width, seeds, DataConfig(path=arguments["data"]))
     text = workers.load(job.data)
     if text.train.size <= settings.TOKENS:
         raise UserError(
-            f"--data: {text.name} is too short, the probe reads {settings.TOKENS + 1} bytes at a time; take a longer file"
+            f"--data: {text.name} is too short: the probe reads {settings.TOKENS + 1} bytes at a time; use a longer file"
         )
     folder = arguments["out"]
     make_folder(folder)
 
-    found: list[rows.Row] = []
+    measurements: list[rows.Row] = []
     began = time.monotonic()
     names = list(schemes)
     with workers.pool(workers.processes(names, job)) as each:
-        measured = each(functools.partial(workers.measured, job), names)
-        for number, (name, of_scheme) in enumerate(zip(names, measured, strict=True), 1):
-            found += of_scheme
+        by_scheme = each(functools.partial(workers.measured, job), names)
+        for number, (name, of_scheme) in enumerate(zip(names, by_scheme, strict=True), 1):
+            measurements += of_scheme
             print(f"probe {number}/{len(names)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
         with (folder / "probe.csv").open("w", newline="") as file:
-            rows.write(found, file)
-        probed = rows.Probed(found)
+            rows.write(measurements, file)
+        probed = rows.Probed(measurements)
         sys.stdout.write(render(table.tables(probed, schemes, width, seeds)))
         sys.stdout.flush()
         pictures = [path.name for path in figures.draw(probed, folder, each) if path.suffix == ".png"]
@@ -68,7 +68,7 @@ def run(argv: list[str]) -> int:
 
 
 def _schemes(text: str) -> dict[str, Any]:
-    """Name → `residual.Scheme`, in the order asked for."""
+    """Name → `residual.Scheme`, in the requested order."""
     from addnorm_exp.residual import SchemeError, catalogue
 
     names = catalogue.names() if text == "all" else [name.strip() for name in text.split(",")]
@@ -81,5 +81,7 @@ def _schemes(text: str) -> dict[str, Any]:
 def _depths(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 1000 for part in parts):
-        raise UserError(f"--depths={text}: expected whole numbers from 1 to 1000, comma-separated, e.g. --depths=6,12")
+        raise UserError(
+            f"--depths={text}: expected whole numbers from 1 to 1000, separated by commas, e.g. --depths=6,12"
+        )
     return sorted({int(part) for part in parts})

@@ -13,7 +13,7 @@ from addnorm_exp.words import counted
 HELP = "repeat runs from step 0: by id, --failed or --diverged"
 ABOUT = f"""{HELP}
 
-DIR is the folder of a study or of a single run. An id can be shortened while it remains unique. Each run is repeated from its own
+DIR is the folder of a study or of a single run. An id can be shortened as long as it is unique. Each run is repeated from its own
 config.json, so no study file is needed. The former records are moved to DIR/.former-…; `main.py gc DIR --former` lists and removes
 them. A failed or stopped run needs no rerun: `main.py sweep` resumes it from its last checkpoint."""
 
@@ -25,7 +25,7 @@ FLAGS = (
 
 
 def run(argv: list[str]) -> int:
-    """0 where every run asked for has an outcome again, 1 where one failed or another process trains it."""
+    """0 if every requested run has a new outcome, 1 if one failed or another process is training it."""
     arguments = parse(argv, FLAGS, command="rerun", about=ABOUT, positionals=("DIR", "[ID…]"))
     directory, *ids = arguments.positionals
     kinds = [kind for kind in ("failed", "diverged") if arguments[kind]]
@@ -40,15 +40,15 @@ def run(argv: list[str]) -> int:
         raise UserError(f"{folder}: no runs here; {WHICH}")
     single = len(runs) == 1 and runs[0].path == folder
     if not (ids or kinds or single):
-        raise UserError(f"rerun {folder}: which runs? name their ids, or give --failed or --diverged")
-    asked = [*chosen(runs, tuple(ids)), *(run for run in runs if run.status in kinds)]
-    asked = list({run.id: run for run in (runs if single else asked)}.values())
-    if not asked:
+        raise UserError(f"rerun {folder}: no runs are named; give their ids, --failed or --diverged")
+    requested = [*chosen(runs, tuple(ids)), *(run for run in runs if run.status in kinds)]
+    requested = list({run.id: run for run in (runs if single else requested)}.values())
+    if not requested:
         print(f"{folder}: no run has {' or '.join(kinds)}", file=sys.stderr)
         return 0
-    for found in asked:
-        if found.status == "damaged":
-            raise UserError(f"{found.path}: {found.reason}")
+    for run_ in requested:
+        if run_.status == "damaged":
+            raise UserError(f"{run_.path}: {run_.reason}")
 
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.rerun import again
@@ -60,15 +60,15 @@ def run(argv: list[str]) -> int:
         mirror_of(arguments, display.say, folder, stop) as mirror,
     ):
         stop.mirror = mirror
-        outcome, aside = again(asked, display, stop, mirror)
+        outcome, aside = again(requested, display, stop, mirror)
     for path in aside:
         print(f"former record: {path}")
     if stop():
-        print("stopped; some runs were moved aside and not repeated: run the sweep or train again", file=sys.stderr)
+        print("stopped; some runs were moved aside and not repeated: run `sweep` or `train` again", file=sys.stderr)
         return stop.code
     for planned in outcome.failed:
-        place = next(found.path for found in asked if found.id == planned.id)
+        place = next(run_.path for run_ in requested if run_.id == planned.id)
         print(f"failed: {planned.label} (see {place / 'failure.log'})", file=sys.stderr)
     if outcome.busy:
-        print(f"skipped {counted(len(outcome.busy), 'run')} that another process trains", file=sys.stderr)
+        print(f"skipped {counted(len(outcome.busy), 'run')} that another process is training", file=sys.stderr)
     return 1 if outcome.failed or outcome.busy else 0

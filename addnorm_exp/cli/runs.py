@@ -10,7 +10,7 @@ ABOUT = f"""{HELP}
 
 DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Settings are what the study file sets for a run;
 age is the time since the run's summary was last written. Report runs are planned when their tuning has ended; until then the heading
-counts them as not planned yet. docs/runs.md says what each status means."""
+counts them as not planned yet. docs/runs.md explains each status."""
 
 FLAGS = (
     Flag("status", str, None, "only runs with this status; separate several with commas", "STATUS,…"),
@@ -20,7 +20,7 @@ COLUMNS = ("id", "phase", "scheme", "settings", "status", "age", "step", "reason
 
 
 def run(argv: list[str]) -> int:
-    """Print the list. 0 also where nothing is in it."""
+    """Prints the list. 0, even if it is empty."""
     arguments = parse(argv, FLAGS, command="runs", about=ABOUT, positionals=("DIR",))
     from addnorm_exp.report.load import study_folders
     from addnorm_exp.report.render import Column, Table, render
@@ -43,13 +43,13 @@ def run(argv: list[str]) -> int:
         runs = [run for run in every if run.status in wanted]
         counts = {status: sum(run.status == status for run in every) for status in STANDINGS}
         counts["not planned yet"] = waiting(folder)
-        told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         rows = [row(run) for run in runs]
         records = [
             {"study": str(folder), **dict(zip(COLUMNS, cells, strict=True)), "age": run.age, "step": run.step}
             for run, cells in zip(runs, rows, strict=True)
         ]
         columns = [Column(name, name, right=name in ("age", "step")) for name in COLUMNS]
-        tables.append(Table(f"{folder} ({told})", columns, rows, records=records))
+        tables.append(Table(f"{folder} ({summary})", columns, rows, records=records))
     sys.stdout.write(render(tables, arguments["format"]))
     return 0

@@ -1,4 +1,4 @@
-"""`main.py schemes [NAME]`: the catalogue, or all that is known of one scheme."""
+"""`main.py schemes [NAME]`: the catalogue, or the full record of one scheme."""
 
 import sys
 
@@ -7,7 +7,7 @@ from addnorm_exp.config.flags import Flag, parse
 HELP = "list the catalogue of schemes, or show one: equation, source, axes, traps, diagram"
 ABOUT = f"""{HELP}
 
-Without NAME: one line per scheme; "parameters vs pre_ln" counts those more or fewer than pre_ln has in the model of configs/lm.py.
+Without NAME: one line per scheme; "parameters vs pre_ln" is the difference from pre_ln in the model of configs/lm.py.
 --format=doc writes docs/schemes.md."""
 
 FLAGS = (
@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
     if arguments.positionals:
         (name,) = arguments.positionals
         if form != "md":
-            raise UserError(f"--format={form} is for the whole catalogue; leave out {name}")
+            raise UserError(f"--format={form} is for the whole catalogue; omit {name}")
         try:
             text = schemes.in_full(catalogue.get(name))
         except SchemeError as error:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks training to stop and says so at once, a second Ctrl-C ends the process."""
+"""Ctrl-C and SIGTERM: the first signal asks training to stop and prints a notice at once; a second Ctrl-C ends the process."""
 
 import contextlib
 import os
@@ -13,25 +13,25 @@ from typing import Any
 from addnorm_exp.errors import to_stderr
 from addnorm_exp.runs.uncut import between
 
-NOTICE = "stopping after this dispatch; Ctrl-C again quits now"
-QUIT = "quit; the same command continues from the last checkpoint"
-PATIENCE = 5.0  # seconds that the end of the process waits for a file that is being replaced
+NOTICE = "stopping after this dispatch; press Ctrl-C again to quit now"
+QUIT = "quit; run the same command again to continue from the last checkpoint"
+PATIENCE = 5.0  # seconds to wait for a file that is being replaced, before the process ends
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal:
-    """`stop()` is true once SIGINT or SIGTERM has come; training asks it between dispatches, saves, and ends.
+    """`stop()` is true after SIGINT or SIGTERM. Training checks it between dispatches, saves, and ends.
 
-    A second SIGINT ends the process, whatever it does at that moment, as soon as no file is half replaced. A second SIGTERM does not: it
-    asks for an orderly end, and some launchers send it twice (`timeout` does).
+    A second SIGINT ends the process, whatever it is doing, as soon as no file is half replaced. A second SIGTERM does not: it asks for an
+    orderly end, and some launchers send it twice (`timeout` does).
 
-    Python runs a signal's handler in the main thread between two bytecodes, so not while XLA compiles or the device computes. But at
-    once, and whatever the main thread does, it writes the signal's number to a descriptor. A thread reads it there: it prints the
-    notice, and it ends the process.
+    Python runs a signal's handler in the main thread between two bytecodes, so not while XLA compiles or the device computes. However,
+    whatever the main thread is doing, Python writes the signal's number to a descriptor at once. A thread reads the descriptor, prints
+    the notice and ends the process.
 
-    `code` is the exit code to end with: 0 after SIGTERM, where all is saved as asked; 130 after SIGINT, as shells have it. As a context
-    manager it gives the signals back at the end. Where another handler takes a signal meanwhile, that signal is none of ours. Outside of
-    the main thread, where Python lets nobody handle signals, it is never true.
+    `code` is the exit code of the process: 0 after SIGTERM, because everything is saved as requested; 130 after SIGINT, as in shells. As a
+    context manager it restores the former handlers at the end. If another handler takes over a signal meanwhile, that signal is ignored
+    here. Outside the main thread, where Python allows no signal handlers, it is never true.
     """
 
     def __init__(self, say: Callable[[str], None] = to_stderr, leave: Callable[[int], Any] = os._exit):
@@ -61,7 +61,7 @@ class StopSignal:
         self.give_back()
 
     def give_back(self) -> None:
-        """The signals do again what they did before. What has come until then is still told of."""
+        """Restores the former handlers. The notice of a signal that arrived before is still printed."""
         former, self._former = self._former, {}
         if not former:
             return
@@ -74,13 +74,13 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _on(self, number: int, frame: FrameType | None) -> None:
-        """In the main thread, as soon as that runs Python. It may come before the reading thread or after it."""
+        """Runs in the main thread as soon as that executes Python, before or after the reading thread."""
         del frame
         if not self.came:
             self.came, self.code = True, 130 if number == signal.SIGINT else 0
 
     def _read(self, reading: int) -> None:
-        """In a thread of its own: signals as they come, until there will be no more."""
+        """Runs in its own thread: handles signals as they arrive, until the descriptor is closed."""
         first = True
         with open(reading, "rb", buffering=0) as signals:
             while numbers := signals.read(64):
@@ -90,7 +90,7 @@ class StopSignal:
                     if first:
                         first = False
                         self._on(number, None)
-                        # In a thread: a terminal that is stopped must not keep the next signal from being heard.
+                        # In a thread: a stopped terminal must not block the next signal.
                         self._notice = threading.Thread(target=self.say, args=(NOTICE,), daemon=True)
                         self._notice.start()
                     elif number == signal.SIGINT:
@@ -107,7 +107,7 @@ class StopSignal:
 
 
 def _write(text: str) -> None:
-    """To standard error past all buffers and locks; not at all where it would have to wait."""
+    """Writes to standard error without buffers and locks; skips the text if it would have to wait."""
     with contextlib.suppress(OSError, ValueError):  # closed
         if select.select([], [2], [], 0)[1]:
             os.write(2, text.encode())

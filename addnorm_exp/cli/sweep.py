@@ -1,4 +1,4 @@
-"""`main.py sweep`: a whole study, from its file to its table and pictures."""
+"""`main.py sweep`: runs a whole study, from its file to its table and pictures."""
 
 import sys
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from addnorm_exp.words import counted
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
 
 FLAGS = (
-    Flag("dry_run", bool, False, help="list the runs with parameters, FLOPs and an estimate of time; run nothing"),
+    Flag("dry_run", bool, False, help="list the runs with parameters, FLOPs and estimated time; run nothing"),
     Flag(
         "runs",
         Path,
         Path("runs"),
-        help="the folder of all studies; this one goes to DIR/<name of the file>",
+        help="the folder of all studies; this one is written to DIR/<name of the file>",
         metavar="DIR",
     ),
     Flag("filter", str, None, "only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3", "KEY=VALUE,…"),
-    Flag("max_runs", int, None, help="make at most so many runs, then stop", metavar="N", least=1),
+    Flag("max_runs", int, None, help="stop after N runs", metavar="N", minimum=1),
     *WANDB_FLAGS,
 )
 
@@ -55,21 +55,21 @@ def run(argv: list[str]) -> int:
 
 
 def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
-    """Prints the table, draws the pictures, says what is missing. 0 where every run of the plan has an outcome."""
+    """Prints the table, draws the pictures and reports missing runs. 0 if every run of the plan has an outcome."""
     from addnorm_exp.report.load import load_study
     from addnorm_exp.report.render import render
     from addnorm_exp.report.table import build
     from addnorm_exp.runs.folder import RunFolder
 
-    stop.give_back()  # there is nothing left to save: Ctrl-C ends what follows
+    stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
     if stop():
-        print(f"stopped; the same command continues from here ({folder})", file=sys.stderr)
+        print(f"stopped; run the same command again to continue ({folder})", file=sys.stderr)
         return stop.code
     if any(outcome.summaries for outcome in outcomes.values()):
         sys.stdout.write(render([build(load_study(folder))], "md"))
         sys.stdout.flush()
         print("drawing the pictures…", file=sys.stderr)
-        from addnorm_exp.report.figures import plot  # Matplotlib, for which the table does not wait
+        from addnorm_exp.report.figures import plot  # imports Matplotlib, which the table does not need
 
         pictures = plot(folder)
         if pictures:
@@ -87,10 +87,13 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
             code = 1
         if outcome.busy:
             print(
-                f"{phase}: {counted(len(outcome.busy), 'run')} in training by another process; run this command again later",
+                f"{phase}: another process is training {counted(len(outcome.busy), 'run')}; run the same command again later",
                 file=sys.stderr,
             )
             code = 1
         if outcome.left:
-            print(f"{phase}: {counted(len(outcome.left), 'run')} to go; the same command continues", file=sys.stderr)
+            print(
+                f"{phase}: {counted(len(outcome.left), 'run')} to go; run the same command again to continue",
+                file=sys.stderr,
+            )
     return code

@@ -1,4 +1,4 @@
-"""`main.py sync [DIR]`: what is on disk and not on W&B goes there."""
+"""`main.py sync [DIR]`: uploads to W&B what is on disk and not on the server."""
 
 import sys
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, place_of
 from addnorm_exp.config.flags import Flag, parse
 
-HELP = "upload runs to W&B that are not there, or not to their end"
+HELP = "upload runs that are missing or incomplete on W&B"
 ABOUT = f"""{HELP}
 
-DIR is a run's folder, a study's or one of studies; default: runs. The server is asked what it has, so nothing is sent twice.
-Exit code: 0 all is there, 1 a run was left out (it is being trained or mirrored, its record is damaged, or the server refuses it),
-2 no key, no server, or no runs."""
+DIR is the folder of a run, of a study or of several studies; default: runs. The command first asks the server what it has, so nothing is
+sent twice. Exit code: 0 if everything is on the server; 1 if a run was skipped (it is being trained or mirrored, its record is damaged, or
+the server refuses it); 2 if there is no key, no server, or no run."""
 
 FLAGS = (
-    Flag("again", bool, False, help="send runs that were deleted on the server once more, under a new id"),
+    Flag("again", bool, False, help="send runs again that were deleted on the server, under a new id"),
     *(flag for flag in WANDB_FLAGS if flag.name != "wandb"),
 )
 

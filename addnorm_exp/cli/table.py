@@ -20,11 +20,11 @@ from addnorm_exp.report.titles import LABELS
 HELP = "print the ablation table of a study (Markdown, LaTeX or CSV)"
 ABOUT = f"""{HELP}
 
-DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run; in its place --from names runs on W&B's server,
-of all machines that mirror there (docs/wandb.md). CSV holds every number in full. How each number comes about: docs/protocol.md."""
+DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Instead of DIR, --from names runs on W&B's
+server, from all machines that mirror to it (docs/wandb.md). CSV has full precision. docs/protocol.md explains each number."""
 
 FLAGS = (
-    Flag("from", str, None, "the server's runs in place of DIR, those of one study or one table per study", SOURCE),
+    Flag("from", str, None, "runs on the server instead of DIR: those of one study, or one table per study", SOURCE),
     Flag(
         "format",
         str,
@@ -37,49 +37,47 @@ FLAGS = (
         "rows",
         str,
         None,
-        "the axis down the side, one number a cell: a config key or several, e.g. scheme,init.law",
+        "the row axis of a table with one number per cell: one or more config keys, e.g. scheme,init.law",
         "KEYS",
     ),
-    Flag("cols", str, None, "the axis across the top, e.g. optim.lr", "KEYS"),
+    Flag("cols", str, None, "the column axis of such a table, e.g. optim.lr", "KEYS"),
     Flag(
         "metric",
         str,
         None,
-        "a number of summary.json in place of the test metric, e.g. val.best.loss, step_time_s",
+        "a number in summary.json instead of the test metric, e.g. val.best.loss, step_time_s",
         "NAME",
     ),
     Flag(
         "match",
         str,
         None,
-        "validation loss at an equal budget: the least that a finished run used",
+        "validation loss at an equal budget: the smallest that a finished run used",
         "|".join(BUDGETS),
         choices=tuple(BUDGETS),
     ),
     Flag("at", str, None, "validation loss at this budget: tokens:1e6, flops:3e15 or time:600 (seconds)", "BUDGET"),
-    Flag("baseline", str, None, "the row to compare with; default: the study's, else the first", "NAME"),
-    Flag(
-        "columns", str, None, "print these columns only, besides the axes, e.g. test_bpb,difference,parameters", "KEYS"
-    ),
-    Flag("brief", bool, False, "print the metric, its difference and p only"),
+    Flag("baseline", str, None, "the row to compare with; default: the study's baseline, else the first row", "NAME"),
+    Flag("columns", str, None, "print only the axes and these columns, e.g. test_bpb,difference,parameters", "KEYS"),
+    Flag("brief", bool, False, "print only the metric, its difference and p"),
     Flag(
         "labels",
         str,
         None,
-        "what rows are called: names (peri_ln; the default) or titles (Peri-LN; LaTeX's default)",
+        "names of rows: names (peri_ln; the default) or titles (Peri-LN; the default for LaTeX)",
         "|".join(LABELS),
         choices=LABELS,
     ),
-    Flag("caption", str, None, "LaTeX's caption; default: study, data and size", "TEXT"),
-    Flag("label", str, None, "LaTeX's label; default: tab:STUDY", "NAME"),
-    Flag("p_values", bool, True, "a column of p-values beside the intervals"),
-    Flag("out", Path, None, "write there instead of printing", "FILE"),
+    Flag("caption", str, None, "the LaTeX caption; default: study, data and size", "TEXT"),
+    Flag("label", str, None, "the LaTeX label; default: tab:STUDY", "NAME"),
+    Flag("p_values", bool, True, "print a column of p-values beside the intervals"),
+    Flag("out", Path, None, "write to this file instead of printing", "FILE"),
     Flag("mix_semantics", bool, False, "allow runs of different semantics in one table"),
 )
 
 
 def run(argv: list[str]) -> int:
-    """Print or write the table. 0 if every study could be shown, 2 if one of several could not."""
+    """Prints or writes the table. 0 if every study could be read, 2 if one of several could not."""
     arguments = parse(argv, FLAGS, command="table", about=ABOUT, positionals=("[DIR]",))
     tables: list[Table] = []
     problems: list[UserError] = []
@@ -110,28 +108,27 @@ def run(argv: list[str]) -> int:
 
 
 def _check(arguments: Arguments) -> None:
-    """Flags that mean nothing beside the others are refused."""
+    """Refuses flags that have no effect beside the others."""
     form = arguments["format"]
     for flag in ("caption", "label"):
         if arguments[flag] is not None and form != "latex":
-            raise UserError(f"--{flag}: only LaTeX has one; add --format=latex")
+            raise UserError(f"--{flag}: only LaTeX tables have one; add --format=latex")
     chosen = "--columns" if arguments["columns"] is not None else "--brief" if arguments["brief"] else None
     if chosen and arguments["brief"] and arguments["columns"] is not None:
-        raise UserError("--columns --brief: both choose columns; leave one of them out")
+        raise UserError("--columns --brief: both choose columns; omit one of them")
     if chosen and form == "csv":
-        raise UserError(f"{chosen}: CSV always has every column; leave one of them out")
+        raise UserError(f"{chosen}: CSV always has every column; omit one of them")
     if chosen and (arguments["cols"] or arguments["rows"] not in (None, "scheme")):
-        raise UserError(f"{chosen}: a table with --rows or --cols has one number a cell; leave one of them out")
+        raise UserError(f"{chosen}: a table with --rows or --cols has one number per cell; omit one of them")
 
 
 @contextlib.contextmanager
 def _place(arguments: Arguments) -> Iterator[Path]:
-    """DIR, or a folder with what the server has; there messages name the source, not the folder."""
+    """DIR, or a temporary folder with the server's records. Messages about the latter name the source, not the folder."""
     source = arguments["from"]
     if bool(source) == bool(arguments.positionals):
-        raise UserError(
-            f"table: {'DIR and --from name two sources' if source else 'which runs?'} give DIR, e.g. runs/quickstart, or --from={SOURCE}"
-        )
+        problem = "DIR and --from name two sources" if source else "no runs are named"
+        raise UserError(f"table: {problem}; give DIR, e.g. runs/quickstart, or --from={SOURCE}")
     if not source:
         yield Path(arguments.positionals[0])
         return
@@ -144,10 +141,10 @@ def _place(arguments: Arguments) -> Iterator[Path]:
 
 
 def _tables(study: Study, arguments: Arguments) -> list[Table]:
-    """The ablation table, or where axes are named one number over these."""
+    """The ablation table, or one number over the named axes."""
     rows, cols, baseline = arguments["rows"], arguments["cols"], arguments["baseline"]
     if arguments["match"] and arguments["at"]:
-        raise UserError(f"--match={arguments['match']} --at={arguments['at']}: two budgets; leave one of them out")
+        raise UserError(f"--match={arguments['match']} --at={arguments['at']}: two budgets; omit one of them")
     budget = Budget(arguments["match"]) if arguments["match"] else None
     if arguments["at"]:
         budget = parse_budget(arguments["at"])
@@ -162,7 +159,7 @@ def _tables(study: Study, arguments: Arguments) -> list[Table]:
             return [choose_columns(table, names)]
         return [brief(table) if arguments["brief"] else table]
     if baseline:
-        raise UserError("--baseline: a table with --rows or --cols shows no differences; leave one of them out")
+        raise UserError("--baseline: a table with --rows or --cols shows no differences; omit one of them")
     if rows and not cols and "scheme" not in rows.split(","):
         cols = "scheme"
     return pivot(study, rows or "scheme", cols, metric=metric, budget=budget, labels=labels)
@@ -173,6 +170,6 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"--out={path}: cannot be written ({error.strerror}); give a file in a folder that exists"
+            f"--out={path}: cannot be written ({error.strerror}); choose a file in an existing folder"
         ) from None
     print(f"wrote {path}", file=sys.stderr)

@@ -13,7 +13,7 @@ from addnorm_exp.words import counted, loss
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
 FLAGS = (
-    Flag("workdir", Path, None, "the run's folder; the same command resumes where an earlier one stopped", "DIR"),
+    Flag("workdir", Path, None, "the run's folder; run the same command again to resume a stopped run", "DIR"),
     *WANDB_FLAGS,
 )
 
@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
     config = arguments.config
     assert config is not None
 
-    from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are told at once
+    from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are reported at once
     from addnorm_exp.runs.folder import Busy, RunFolder
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.entry import remarks
@@ -35,7 +35,7 @@ def run(argv: list[str]) -> int:
 
     display = RunDisplay(config.scheme, config.steps)
     mirror = mirror_of(arguments, display.say, folder)
-    check_machine(config)  # this and W&B's settings before data are fetched
+    check_machine(config)  # check this and W&B's settings before fetching data
     data = corpus.load(config.data)
     check_data(config, data)
     for line in remarks(config, data):
@@ -63,8 +63,8 @@ def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
         print(f"{summary['scheme']} diverged: {summary['reason']}  ({folder})")
         return
     steps, step, record = counted(summary["step"], "step"), summary["step_time_s"], summary.get("record_time_s")
-    slow = f" (recording takes {1e3 * record:.1f} ms a step)" if record is not None and record > step else ""
+    slow = f" (recording takes {1e3 * record:.1f} ms per step)" if record is not None and record > step else ""
     print(
-        f"{summary['scheme']}: test {loss(summary['test']['final'])} after {steps}, {1e3 * step:.1f} ms a step{slow}  "
+        f"{summary['scheme']}: test {loss(summary['test']['final'])} after {steps}, {1e3 * step:.1f} ms per step{slow}  "
         f"({folder})"
     )

@@ -12,12 +12,12 @@ WANDB_FLAGS = (
         "wandb",
         str,
         None,
-        "the mirror on W&B (docs/wandb.md); default: WANDB_MODE, else online with an API key and nothing without",
+        "mirror runs to W&B (docs/wandb.md); default: WANDB_MODE, else online if there is an API key",
         "|".join(MODES),
         choices=MODES,
     ),
     Flag("wandb_project", str, None, f"default: WANDB_PROJECT, else {PROJECT}", "NAME"),
-    Flag("wandb_entity", str, None, "the person or team; default: WANDB_ENTITY, else your own", "NAME"),
+    Flag("wandb_entity", str, None, "the user or team; default: WANDB_ENTITY, else your own", "NAME"),
 )
 
 
@@ -28,7 +28,7 @@ def place_of(arguments: Arguments) -> Place:
 def mirror_of(
     arguments: Arguments, say: Callable[[str], None], directory: Path, stopping: Callable[[], bool] = lambda: False
 ) -> Mirror:
-    """The mirror that the flags ask for, of runs in `directory`. Raises UserError for a setting of W&B's that is wrong."""
+    """The mirror for runs in `directory`, as the flags set it. Raises UserError for an invalid W&B setting."""
     place, mode = place_of(arguments), mode_of(arguments["wandb"])
     if mode != "disabled":
         check_place(place)

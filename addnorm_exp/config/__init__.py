@@ -1,4 +1,4 @@
-"""Configs: every key and its default (schema), as a ConfigDict, from the command line, and in again through one door."""
+"""Configs: the schema with every key and its default, conversion to a ConfigDict, the command line, and reading with full checks."""
 
 from addnorm_exp.config.configdict import as_configdict
 from addnorm_exp.config.door import override, read

@@ -1,4 +1,4 @@
-"""What values may stand in a config: choices and ranges key by key, and the combinations that cannot be right."""
+"""Which values a config accepts: the choices and range of each key, and combinations of keys that are invalid."""
 
 import math
 import re
@@ -50,66 +50,66 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Range:
-    """An interval; `above` and `below` exclude their end, `least` and `most` include it."""
+    """An interval; `above` and `below` exclude their end, `minimum` and `maximum` include it."""
 
-    least: float | None = None
+    minimum: float | None = None
     above: float | None = None
-    most: float | None = None
+    maximum: float | None = None
     below: float | None = None
 
     def holds(self, value: float) -> bool:
         return (
-            (self.least is None or value >= self.least)
+            (self.minimum is None or value >= self.minimum)
             and (self.above is None or value > self.above)
-            and (self.most is None or value <= self.most)
+            and (self.maximum is None or value <= self.maximum)
             and (self.below is None or value < self.below)
         )
 
     def __str__(self) -> str:
-        ends = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        ends = {"at least": self.minimum, "above": self.above, "at most": self.maximum, "below": self.below}
         return " and ".join(f"{words} {end}" for words, end in ends.items() if end is not None)
 
 
-_SEED = Range(least=0, most=2**32 - 1)  # a uint32 inside the compiled program
-_COUNT = Range(least=1, most=2**31 - 1)  # an int32 there
-_COUNT_OR_OFF = Range(least=0, most=2**31 - 1)
+_SEED = Range(minimum=0, maximum=2**32 - 1)  # a uint32 inside the compiled program
+_COUNT = Range(minimum=1, maximum=2**31 - 1)  # an int32 there
+_COUNT_OR_OFF = Range(minimum=0, maximum=2**31 - 1)
 _POSITIVE = Range(above=0)
-_SIZE = Range(least=1, most=2**20)  # of one axis of an array
+_SIZE = Range(minimum=1, maximum=2**20)  # of one axis of an array
 
-# Every number of the schema has its range (a test sees to it).
+# Every number of the schema has a range (a test checks this).
 RANGES: Mapping[str, Range] = {
     "seed": _SEED,
     "steps": _COUNT,
     "batch_size": _SIZE,
     "seq_len": _SIZE,
-    "model.depth": Range(least=1, most=4096),  # each block is built before anything runs
+    "model.depth": Range(minimum=1, maximum=4096),  # each block is built before anything runs
     "model.width": _SIZE,
     "model.num_heads": _SIZE,
-    "model.mlp_ratio": Range(above=0, most=1024),
-    "model.dropout": Range(least=0, below=1),
-    "model.drop_path": Range(least=0, below=1),
-    "attention.soft_cap": Range(least=0),
-    "logits.soft_cap": Range(least=0),
-    "logits.z_loss": Range(least=0),
+    "model.mlp_ratio": Range(above=0, maximum=1024),
+    "model.dropout": Range(minimum=0, below=1),
+    "model.drop_path": Range(minimum=0, below=1),
+    "attention.soft_cap": Range(minimum=0),
+    "logits.soft_cap": Range(minimum=0),
+    "logits.z_loss": Range(minimum=0),
     "init.std": _POSITIVE,
     "init.gain": _POSITIVE,
-    "norm.eps": Range(least=0),
+    "norm.eps": Range(minimum=0),
     "norm.alpha": _POSITIVE,
     "optim.lr": _POSITIVE,
     "optim.warmup": _COUNT_OR_OFF,
-    "optim.final_lr": Range(least=0, most=1),
-    "optim.decay": Range(above=0, most=1),
-    "optim.beta1": Range(least=0, below=1),
-    "optim.beta2": Range(least=0, below=1),
+    "optim.final_lr": Range(minimum=0, maximum=1),
+    "optim.decay": Range(above=0, maximum=1),
+    "optim.beta1": Range(minimum=0, below=1),
+    "optim.beta2": Range(minimum=0, below=1),
     "optim.eps": _POSITIVE,
-    "optim.weight_decay": Range(least=0),
-    "optim.clip": Range(least=0),
+    "optim.weight_decay": Range(minimum=0),
+    "optim.clip": Range(minimum=0),
     "optim.accumulate": _COUNT,
     "data.seed": _SEED,
     "eval.every": _COUNT,
     "eval.sequences": _COUNT,
-    "divergence.bound": Range(above=1),  # a fresh model stands near ln(vocabulary) already
-    "execution.chunk_steps": Range(least=1, most=100_000),  # every step's metrics of a chunk are held on the device
+    "divergence.bound": Range(above=1),  # the loss of an untrained model is near ln(vocabulary)
+    "execution.chunk_steps": Range(minimum=1, maximum=100_000),  # the device holds every step's metrics of a chunk
     "execution.checkpoint_every": _COUNT_OR_OFF,
     "execution.keep_checkpoints": _COUNT,
     "execution.layers_every": _COUNT,
@@ -118,8 +118,8 @@ RANGES: Mapping[str, Range] = {
 
 
 def check(config: Config, where: str = "config", typed: Collection[str] = ()) -> None:
-    """Raises a `UserError` for the first thing in `config` that cannot be right; `where` opens the message, or the flag where it begins
-    with one of the keys that were `typed` on the command line."""
+    """Raises a `UserError` for the first invalid value or combination in `config`. The message begins with `where`, or with the flag if
+    the problem begins with one of the keys that were `typed` on the command line."""
     flat = flatten(config)
     for key, value in flat.items():
         if value is None:
@@ -137,13 +137,13 @@ def check(config: Config, where: str = "config", typed: Collection[str] = ()) ->
             raise UserError(placed(problem, where, typed))
     try:
         check_scheme(config)
-    except ValueError as error:  # what `residual/` refuses: its rooms know no UserError
+    except ValueError as error:  # from `residual/`, which does not import UserError
         blamed = f"--config.scheme={config.scheme}" if "scheme" in typed else where
         raise UserError(placed(str(error), blamed, typed)) from error
 
 
 def placed(problem: str, where: str, typed: Collection[str]) -> str:
-    """The message of a problem: keys that were typed are written as flags, and blame the file no more where they come first."""
+    """The message of a problem. Typed keys are written as flags; if the problem begins with one, `where` is left out."""
     for key in typed:
         ends = r"(?![\w.])" if "." in key else "(?==)"  # of keys that are words too (steps, seed) only `seed=`
         problem = re.sub(rf"(?<![\w.]){re.escape(key)}{ends}", f"--config.{key}", problem)
@@ -158,9 +158,9 @@ def _range(key: str, value: int | float) -> str | None:
     try:  # the run computes in float32, where 1e-60 is 0 and 0.9999999999 is 1 ("<": standard sizes, which do overflow)
         (single,) = struct.unpack("<f", struct.pack("<f", value))
     except OverflowError:
-        return f"{key}={value!r}: too large for float32, in which the run computes"
+        return f"{key}={value!r}: too large for float32, the run's precision"
     if not RANGES[key].holds(single):
-        return f"{key}={value!r}: must be {RANGES[key]}, and it is {single:g} in float32, in which the run computes"
+        return f"{key}={value!r}: must be {RANGES[key]}; it is {single:g} in float32, the run's precision"
     return None
 
 
@@ -168,7 +168,9 @@ def _heads(config: Config) -> str | None:
     width, heads = config.model.width, config.model.num_heads
     if width % heads == 0:
         return None
-    return f"model.num_heads={heads} does not divide model.width={width}; nearest that does: {_divisor(heads, width)}"
+    return (
+        f"model.num_heads={heads} does not divide model.width={width}; the nearest divisor is {_divisor(heads, width)}"
+    )
 
 
 def _rotary(config: Config) -> str | None:
@@ -176,28 +178,30 @@ def _rotary(config: Config) -> str | None:
     if config.model.positions != "rotary" or size % 2 == 0:
         return None
     return (
-        f"model.positions='rotary' needs heads of even size, and model.width={config.model.width} over "
-        f"model.num_heads={config.model.num_heads} gives {size}"
+        f"model.positions='rotary' needs heads of even size; model.width={config.model.width} divided by "
+        f"model.num_heads={config.model.num_heads} is {size}"
     )
 
 
 def _hidden(config: Config) -> str | None:
     if config.model.mlp_ratio * config.model.width >= 1:
         return None
-    return f"model.mlp_ratio={config.model.mlp_ratio} of model.width={config.model.width} leaves no hidden unit"
+    return f"model.mlp_ratio={config.model.mlp_ratio} times model.width={config.model.width} gives no hidden unit"
 
 
 def _accumulate(config: Config) -> str | None:
     batch, parts = config.batch_size, config.optim.accumulate
     if batch % parts == 0:
         return None
-    return f"optim.accumulate={parts} does not divide batch_size={batch}; nearest that does: {_divisor(parts, batch)}"
+    return (
+        f"optim.accumulate={parts} does not divide batch_size={batch}; the nearest divisor is {_divisor(parts, batch)}"
+    )
 
 
 def _warmup(config: Config) -> str | None:
     if config.optim.warmup <= config.steps:
         return None
-    return f"optim.warmup={config.optim.warmup} is longer than the run: steps={config.steps}"
+    return f"optim.warmup={config.optim.warmup} is longer than the run (steps={config.steps})"
 
 
 def _wsd(config: Config) -> str | None:
@@ -205,8 +209,8 @@ def _wsd(config: Config) -> str | None:
     if optim.schedule != "wsd" or optim.warmup + optim.decay * steps <= steps:
         return None
     return (
-        f"optim.schedule='wsd': optim.warmup={optim.warmup} and the final decay overlap: optim.decay={optim.decay} "
-        f"of steps={steps}"
+        f"optim.schedule='wsd': optim.warmup={optim.warmup} overlaps the final decay (optim.decay={optim.decay} "
+        f"of steps={steps})"
     )
 
 
@@ -215,15 +219,15 @@ def _norm(config: Config) -> str | None:
     if norm.kind == "none":
         for name in ("eps", "eps_place", "affine", "gain", "alpha"):
             if getattr(norm, name) is not None:
-                return f"norm.{name}={getattr(norm, name)!r} means nothing where norm.kind='none': leave it away"
+                return f"norm.{name}={getattr(norm, name)!r} has no effect with norm.kind='none'; omit it"
     if norm.affine == "none" and norm.gain is not None:
-        return f"norm.gain={norm.gain!r} means nothing where norm.affine='none': leave one of them away"
+        return f"norm.gain={norm.gain!r} has no effect with norm.affine='none'; omit one of them"
     return None
 
 
 def _data(config: Config) -> str | None:
     if config.data.name == "file" and config.data.path is None:
-        return "data.name='file' needs the file: set data.path, e.g. --config.data.path=FILE"
+        return "data.name='file' needs a path; set data.path, e.g. --config.data.path=FILE"
     return None
 
 
@@ -240,9 +244,9 @@ COMBINATIONS: tuple[Callable[[Config], str | None], ...] = (
 
 
 def check_scheme(config: Config) -> None:
-    """What only the catalogue knows: that the scheme exists, and goes with this norm and these initial values.
+    """Checks what only the catalogue knows: that the scheme exists and is compatible with this norm and these initial values.
 
-    The import is here because the catalogue needs JAX, and a mistyped number should be told without waiting for it.
+    The import is here because the catalogue needs JAX; a mistyped number is reported without waiting for it.
     """
     from addnorm_exp.config import scheme
 

@@ -1,4 +1,4 @@
-"""The ConfigDict that `configs/*.py` hand out, generated from the dataclasses that hold the defaults."""
+"""The ConfigDict that `configs/*.py` return, generated from the dataclasses that hold the defaults."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from addnorm_exp.config.keys import SHARES, leaves
 
 def as_configdict(config: object) -> ConfigDict:
     """A config dataclass as a locked, typed ConfigDict: subtrees nested, sequences as tuples, and optional values as
-    placeholders of their type, which hold None until they are set. A count of steps takes any value here, so that it takes
-    "5%" too; `door.convert` checks it."""
+    placeholders of their type, which hold None until they are set. A count of steps accepts any value here, so that it also
+    accepts "5%"; `door.convert` checks it."""
     tree = _tree(config)
     tree.lock()
     return tree

@@ -1,7 +1,7 @@
-"""The door: a ConfigDict, or dotted overrides, become a `Config` here and only here; inside, a config is trusted.
+"""The only place where a ConfigDict or dotted overrides become a `Config`. The rest of the program trusts a `Config`.
 
-ml_collections lets through what no experiment should: an int field takes True, any field takes None, and assigning a dict
-to a subtree drops the keys that it lacks. Every such mistake ends here in one line with key, value and remedy.
+ml_collections accepts values that no experiment should have: an int field takes True, any field takes None, and assigning a
+dict to a subtree drops the keys that the dict lacks. Each such mistake becomes one line here, with key, value and remedy.
 """
 
 import dataclasses
@@ -21,32 +21,34 @@ from addnorm_exp.errors import UserError, check_text
 _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
 
 
-def read(config: ConfigDict, where: str = "config", given: Collection[str] = ()) -> Config:
-    """The `Config` that a ConfigDict stands for, checked in full.
+def read(config: ConfigDict, where: str = "config", typed: Collection[str] = ()) -> Config:
+    """The `Config` of a ConfigDict, checked in full.
 
-    `where` names the source in messages; `given` are the keys that the person typed on top of it, which are told as flags.
+    `where` names the source in messages; `typed` are the keys that the user typed on the command line. Messages write them as flags.
     """
-    return _build(values(config, where), where, given, given)
+    return _build(values(config, where), where, typed, typed)
 
 
 def values(config: ConfigDict, where: str = "config") -> dict[str, object]:
-    """The flat values of a ConfigDict with each type checked; whether they fit together is for `read`."""
-    found = {}
+    """The flat values of a ConfigDict, each with its type checked; `read` checks whether they fit together."""
+    flat = {}
     for key, value in _walk(config, "", where).items():
-        found[key] = convert(leaves()[key], value, f"{where}: {key}")
+        flat[key] = convert(leaves()[key], value, f"{where}: {key}")
     for key in leaves():
-        if key not in found:
+        if key not in flat:
             group = key.rpartition(".")[0]
-            lost = f"'{group}' was replaced as a whole; set its keys one at a time" if group else "start from Config()"
-            raise UserError(f"{where}: {key} is missing: {lost}, e.g. config.{key} = …")
-    return found
+            remedy = (
+                f"'{group}' was replaced as a whole; set its keys one at a time" if group else "start from Config()"
+            )
+            raise UserError(f"{where}: {key} is missing: {remedy}, e.g. config.{key} = …")
+    return flat
 
 
 def override(config: Config | Mapping[str, object], overrides: Mapping[str, object], where: str = "config") -> Config:
-    """A copy of `config` with flat dotted keys replaced, checked as `read` checks.
+    """A copy of `config` with flat dotted keys replaced, checked as in `read`.
 
-    `config` may also be flat values (`values`), in which a share of `steps` is still a share: it then follows an
-    override of `steps`. `where` names the source of the overrides in messages, e.g. "sweeps/quickstart.py".
+    `config` may also be flat values (`values`). A share of `steps` is still a share there, so it follows an override of `steps`.
+    `where` names the source of the overrides in messages, e.g. "sweeps/quickstart.py".
     """
     return _build(overridden(config, overrides, where), where, overrides.keys())
 
@@ -54,8 +56,7 @@ def override(config: Config | Mapping[str, object], overrides: Mapping[str, obje
 def overridden(
     config: Config | Mapping[str, object], overrides: Mapping[str, object], where: str = "config"
 ) -> dict[str, object]:
-    """The flat values of `config` under these overrides, each with its type checked; whether they fit together is for
-    `override`."""
+    """The flat values of `config` with these overrides, each with its type checked; `override` checks whether they fit together."""
     flat = flatten(config) if isinstance(config, Config) else dict(config)
     for key, value in overrides.items():
         if not isinstance(key, str) or key not in leaves():
@@ -65,7 +66,7 @@ def overridden(
 
 
 def settled(value: object, steps: int) -> object:
-    """The value with a share of `steps` ("5%") as the nearest whole number of steps, 1 at least where the share is above 0."""
+    """The value, with a share of `steps` ("5%") as the nearest whole number of steps: at least 1 if the share is above 0."""
     if not isinstance(value, str) or not value.endswith("%"):
         return value
     exact = Fraction(value.removesuffix("%")) * steps / 100
@@ -73,15 +74,13 @@ def settled(value: object, steps: int) -> object:
 
 
 def convert(leaf: Leaf, value: object, label: str) -> object:
-    """`value` as the leaf's type. Text is read as a person types it; `label` opens the message where that fails."""
+    """`value` as the leaf's type. Text is parsed as a user types it; if that fails, the message begins with `label`."""
     if isinstance(value, str) and leaf.optional and value.lower() == "none":
-        # 'none' is a choice of some keys (norm.kind: no norm at all), where None is "as the scheme says": never guess.
+        # For some keys 'none' is a choice (norm.kind: no norm at all) and None means "the scheme's own": do not guess.
         if "none" not in checks.CHOICES.get(leaf.key, ()):
             return None
         if value != "none":
-            raise UserError(
-                f"{label}={value}: write 'none' for none at all, or leave the key away for the scheme's own"
-            )
+            raise UserError(f"{label}={value}: write 'none' to use none, or omit the key to use the scheme's own")
     if value is None and leaf.optional:
         return None
     if leaf.sequence:
@@ -90,7 +89,7 @@ def convert(leaf: Leaf, value: object, label: str) -> object:
 
 
 def _scalar(leaf: Leaf, value: object, label: str) -> object:
-    wrong = UserError(f"{label}={shown(value)}: expected {leaf.expected}{slips.of_value(leaf, value)}")
+    wrong = UserError(f"{label}={abbreviated(value)}: expected {leaf.expected}{slips.of_value(leaf, value)}")
     if leaf.type is str:
         if not isinstance(value, str):
             raise wrong
@@ -119,7 +118,7 @@ def _scalar(leaf: Leaf, value: object, label: str) -> object:
     if number is None:
         raise wrong
     if not math.isfinite(number):
-        raise UserError(f"{label}={shown(value)}: expected a finite number")
+        raise UserError(f"{label}={abbreviated(value)}: expected a finite number")
     return number + 0.0  # -0.0 is 0.0: one value, one identity
 
 
@@ -130,19 +129,19 @@ def _share(text: str, label: str) -> str:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 100:
-        raise UserError(f"{label}={shown(text)}: expected a share of steps from 0% to 100%, e.g. 5%")
+        raise UserError(f"{label}={abbreviated(text)}: expected a share of steps from 0% to 100%, e.g. 5%")
     return f"{share + 0.0:.12g}%"
 
 
 def _number(value: object) -> float | None:
-    """The number that a person wrote, or None where the value is none.
+    """The number of a value, or None if it is not a number.
 
-    A number of float32 or less, as a grid of NumPy or JAX gives it, is read by the shortest decimal that gives it:
+    A number of float32 or less, such as an element of a NumPy or JAX grid, is read as the shortest decimal that rounds to it:
     np.float32(1e-3) is 0.001 and not 0.0010000000474974513.
     """
     if isinstance(value, str | float):
         return float(value)
-    if isinstance(value, numbers.Real):  # with `dtype`: of NumPy, whose text is the shortest decimal
+    if isinstance(value, numbers.Real):  # a NumPy scalar has `dtype`; its text is the shortest decimal
         return float(str(value)) if hasattr(value, "dtype") else float(value)
     if getattr(value, "shape", None) == () and "float" in str(getattr(value, "dtype", "")):  # an array of one number
         return float(str(value))
@@ -153,40 +152,42 @@ def _sequence(leaf: Leaf, value: object, label: str) -> tuple:
     if isinstance(value, str):
         value = [part.strip() for part in value.strip().strip("()[]").split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
-        raise UserError(f"{label}={shown(value)}: expected {leaf.expected}")
+        raise UserError(f"{label}={abbreviated(value)}: expected {leaf.expected}")
     return tuple(_scalar(leaf, part, label) for part in value)
 
 
-def shown(value: object) -> str:
-    """A value in a message: its repr, on one line and not longer than one can read."""
+def abbreviated(value: object) -> str:
+    """A value in a message: its repr on one line, cut after 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _walk(tree: Mapping, prefix: str, where: str) -> dict[str, object]:
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for name in tree:
         key, value = f"{prefix}{name}", tree[name]
         if key in leaves():
-            found[key] = value
+            flat[key] = value
         elif key not in groups():
             raise unknown(key, f"{where}: {key}")
         elif not isinstance(value, Mapping | ConfigDict):
-            raise unknown(key, f"{where}: {key}={shown(value)}")
+            raise unknown(key, f"{where}: {key}={abbreviated(value)}")
         else:
-            found |= _walk(value, f"{key}.", where)
-    return found
+            flat |= _walk(value, f"{key}.", where)
+    return flat
 
 
-def _build(flat: dict[str, object], where: str, given: Collection[str], typed: Collection[str] = ()) -> Config:
-    """`given`: keys that were set on purpose; `typed`: those of them that were on the command line."""
+def _build(flat: dict[str, object], where: str, explicit: Collection[str], typed: Collection[str] = ()) -> Config:
+    """`explicit`: keys that an override sets; `typed`: those of them that the user typed on the command line."""
     steps = flat["steps"]
     assert isinstance(steps, int)
     flat = {key: settled(value, steps) if key in SHARES else value for key, value in flat.items()}
     if flat["data.path"] is not None:
-        named = flat["data.name"]
-        if named != "file" and ("data.name" in given or named != DataConfig().name):
-            problem = f"data.name={shown(named)} and data.path={shown(flat['data.path'])}: give one of them"
+        name = flat["data.name"]
+        if name != "file" and ("data.name" in explicit or name != DataConfig().name):
+            problem = (
+                f"data.name={abbreviated(name)} and data.path={abbreviated(flat['data.path'])}: set only one of them"
+            )
             raise UserError(checks.placed(problem, where, typed))
         flat = {**flat, "data.name": "file"}
     config = _nest(Config, "", flat)

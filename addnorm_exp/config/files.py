@@ -1,4 +1,4 @@
-"""Python files that people write (`configs/*.py`, `sweeps/*.py`): run here, their mistakes told in one line."""
+"""Runs Python files of the user (`configs/*.py`, `sweeps/*.py`) and reports their mistakes in one line."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).parents[1]
 _SHIPPED = next((root for root in (_PACKAGE / "shipped", _PACKAGE.parent) if (root / "configs").is_dir()), None)
 _FOLDERS = {"config file": "configs", "sweep file": "sweeps"}
 
-FAULTS = (Exception, SystemExit, GeneratorExit)  # what a person's file may raise; an interrupt is the person's own
+FAULTS = (Exception, SystemExit, GeneratorExit)  # what a user's file may raise; an interrupt comes from the user
 
 
 def load(spec: str) -> ConfigDict:
@@ -27,7 +27,7 @@ def load(spec: str) -> ConfigDict:
     module = run_file(path, "config file", argument)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
-        raise UserError(f"{path}: no get_config() there, which a config file must define")
+        raise UserError(f"{path}: get_config() is missing; a config file must define it")
     try:
         config = get_config(argument) if argument else get_config()
     except FAULTS as error:
@@ -39,12 +39,12 @@ def load(spec: str) -> ConfigDict:
 
 
 def run_file(path: str, kind: str, argument: str = "") -> types.ModuleType:
-    """The module that a person's file makes when run. `kind` names it in messages ("config file", "sweep file");
-    `argument` stood behind it."""
+    """Runs a user's file and returns its module. `kind` names the file in messages ("config file", "sweep file");
+    `argument` is the text after the colon of FILE:ARG."""
     file = located(path)
     try:
         if file.exists() and not file.is_dir() and not file.is_file():  # reading it might never end
-            raise UserError(f"{path}: is no regular file; write the {kind} to one")
+            raise UserError(f"{path}: is not a regular file; save the {kind} as one")
         source = file.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such {kind}{_neighbour(file, kind, argument)}") from None
@@ -64,8 +64,8 @@ def run_file(path: str, kind: str, argument: str = "") -> types.ModuleType:
 
 
 def located(path: str) -> Path:
-    """The file of this path. `configs/…` and `sweeps/…` that are not in the current folder are those that came with the
-    program."""
+    """The file at this path. A file in `configs/` or `sweeps/` that the current folder lacks is taken from those that come with
+    the program."""
     file = expanded(path, path)
     ours = file.parts[:1] and file.parts[0] in _FOLDERS.values()
     if ours and not file.exists() and _SHIPPED is not None and (_SHIPPED / file).is_file():
@@ -74,15 +74,15 @@ def located(path: str) -> Path:
 
 
 def expanded(path: str, label: str) -> Path:
-    """The path with `~` expanded; `label` opens the message where nobody has that name."""
+    """The path with `~` expanded; if there is no such user, the message begins with `label`."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UserError(f"{label}: no home folder for '{Path(path).parts[0]}'; write the path in full") from None
+        raise UserError(f"{label}: no home folder for '{Path(path).parts[0]}'; write the full path") from None
 
 
 def explain(error: BaseException, path: str, action: str) -> UserError:
-    """What went wrong in a person's file, in one line: the file, the line in it, and the exception."""
+    """The error for an exception in a user's file, in one line: the file, the line number and the exception."""
     if isinstance(error, UserError):
         text = str(error)
         return UserError(text if text.startswith(path) else f"{path}: {text}")
@@ -93,13 +93,13 @@ def explain(error: BaseException, path: str, action: str) -> UserError:
         name = unknown_key[1] or unknown_key[2]
         group = hints.near(name, groups(), cutoff=0.7) if not hints.keys(name, leaves(), fuzzy=False) else None
         hint = f"did you mean '{group}'?" if group else nearest_key(name, leaves())
-        return UserError(f"{place}: config has no key '{name}' there; {hint}")
+        return UserError(f"{place}: config has no key '{name}'; {hint}")
     lines = [text.strip() for text in traceback.format_exception_only(error) if text.strip()]
-    told = " ".join(lines[-1].split())
-    return UserError(f"{place}: {action} failed: {told if len(told) <= 300 else told[:299] + '…'}")
+    message = " ".join(lines[-1].split())
+    return UserError(f"{place}: {action} failed: {message if len(message) <= 300 else message[:299] + '…'}")
 
 
-# What ml_collections says of a key that is set (with the whole tree), and of one that is read: quoted, and quoted again.
+# The messages of ml_collections for an unknown key that is set (with the whole tree) and for one that is read (quoted twice).
 _UNKNOWN_KEY = re.compile(r"""["']*Key "([^"]*)" does not exist|["'\\]*'([^'\\]+)\\*'\\n""")
 
 
@@ -111,7 +111,7 @@ def _line(error: BaseException, file: str) -> int | None:
 
 
 def _neighbour(file: Path, kind: str, argument: str = "") -> str:
-    """A hint at a file that does exist: in the same folder, or where files of this kind are."""
+    """A hint at an existing file: in the same folder, or in the folder for files of this kind."""
     folder = _FOLDERS[kind]
     at = Path(folder) if Path(folder).is_dir() else (_SHIPPED or Path()) / folder
     behind = f":{argument}" if argument else ""

@@ -1,9 +1,9 @@
-"""The command line: a thin parser by absl's conventions, for commands that take `--config=FILE[:ARG]
+"""The command line: a thin parser with absl's conventions, for commands that take `--config=FILE[:ARG]
 --config.KEY=VALUE`.
 
-absl itself answers a misspelt config key with a traceback and does not let flags and positionals mix; here every mistake
-is one line with the nearest valid name. `--flag=value` and `--flag value` mean the same, booleans are `--flag` and
-`--noflag`, a repeated flag counts where it stands last, and `--` ends the flags.
+absl itself reports a misspelt config key with a traceback, and does not let flags and positionals mix. This parser reports
+every mistake in one line with the nearest valid name. `--flag=value` and `--flag value` mean the same, booleans are `--flag`
+and `--noflag`, the last value of a repeated flag counts, and `--` ends the flags.
 """
 
 import textwrap
@@ -31,14 +31,14 @@ class Flag:
     default: object = None
     help: str = ""
     metavar: str = "VALUE"
-    least: float | None = None
+    minimum: float | None = None
     choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a person typed. `config` is checked and complete where `--config` was given; `overrides` are the typed
-    `--config.KEY=VALUE` alone; `flags` hold every flag of the command, at its default where it was not typed."""
+    """What the user typed. `config` is checked and complete if `--config` was typed; `overrides` are only the typed
+    `--config.KEY=VALUE`; `flags` hold every flag of the command, with its default if it was not typed."""
 
     flags: dict[str, Any]
     positionals: tuple[str, ...] = ()
@@ -60,11 +60,11 @@ def parse(
     positionals: Sequence[str] = (),
     study_keys: bool = False,
 ) -> Arguments:
-    """Reads a command's arguments; `--help` prints what there is and raises SystemExit(0).
+    """Reads a command's arguments; `--help` prints the usage and raises SystemExit(0).
 
-    `positionals` names what must stand there; a name in brackets ("[FILE]") may be absent, "[ID…]" at the end may be several. With
-    `config="optional"` and no `--config`, the overrides come back with their types checked and nothing else. `study_keys`: the
-    command takes config keys from a study file, which the hint at a misplaced one says.
+    `positionals` names the positional arguments. A name in brackets ("[FILE]") is optional; "[ID…]" at the end may be repeated. With
+    `config="optional"` and no `--config`, only the types of the overrides are checked. `study_keys`: the command takes config keys
+    from a study file, and the hint at a misplaced key says so.
     """
     parser = _Parser(flags, config, command, study_keys)
     words = parser.run(argv)
@@ -80,7 +80,7 @@ def parse(
         tree = load(parser.file)
         door.values(tree, parser.file)
         _apply(tree, parser.overrides)
-        checked = door.read(tree, parser.file, given=parser.overrides)
+        checked = door.read(tree, parser.file, typed=parser.overrides)
     return Arguments(values, tuple(words), checked, parser.file, parser.overrides)
 
 
@@ -90,7 +90,7 @@ class _Parser:
         self.leaves = {} if config == "none" else {f"config.{key}": leaf for key, leaf in keys.leaves().items()}
         self.takes_config = config != "none"
         self.command, self.study_keys = command, study_keys
-        self.booleans: dict[int, str] = {}  # place among the positionals → the boolean flag that stands before it
+        self.booleans: dict[int, str] = {}  # place among the positionals → the boolean flag before it
         self.values: dict[str, object] = {}
         self.overrides: dict[str, object] = {}
         self.file: str | None = None
@@ -149,7 +149,7 @@ class _Parser:
     def _unknown(self, name: str) -> UserError:
         bare = name.removeprefix("no")
         if bare in self.flags or bare in self.leaves:
-            return UserError(f"--{name}: '{bare}' is not true or false; write --{bare}=VALUE")
+            return UserError(f"--{name}: '{bare}' is not a true-or-false flag; write --{bare}=VALUE")
         if self.takes_config and name.startswith("config."):
             return keys.unknown(name.removeprefix("config."), f"--{name}", prefix="--config.")
         hint = slips.of_flag(name, self.flags, self.takes_config, self.study_keys)
@@ -166,14 +166,14 @@ def _value(flag: Flag, text: str) -> object:
         return expanded(text, f"--{flag.name}={text}")
     value = door.convert(keys.Leaf(flag.name, flag.type), text, f"--{flag.name}")
     if flag.choices and value not in flag.choices:
-        raise UserError(f"--{flag.name}={door.shown(value)}: {nearest(str(value), flag.choices)}")
-    if flag.least is not None and isinstance(value, int | float) and value < flag.least:
-        raise UserError(f"--{flag.name}={value}: expected at least {flag.least}")
+        raise UserError(f"--{flag.name}={door.abbreviated(value)}: {nearest(str(value), flag.choices)}")
+    if flag.minimum is not None and isinstance(value, int | float) and value < flag.minimum:
+        raise UserError(f"--{flag.name}={value}: must be at least {flag.minimum}")
     return value
 
 
 def _apply(tree: ConfigDict, overrides: dict[str, object]) -> None:
-    """Sets typed keys in the ConfigDict itself, so that what a config file derives by reference follows them."""
+    """Sets typed keys in the ConfigDict itself, so that keys that a config file derives by reference follow them."""
     for key, value in overrides.items():
         *path, last = key.split(".")
         place = tree
@@ -181,10 +181,10 @@ def _apply(tree: ConfigDict, overrides: dict[str, object]) -> None:
             place = place[part]
         place[last] = value
     for key, value in overrides.items():
-        held = door.values(tree)[key]
-        if held != value:
+        actual = door.values(tree)[key]
+        if actual != value:
             raise UserError(
-                f"--config.{key}={value!r}: the config file ties this key to another, which makes it {held!r}"
+                f"--config.{key}={value!r}: the config file derives this key from another one, which makes it {actual!r}"
             )
 
 
@@ -203,13 +203,13 @@ def _check_positionals(words: Sequence[str], names: Sequence[str], parser: _Pars
             boolean=parser.booleans.get(place),
         )
         takes = " ".join(names) or "flags only"
-        raise UserError(f"{command}: unexpected {door.shown(word)} (it takes {takes}){hint}")
+        raise UserError(f"{command}: unexpected {door.abbreviated(word)} (it takes {takes}){hint}")
 
 
 def usage(
     flags: Sequence[Flag], *, command: str, about: str = "", config: Need = "none", positionals: Sequence[str] = ()
 ) -> str:
-    """The help text of a command: its flags and, where it takes a config, every key with default and meaning."""
+    """The help text of a command: its flags and, if it takes a config, every key with its default and meaning."""
     words = [program(), command, *positionals]
     rows = [
         (f"--[no]{flag.name}" if flag.type is bool else f"--{flag.name}={flag.metavar}", flag.help) for flag in flags

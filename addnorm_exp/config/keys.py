@@ -1,6 +1,6 @@
-"""The schema as flat dotted keys: what each key may hold, and a config's values under those names.
+"""The schema as flat dotted keys: the type of each key, and a config's values by key.
 
-Everything else in this room (the ConfigDict, the door, the command line, identity) is derived from `leaves()`.
+Everything else in this package (the ConfigDict, reading, the command line, identity) is derived from `leaves()`.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from addnorm_exp.errors import UserError
 
 EXECUTION = "execution"
 
-# The value under which a key says nothing: a run that has it is the same run as one made before the key existed. A run's
-# identity leaves such keys out. This table is apart from the schema's defaults on purpose: were defaults left out, a change
-# of one would give two experiments one id. A key that is added later enters here with the value that does what was done
-# before it. Keys that are "not set" (None) say nothing as well.
+# The neutral value of a key: a run with it is the same run as one made before the key existed, so a run's identity leaves
+# such keys out. This table is separate from the schema's defaults on purpose: if defaults were left out, a changed default
+# would give two experiments one id. Enter a new key here with the value that keeps the former behaviour. Keys that are
+# "not set" (None) are left out as well.
 NEUTRAL: Mapping[str, object] = {
     "task": "lm",
     "model.dropout": 0.0,
@@ -34,15 +34,15 @@ NEUTRAL: Mapping[str, object] = {
     "optim.accumulate": 1,
 }
 
-# Keys that mean something only beside certain values of another; elsewhere no number depends on them.
+# Keys that have an effect only with certain values of another key. Where the function is true, no number depends on the key.
 IDLE: Mapping[str, Callable[[Config], bool]] = {
     "init.std": lambda config: config.init.law == "xavier",
     "optim.decay": lambda config: config.optim.schedule != "wsd",
     "optim.final_lr": lambda config: config.optim.schedule not in ("cosine", "wsd"),
 }
 
-# Keys that count steps of the run. They may also be given as a share of `steps`, such as "5%", which becomes a whole number
-# when the config is built: a run's config and its identity hold that number.
+# Keys that count steps of the run. They also accept a share of `steps`, such as "5%", which becomes a whole number when the
+# config is built. A run's config and identity hold that number.
 SHARES = frozenset(
     {
         "optim.warmup",
@@ -53,13 +53,13 @@ SHARES = frozenset(
     }
 )
 
-# A name or a path says where bytes come from; what they are is told by the data's checksum, which identity takes.
+# A name or a path says where bytes come from; identity uses the data's checksum, which says what they are.
 _NOT_IDENTITY = frozenset({"data.name", "data.path"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One key of the schema. `type` is int, float, bool or str; of the elements when `sequence`."""
+    """One key of the schema. `type` is int, float, bool or str; with `sequence`, it is the type of the elements."""
 
     key: str
     type: type
@@ -69,7 +69,7 @@ class Leaf:
 
     @property
     def share(self) -> bool:
-        """Whether a share of `steps` may stand there, such as "5%"."""
+        """Whether the key accepts a share of `steps`, such as "5%"."""
         return self.key in SHARES
 
     @property
@@ -88,7 +88,7 @@ def leaves(schema: type = Config) -> Mapping[str, Leaf]:
 
 @functools.cache
 def _leaves(schema: type) -> Mapping[str, Leaf]:
-    found: dict[str, Leaf] = {}
+    by_key: dict[str, Leaf] = {}
     hints = typing.get_type_hints(schema)
     comments = _comments(schema)
     for item in dataclasses.fields(schema):
@@ -96,10 +96,10 @@ def _leaves(schema: type) -> Mapping[str, Leaf]:
         if dataclasses.is_dataclass(annotation):
             assert isinstance(annotation, type)
             for key, leaf in leaves(annotation).items():
-                found[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
+                by_key[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
         else:
-            found[item.name] = _leaf(item.name, annotation, comments.get(item.name, ""))
-    return types.MappingProxyType(found)
+            by_key[item.name] = _leaf(item.name, annotation, comments.get(item.name, ""))
+    return types.MappingProxyType(by_key)
 
 
 def groups(schema: type = Config) -> tuple[str, ...]:
@@ -127,10 +127,10 @@ def science(config: Config) -> dict[str, object]:
 
 
 def identity_items(config: Config) -> dict[str, object]:
-    """The flat science keys that say something, for the run's id.
+    """The flat science keys that can change a number, for the run's id.
 
-    Left out: keys at their neutral value (`NEUTRAL`), keys that nothing depends on here (`IDLE`), `data.name`, `data.path`, and a
-    `data.seed` that only repeats `seed`.
+    Left out are keys at their neutral value (`NEUTRAL`), keys without effect (`IDLE`), `data.name`, `data.path`, and a `data.seed`
+    that equals `seed`.
     """
     items = {
         key: value
@@ -147,7 +147,7 @@ def identity_items(config: Config) -> dict[str, object]:
 
 
 def unknown(key: str, label: str, schema: type = Config, prefix: str = "") -> UserError:
-    """The error for a key that the schema lacks, or that names a subtree and not a value. `prefix` opens each name in it."""
+    """The error for a key that the schema lacks, or that names a subtree. Each name in it begins with `prefix`."""
     known = leaves(schema)
     if key in groups(schema):
         example = next(name for name in known if name.startswith(f"{key}."))
@@ -156,7 +156,7 @@ def unknown(key: str, label: str, schema: type = Config, prefix: str = "") -> Us
 
 
 def nearest_key(key: str, known: Iterable[str], prefix: str = "") -> str:
-    """Like `errors.nearest` for dotted keys: `lr` and `optm.lr` both lead to `optim.lr`. `prefix` opens each name."""
+    """Like `errors.nearest` for dotted keys: `lr` and `optm.lr` both lead to `optim.lr`. Each name begins with `prefix`."""
     names = list(known)
     meant = hints.keys(key, names)
     if meant:
@@ -185,9 +185,9 @@ def _leaf(key: str, annotation: object, meaning: str) -> Leaf:
 
 
 def _comments(schema: type) -> dict[str, str]:
-    """The comment behind each field in the schema's source: the help text stands where the default does."""
+    """The comment behind each field in the schema's source: the help text is written beside the default."""
     try:
         source = inspect.getsource(schema)
-    except (OSError, TypeError):  # no source at hand (frozen, or typed at a prompt): help without meanings
+    except (OSError, TypeError):  # no source (frozen, or typed at a prompt): help without meanings
         return {}
     return dict(re.findall(r"^    (\w+):[^#\n]*#[ ]*(.*)$", source, flags=re.MULTILINE))

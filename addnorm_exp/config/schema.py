@@ -1,8 +1,8 @@
-"""Every key of an experiment, its type, its default and its meaning: the one place where defaults stand.
+"""Every key of an experiment, with its type, default and meaning. Defaults are defined only here.
 
 `configs/*.py` build a locked `ml_collections.ConfigDict` from these classes, the command line overrides leaves of it, and
-`addnorm_exp.config.door` reads it back into them once; from there on the config is trusted. Keys under `execution` say how a run
-is carried out and do not belong to its identity; every other key can change a number, and does.
+`addnorm_exp.config.door` reads it back into them once; after that the config is trusted. Keys under `execution` say how a run is
+carried out and are not part of its identity; every other key can change a number.
 
 `None` as a default means "not set": the meaning is in the key's comment.
 """
@@ -18,12 +18,12 @@ class ModelConfig:
     width: int = 128  # width of the residual stream
     num_heads: int = 4  # attention heads; must divide width
     mlp_ratio: float = 4.0  # hidden units of the feed-forward sublayer divided by width
-    dropout: float = 0.0  # on every sublayer's output and on the embedding
-    drop_path: float | None = None  # stochastic depth: the last block's rate, rising from 0; not set: the scheme's
+    dropout: float = 0.0  # rate, on every sublayer's output and on the embedding
+    drop_path: float | None = None  # stochastic depth: rate of the last block, rising from 0; not set: the scheme's
     positions: str = "learned"  # position encoding: learned | rotary
     activation: str = "gelu"  # activation of the feed-forward sublayer: gelu | swiglu | relu
     bias: bool = True  # biases in linear maps (`norm.affine` sets those of norms)
-    tie_embeddings: bool = False  # the output head is the embedding matrix
+    tie_embeddings: bool = False  # use the embedding matrix as the output head
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and loss stay float32
     matmul_precision: str = "highest"  # of float32: highest | high | default (accelerators may round inputs to TF32)
 
@@ -32,10 +32,10 @@ class ModelConfig:
 class InitConfig:
     """The law of initial values (addnorm_exp/residual/init.py), which some schemes multiply."""
 
-    law: str | None = None  # xavier | normal; not set: the scheme's published law, xavier where it has none
-    std: float = 0.02  # of the law `normal`
-    gain: float = 1.0  # on every weight matrix inside the blocks
-    multipliers: str = "scheme"  # scheme (its published ones) | none (the law alone; not where they are the method)
+    law: str | None = None  # xavier | normal; not set: the scheme's published law, else xavier
+    std: float = 0.02  # standard deviation of the law `normal`
+    gain: float = 1.0  # factor on every weight matrix inside the blocks
+    multipliers: str = "scheme"  # scheme (its published ones) | none (the law alone; refused if they are the method)
     depth_scaled: bool = False  # output projections of all sublayers times 1/sqrt(number of sublayers) (GPT-2)
 
 
@@ -48,7 +48,7 @@ class NormConfig:
     eps_place: str | None = None  # inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))
     affine: str | None = None  # full (gain and bias) | gain | scalar (one gain) | none
     gain: str | None = None  # plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)
-    blocks: str | None = None  # where these apply: first:N | last:N | every:N | 1,4-6; not set: all blocks and the ends
+    blocks: str | None = None  # only in first:N | last:N | every:N | 1,4-6; not set: all blocks and the ends
     alpha: float | None = None  # initial value of the scale inside dyt and derf
 
 
@@ -59,7 +59,7 @@ class AttentionConfig:
     qk_norm: str | None = None  # none | head | full | l2 | cosine (addnorm_exp/nn/attention.py)
     v_norm: str | None = None  # none | head
     soft_cap: float | None = None  # c of c tanh(logits / c); 0 is off
-    blocks: str | None = None  # where these apply: first:N | last:N | every:N | 1,4-6; not set: everywhere
+    blocks: str | None = None  # only in first:N | last:N | every:N | 1,4-6; not set: everywhere
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class OptimConfig:
     schedule: str = "cosine"  # cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd
     warmup: int = 0  # steps of linear warmup
     final_lr: float = 0.1  # final lr divided by peak lr (cosine, wsd)
-    decay: float = 0.2  # wsd: the share of the run that the final linear decay takes
+    decay: float = 0.2  # wsd: share of the run for the final linear decay
     beta1: float = 0.9  # decay of the running mean of gradients
     beta2: float = 0.95  # decay of the running mean of squared gradients
     eps: float = 1e-8  # added to the root of the mean of squares
@@ -105,7 +105,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class EvalConfig:
     every: int = 100  # steps between validations; the last step is always validated
-    sequences: int = 256  # fixed windows of seq_len tokens of the validation split, and as many of the test split; of a small file all
+    sequences: int = 256  # fixed windows of seq_len tokens in each of validation and test split; in a small file all
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,12 @@ class DivergenceConfig:
 class ExecutionConfig:
     """How the run is carried out. These keys change numbers at most by rounding."""
 
-    chunk_steps: int = 20  # optimiser steps in one dispatch
+    chunk_steps: int = 20  # optimiser steps per dispatch
     scan_layers: str = "auto"  # auto | on | off
     attention: str = "einsum"  # einsum | xla | cudnn (xla and cudnn use jax.nn.dot_product_attention)
     checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
-    keep_checkpoints: int = 2  # newest, while the run goes on; the best by validation loss is kept besides
-    keep: str | None = None  # of a finished run: none|final|best|state; not set: best, in a sweep final, in tuning none
+    keep_checkpoints: int = 2  # newest checkpoints to keep during the run; the best by validation loss is kept as well
+    keep: str | None = None  # a finished run keeps none|final|best|state; not set: best, in a sweep final, tuning none
     diagnostics: bool = True  # per-layer statistics
     layers_every: int = 10  # steps between two rows of per-layer arrays
     attention_every: int = 100  # steps between two measurements of attention logits and entropy; 0 is off

@@ -1,4 +1,4 @@
-"""From a config to the scheme that it names, under the axes that it sets."""
+"""The scheme that a config names, with the axes that the config sets."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from addnorm_exp.residual.scheme import RECIPE, unscaled
 
 
 def resolve(config: Config) -> Scheme:
-    """The checked scheme of a config. Raises `residual.SchemeError` (a ValueError) where it cannot be right."""
+    """The checked scheme of a config. Raises `residual.SchemeError` (a ValueError) if it is invalid."""
     norm, attention, embedding, logits = config.norm, config.attention, config.embedding, config.logits
     scheme = axes.with_norm(
         catalogue.get(config.scheme),
@@ -36,8 +36,8 @@ def resolve(config: Config) -> Scheme:
     for key, where in (("norm.blocks", norm.blocks), ("attention.blocks", attention.blocks)):
         if where is not None and not any(axes.holds(where, site) for site in blocks(config)):
             raise SchemeError(
-                f"{key}='{where}' names none of the {config.model.depth} blocks (model.depth), so what stands beside it would do "
-                "nothing; name one, or leave it away"
+                f"{key}='{where}' matches none of the {config.model.depth} blocks (model.depth), so the keys beside it would have "
+                "no effect; name a block, or omit it"
             )
     scheme.check(blocks(config), config.model.width)
     kernel = config.execution.attention
@@ -45,20 +45,20 @@ def resolve(config: Config) -> Scheme:
         scheme.sublayer_options(site.at(kind)).get("soft_cap") for site in blocks(config) for kind in site.sublayers
     ):
         raise SchemeError(
-            f"execution.attention='{kernel}' has no soft-cap on its logits; take einsum, or attention.soft_cap=0"
+            f"execution.attention='{kernel}' does not support a soft-cap on its logits; use einsum, or attention.soft_cap=0"
         )
     if config.init.depth_scaled and scheme.init is not unscaled:
         remedy = (
-            "set init.multipliers=none beside it, or leave it unset"
-            if scheme.multipliers == RECIPE
-            else "leave it unset"
+            "set init.multipliers=none as well, or leave it unset" if scheme.multipliers == RECIPE else "leave it unset"
         )
-        raise SchemeError(f"init.depth_scaled would scale what scheme '{scheme.name}' scales by its own law; {remedy}")
+        raise SchemeError(
+            f"init.depth_scaled would scale weights that scheme '{scheme.name}' scales by its own law; {remedy}"
+        )
     return scheme
 
 
 def resolved(config: Config) -> Config:
-    """The config with the init law that it comes to, and without the axes that the resolved scheme holds, init multipliers among them."""
+    """The config with its resolved init law, and without the axes that the resolved scheme holds (init multipliers are one)."""
     law = config.init.law or catalogue.get(config.scheme).law
     return replace(
         config,

@@ -1,6 +1,6 @@
-"""What a person probably meant on the command line: the hint that ends the error about a word that is not understood.
+"""What the user probably meant on the command line: the hint that ends the error about an unknown word.
 
-Each function returns the end of a line, `; did you mean '…'?` or an advice, or "" where there is nothing to say. What it suggests is valid.
+Each function returns the end of a line, `; did you mean '…'?` or advice, or "" if there is no hint. Every suggestion is valid.
 """
 
 import re
@@ -15,19 +15,19 @@ from addnorm_exp.config.keys import Leaf
 if TYPE_CHECKING:
     from addnorm_exp.config.flags import Flag
 
-# Words for what needs no flag here.
+# Advice for flags of other programs that this one does not need.
 ADVICE: Mapping[str, str] = {
-    **dict.fromkeys(("resume", "continue", "restart", "noresume"), "the same command resumes where it stopped"),
+    **dict.fromkeys(("resume", "continue", "restart", "noresume"), "run the same command again to resume"),
     **dict.fromkeys(
         ("gpu", "gpus", "cpu", "tpu", "device", "devices", "cuda", "platform", "accelerator"),
-        "JAX takes the best device it finds; the variable JAX_PLATFORMS=cpu (or cuda, tpu) sets it",
+        "JAX uses the best device that it finds; set the variable JAX_PLATFORMS=cpu (or cuda, tpu) to choose one",
     ),
 }
 _TRUE, _FALSE = ("yes", "on", "y"), ("no", "off", "n")
 
 
 def of_value(leaf: Leaf, value: object) -> str:
-    """Of a value that is not of the key's type."""
+    """The hint for a value that does not have the key's type."""
     if not isinstance(value, str):
         return _number_for_share(leaf, value) if isinstance(value, float) else ""
     word = value.strip()
@@ -41,9 +41,9 @@ def of_value(leaf: Leaf, value: object) -> str:
     parts = [part.strip() for part in word.strip("[]()").split(",")]
     if len(parts) > 1 and leaf.key in keys.leaves() and all(_as_float(part) is not None for part in parts):
         several = ", ".join(parts)
-        return f"; a run has one value, a study several: axis('{leaf.key}', [{several}])"
+        return f"; a run takes one value, a study takes several: axis('{leaf.key}', [{several}])"
     if re.fullmatch(r"[\d.]+\s*ep(och)?s?", word.lower()):
-        return "; count optimiser steps: an epoch has (training tokens) / (batch_size · seq_len) of them"
+        return "; count in optimiser steps: an epoch has (training tokens) / (batch_size · seq_len) of them"
     number = _as_float(word)
     return "" if number is None else _number_for_share(leaf, number)
 
@@ -65,7 +65,7 @@ def _as_float(text: str) -> float | None:
 
 
 def of_flag(name: str, flags: Mapping[str, "Flag"], takes_config: bool, study_keys: bool = False) -> str:
-    """Of a flag that the command does not have. `study_keys`: its config keys are set in a study file."""
+    """The hint for a flag that the command does not have. `study_keys`: its config keys are set in a study file."""
     known = [*flags, *(["config"] * takes_config)]
     spelt = hints.match(name, known, hints.FLAGS)
     if spelt:
@@ -103,15 +103,15 @@ def _of_keys(name: str, meant: Sequence[str], study_keys: bool) -> str:
     if not meant:
         return ""
     if study_keys:
-        return f"; a study file sets it: BASE = {{'{meant[0]}': …}}{hints.unit(name)}"
+        return f"; set it in the study file: BASE = {{'{meant[0]}': …}}{hints.unit(name)}"
     return _did_you_mean((f"--config.{key}" for key in meant), hints.unit(name))
 
 
 def of_word(
     word: str, flags: Mapping[str, "Flag"], *, takes_config: bool, file: str | None, boolean: str | None
 ) -> str:
-    """Of a word that the command has no place for. `file`: the config file that was given; `boolean`: the flag before
-    the word, where that is a boolean."""
+    """The hint for an unexpected positional. `file`: the config file that was typed; `boolean`: the flag before the word, if
+    that flag is a boolean."""
     if boolean and word.lower() in ("true", "false", *_TRUE, *_FALSE):
         truth = "true" if word.lower() in ("true", *_TRUE) else "false"
         return f"; did you mean '--{boolean}={truth}'?"
@@ -154,8 +154,8 @@ def of_scheme(word: str) -> str | None:
 
 
 def of_file(path: Path, folders: Mapping[str, Path], argument: str = "") -> str:
-    """Of a Python file that is not there: one of its name, or the nearest, beside it or in the `folders` (prefix → folder)
-    where such files are. `argument`: what stood behind the file."""
+    """The hint for a Python file that does not exist: a file with the same or the nearest name, in the same folder or in
+    `folders` (prefix → folder). `argument`: the text after the file's colon."""
     parent = {str(path.parent / file.name): file for file in _python_files(path.parent)}
     known = [parent, *({f"{prefix}/{file.name}": file for file in _python_files(at)} for prefix, at in folders.items())]
     for pick in (hints.match, hints.near):
@@ -168,7 +168,7 @@ def of_file(path: Path, folders: Mapping[str, Path], argument: str = "") -> str:
 
 
 def of_folder(path: Path) -> str:
-    """Of a folder where a file of it is needed."""
+    """The hint for a folder in the place of a file."""
     names = [str(path / file.name) for file in _python_files(path)]
     return f"; give a file in it, e.g. {names[0]}" if names else ""
 

@@ -1,5 +1,5 @@
-"""How schemes differ before any training: quantities of signal and gradient by depth at init, beside what theory predicts.
+"""How schemes differ before training: signal and gradient by depth at init, compared with what theory predicts.
 
-settings → measure → verdict → table, figures. A setting says what is put into a stack of blocks and what is asked of its output;
-`measure` goes through it block by block; the rest reads rows.
+settings → measure → verdict → table, figures. A setting defines the input of a stack of blocks and the loss on its output;
+`measure` runs it block by block; the other modules read rows.
 """

@@ -1,4 +1,4 @@
-"""What schemes draw alike is drawn once: initial values and noise go by a parameter's path, whatever the scheme."""
+"""Draws that schemes share are made once: initial values and noise depend on a parameter's path, not on the scheme."""
 
 import functools
 from collections import OrderedDict
@@ -10,28 +10,28 @@ import numpy as np
 
 from addnorm_exp.residual import init
 
-# Of values and of noise each. At the default sizes the whole catalogue has 1.6 GB of values (two laws) and 1.1 GB of noise, and
-# nearly all is found again; at twice the width only what one scheme's depths share.
+# For values and for noise each. At the default sizes the whole catalogue has 1.6 GB of values (two laws) and 1.1 GB of noise, and
+# nearly all are reused; at twice the width only those that the depths of one scheme share.
 KEPT_BYTES = 2**30
 
 
 class Kept:
-    """A function of hashable arguments that gives one array, with its latest results kept."""
+    """A function of hashable arguments that returns one array. The latest results are kept."""
 
     def __init__(self, function: Callable[..., jax.Array], most: int = KEPT_BYTES):
         self._function, self._most = function, most
-        self._found: OrderedDict[tuple[Any, ...], jax.Array] = OrderedDict()
+        self._results: OrderedDict[tuple[Any, ...], jax.Array] = OrderedDict()
         self._size = 0
 
     def __call__(self, *arguments: Any) -> jax.Array:
-        if arguments in self._found:
-            self._found.move_to_end(arguments)
-            return self._found[arguments]
-        made = self._found[arguments] = self._function(*arguments)
-        self._size += made.nbytes
+        if arguments in self._results:
+            self._results.move_to_end(arguments)
+            return self._results[arguments]
+        result = self._results[arguments] = self._function(*arguments)
+        self._size += result.nbytes
         while self._size > self._most:
-            self._size -= self._found.popitem(last=False)[1].nbytes
-        return made
+            self._size -= self._results.popitem(last=False)[1].nbytes
+        return result
 
 
 values = Kept(init.draw_by_seed)

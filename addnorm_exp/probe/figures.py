@@ -1,4 +1,4 @@
-"""One picture a quantity: a small panel for each scheme, value by relative depth, a line for each depth."""
+"""One picture per quantity: a small panel for each scheme with the value by relative depth, one line per depth."""
 
 import functools
 import math
@@ -28,7 +28,7 @@ LINES: dict[str, Any] = {"batch": "-", "theory": (0, (2, 1.2))}
 
 
 def draw(probed: Probed, folder: Path, each: Callable = map) -> list[Path]:
-    """Write each quantity's PNG and SVG into `folder`. `each` is called as `map`."""
+    """Writes each quantity's PNG and SVG into `folder`. `each` is called as `map`."""
     folder.mkdir(parents=True, exist_ok=True)
     return [path for written in each(functools.partial(_write, probed, folder), QUANTITIES) for path in written]
 
@@ -58,7 +58,7 @@ def _figure(probed: Probed, quantity: str) -> Figure | None:
         panels[0].set_ylim(*multiples.limits((value for value in values if value > 0), 0.05, 1))
     fig.supylabel(LABELS[quantity], fontsize=7.5)
     fig.supxlabel(
-        "depth of the model (blocks)" if quantity == "sensitivity" else "place in the stack (0 embedding, 1 output)",
+        "depth of the model (blocks)" if quantity == "sensitivity" else "position in the stack (0 embedding, 1 output)",
         fontsize=7.5,
     )
     handles = [Line2D([], [], color=style.GREY, linestyle=LINES[one], label=one) for one in SETTINGS]
@@ -87,8 +87,8 @@ def _against_depth(axes, probed: Probed, scheme: str, quantity: str, logarithmic
     axes.set_xticks(probed.depths, [str(depth) for depth in probed.depths])
     axes.minorticks_off()
     for setting in SETTINGS:
-        found = [(depth, probed.end(scheme, setting, quantity, depth)) for depth in probed.depths]
-        points = [(depth, value) for depth, value in found if value is not None and (value > 0 or not logarithmic)]
+        ends = [(depth, probed.end(scheme, setting, quantity, depth)) for depth in probed.depths]
+        points = [(depth, value) for depth, value in ends if value is not None and (value > 0 or not logarithmic)]
         if points:
             drawn = True
             x, y = np.array(points).T

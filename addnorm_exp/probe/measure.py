@@ -1,8 +1,8 @@
 """The quantities of stacks at init, measured block by block.
 
 Blocks of equal structure share one compiled program, whatever the depth of their stack: a stack of 48 costs no more compilation than one
-of 6. A stack of many structures, or whose state grows from block to block, is computed operation by operation, each sublayer as one. Blocks
-with which a shallower stack begins as the deepest does have run already: what they left is read again.
+of 6. A stack of many structures, or whose state grows from block to block, is computed operation by operation, each sublayer as one. The
+first blocks of a shallower stack that equal those of the deepest one are not run again: their results are reused.
 """
 
 import functools
@@ -23,7 +23,7 @@ from addnorm_exp.residual import Context
 from addnorm_exp.residual.contract import Memo, State
 
 PERTURBATION = 0.01  # of a weight matrix's root mean square
-MOST_STRUCTURES = 4  # of blocks in a stack; to compile more takes longer than to go operation by operation
+MOST_STRUCTURES = 4  # of blocks in a stack; compiling more takes longer than running operation by operation
 W2 = ("feed_forward", "down", "kernel")
 
 Carry = tuple[State, Memo]
@@ -44,13 +44,13 @@ class Point(NamedTuple):
     """Between two blocks."""
 
     carry: Carry
-    shaken: Carry  # the same, with all blocks before it perturbed
-    similarity: jax.Array  # (seeds,), of tokens as the head would see them
+    shaken: Carry  # the same, with all earlier blocks perturbed
+    similarity: jax.Array  # (seeds,), of tokens at the head's input if the stack ended here
 
 
 class Step(NamedTuple):
-    """A block that has run. `statistics`: quantity → (seeds, sites); `back` takes cotangents of its outputs to its inputs
-    (`_pull`), and where it is compiled keeps a copy of the matrices."""
+    """A block that has run. `statistics`: quantity → (seeds, sites); `back` maps cotangents of its outputs to those of its inputs
+    (`_pull`); if it is compiled, it keeps a copy of the matrices."""
 
     block: Module
     statistics: dict[str, jax.Array]
@@ -58,26 +58,26 @@ class Step(NamedTuple):
 
 
 def measure(problems: Iterable[Problem]) -> Iterator[list[Value]]:
-    """What is found of each stack, one after another; they are of one scheme and setting, and the deepest comes first.
+    """The values of each stack, one after another. The stacks have the same scheme and setting, and the deepest comes first.
 
     stream_ms, token_similarity: blocks 0 to depth. grad_stream, grad_w2, attn_entropy: blocks 0 to depth - 1.
     sensitivity: the output.
 
-    stream_ms: second moment of the stream, mean over tokens and width; of a scheme of several streams, of what the first body of the
-      block reads, and none at the output.
-    token_similarity: mean cosine of two tokens of a sequence, of what the head would see if the stack ended here.
+    stream_ms: second moment of the stream, mean over tokens and width; for a scheme with several streams, of the input of the
+      block's first body, and none at the output.
+    token_similarity: mean cosine of two tokens of a sequence, at the head's input if the stack ended here.
     grad_stream: Frobenius norm of the loss's gradient with respect to the same array as stream_ms.
     grad_w2: Frobenius norm of the loss's gradient with respect to the feed-forward's output matrix.
     attn_entropy: of the attention weights, in nats, mean over heads and queries.
     sensitivity: ‖y' - y‖² / ‖y‖² of the output y when each matrix W of the blocks becomes W + 0.01 rms(W) ε, ε standard normal by the
-      matrix' path. One that is kept as a distance from its start, and has distance 0, stays as it is.
+      matrix's path. A matrix that is stored as a distance from its start, and has distance 0, is not changed.
     """
     deepest = None
     for problem in problems:
         run = _Run(problem, deepest)
         yield list(run.values())
         deepest = run if deepest is None else deepest
-        del run  # before the next is made, which may be as large
+        del run  # before the next run, which may be as large
 
 
 class _Run:
@@ -94,10 +94,10 @@ class _Run:
         kinds = {(graph, tuple(map(jnp.shape, jax.tree.leaves(parameters)))) for graph, parameters, _ in blocks}
         self.compiles = len(kinds) <= MOST_STRUCTURES and (deeper is None or deeper.compiles)
         opened: Carry = self._quick(_open)(*self.ends, problem.inputs, problem.context), {}
-        found = 0 if deeper is None else _begin_alike(self.ends, opened, blocks, deeper)
-        self.steps = deeper.steps[:found] if deeper else []
-        self.points = deeper.points[: found + 1] if deeper and found else [self._point(opened, opened)]
-        for number in range(found, len(blocks)):
+        shared = 0 if deeper is None else _shared_blocks(self.ends, opened, blocks, deeper)
+        self.steps = deeper.steps[:shared] if deeper else []
+        self.points = deeper.points[: shared + 1] if deeper and shared else [self._point(opened, opened)]
+        for number in range(shared, len(blocks)):
             self._go_on(number, blocks[number])
 
     def _go_on(self, number: int, block: Module) -> None:
@@ -106,10 +106,10 @@ class _Run:
         probes = jnp.zeros((self.problem.inputs.shape[0], len(self.problem.stack.labels[number])), jnp.float32)
         run = self._quick(_block)
         after, statistics, back = run((graph, True), parameters, constants, before, probes, self.problem.context)
-        # Nobody asks for the way back here; where it is compiled, the program that has it is there.
+        # The backward pass is not needed here; if the block is compiled, the existing program includes it.
         static = graph, self.compiles
         shaken, _, _ = run(static, _perturb(parameters, number), constants, shaken, probes, self.problem.context)
-        # A state that grows is of another form for every block: none is asked for twice.
+        # A growing state has another form for every block, so no compiled program would be used twice.
         self.compiles &= len(jax.tree.leaves(after[0])) == len(jax.tree.leaves(before[0]))
         self.steps.append(Step(block, statistics, back))
         self.points.append(self._point(after, shaken))
@@ -150,24 +150,24 @@ class _Run:
 
 @functools.cache
 def compiled(function: Callable) -> Any:
-    """`function(static, *arrays)` as a program. It runs a few hundred times at most: beyond XLA's first level, compiling takes longer than
-    running gains (benchmarks/NOTES.md)."""
+    """`function(static, *arrays)` as a program. It runs at most a few hundred times: beyond XLA's first level, compilation costs more
+    time than it saves (benchmarks/NOTES.md)."""
     return jax.jit(function, static_argnums=0, compiler_options={"xla_backend_optimization_level": 1})
 
 
 def forget() -> None:
-    """Gives back what is compiled of blocks, of which no other scheme has a use: Linux grants a process 65,530 mappings of memory, and a
-    program takes some twenty. What is compiled of ends stays; many schemes have the same."""
+    """Frees the compiled programs of blocks, which no other scheme uses: Linux allows a process 65,530 memory mappings, and a program
+    takes about twenty. Programs of ends are kept: many schemes share them."""
     for function in (_block, _pull):
         compiled(function).clear_cache()
 
 
-def _begin_alike(ends: Module, opened: Carry, blocks: Sequence[Module], deeper: _Run) -> int:
-    """How many blocks from the first are those of the deeper stack, in structure and in every value, and run on the same."""
+def _shared_blocks(ends: Module, opened: Carry, blocks: Sequence[Module], deeper: _Run) -> int:
+    """How many first blocks equal those of the deeper stack, in structure, in every value and in their input."""
     if not _same(ends, deeper.ends) or not _equal(opened, deeper.points[0].carry):
         return 0
-    alike = (_same(block, step.block) for block, step in zip(blocks, deeper.steps, strict=False))
-    return sum(itertools.takewhile(bool, alike))
+    equal = (_same(block, step.block) for block, step in zip(blocks, deeper.steps, strict=False))
+    return sum(itertools.takewhile(bool, equal))
 
 
 def _same(one: Module, other: Module) -> bool:
@@ -175,7 +175,7 @@ def _same(one: Module, other: Module) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Two trees of one structure."""
+    """Whether two trees of the same structure have equal values."""
     return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
@@ -194,7 +194,7 @@ def _close(graph, parameters, constants, state, context: Context):
 
 
 def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, constants, state, targets, context: Context):
-    """With respect to the state before it is closed. `static`: the ends' structure, and the loss."""
+    """The gradient with respect to the state before it is closed. `static`: the ends' structure, and the loss."""
     graph, loss = static
 
     def value(state, values, wanted):
@@ -204,8 +204,8 @@ def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, constants,
 
 
 def _block(static: tuple[nnx.GraphDef, bool], parameters, constants, carry: Carry, probes, context: Context):
-    """→ (state, memo), statistics: quantity → (seeds, sites), what takes cotangents back (`_pull`). `static`: the block's structure, and
-    whether the last is asked for."""
+    """→ (state, memo), statistics: quantity → (seeds, sites), the backward function (`_pull`). `static`: the block's structure, and
+    whether the backward function is needed."""
     graph, pulls = static
 
     def run(values, carry, probes):
@@ -213,7 +213,7 @@ def _block(static: tuple[nnx.GraphDef, bool], parameters, constants, carry: Carr
         matrix = flat[W2]
 
         def of(kernel, carry, probes):
-            # Of this matrix alone: the gradients of all others are as much work again as those of the stream.
+            # Only of this matrix: the gradients of all others cost as much again as those of the stream.
             block = nnx.merge(graph, nnx.State.from_flat_path({**flat, W2: matrix.replace(kernel)}), constants)
             return _call(block, carry, context, probes)
 
@@ -237,7 +237,7 @@ def _pull(_: None, back: Callable, cotangents: Carry):
 
 
 def _call(block: Block, carry: Carry, context: Context, probes):
-    """→ (state, memo), statistics. Each sublayer is one operation: they are alike in all blocks, also where what is around them is not."""
+    """→ (state, memo), statistics. Each sublayer is one operation: sublayers are equal in all blocks, even if blocks differ."""
     bodies = {kind: functools.partial(_body, *nnx.split(body)) for kind, body in block.bodies.items()}
     state, memo = carry
     state, memo, stats = block(state, memo, context, probes, bodies)
@@ -250,8 +250,8 @@ def _body(graph, parameters, h: jax.Array, memo, context: Context):
 
 
 def _perturb(parameters: nnx.State, block: int) -> nnx.State:
-    """Matrices only, each by `PERTURBATION` of its own root mean square; noise goes by path, as initial values do: the schemes that have a
-    matrix in common have it perturbed alike."""
+    """Perturbs matrices only, each by `PERTURBATION` of its own root mean square. Noise depends on the path, as initial values do, so
+    schemes that share a matrix perturb it equally."""
     moved = {}
     for path, variable in nnx.to_flat_state(parameters):
         name = "/".join(map(str, ("noise", block, *path)))

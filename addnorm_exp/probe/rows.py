@@ -1,4 +1,4 @@
-"""Rows of a probe: measured for many schemes and depths, kept as CSV, summed up as log-log slopes against depth."""
+"""Rows of a probe: measured for many schemes and depths, stored as CSV, summarised as log-log slopes against depth."""
 
 import csv
 import functools
@@ -13,8 +13,8 @@ from addnorm_exp.probe import settings
 from addnorm_exp.probe.measure import measure
 from addnorm_exp.residual import Scheme
 
-# Where a quantity is followed over depths, the same place under every scheme: at the output; at the last block what the output does not
-# have under every scheme (the stream: a state of several arrays is not one); the stream's gradient at its entry.
+# The block at which a quantity is compared over depths, the same under every scheme: the output; the last block for quantities that not
+# every scheme has at the output (a state of several arrays is not a stream); the first block for the stream's gradient.
 END: dict[str, Callable[[int], int]] = {
     "stream_ms": lambda depth: depth - 1,
     "grad_w2": lambda depth: depth - 1,
@@ -38,7 +38,7 @@ class Row:
 
 
 def rows_of(scheme: Scheme, setting: str, depths: Sequence[int], width: int, seeds: int, text: np.ndarray) -> list[Row]:
-    """All that is measured of one scheme in one setting; by depth, by quantity, and by block within."""
+    """All measurements of one scheme in one setting, sorted by depth, quantity and block."""
     deepest_first = sorted(depths, reverse=True)
     problems = (
         settings.batch(scheme.name, depth, width, seeds, text)
@@ -46,17 +46,17 @@ def rows_of(scheme: Scheme, setting: str, depths: Sequence[int], width: int, see
         else settings.theory(scheme, depth, width, seeds)
         for depth in deepest_first
     )
-    found = [
+    rows = [
         Row(scheme.name, setting, depth, one.block, one.quantity, one.value)
         for depth, values in zip(deepest_first, measure(problems), strict=True)
         for one in values
     ]
     order = list(END)
-    return sorted(found, key=lambda row: (row.depth, order.index(row.quantity), row.block))
+    return sorted(rows, key=lambda row: (row.depth, order.index(row.quantity), row.block))
 
 
 class Probed:
-    """Rows by what they are of."""
+    """Rows by scheme, setting, quantity and depth."""
 
     def __init__(self, rows: Iterable[Row]):
         self.rows = list(rows)
@@ -73,7 +73,7 @@ class Probed:
         return sorted({row.depth for row in self.rows})
 
     def curve(self, scheme: str, setting: str, quantity: str, depth: int) -> dict[int, float]:
-        """Block → value; empty where nothing was measured."""
+        """Block → value; empty without measurements."""
         return self._curves.get((scheme, setting, quantity, depth), {})
 
     def end(self, scheme: str, setting: str, quantity: str, depth: int) -> float | None:
@@ -81,9 +81,9 @@ class Probed:
         return self.curve(scheme, setting, quantity, depth).get(END[quantity](depth))
 
     def slope(self, scheme: str, setting: str, quantity: str) -> float | None:
-        """Of log(end) against log(depth), by least squares. None with fewer than two depths, or a value that is 0 or not finite."""
-        found = [(depth, self.end(scheme, setting, quantity, depth)) for depth in self.depths]
-        points = [(depth, value) for depth, value in found if value is not None]
+        """The least-squares slope of log(end) against log(depth). None with fewer than two depths, or a value that is 0 or not finite."""
+        ends = [(depth, self.end(scheme, setting, quantity, depth)) for depth in self.depths]
+        points = [(depth, value) for depth, value in ends if value is not None]
         if len(points) < 2 or not all(value > 0 and math.isfinite(value) for _, value in points):
             return None
         x, y = np.log(np.array(points)).T

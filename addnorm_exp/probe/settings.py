@@ -1,4 +1,4 @@
-"""The two settings of the probe: a real batch through the decoder that is trained, and the setting in which the theorems are stated."""
+"""The two settings of the probe: a real batch through the decoder that is trained, and the setting of the theorems."""
 
 import math
 from collections.abc import Callable
@@ -30,9 +30,9 @@ MODEL = override(
 
 @dataclass(frozen=True)
 class Problem:
-    """One stack at init, what goes in, and what its output is asked for. Arrays have a leading axis of seeds.
+    """One stack at init, its inputs and the loss on its output. Arrays have a leading axis of seeds.
 
-    `inputs` (seeds, tokens, width) is what the stack opens; `targets` is whatever `loss(y, targets)` takes for one seed, where y is the
+    `inputs` (seeds, tokens, width) open the stack. `targets` are the second argument of `loss(y, targets)` for each seed, where y is the
     closed stream (tokens, width) and the loss a mean cross-entropy in nats.
     """
 
@@ -69,8 +69,8 @@ def _projected(scheme: Scheme, drawn: Parameters) -> Parameters:
 
 
 def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
-    """The least that the probe takes of memory at this depth, in bytes by part: parameters in float32, and as much again for what the
-    backward pass keeps, which has a copy of most matrices."""
+    """A lower bound on the memory of the probe at this depth, in bytes by part: parameters in float32, and as much again for the backward
+    pass, which keeps a copy of most matrices."""
     return {"parameters, twice": 2 * 4 * seeds * LanguageModelling.least(_config(scheme, depth, width)).parameters}
 
 
@@ -82,8 +82,8 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
     """Xiong et al. 2020 (2002.04745), section 3: uniform attention over all tokens, no output projection, a ReLU feed-forward as wide as
     the stream, weights N(0, 1/width) times the scheme's own multipliers, inputs of unit variance, random labels.
 
-    The code is that of every model, here a decoder without embedding and head: queries are zero, which makes attention uniform, and
-    output projections the identity. The scheme projects and calibrates these parameters as it does before training.
+    The code is that of every model, here a decoder without embedding and head. Queries are zero, which makes attention uniform, and
+    output projections are the identity. The scheme projects and calibrates these parameters as before training.
     """
     arch = Architecture(depth, width, HEADS, width, activation="relu", bias=False, law="normal")
     places = sites("decoder", Depths(decoder=depth))
@@ -93,7 +93,7 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
     for path, spec in model.specs.items():
         if path.endswith("attention/out/kernel"):
             drawn[path] = jnp.broadcast_to(spec.init.scale * jnp.eye(width, dtype=jnp.float32), drawn[path].shape)
-    # Queries last: a zero vector cannot be put on a sphere.
+    # Queries last: a zero vector cannot be projected onto a sphere.
     silent = {path: jnp.zeros_like(drawn[path]) for path in drawn if path.endswith("attention/query/kernel")}
     parameters = {**_projected(scheme, drawn), **silent}
     keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.arange(seeds, dtype=jnp.int32))
@@ -118,7 +118,7 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
 
 
 class _Alone(nnx.Module):
-    """A stack under the name that it has in a model: by the paths of parameters a scheme projects and calibrates, and values are drawn."""
+    """A stack under its name in a model: projection, calibration and initial values depend on the paths of parameters."""
 
     def __init__(self, stack: Stack):
         self.decoder = stack
@@ -126,7 +126,7 @@ class _Alone(nnx.Module):
 
 @dataclass(frozen=True)
 class OfHead:
-    """The loss of a model's head; equal for heads of one structure, so that stacks of all depths share what is compiled of it."""
+    """The loss of a model's head; equal for heads of one structure, so that stacks of all depths share its compiled program."""
 
     graph: nnx.GraphDef
 
@@ -142,6 +142,6 @@ def of_matrix(y: jax.Array, targets: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over tokens, in nats."""
+    """The mean over tokens, in nats."""
     log_z = jax.nn.logsumexp(logits, axis=-1)
     return jnp.mean(log_z - jnp.take_along_axis(logits, labels.reshape(-1, 1), axis=-1)[:, 0])

@@ -16,7 +16,7 @@ TITLES = {"batch": "a real batch", "theory": "the setting of theory (uniform att
 
 
 def tables(probed: Probed, schemes: Mapping[str, Scheme], width: int, seeds: int) -> list[Table]:
-    """One table a setting, then the predictions' verdicts where the schemes' records have any."""
+    """One table per setting, then the verdicts on the predictions of the schemes' records, if there are any."""
     fits = _fits(probed.depths, width, seeds)
     verdicts = {
         name: [
@@ -41,25 +41,25 @@ def _slopes(probed: Probed, setting: str, verdicts: Mapping[str, list[Verdict]],
     ]
     rows, records = [], []
     for scheme in probed.schemes:
-        found = [probed.slope(scheme, setting, name) for name in SLOPES]
+        slopes = [probed.slope(scheme, setting, name) for name in SLOPES]
         ends = [probed.end(scheme, setting, name, deepest) for name in VALUES]
-        mine = [one for one in verdicts[scheme] if one.prediction.setting == setting]
-        cells = ["none" if value is None else signed(value, ".2f") for value in found]
+        own = [one.verdict for one in verdicts[scheme] if one.prediction.setting == setting]
+        cells = ["none" if value is None else signed(value, ".2f") for value in slopes]
         cells += ["none" if value is None else number(value) for value in ends]
-        told = _told([one.verdict for one in mine])
-        rows.append([scheme, *cells, told])
-        values = dict(zip([column.key for column in columns[1:-1]], [*found, *ends], strict=True))
-        records.append({"scheme": scheme, "setting": setting, **values, "predictions": told})
+        summary = _summary(own)
+        rows.append([scheme, *cells, summary])
+        values = dict(zip([column.key for column in columns[1:-1]], [*slopes, *ends], strict=True))
+        records.append({"scheme": scheme, "setting": setting, **values, "predictions": summary})
     notes = (
         f"Slopes of log(value) against log(depth) over depths {', '.join(map(str, probed.depths))}; width {width}, "
         f"mean of {counted(seeds, 'seed')}.",
-        "stream_ms of what the last block reads, grad_w2 of the last block, grad_stream of what the first block reads; the others at the "
-        "output, attn_entropy in the last block.",
+        "stream_ms is measured at the last block's input, grad_w2 and attn_entropy in the last block, grad_stream at the first block's "
+        "input, the others at the output.",
     )
     return Table(f"At init, {TITLES[setting]}", columns, rows, notes, records)
 
 
-def _told(verdicts: list[str]) -> str:
+def _summary(verdicts: list[str]) -> str:
     """`1 of 2 hold, 3 not decided`."""
     decided = [verdict for verdict in verdicts if verdict in (HOLDS, FAILS)]
     parts = [f"{decided.count(HOLDS)} of {len(decided)} hold"] * bool(decided)
@@ -68,9 +68,9 @@ def _told(verdicts: list[str]) -> str:
 
 
 def _fits(depths: list[int], width: int, seeds: int) -> bool:
-    """Whether the probe is of a size that the bands are made for."""
-    least, most = DEPTHS
-    return least <= depths[0] and depths[-1] <= most and width >= LEAST_WIDTH and seeds >= LEAST_SEEDS
+    """Whether the predictions' bands apply to a probe of this size."""
+    smallest, largest = DEPTHS
+    return smallest <= depths[0] and depths[-1] <= largest and width >= LEAST_WIDTH and seeds >= LEAST_SEEDS
 
 
 def _predictions(verdicts: list[Verdict], fits: bool) -> Table:
@@ -88,8 +88,10 @@ def _predictions(verdicts: list[Verdict], fits: bool) -> Table:
         note = f"{counted(len(verdicts), 'prediction')}, {count[FAILS]} of which "
         note += f"{'does' if count[FAILS] == 1 else 'do'} not hold here"
     else:
-        least, most = DEPTHS
-        note = f"{counted(len(verdicts), 'prediction')}, {count[UNJUDGED]} not judged: they are made for depths {least} to "
-        note += f"{most}, a width of at least {LEAST_WIDTH} and at least {LEAST_SEEDS} seeds"
+        smallest, largest = DEPTHS
+        note = (
+            f"{counted(len(verdicts), 'prediction')}, {count[UNJUDGED]} not judged: they apply to depths {smallest} to "
+        )
+        note += f"{largest}, a width of at least {LEAST_WIDTH} and at least {LEAST_SEEDS} seeds"
     note += f"; {count[UNDECIDED]} not decided." if count[UNDECIDED] else "."
     return Table("Predictions", columns, rows, (note,), records)

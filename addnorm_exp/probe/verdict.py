@@ -1,4 +1,4 @@
-"""What was measured beside what the scheme's record predicts."""
+"""Compares measurements with the predictions of the scheme's record."""
 
 import math
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from addnorm_exp.probe.rows import Probed
 from addnorm_exp.residual.predictions import Band, Curve, Equal, Prediction, Ratio, Slope
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
-UNJUDGED = "not judged at this size"  # the record's bands are not made for it
+UNJUDGED = "not judged at this size"  # the record's bands do not apply to it
 
-Point = tuple[str, float, Band]  # where, what was measured, what was predicted
+Point = tuple[str, float, Band]  # place, measured value, predicted band
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,26 @@ class Verdict:
 def judge(probed: Probed, scheme: str, predictions: tuple[Prediction, ...]) -> Iterator[Verdict]:
     for prediction in predictions:
         if isinstance(prediction, Slope):
-            told = _slope(probed, scheme, prediction)
+            texts = _slope(probed, scheme, prediction)
         elif isinstance(prediction, Equal):
-            told = _equal(probed, scheme, prediction)
+            texts = _equal(probed, scheme, prediction)
         else:
             points = (
                 _curve(probed, scheme, prediction)
                 if isinstance(prediction, Curve)
                 else _ratio(probed, scheme, prediction)
             )
-            told = _worst(list(points))
-        yield Verdict(scheme, prediction, *told)
+            texts = _worst(list(points))
+        yield Verdict(scheme, prediction, *texts)
 
 
 def _slope(probed: Probed, scheme: str, prediction: Slope) -> tuple[str, str, str]:
     low, high = prediction.band
     predicted = f"slope {number(low)} to {number(high)}"
-    found = probed.slope(scheme, prediction.setting, prediction.quantity)
-    if found is None:
+    slope = probed.slope(scheme, prediction.setting, prediction.quantity)
+    if slope is None:
         return predicted, "no slope (one depth, or a value that is 0 or not finite)", UNDECIDED
-    return predicted, f"slope {number(found)}", HOLDS if low <= found <= high else FAILS
+    return predicted, f"slope {number(slope)}", HOLDS if low <= slope <= high else FAILS
 
 
 def _curve(probed: Probed, scheme: str, prediction: Curve) -> Iterator[Point]:
@@ -63,7 +63,7 @@ def _ratio(probed: Probed, scheme: str, prediction: Ratio) -> Iterator[Point]:
 
 
 def _equal(probed: Probed, scheme: str, prediction: Equal) -> tuple[str, str, str]:
-    """By the point where the ratio is furthest from 1."""
+    """Judges the point whose ratio is furthest from 1."""
     ratios = []
     for depth in probed.depths:
         mine = probed.curve(scheme, prediction.setting, prediction.quantity, depth)
@@ -71,7 +71,7 @@ def _equal(probed: Probed, scheme: str, prediction: Equal) -> tuple[str, str, st
         for block in mine.keys() & other.keys():
             expected = prediction.times(block, depth) * other[block]
             ratios.append((mine[block] / expected if expected else math.nan, block, depth))
-    predicted = f"ratio 1 ± {number(prediction.tolerance)} to what {prediction.scheme} gives"
+    predicted = f"ratio 1 ± {number(prediction.tolerance)} to {prediction.scheme}"
     if not ratios:
         return predicted, f"nothing ({prediction.scheme} was not measured)", UNDECIDED
     ratio, block, depth = max(ratios, key=lambda point: math.inf if math.isnan(point[0]) else abs(point[0] - 1))
@@ -80,7 +80,7 @@ def _equal(probed: Probed, scheme: str, prediction: Equal) -> tuple[str, str, st
 
 
 def _worst(points: list[Point]) -> tuple[str, str, str]:
-    """The point that leaves its band the most, or else the last."""
+    """Judges the point that is furthest outside its band, or else the last point."""
     if not points:
         return "a band", "nothing", UNDECIDED
     place, value, (low, high) = max(points[::-1], key=_outside)
@@ -89,7 +89,7 @@ def _worst(points: list[Point]) -> tuple[str, str, str]:
 
 
 def _outside(point: Point) -> float:
-    """How far from its band, over the band's larger end; 0 inside."""
+    """The distance from its band, relative to the band's larger end; 0 inside."""
     _, value, (low, high) = point
     if math.isnan(value):
         return math.inf

@@ -1,4 +1,4 @@
-"""Many schemes at once: on CPU a process a core, for half of a scheme's time is Python's own, which threads would share."""
+"""Many schemes at once: on CPU one process per core, because half of a scheme's time is in Python, which threads would share."""
 
 import functools
 import gc
@@ -25,14 +25,14 @@ from addnorm_exp.train.memory import memory
 from addnorm_exp.train.platform import keep_memory, pin_generator
 
 SCHEMES = (
-    4  # for fewer a process more does not pay: to start it, and to compile in it what all share, takes as long as two
+    4  # schemes per process; a further process takes as long to start and to compile shared programs as two schemes
 )
-BASE_BYTES = 10**9  # of a process that has JAX loaded and programs compiled
+BASE_BYTES = 10**9  # of a process with JAX and compiled programs
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with every scheme of the catalogue's own."""
+    """What is measured of every scheme."""
 
     depths: tuple[int, ...]
     width: int
@@ -45,7 +45,7 @@ Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # as `map
 
 @contextmanager
 def pool(processes: int) -> Iterator[Each]:
-    """Gives what `map` is, over so many processes; with more than one, from the main thread only. Raises UserError where a process
+    """Yields a `map` over `processes` processes; with more than one, it works in the main thread only. Raises UserError if a process
     cannot be started, or ends before its work is done."""
     if processes == 1:
         _begin()
@@ -57,12 +57,12 @@ def pool(processes: int) -> Iterator[Each]:
         executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
 
     def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        # Interrupts as the processes start, which inherit it: an interrupt is for this one to handle.
+        # The new processes inherit the ignored interrupts: only this process handles an interrupt.
         with _interrupts_ignored(), _current_folder_ignored():
             try:
                 started = [executor.submit(function, item) for item in items]
             except OSError as error:
-                line = f"a process of the probe cannot be started ({one_line(error)}); check the Python installation"
+                line = f"cannot start a process of the probe ({one_line(error)}); check the Python installation"
                 raise UserError(line) from None
             children[:] = set(multiprocessing.active_children()) - set(others)
         return (one.result() for one in started)
@@ -71,7 +71,7 @@ def pool(processes: int) -> Iterator[Each]:
         yield each
     except BrokenProcessPool:
         raise UserError(_why_broken(child.exitcode for child in children)) from None
-    except BaseException:  # an interrupt too; what runs would go on for a while, and be waited for
+    except BaseException:  # an interrupt too; otherwise the program would wait for running work
         for child in set(multiprocessing.active_children()) - set(others):
             child.terminate()
         raise
@@ -80,31 +80,31 @@ def pool(processes: int) -> Iterator[Each]:
 
 
 def _why_broken(codes: Iterable[int | None]) -> str:
-    """A line on a pool of which a process has ended; the others are then terminated by the pool."""
+    """A line on a pool in which a process has ended. The pool then terminates the others."""
     ended = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
     if not ended or -signal.SIGKILL in ended:
-        return "a process of the probe was killed, most likely for want of memory; take smaller --depths or --width, or fewer --seeds"
+        return "a process of the probe was killed, probably for lack of memory; reduce --depths, --width or --seeds"
     how = f"was killed by signal {-ended[0]}" if ended[0] < 0 else f"ended with code {ended[0]}"
-    return f"a process of the probe {how} before its work was done; what it printed stands above"
+    return f"a process of the probe {how} before its work was done; see its output above"
 
 
 def measured(job: Job, name: str) -> list[rows.Row]:
     """The rows of a scheme."""
     scheme, text = catalogue.get(name), load(job.data).train
-    found = [
+    measurements = [
         row for setting in SETTINGS for row in rows.rows_of(scheme, setting, job.depths, job.width, job.seeds, text)
     ]
     measure.forget()
-    return found
+    return measurements
 
 
 def processes(schemes: Sequence[str], job: Job) -> int:
-    """As many as there are cores and there is memory for; one on an accelerator, whose memory JAX takes whole."""
+    """The number of processes that cores and memory allow; one on an accelerator, because JAX takes all its memory."""
     if jax.default_backend() != "cpu":
         return 1
-    # Of the deepest stack and of one half as deep. Attention residuals take some 2 GB more: each sublayer keeps what it made of all.
-    at_once = 3 * sum(settings.needed(schemes[0], max(job.depths), job.width, job.seeds).values())
-    each = BASE_BYTES + at_once + 2 * draws.KEPT_BYTES
+    # For the deepest stack and one half as deep. Attention residuals take about 2 GB more: each sublayer keeps a mixture of all outputs.
+    stacks = 3 * sum(settings.needed(schemes[0], max(job.depths), job.width, job.seeds).values())
+    each = BASE_BYTES + stacks + 2 * draws.KEPT_BYTES
     room = (memory() or each) // each
     return max(1, min(_cores(), room, len(schemes) // SCHEMES))
 
@@ -118,7 +118,7 @@ def _cores() -> int:
 
 @functools.lru_cache(maxsize=1)
 def load(data: DataConfig) -> corpus.Corpus:
-    """The corpus, read once a process."""
+    """The corpus, read once per process."""
     return corpus.load(data)
 
 
@@ -128,7 +128,7 @@ def _begin() -> None:
 
 
 def _begin_child() -> None:
-    gc.freeze()  # what is loaded stays: the collector need not go through it again and again
+    gc.freeze()  # loaded modules are permanent: the collector need not scan them again
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _begin()
 
@@ -137,7 +137,7 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os._exit(1)  # nobody would read what it measures
+    os._exit(1)  # nobody would read its results
 
 
 @contextmanager

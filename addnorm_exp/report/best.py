@@ -1,4 +1,4 @@
-"""Which rows a table may call best: those that a test does not tell apart from the best mean."""
+"""Which rows a table may call best: those that a test does not distinguish from the best mean."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from addnorm_exp.report.outcome import Outcome
 from addnorm_exp.report.statistics import holm
 
 ALPHA = 0.05
-LOSSES = ("loss", "bpb", "train_loss_final")  # where less is better
+LOSSES = ("loss", "bpb", "train_loss_final")  # metrics where lower is better
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Best:
 
 
 def best_rows(chosen: Metric, main: Sequence[Outcome]) -> Best | None:
-    """The row of the least mean, and those that no paired t test tells apart from it.
+    """The row with the lowest mean, and those that no paired t test distinguishes from it.
 
-    Holm corrects over all pairs of rows, because the best row is chosen by the same numbers. None where the metric is no loss,
-    where a row cannot be tested against another, and where no row is worse than the best. A row with a diverged run is never best.
+    Holm corrects over all pairs of rows, because the best row is chosen by the same numbers. None if the metric is not a loss, if a row
+    cannot be tested against another, or if no row is worse than the best. A row with a diverged run is never best.
     """
     if not chosen.result or chosen.unit not in LOSSES:
         return None
@@ -40,6 +40,6 @@ def best_rows(chosen: Metric, main: Sequence[Outcome]) -> Best | None:
         return None
     return Best(
         rows,
-        f"Bold: the least mean and every row that a two-sided paired t test does not tell apart from it (α = {ALPHA:g}, Holm-corrected "
+        f"Bold: the lowest mean and every row that a two-sided paired t test does not distinguish from it (α = {ALPHA:g}, Holm-corrected "
         f"over all {len(pairs)} pairs of rows).",
     )

@@ -1,4 +1,4 @@
-"""The columns of a printed table that a person asks for. What is left out and differs between rows is named in a note."""
+"""The columns of a printed table that the user chooses. A note names the omitted columns that differ between rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ def choose_columns(table: Table, names: Sequence[str]) -> Table:
     """The table with its axes and these columns, in this order; each is named by its key (as in CSV) or its heading.
 
     Raises:
-        UserError: a name that no column has.
+        UserError: no column has this name.
     """
     axes = [i for i, column in enumerate(table.columns) if column.axis]
     places = {column.label: i for i, column in enumerate(table.columns)}
@@ -21,7 +21,7 @@ def choose_columns(table: Table, names: Sequence[str]) -> Table:
         if name not in places:
             known = [column.key for column in table.columns if not column.axis]
             raise UserError(
-                f"--columns={name}: the table has no such column (what all rows share is in a note); {nearest(name, known)}"
+                f"--columns={name}: the table has no such column (values that all rows share are in a note); {nearest(name, known)}"
             )
         chosen += [places[name]] * (places[name] not in chosen)
     return _with(table, chosen)
@@ -40,7 +40,7 @@ def _with(table: Table, chosen: Sequence[int]) -> Table:
         for i, column in enumerate(table.columns)
         if i not in chosen and len({row[i] for row in table.rows}) > 1
     ]
-    note = f"Columns left out that differ between the rows: {'; '.join(hidden)}."
+    note = f"Omitted columns that differ between the rows: {'; '.join(hidden)}."
     return replace(
         table,
         columns=[table.columns[i] for i in chosen],

@@ -13,53 +13,54 @@ from addnorm_exp.report.statistics import ENOUGH, Paired, detectable_effect, hol
 
 @dataclass(frozen=True)
 class Comparison:
-    """One entry a row. `against` is the row compared with: itself for a baseline, None where there is none."""
+    """One entry per row. `against` is the row that it is compared with: itself for a baseline, or None."""
 
     main: Sequence[Outcome]
     labels: Sequence[str]
     against: Sequence[int | None]
     name: str  # the baseline's
-    lost: str | None  # the baseline that the study names, where no row has it
-    found: Sequence[Paired | None]  # where five shared seeds and no divergence allow it
-    adjusted: Sequence[float | None]  # p by Holm over all of these
+    lost: str | None  # the baseline that the study names, if no row has it
+    differences: Sequence[Paired | None]  # None with fewer than five shared seeds or a diverged run
+    adjusted: Sequence[float | None]  # p, Holm-corrected over all of these
 
     def texts(self) -> list[str]:
         """The differences, as printed."""
-        tested = [(f, self.against[i]) for i, f in enumerate(self.found) if f]
+        tested = [(f, self.against[i]) for i, f in enumerate(self.differences) if f]
         sizes = [abs(value) for _, j in tested if j is not None for value in self.main[j].values.values()]
         places = shared_decimals([f.half for f, _ in tested], max(sizes)) if tested else shared_places(self.main)
         return [self._text(i, places) for i in range(len(self.main))]
 
     def _text(self, i: int, places: int | None) -> str:
-        j, found = self.against[i], self.found[i]
+        j, difference = self.against[i], self.differences[i]
         if i == j:
             return "baseline"
         if j is None or self.main[i].diverged or self.main[j].diverged:
             return NOTHING
-        if found:
-            mean, low, high = (words.signed(value, f",.{places}f") for value in (found.mean, found.low, found.high))
+        if difference:
+            numbers = (difference.mean, difference.low, difference.high)
+            mean, low, high = (words.signed(value, f",.{places}f") for value in numbers)
             return f"{mean} [{low}, {high}]"
         form = ".3g" if places is None else f",.{places}f"
         return ", ".join(words.signed(value, form) for value in self._seeds(i, j)) or NOTHING
 
     def reasons(self, silent: Sequence[bool]) -> list[str]:
-        """Why rows have no Δ or no p; rows that are `silent` have finished no run, which another note says."""
+        """Why rows have no Δ or no p. Rows that are `silent` have no finished run, which another note says."""
         why: dict[str, list[str]] = {}
         for i, (j, label) in enumerate(zip(self.against, self.labels, strict=True)):
             if j is None or i == j or silent[i] or not self.main[i].n or self.main[i].diverged:
-                continue  # of these other notes speak
+                continue  # other notes explain these
             base = self.labels[j]
             if self.main[j].diverged:
-                why.setdefault(f"no Δ, for a run of the baseline {base} diverged", []).append(label)
+                why.setdefault(f"no Δ, because a run of the baseline {base} diverged", []).append(label)
             elif not self.main[j].values:
-                why.setdefault(f"no Δ, for the baseline {base} has no result", []).append(label)
+                why.setdefault(f"no Δ, because the baseline {base} has no result", []).append(label)
             elif not (shared := len(self._seeds(i, j))):
-                why.setdefault(f"no Δ, for no seed is shared with the baseline {base}", []).append(label)
-            elif any(self.found) and not self.found[i]:
-                reason = f"no interval and no p, for fewer than {ENOUGH} seeds ({shared}) are shared with the baseline {base}"
+                why.setdefault(f"no Δ, because no seed is shared with the baseline {base}", []).append(label)
+            elif any(self.differences) and not self.differences[i]:
+                reason = f"no interval and no p, because fewer than {ENOUGH} seeds ({shared}) are shared with the baseline {base}"
                 why.setdefault(reason, []).append(label)
         lines = [f"{'; '.join(labels)}: {reason}." for reason, labels in why.items()]
-        return lines + ["– under p: a baseline is not tested against itself."] * any(self.found)
+        return lines + ["– under p: a baseline is not tested against itself."] * any(self.differences)
 
     def _seeds(self, i: int, j: int) -> list[float]:
         own, base = self.main[i].values, self.main[j].values
@@ -68,15 +69,15 @@ class Comparison:
     def records(self) -> list[dict[str, Any]]:
         """The differences as numbers, for CSV."""
         rows = []
-        for i, (j, found) in enumerate(zip(self.against, self.found, strict=True)):
+        for i, (j, difference) in enumerate(zip(self.against, self.differences, strict=True)):
             numbers: dict[str, Any] = {"baseline": None if j is None else self.labels[j]}
-            numbers["difference"] = found.mean if found else None
-            numbers["difference_low"] = found.low if found else None
-            numbers["difference_high"] = found.high if found else None
+            numbers["difference"] = difference.mean if difference else None
+            numbers["difference_low"] = difference.low if difference else None
+            numbers["difference_high"] = difference.high if difference else None
             each = [] if j is None or i == j else self._seeds(i, j)
             numbers["difference_seeds"] = None if j is None else " ".join(map(repr, each))
-            numbers["difference_n"] = found.n if found else None
-            numbers["minimum_detectable"] = minimum_detectable(found.sd, found.n) if found else None
+            numbers["difference_n"] = difference.n if difference else None
+            numbers["minimum_detectable"] = minimum_detectable(difference.sd, difference.n) if difference else None
             rows.append(numbers)
         return rows
 
@@ -84,15 +85,15 @@ class Comparison:
         return [NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}" for p in self.adjusted]
 
     def p_records(self) -> list[dict[str, Any]]:
-        return [{"p": f.p if f else None, "p_holm": p} for f, p in zip(self.found, self.adjusted, strict=True)]
+        return [{"p": f.p if f else None, "p_holm": p} for f, p in zip(self.differences, self.adjusted, strict=True)]
 
     def notes(self, p_values: bool) -> list[str]:
         lines = []
-        if any(self.found):
-            tested = [(label, f) for label, f in zip(self.labels, self.found, strict=True) if f]
+        if any(self.differences):
+            tested = [(label, f) for label, f in zip(self.labels, self.differences, strict=True) if f]
             lines.append(
                 f"Δ: mean paired difference to {self.name} over shared seeds [95 % interval"
-                + (f"]; p two-sided, Holm-corrected over {len(tested)}." if p_values else ", each for itself].")
+                + (f"]; p two-sided, Holm-corrected over {len(tested)}." if p_values else ", each on its own].")
             )
             effects = ", ".join(f"δ({n}) = {detectable_effect(n):.3g}" for n in sorted({f.n for _, f in tested}))
             each = "; ".join(f"{label} {minimum_detectable(f.sd, f.n):.2g}" for label, f in tested)
@@ -102,55 +103,55 @@ class Comparison:
             )
         if len(self.against) > 1 and all(i == j for i, j in enumerate(self.against)):
             lines.append(
-                f"Every row is a baseline ({self.name}), so there is no Δ; name what tells the rows apart by --baseline."
+                f"Every row is a baseline ({self.name}), so there is no Δ; set --baseline to a value that distinguishes the rows."
             )
         if self.lost is not None:
             lines.append(
-                f"The study's baseline {self.lost} is no row here; Δ is to {self.name}, which the first row has."
+                f"The study's baseline {self.lost} is not a row here; Δ is to {self.name}, as in the first row."
             )
         if any(j is None for j in self.against):
-            lines.append(f"No Δ where no row {self.name} shares the other axes.")
+            lines.append(f"No Δ for a row if no row {self.name} shares its other axes.")
         return lines
 
 
-def compare(shown: Reported, main: Sequence[Outcome], baseline: str | None, fallback: str | None) -> Comparison:
-    """Compare each row of `main` with `baseline` (which must be there), else with `fallback`, the study's, else the first row."""
+def compare(report: Reported, main: Sequence[Outcome], baseline: str | None, fallback: str | None) -> Comparison:
+    """Compares each row of `main` with `baseline` (which must exist), else with `fallback`, the study's, else with the first row."""
     wanted = baseline or fallback
-    against, name = baselines(shown, wanted, strict=baseline is not None)
-    lost = wanted if wanted is not None and wanted != name and len(shown.groups) > 1 else None
-    found = [None if j is None or i == j else paired_with(main[i], main[j]) for i, j in enumerate(against)]
-    adjusted = iter(holm([f.p for f in found if f]))
+    against, name = baselines(report, wanted, strict=baseline is not None)
+    lost = wanted if wanted is not None and wanted != name and len(report.groups) > 1 else None
+    differences = [None if j is None or i == j else paired_with(main[i], main[j]) for i, j in enumerate(against)]
+    adjusted = iter(holm([d.p for d in differences if d]))
     return Comparison(
         main,
-        [shown.label(group) for group in shown.groups],
+        [report.label(group) for group in report.groups],
         against,
-        shown.titled(name),
+        report.titled(name),
         lost,
-        found,
-        [next(adjusted) if f else None for f in found],
+        differences,
+        [next(adjusted) if d else None for d in differences],
     )
 
 
 def paired_with(own: Outcome, base: Outcome) -> Paired | None:
-    """The paired difference where five shared seeds and no divergence allow it."""
+    """The paired difference; None with fewer than five shared seeds or a diverged run."""
     if own.diverged or base.diverged or len(set(own.values) & set(base.values)) < ENOUGH:
         return None
     return paired(own.values, base.values)
 
 
-def baselines(shown: Reported, name: str | None, *, strict: bool) -> tuple[list[int | None], str]:
-    """For every group the index of the group that it is compared with, and the baseline's name.
+def baselines(report: Reported, name: str | None, *, strict: bool) -> tuple[list[int | None], str]:
+    """For every group, the index of the group that it is compared with; and the baseline's name.
 
-    `name` is the value of an axis (a scheme, usually): every group is compared with the one that has this value and shares its
-    other axes. It may also be one group's whole label. Not given: the first row. Unknown: a `UserError` if `strict`, else the first.
+    `name` is the value of an axis (usually a scheme): every group is compared with the one that has this value and shares its
+    other axes. It may also be one group's whole label. None: the first row. Unknown: a `UserError` if `strict`, else the first row.
     """
-    groups = shown.groups
+    groups = report.groups
     if not groups:
         return [], ""
-    labels = [shown.name(group) for group in groups]
-    if name in labels and len(shown.varying) > 1:
+    labels = [report.name(group) for group in groups]
+    if name in labels and len(report.varying) > 1:
         return [labels.index(name)] * len(groups), name
-    for axis in shown.varying:
+    for axis in report.varying:
         if name is not None and any(str(group[axis]) == name for group in groups):
             value = next(group[axis] for group in groups if str(group[axis]) == name)
             index = {group.key: i for i, group in enumerate(groups)}
@@ -158,9 +159,9 @@ def baselines(shown: Reported, name: str | None, *, strict: bool) -> tuple[list[
             return [index.get(twin) for twin in twins], name
     if name is not None and strict:
         raise UserError(
-            f"--baseline={name}: no such row; {nearest(name, {*labels, *(str(g[a]) for g in groups for a in shown.varying)})}"
+            f"--baseline={name}: no such row; {nearest(name, {*labels, *(str(g[a]) for g in groups for a in report.varying)})}"
         )
-    free = [axis for axis in shown.varying if len({repr(group[axis]) for group in groups}) > 1]
+    free = [axis for axis in report.varying if len({repr(group[axis]) for group in groups}) > 1]
     if free and str(groups[0][free[0]]) != name:
-        return baselines(shown, str(groups[0][free[0]]), strict=False)
+        return baselines(report, str(groups[0][free[0]]), strict=False)
     return [0] * len(groups), labels[0]

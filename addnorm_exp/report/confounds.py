@@ -1,7 +1,7 @@
-"""What else may explain a difference: what a group costs, and what it was trained under besides its axes.
+"""What else may explain a difference: the costs of a group, and its training conditions besides its axes.
 
-Each is a column where it differs between rows. Where it is the same in every row it is said once, in a note below the table; a row
-whose runs have recorded nothing yet has no say in that. What no row has recorded is left out.
+Each is a column if it differs between rows. If it is the same in every row, a note below the table has it; rows whose runs have
+recorded nothing yet do not count. What no row has recorded is omitted.
 """
 
 import math
@@ -27,7 +27,7 @@ NAMES = {
     "factors": "optimiser factors",
     "drop_path": "stochastic depth",
 }
-# The axes that set them: one whose values are told under its own name needs no second column that says the same.
+# The axes that set them: an axis with its own column needs no second column with the same values.
 AXES = {
     "norm": "norm.kind",
     "eps": "norm.eps",
@@ -43,13 +43,13 @@ SPOKEN = (
     "embedding_scale",
     "factors",
     "drop_path",
-)  # said where some row has one, and passed over where none has
+)  # included if some row has one, and omitted otherwise
 MIXED = " | "
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One cost or confound over the rows: its texts, `NOTHING` where a row has none, and what CSV gets."""
+    """One cost or confound over the rows: its texts, `NOTHING` if a row has none, and its values for CSV."""
 
     key: str
     label: str
@@ -58,7 +58,7 @@ class Fact:
     right: bool
     shared: (
         str | None
-    )  # how it is said once, where it is the same in every row that has recorded anything; "" where it need not be
+    )  # its text for the note, if it is the same in every row that has recorded anything; "" if it is omitted
 
     @property
     def seen(self) -> bool:
@@ -66,33 +66,33 @@ class Fact:
         return self.shared is None and any(text != NOTHING for text in self.texts)
 
 
-def facts(study: Study, shown: Reported) -> list[Fact]:
-    """Costs first, then confounds; the learning rate belongs to these where it is neither tuned nor an axis."""
-    silent = [not any(run.summary for run in group.runs) for group in shown.groups]
-    found = _costs(shown, silent)
+def facts(study: Study, report: Reported) -> list[Fact]:
+    """Costs first, then confounds. The learning rate is a confound if it is neither tuned nor an axis."""
+    silent = [not any(run.summary for run in group.runs) for group in report.groups]
+    listed = _costs(report, silent)
     keys = dict.fromkeys(CONFOUNDS)
-    for group in shown.groups:
+    for group in report.groups:
         for run in group.runs:
             keys |= dict.fromkeys(run.summary.get("confounds") or ())
     for key in keys:
-        found.append(_confound(key, NAMES.get(key, key), shown, _recorded(key), silent))
-    if "optim.lr" not in (*study.tuned, *shown.varying):
-        found.append(_confound("lr", "lr", shown, lambda run: run.flat.get("optim.lr", ...), silent))
-    return found
+        listed.append(_confound(key, NAMES.get(key, key), report, _recorded(key), silent))
+    if "optim.lr" not in (*study.tuned, *report.varying):
+        listed.append(_confound("lr", "lr", report, lambda run: run.flat.get("optim.lr", ...), silent))
+    return listed
 
 
-def _costs(shown: Reported, silent: Sequence[bool]) -> list[Fact]:
-    """The median over a group's runs that have it (diverged ones too: the program was the same)."""
+def _costs(report: Reported, silent: Sequence[bool]) -> list[Fact]:
+    """The median over a group's runs that have it (including diverged ones, because the program was the same)."""
     kinds: tuple[tuple[str, str, str, Callable[[float], float], Callable[[float], str]], ...] = (
         ("parameters", "parameters", "params", round, lambda v: f"{v:,}"),
         ("flops_per_token", "flops_per_token", "FLOPs/token", round, si),
         ("ms_per_step", "step_time_s", "ms/step", lambda v: 1e3 * v, lambda v: f"{v:.3g}"),
     )
-    found = []
+    costs = []
     for name, key, label, convert, form in kinds:
         medians = [
             Outcome({i: v for i, run in enumerate(group.runs) if (v := run.number(key)) is not None}).median
-            for group in shown.groups
+            for group in report.groups
         ]
         values = [None if value is None else convert(value) for value in medians]
         texts = [NOTHING if value is None else form(value) for value in values]
@@ -101,25 +101,27 @@ def _costs(shown: Reported, silent: Sequence[bool]) -> list[Fact]:
         if recorded and name != "parameters":
             column = iter((si_column if name == "flops_per_token" else _times)(recorded))
             texts = [NOTHING if value is None else next(column) for value in values]
-        found.append(Fact(name, label, texts, values, True, None if once is None else f"{once} {label}"))
-    return found
+        costs.append(Fact(name, label, texts, values, True, None if once is None else f"{once} {label}"))
+    return costs
 
 
 def _times(values: Sequence[float]) -> list[str]:
-    """Measured times with one precision: three figures of the longest, two of the shortest at least."""
+    """Measured times with one precision: three figures of the longest, at least two of the shortest."""
     finest = max(0, 1 - math.floor(math.log10(min(values)))) if min(values) > 0 else 0
     places = max(finest, min(len(f"{value:.3g}".partition(".")[2]) for value in values))
     return [f"{value:,.{places}f}" for value in values]
 
 
-def _confound(key: str, label: str, shown: Reported, read: Callable[[Run], Any], silent: Sequence[bool]) -> Fact:
-    values = [_values(group, read) for group in shown.groups]
-    texts = [MIXED.join(found) or NOTHING for found in values]
-    mixed = any(len(found) > 1 for found in values)  # within a row: not alike, though the rows may read the same
+def _confound(key: str, label: str, report: Reported, read: Callable[[Run], Any], silent: Sequence[bool]) -> Fact:
+    values = [_values(group, read) for group in report.groups]
+    texts = [MIXED.join(distinct) or NOTHING for distinct in values]
+    mixed = any(
+        len(distinct) > 1 for distinct in values
+    )  # they differ within a row, although the rows' texts may be equal
     once = None if mixed else _once(texts, silent)
     axis = AXES.get(key)
-    twice = axis in shown.varying and all(
-        text in (NOTHING, show(group[axis])) for text, group in zip(texts, shown.groups, strict=True)
+    twice = axis in report.varying and all(
+        text in (NOTHING, show(group[axis])) for text, group in zip(texts, report.groups, strict=True)
     )
     if twice or (key in SPOKEN and set(texts) <= {"none", NOTHING}):
         return Fact(key, label, texts, texts, False, "")
@@ -127,9 +129,9 @@ def _confound(key: str, label: str, shown: Reported, read: Callable[[Run], Any],
 
 
 def _once(texts: Sequence[str], silent: Sequence[bool]) -> str | None:
-    """The one text of all rows that have recorded something, None where they differ or one of them lacks it."""
-    heard = {text for text, nothing in zip(texts, silent, strict=True) if not (nothing and text == NOTHING)}
-    return heard.pop() if len(heard) == 1 and NOTHING not in heard else None
+    """The common text of all rows that have recorded something; None if they differ or one of them lacks it."""
+    recorded = {text for text, nothing in zip(texts, silent, strict=True) if not (nothing and text == NOTHING)}
+    return recorded.pop() if len(recorded) == 1 and NOTHING not in recorded else None
 
 
 def _recorded(key: str) -> Callable[[Run], Any]:

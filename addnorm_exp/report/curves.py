@@ -1,11 +1,11 @@
-"""The picture of training: validation and smoothed training loss against optimiser steps, a line a group.
+"""The picture of training: validation and smoothed training loss against optimiser steps, one line per group.
 
-Five seeds or more: mean with its 95 % band; where bands could not be told apart, a bar a row behind the last step instead, with the
-interval there. Fewer: every seed thin, their mean thick. Where a seed diverged the thick line is the
-median with diverged runs as worst (never a mean of survivors), and a × marks each end. While no run has finished, the running ones
-are drawn as far as they have come, each by itself, and the titles say so.
+With five or more seeds: the mean with its 95 % band. If bands overlap too much, one bar per row after the last step shows the interval
+there instead. With fewer seeds: every seed thin, their mean thick. If a seed diverged, the thick line is the median with diverged runs
+as worst (never a mean of the others), and a × marks each end. While no run has finished, each running one is drawn as far as it has
+come, and the titles say so.
 
-Of more rows than a panel tells apart each has a small one (multiples.py), in one figure for validation and one for training.
+If one panel cannot show all rows, each row has a small panel (multiples.py), in one figure for validation and one for training.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,10 +23,10 @@ from addnorm_exp.report.record import Run, read_metrics
 from addnorm_exp.report.statistics import ENOUGH, t_quantile
 from addnorm_exp.runs.winners import Pairs
 
-POINTS = 800  # of a training curve at most: more cannot be seen, and makes a heavy SVG
-BEHIND = 60  # of a curve behind another row's
-SMOOTHED = 25  # windows of the running mean over a training curve
-STEEP = 0.2  # of a run: its start, which may lie beyond the picture
+POINTS = 800  # of a training curve at most: more are not visible, and make the SVG large
+BEHIND = 60  # of a curve in the background
+SMOOTHED = 25  # number of windows of the running mean over a training curve
+STEEP = 0.2  # share of a run at its start, which may exceed the picture
 
 NAMES = {"val": "validation", "train": "training"}
 Curve = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
@@ -35,26 +35,26 @@ Middle = tuple[
 ]  # steps (n,), the centre there (n,), the half-width of its interval (n,) or None
 
 
-def draw(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure | str:
-    """The figure, or a line that says what is missing. Of many rows: `each` for validation, with `baseline`'s line in each panel."""
-    if multiples.many(multiples.drawable(shown)):
-        return each(shown, baseline, "val")
-    drawn, running = _runs(shown)
-    curves = {(g.key, split): _curves(drawn[g.key], split) for g in shown.groups for split in NAMES}
-    found = [split for split in NAMES if any(len(c[0]) > 1 for g in shown.groups for c in curves[g.key, split])]
-    if not found:
-        return "no metrics of the reported runs"
-    fig = style.figure(style.PAGE if len(found) > 1 else style.COLUMN, 2.4)
+def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure | str:
+    """The figure, or a line that says what is missing. With many rows: `each` for validation, with `baseline`'s line in each panel."""
+    if multiples.many(multiples.drawable(report)):
+        return each(report, baseline, "val")
+    drawn, running = _runs(report)
+    curves = {(g.key, split): _curves(drawn[g.key], split) for g in report.groups for split in NAMES}
+    splits = [split for split in NAMES if any(len(c[0]) > 1 for g in report.groups for c in curves[g.key, split])]
+    if not splits:
+        return "the reported runs have no metrics"
+    fig = style.figure(style.PAGE if len(splits) > 1 else style.COLUMN, 2.4)
     marked = not running and (
-        looks.crossed or len(shown.groups) > len(style.LINES)
-    )  # where dashes alone do not tell rows apart
-    panel_width, barred = fig.get_figwidth() / len(found) - 0.4, False
-    axes = np.atleast_1d(fig.subplots(1, len(found), sharey=True))
-    for panel, split in zip(axes, found, strict=True):
-        lines = {group.key: curves[group.key, split] for group in shown.groups}
+        looks.crossed or len(report.groups) > len(style.LINES)
+    )  # dashes alone do not distinguish rows
+    panel_width, barred = fig.get_figwidth() / len(splits) - 0.4, False
+    axes = np.atleast_1d(fig.subplots(1, len(splits), sharey=True))
+    for panel, split in zip(axes, splits, strict=True):
+        lines = {group.key: curves[group.key, split] for group in report.groups}
         window = _window(split, lines.values())
         rows = []
-        for group in shown.groups:
+        for group in report.groups:
             smooth = [(steps, style.smooth(values, window)) for steps, values in lines[group.key]]
             middle = None if running else _middle(drawn[group.key], smooth)
             rows.append((group, smooth, middle))
@@ -76,34 +76,34 @@ def draw(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure |
         if banded and not bands:
             _bars(panel, [(middle, look_of(looks, group)) for group, _, middle in rows], last)
             barred = True
-    axes[0].set_ylabel(f"loss ({_unit(drawn, found)})")
-    every = [run for group in shown.groups for run in drawn[group.key]]
+    axes[0].set_ylabel(f"loss ({_unit(drawn, splits)})")
+    every = [run for group in report.groups for run in drawn[group.key]]
     axes[0].set_ylim(
-        *_view(every * len(found), [c for split in found for g in shown.groups for c in curves[g.key, split]])
+        *_view(every * len(splits), [c for split in splits for g in report.groups for c in curves[g.key, split]])
     )
-    for panel, split in zip(axes, found, strict=True):
-        for group in shown.groups:
+    for panel, split in zip(axes, splits, strict=True):
+        for group in report.groups:
             _ends(panel, drawn[group.key], curves[group.key, split], look_of(looks, group))
     begun = {key for (key, _), lines in curves.items() if any(len(steps) for steps, _ in lines)}
-    handles = [look_of(looks, g).handle(shown.label(g), marker=marked) for g in shown.groups if g.key in begun]
-    lost = any(run.status == "diverged" for group in shown.groups for run in group.runs)
+    handles = [look_of(looks, g).handle(report.label(g), marker=marked) for g in report.groups if g.key in begun]
+    lost = any(run.status == "diverged" for group in report.groups for run in group.runs)
     handles += [style.cross_handle()] * lost + [_bar_handle()] * barred
     style.legend(fig, handles)
     return fig
 
 
-def each(shown: Reported, baseline: str | None, split: str) -> Figure | str:
-    """Small multiples of one split's losses (`val` or `train`): a panel a row, or a line that says what is missing."""
-    drawn, running = _runs(shown)
-    curves = {group.key: _curves(drawn[group.key], split) for group in shown.groups}
-    rows = [group for group in shown.groups if any(len(steps) for steps, _ in curves[group.key])]
+def each(report: Reported, baseline: str | None, split: str) -> Figure | str:
+    """Small multiples of one split's losses (`val` or `train`): one panel per row; or a line that says what is missing."""
+    drawn, running = _runs(report)
+    curves = {group.key: _curves(drawn[group.key], split) for group in report.groups}
+    rows = [group for group in report.groups if any(len(steps) for steps, _ in curves[group.key])]
     if not any(len(steps) > 1 for row in rows for steps, _ in curves[row.key]):
-        return f"no {NAMES[split]} losses of the reported runs"
+        return f"the reported runs have no {NAMES[split]} losses"
     window = _window(split, curves.values())
     smooth = {row.key: [(steps, style.smooth(v, window)) for steps, v in curves[row.key]] for row in rows}
     centres = {row.key: _centre(drawn[row.key], smooth[row.key], running) for row in rows}
-    bases, name = multiples.against(shown, baseline)
-    fig, panels = multiples.grid([multiples.heading(shown.label(row)) for row in rows])
+    bases, name = multiples.against(report, baseline)
+    fig, panels = multiples.grid([multiples.heading(report.label(row)) for row in rows])
     for axes, row in zip(panels, rows, strict=True):
         multiples.behind(axes, centres, row.key, bases[row.key])
         _group(axes, drawn[row.key], smooth[row.key], multiples.OWN, running)
@@ -129,30 +129,30 @@ def _unit(drawn: Mapping[Pairs, Sequence[Run]], splits: Sequence[str]) -> str:
 
 
 def _window(split: str, lines: Iterable[Sequence[Curve]]) -> int:
-    longest = max(len(steps) for found in lines for steps, _ in found)
+    longest = max(len(steps) for row in lines for steps, _ in row)
     return max(1, longest // SMOOTHED) if split == "train" else 1
 
 
 def _last(lines: Iterable[Sequence[Curve]]) -> float:
-    return max(steps[-1] for found in lines for steps, _ in found if len(steps))
+    return max(steps[-1] for row in lines for steps, _ in row if len(steps))
 
 
-def _runs(shown: Reported) -> tuple[dict[Pairs, tuple[Run, ...]], bool]:
-    """The runs to draw, group by group, and whether they are still running: the finished ones, while there are none the others."""
-    found = {group.key: group.finished for group in shown.groups}
-    if any(found.values()):
-        return found, False
-    return {g.key: tuple(run for run in g.runs if run.status == "running") for g in shown.groups}, True
+def _runs(report: Reported) -> tuple[dict[Pairs, tuple[Run, ...]], bool]:
+    """The runs to draw, group by group, and whether they are running: the finished runs, or the running ones if none has finished."""
+    finished = {group.key: group.finished for group in report.groups}
+    if any(finished.values()):
+        return finished, False
+    return {g.key: tuple(run for run in g.runs if run.status == "running") for g in report.groups}, True
 
 
 def _curves(runs: Sequence[Run], split: str) -> list[Curve]:
-    """One curve a run, in the order given; empty where the run has none."""
-    found = []
+    """One curve per run, in the given order; empty if the run has none."""
+    curves = []
     for run in runs:
         columns = read_metrics(run, split)
         values = columns.get("bpb", columns.get("loss"))
-        found.append((np.empty(0), np.empty(0)) if values is None else (columns["step"], values))
-    return found
+        curves.append((np.empty(0), np.empty(0)) if values is None else (columns["step"], values))
+    return curves
 
 
 def look_of(looks: Looks, group: Group) -> style.Look:
@@ -161,7 +161,7 @@ def look_of(looks: Looks, group: Group) -> style.Look:
 
 
 def _apart(rows: Sequence[Middle], last: float) -> bool:
-    """Whether bands are told apart: after the steep start each meets one other on average at most."""
+    """Whether bands can be distinguished: after the steep start, each overlaps at most one other on average."""
     at = np.linspace(STEEP * last, last, 50)
     lows = [np.interp(at, steps, centre - half, right=np.nan) for steps, centre, half in rows]
     highs = [np.interp(at, steps, centre + half, right=np.nan) for steps, centre, half in rows]
@@ -175,14 +175,14 @@ def _apart(rows: Sequence[Middle], last: float) -> bool:
 
 
 def _bars(axes: Axes, rows: Sequence[tuple[Middle | None, style.Look]], last: float) -> None:
-    """Behind the last step a bar a row, side by side: the 95 % interval there."""
-    shown = [(middle, look) for middle, look in rows if middle is not None and middle[2] is not None]
-    room = last * min(0.25, 0.028 * len(shown))
+    """One bar per row after the last step, side by side: the 95 % interval there."""
+    bars = [(middle, look) for middle, look in rows if middle is not None and middle[2] is not None]
+    room = last * min(0.25, 0.028 * len(bars))
     axes.set_xlim(0, last + room)
     axes.axvline(last, color=style.GREY, linewidth=0.5, linestyle=(0, (1, 2)))
-    for nth, ((_, centre, half), look) in enumerate(shown):
+    for nth, ((_, centre, half), look) in enumerate(bars):
         axes.errorbar(
-            [last + room * (nth + 0.7) / (len(shown) + 0.4)],
+            [last + room * (nth + 0.7) / (len(bars) + 0.4)],
             [centre[-1]],
             yerr=[half[-1]],
             color=look.colour,
@@ -202,7 +202,7 @@ def _bar_handle() -> Line2D:
 
 
 def _markers(axes: Axes, middle: Middle, look: style.Look, nth: int, rows: int) -> None:
-    """A few markers on a row's line, at other steps than the other rows'."""
+    """A few markers on a row's line, at different steps from those of other rows."""
     steps, centre, _ = middle
     at = np.interp((np.arange(4) + 1 + nth / rows) / 5, np.linspace(0, 1, len(steps)), np.arange(len(steps)))
     places = np.unique(at.astype(int))
@@ -219,17 +219,17 @@ def _group(
     *,
     bands: bool = True,
 ) -> None:
-    """A row's line with its band, or with its seeds; running ones, and those that all diverged, each by itself."""
-    found = middle if middle is not None or running else _middle(runs, curves)
-    band = found is not None and found[2] is not None
+    """A row's line with its band, or with its seeds. Running runs, and rows whose runs all diverged, have one line per run."""
+    centre_line = middle if middle is not None or running else _middle(runs, curves)
+    band = centre_line is not None and centre_line[2] is not None
     if not running and not band and len(curves) > 1:
         for steps, values in curves:
             axes.plot(*_thin(steps, values), color=look.colour, alpha=0.4, linewidth=0.6)
-    if found is None:
+    if centre_line is None:
         for steps, values in curves:
             axes.plot(*_thin(steps, values), color=look.colour, linestyle=look.line)
         return
-    steps, centre, half = found
+    steps, centre, half = centre_line
     axes.plot(*_thin(steps, centre), color=look.colour, linestyle=look.line, zorder=3)
     if half is not None and bands:
         x, low = _thin(steps, centre - half)
@@ -238,14 +238,14 @@ def _group(
 
 
 def _centre(runs: Sequence[Run], curves: list[Curve], running: bool) -> list[Curve]:
-    """The line of a row that stands behind another: without band and seeds, unless these are all there is."""
-    found = None if running else _middle(runs, curves)
-    return [_thin(*curve, BEHIND) for curve in (curves if found is None else [found[:2]])]
+    """The line of a row in the background: without band and seeds, unless it has only seeds."""
+    middle = None if running else _middle(runs, curves)
+    return [_thin(*curve, BEHIND) for curve in (curves if middle is None else [middle[:2]])]
 
 
 def _middle(runs: Sequence[Run], curves: list[Curve]) -> Middle | None:
-    """Steps (n,) that all whole curves have, the mean there (the median where a run diverged), and the half-width of its interval,
-    None below five curves and where a run diverged. None where every run diverged."""
+    """Steps (n,) that all complete curves have, the mean there (the median if a run diverged), and the half-width of its interval
+    (None below five curves or if a run diverged). None if every run diverged."""
     lost = [run.status == "diverged" for run in runs]
     whole = [c for c, gone in zip(curves, lost, strict=True) if len(c[0]) and not gone]
     if not whole:
@@ -257,7 +257,7 @@ def _middle(runs: Sequence[Run], curves: list[Curve]) -> Middle | None:
     rows += [_worst_after(curve, steps) for curve, gone in zip(curves, lost, strict=True) if gone]
     table = np.stack(rows)
     if any(lost):
-        with np.errstate(invalid="ignore"):  # inf - inf where the middle two have both diverged
+        with np.errstate(invalid="ignore"):  # inf - inf if the middle two have both diverged
             centre = np.median(table, axis=0)
         return steps, np.where(np.isfinite(centre), centre, np.nan), None
     centre = table.mean(axis=0)
@@ -267,10 +267,10 @@ def _middle(runs: Sequence[Run], curves: list[Curve]) -> Middle | None:
 
 
 def _worst_after(curve: Curve, steps: np.ndarray) -> np.ndarray:
-    """A diverged run on common steps: its values while it had some, then infinity."""
+    """A diverged run on common steps: its values as far as it has any, then infinity."""
     values = dict(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
-    found = np.asarray([values.get(step, np.inf) for step in steps.tolist()], np.float64)
-    return np.where(np.isfinite(found), found, np.inf)
+    extended = np.asarray([values.get(step, np.inf) for step in steps.tolist()], np.float64)
+    return np.where(np.isfinite(extended), extended, np.inf)
 
 
 def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Curve:
@@ -282,8 +282,8 @@ def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Curve:
 
 
 def _view(runs: Sequence[Run], curves: Sequence[Curve]) -> tuple[float, float]:
-    """The losses to show: those after the steep start, which would press everything of interest into a line. How high is for the
-    runs to say that did not diverge (for all where none is done). `curves` are those of `runs`, in their order."""
+    """The range of losses to show: after the steep start, which would compress the interesting part. Runs that did not diverge set the
+    upper limit (all runs if none is done). `curves` are those of `runs`, in the same order."""
     pairs = list(zip(runs, curves, strict=True))
     alive = any(run.status == "done" for run in runs)
     low, high = np.inf, -np.inf

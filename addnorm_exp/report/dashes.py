@@ -1,4 +1,4 @@
-"""Why a cell of a table is empty: every – has its reason in a note."""
+"""Why a cell of a table is empty: a note gives the reason for every –."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,19 +11,19 @@ TESTED = ("difference", "p")  # their reasons come from the comparison
 
 
 def dash_notes(
-    shown: Reported,
+    report: Reported,
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
     compared: Comparison,
     explained: Mapping[str, Collection[str]],
 ) -> list[str]:
-    """The reasons, a line each; `explained` names by column the rows of which another note speaks."""
-    labels = [shown.label(group) for group in shown.groups]
-    silent = [not group.finished for group in shown.groups]
+    """The reasons, one line each. `explained` names, by column, the rows that another note explains."""
+    labels = [report.label(group) for group in report.groups]
+    silent = [not group.finished for group in report.groups]
     lines = []
     if any(silent) and any(NOTHING in row for row, empty in zip(rows, silent, strict=True) if empty):
         names = [label for label, empty in zip(labels, silent, strict=True) if empty]
-        lines.append(f"{NOTHING}: no run has finished of {'; '.join(names)}.")
+        lines.append(f"{NOTHING}: no run of {'; '.join(names)} has finished.")
     lines += compared.reasons(silent)
     by_rows: dict[tuple[str, ...], list[str]] = {}
     for i, column in enumerate(columns):
@@ -36,7 +36,7 @@ def dash_notes(
             and label not in explained.get(column.key, ())
         )
         if lacking and column.key.startswith("published_"):
-            lines.append(f"P{column.label[1:]}: none is given for {'; '.join(lacking)}.")
+            lines.append(f"P{column.label[1:]}: no number for {'; '.join(lacking)}.")
         elif lacking and column.key == "lr_sensitivity":
             lines.append(f"{NOTHING} under {column.label}: {'; '.join(lacking)} was not tuned in full at these rates.")
         elif lacking:

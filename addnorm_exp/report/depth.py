@@ -1,4 +1,4 @@
-"""Where sublayers and matrices stand in the depth of a model: their names, their places in blocks, the ticks of such an axis."""
+"""The positions of sublayers and matrices in the depth of a model: their names, their places in blocks, the ticks of such an axis."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ SHORT = {"attention": "attn", "self_attention": "attn", "cross_attention": "cros
 
 
 def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Of each block the index of `feed_forward/down/kernel`, or of its last matrix where that name is not there; with block names."""
+    """For each block, the index of `feed_forward/down/kernel`, or of its last matrix if that does not exist; and the block names."""
     blocks: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for index, name in enumerate(tensors):
-        found = within(name)
-        if found:
-            blocks.setdefault((found.stack, found.block), []).append((index, found.rest))
+        place = within(name)
+        if place:
+            blocks.setdefault((place.stack, place.block), []).append((index, place.rest))
     stacks = {stack for stack, _ in blocks}
     indices, names = [], []
     for (stack, block), members in sorted(blocks.items()):
@@ -27,7 +27,7 @@ def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
 
 
 def site_names(sites: Sequence[str]) -> list[str]:
-    """decoder.0.attention -> 0 attn; with the stack's first letters where there are several."""
+    """decoder.0.attention -> 0 attn; with the stack's first letters if there are several stacks."""
     places = [within(site) for site in sites]
     several = len({place.stack for place in places if place}) > 1
     return [
@@ -44,28 +44,28 @@ def site_ticks(sites: Sequence[str]) -> Ticks:
 
 
 def blocks(names: Sequence[str]) -> list[str]:
-    """Of each site's name the part that names its block: 0 attn -> 0."""
+    """The part of each site's name that names its block: 0 attn -> 0."""
     return [name.rpartition(" ")[0] or name for name in names]
 
 
 def places(names: Sequence[str]) -> list[float]:
-    """Where a site stands in blocks: that of a block's second of two sites is half a block on, whatever the other rows' blocks hold."""
-    found: list[float] = []
+    """The position of each site in blocks: the second of two sites is half a block after the first, whatever other rows' blocks contain."""
+    positions: list[float] = []
     for number, (_, members) in enumerate(itertools.groupby(blocks(names))):
         count = len(list(members))
-        found += [number + index / count for index in range(count)]
-    return found
+        positions += [number + index / count for index in range(count)]
+    return positions
 
 
 def block_ticks(at: Sequence[float], names: Sequence[str], most: int = 12) -> Ticks:
-    """Ticks where a block begins, with its number, of sites that stand `at` these places."""
+    """Ticks at the beginning of each block, with its number, for sites `at` these positions."""
     starts = [(place, block) for place, block in zip(at, blocks(names), strict=True) if place == int(place)]
     stride = max(1, -(-len(starts) // most))
     return [place for place, _ in starts[::stride]], [block for _, block in starts[::stride]]
 
 
 def sparse(ticks: Ticks, most: int = 13) -> Ticks:
-    """At most so many of the ticks, evenly."""
+    """At most `most` of the ticks, evenly spaced."""
     stride = max(1, -(-len(ticks[0]) // most))
     if stride > 1:
         stride += stride % 2  # land on the same sublayer of each block

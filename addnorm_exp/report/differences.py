@@ -1,4 +1,4 @@
-"""How two runs, or two studies, differ: in what they are, in what they were made with, and in their numbers."""
+"""How two runs, or two studies, differ: in their configs, in their environment, and in their numbers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ LISTED = 12
 
 @dataclass(frozen=True)
 class Part:
-    """Differences of one kind. `counts`: whether they make the two different; otherwise they are only told."""
+    """Differences of one kind. `counts`: whether they make the two different; otherwise they are only listed."""
 
     title: str
     rows: tuple[tuple[str, ...], ...]
@@ -28,7 +28,7 @@ class Part:
 
 
 def runs(first: Run, second: Run) -> list[Part]:
-    """The parts in which two runs differ; none where they do not."""
+    """The parts in which two runs differ; empty if they are equal."""
     parts = [
         Part("config", _rows(_science(first), _science(second))),
         Part("resolved", _rows(_resolved(first), _resolved(second)), counts=False),
@@ -71,14 +71,14 @@ def text(parts: Iterable[Part]) -> str:
 
 
 def _science(run: Run) -> dict[str, Any]:
-    """Without the data's place: what the bytes are is told by their checksum."""
+    """The config without the data's path; the checksum identifies the data."""
     return {"scheme": run.scheme} | {
         key: value for key, value in run.flat.items() if key not in ("data.path", "scheme")
     }
 
 
 def _resolved(run: Run) -> dict[str, Any]:
-    """What the scheme brings beside its method; of initial values the words and every tensor's deviation."""
+    """What the scheme brings besides its method; for initial values, the description and every tensor's deviation."""
     return {key: value for key, value in flatten(run.resolved).items() if not key.startswith("law")}
 
 
@@ -96,18 +96,18 @@ def _made_with(run: Run) -> dict[str, Any]:
 
 
 def _results(run: Run) -> dict[str, Any]:
-    found = flatten({key: run.summary.get(key) or {} for key in ("val", "test")})
-    return {"status": run.status, "step": run.summary.get("step")} | {key: found.get(key) for key in RESULTS[2:]}
+    flat = flatten({key: run.summary.get(key) or {} for key in ("val", "test")})
+    return {"status": run.status, "step": run.summary.get("step")} | {key: flat.get(key) for key in RESULTS[2:]}
 
 
 def _rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
     keys = [key for key in dict.fromkeys((*first, *second)) if first.get(key) != second.get(key)]
     return tuple(
-        (key, _shown(first.get(key)), _shown(second.get(key)), _gap(first.get(key), second.get(key))) for key in keys
+        (key, _cell(first.get(key)), _cell(second.get(key)), _gap(first.get(key), second.get(key))) for key in keys
     )
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any) -> str:
     return NOTHING if value is None else str(value)
 
 
@@ -117,31 +117,31 @@ def _gap(first: Any, second: Any) -> str:
 
 
 def _metrics(first: Run, second: Run, split: str) -> list[tuple[str, ...]]:
-    """One row a scalar that differs at a step that both have, and one where the steps differ."""
+    """One row per scalar that differs at a common step, and one row if the steps differ."""
     ours, theirs = read_metrics(first, split), read_metrics(second, split)
     a, b = (columns.get("step", np.empty(0, np.int64)) for columns in (ours, theirs))
     steps = np.intersect1d(a, b)
-    found: list[tuple[str, ...]] = []
+    rows: list[tuple[str, ...]] = []
     if len(steps) < max(len(a), len(b)):
-        found.append((split, f"{counted(len(a), 'step')} in the first, {len(b)} in the second, {len(steps)} in both"))
+        rows.append((split, f"{counted(len(a), 'step')} in the first, {len(b)} in the second, {len(steps)} in both"))
     for name in sorted({*ours} & {*theirs} - {"step"}):
         x, y = ours[name][np.isin(a, steps)], theirs[name][np.isin(b, steps)]
         unequal = ~((x == y) | (np.isnan(x) & np.isnan(y)))
         if unequal.any():
-            most = np.nanmax(np.abs(x - y), initial=0.0)
-            where = f"differs at {unequal.sum()} of {counted(len(steps), 'step')}, first at {steps[unequal][0]}, by {most:.3g} at most"
-            found.append((f"{split} {name}", where))
-    return found
+            largest = np.nanmax(np.abs(x - y), initial=0.0)
+            where = f"differs at {unequal.sum()} of {counted(len(steps), 'step')}, first at {steps[unequal][0]}, by at most {largest:.3g}"
+            rows.append((f"{split} {name}", where))
+    return rows
 
 
 def _unlike(first: Run, second: Run) -> tuple[str, ...]:
-    """How the results of one run in two places differ, in a few words; empty where they do not."""
+    """How the results of one run in two places differ, in a few words; empty if they are equal."""
     rows = _rows(_results(first), _results(second))
     return (" ".join(part for part in rows[0] if part),) if rows else ()
 
 
-def _named(found: Iterable[Run]) -> tuple[tuple[str, ...], ...]:
-    rows = [(run.id, run.status, f"optim.lr={run.flat.get('optim.lr')} seed={run.seed}") for run in found]
+def _named(runs: Iterable[Run]) -> tuple[tuple[str, ...], ...]:
+    rows = [(run.id, run.status, f"optim.lr={run.flat.get('optim.lr')} seed={run.seed}") for run in runs]
     return _cut(rows)
 
 

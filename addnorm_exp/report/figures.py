@@ -1,4 +1,4 @@
-"""Writes a study's pictures, PNG and SVG, to its `figures` folder; a picture for which the record lacks something says so in a line."""
+"""Writes a study's pictures, PNG and SVG, to its `figures` folder. If the record lacks the data of a picture, a line says so."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,15 +16,15 @@ from addnorm_exp.report.titles import titles_of
 from addnorm_exp.words import counted
 
 FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
-    "learning_curves": lambda study, shown: curves.draw(shown, looks_of(study, shown), study.baseline),
-    "lr_sensitivity": lambda study, shown: sensitivity.draw(study, shown),
-    "grad_norm_heatmap": lambda study, shown: gradients.heatmap(shown),
-    "grad_norm_by_depth": lambda study, shown: gradients.by_depth(shown, looks_of(study, shown), study.baseline),
+    "learning_curves": lambda study, report: curves.draw(report, looks_of(study, report), study.baseline),
+    "lr_sensitivity": lambda study, report: sensitivity.draw(study, report),
+    "grad_norm_heatmap": lambda study, report: gradients.heatmap(report),
+    "grad_norm_by_depth": lambda study, report: gradients.by_depth(report, looks_of(study, report), study.baseline),
 }
-# What of the above has no room in a panel for each row.
+# Pictures for many rows, which do not fit in the panels above.
 OF_MANY: dict[str, Callable[[Study, Reported], Figure | str]] = {
-    "training_curves": lambda study, shown: curves.each(shown, study.baseline, "train"),
-    "grad_weight_by_depth": lambda study, shown: gradients.each(shown, study.baseline, "grad_weight"),
+    "training_curves": lambda study, report: curves.each(report, study.baseline, "train"),
+    "grad_weight_by_depth": lambda study, report: gradients.each(report, study.baseline, "grad_weight"),
 }
 
 
@@ -36,14 +36,14 @@ def plot(
     labels: str = "titles",
     say: Callable[[str], None] = to_stderr,
 ) -> list[Path]:
-    """Draw every study under `directory`; returns the files written, PNG and SVG of each picture.
+    """Draws every study under `directory`; returns the written files, PNG and SVG of each picture.
 
-    `labels` says what legends hold: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms).
-    The files go to `<study>/figures/`, or to `out` (a folder a study where there are several). `say`
-    hears what could not be drawn.
+    `labels` sets the names in legends: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms).
+    The files are written to `<study>/figures/`, or to `out` (with several studies, to one folder per
+    study). `say` is called with a line about each picture that could not be drawn.
 
     Raises:
-        UserError: what `load_study` refuses (of several studies the others are still drawn); a folder that cannot be written.
+        UserError: `load_study` refuses every study (if only some, the others are drawn); a folder cannot be written.
     """
     folders = study_folders(directory)
     written: list[Path] = []
@@ -64,35 +64,35 @@ def plot(
 
 
 def draw(study: Study, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles") -> list[Path]:
-    """Draw one study's pictures into `target`, which is made if need be."""
-    shown = reported(study)
+    """Draws one study's pictures into `target`, which is created if needed."""
+    report = reported(study)
     if labels == "titles":
-        shown = replace(shown, titles=titles_of(study))
+        report = replace(report, titles=titles_of(study))
     for line in semantics_notes(study):
         say(f"{study.name}: {line}")
     written: list[Path] = []
-    lacking: dict[str, list[str]] = {}  # why → which pictures
+    lacking: dict[str, list[str]] = {}  # reason → pictures
     unfinished = nothing_finished(study.runs)
     if not unfinished and how_far(study.runs):
         finished = sum(run.finished for run in study.runs)
         say(f"{study.name}: pictures of {finished} of {counted(len(study.runs), 'run')} ({how_far(study.runs)})")
-    wanted = FIGURES | (OF_MANY if multiples.many(multiples.drawable(shown)) else {})
+    wanted = FIGURES | (OF_MANY if multiples.many(multiples.drawable(report)) else {})
     with style.paper():
         for name, make in wanted.items():
-            figure = make(study, shown)
+            figure = make(study, report)
             if isinstance(figure, str):
                 lacking.setdefault(unfinished or figure, []).append(name)
                 continue
             if unfinished:
-                say(f"{study.name}: {name} is of what there is so far: {unfinished}")
+                say(f"{study.name}: {name} shows the runs so far: {unfinished}")
             try:
                 target.mkdir(parents=True, exist_ok=True)
                 written += style.save(figure, target, name)
             except OSError as error:
                 raise UserError(
-                    f"{target}: cannot be written ({error.strerror}); choose a folder by --out=DIR"
+                    f"{target}: cannot be written ({error.strerror}); choose a folder with --out=DIR"
                 ) from None
     for reason, names in lacking.items():
-        told = "nothing drawn" if len(names) == len(wanted) else f"{', '.join(names)} not drawn"
-        say(f"{study.name}: {told}: {reason}")
+        result = "nothing drawn" if len(names) == len(wanted) else f"{', '.join(names)} not drawn"
+        say(f"{study.name}: {result}: {reason}")
     return written

@@ -20,35 +20,35 @@ from addnorm_exp.runs.layers import Layers
 from addnorm_exp.runs.winners import Pairs
 
 CELLS = 240  # columns of a heatmap at most; more steps are joined
-LAST, SHARE = 10, 0.1  # "the end": so many rows at most, of the last tenth of the steps made
+LAST, SHARE = 10, 0.1  # "the end": at most this many rows, from the last tenth of the completed steps
 NO_RECORD = "the finished runs have no per-layer record (was execution.diagnostics off?)"
 NOTHING_FINITE = "no finite gradient norm in the per-layer record"
 START = "at initialisation (step 1)"
 STREAM = "gradient of the stream\n" + r"$\|\partial\mathcal{L}/\partial x\|_F$"
 
-Mapped = tuple[str, Run, Layers]  # a heatmap: its title, its run and what that recorded
+Mapped = tuple[str, Run, Layers]  # a heatmap: its title, its run and the run's layers
 
 
-def heatmap(shown: Reported) -> Figure | str:
-    """The Frobenius norm of dLoss/dstream at each site against steps, a panel a group, its lowest seed; one colour scale."""
-    found: list[Mapped] = []
-    for group in shown.groups:
+def heatmap(report: Reported) -> Figure | str:
+    """The Frobenius norm of dLoss/dstream at each site against steps: one panel per group, for its lowest seed; one colour scale."""
+    maps: list[Mapped] = []
+    for group in report.groups:
         for run in group.finished:
             layers = _with(read_layers(run), "grad_stream")
             if layers is not None:
-                found.append((f"{shown.label(group)}{' (diverged)' if run.status == 'diverged' else ''}", run, layers))
+                maps.append((f"{report.label(group)}{' (diverged)' if run.status == 'diverged' else ''}", run, layers))
                 break
-    if not found:
+    if not maps:
         return NO_RECORD
-    values = [v[np.isfinite(v) & (v > 0)] for _, _, layers in found for v in [layers.arrays["grad_stream"]]]
+    values = [v[np.isfinite(v) & (v > 0)] for _, _, layers in maps for v in [layers.arrays["grad_stream"]]]
     every = np.concatenate(values)
     if not len(every):
         return NOTHING_FINITE
-    many = multiples.many(found)
+    many = multiples.many(maps)
     low, high = multiples.limits(every) if many else np.quantile(every, [0.002, 0.998])
     norm = LogNorm(low, high if high > low else low * 1.01)
-    fig, panels, image = (_small_maps if many else _maps)(found, norm)
-    panels[0].set_xlim(1, max(2.0, *(float(layers.step[-1]) for _, _, layers in found)))
+    fig, panels, image = (_small_maps if many else _maps)(maps, norm)
+    panels[0].set_xlim(1, max(2.0, *(float(layers.step[-1]) for _, _, layers in maps)))
     bar = fig.colorbar(image, ax=panels, pad=0.015, aspect=60 if many else 28, fraction=0.05, extend="both")
     bar.set_label(STREAM)
     style.log_ticks(bar.ax.yaxis)
@@ -56,36 +56,36 @@ def heatmap(shown: Reported) -> Figure | str:
     return fig
 
 
-def _maps(found: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Axes], QuadMesh]:
+def _maps(maps: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Axes], QuadMesh]:
     """Panels that name every site."""
-    across = len(found) if len(found) < 4 else 2 if len(found) == 4 else min((3, 4), key=lambda n: -len(found) % n)
-    down = math.ceil(len(found) / across)
-    sites = max(len(layers.sites) for _, _, layers in found)
+    across = len(maps) if len(maps) < 4 else 2 if len(maps) == 4 else min((3, 4), key=lambda n: -len(maps) % n)
+    down = math.ceil(len(maps) / across)
+    sites = max(len(layers.sites) for _, _, layers in maps)
     height = min(2.4, 0.55 + 0.13 * min(sites, 14))
     fig = style.figure(style.PAGE if across > 1 else style.COLUMN, height * down + 0.45)
     panels = fig.subplots(down, across, sharex=True, squeeze=False).ravel().tolist()
-    for axes in panels[len(found) :]:
+    for axes in panels[len(maps) :]:
         axes.set_axis_off()
-    for index, (axes, (title, run, layers)) in enumerate(zip(panels, found, strict=False)):
+    for index, (axes, (title, run, layers)) in enumerate(zip(panels, maps, strict=False)):
         image = _cells(axes, layers, np.arange(layers.arrays["grad_stream"].shape[1] + 1) - 0.5, norm)
         style.title(axes, title, fig.get_figwidth() / across - 0.45)
         axes.set_yticks(*depth.site_ticks(layers.sites))
         axes.set_ylim(-0.5, layers.arrays["grad_stream"].shape[1] - 0.5)
         if index % across:
-            axes.tick_params(labelleft=list(layers.sites) != list(found[index - 1][2].sites))
+            axes.tick_params(labelleft=list(layers.sites) != list(maps[index - 1][2].sites))
         else:
             axes.set_ylabel("block and sublayer")
-        if index + across >= len(found):
+        if index + across >= len(maps):
             axes.set_xlabel(f"{'optimiser ' if across < 4 else ''}steps (seed {run.seed})")
             axes.tick_params(labelbottom=True)
     return fig, panels, image
 
 
-def _small_maps(found: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Axes], QuadMesh]:
+def _small_maps(maps: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Axes], QuadMesh]:
     """Panels that count blocks."""
-    fig, panels = multiples.grid([multiples.heading(title) for title, _, _ in found])
+    fig, panels = multiples.grid([multiples.heading(title) for title, _, _ in maps])
     longest: tuple[list[float], list[str]] = ([], [])
-    for axes, (_, _, layers) in zip(panels, found, strict=True):
+    for axes, (_, _, layers) in zip(panels, maps, strict=True):
         _, names = _columns(layers, "grad_stream")
         places = depth.places(names)
         image = _cells(axes, layers, np.append(places, math.floor(places[-1]) + 1), norm)
@@ -93,39 +93,41 @@ def _small_maps(found: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Ax
     panels[0].set_ylim(0, math.floor(longest[0][-1]) + 1)
     panels[0].set_yticks(*depth.block_ticks(*longest, most=6))
     multiples.steps_axis(panels[0])
-    seeds = {run.seed for _, run, _ in found}
+    seeds = {run.seed for _, run, _ in maps}
     fig.supxlabel(
         f"optimiser steps ({f'seed {seeds.pop()}' if len(seeds) == 1 else 'lowest seed of each'})", fontsize=7.5
     )
-    fig.supylabel("block (a band a sublayer)", fontsize=7.5)
+    fig.supylabel("block (one band per sublayer)", fontsize=7.5)
     return fig, panels, image
 
 
 def _cells(axes: Axes, layers: Layers, sides: np.ndarray, norm: LogNorm) -> QuadMesh:
-    """The record's cells; `sides` (sites + 1,) are where sites begin and end."""
+    """The record's cells; `sides` (sites + 1,) are the bounds of the sites."""
     edges, cells = joined(layers.step, layers.arrays["grad_stream"], CELLS)
-    axes.set_facecolor("#C8C8C8")  # what is missing (not finite, or after divergence)
+    axes.set_facecolor("#C8C8C8")  # missing values (not finite, or after divergence)
     axes.grid(False)
     return axes.pcolormesh(edges, sides, np.ma.masked_invalid(cells).T, norm=norm, cmap="viridis", rasterized=True)
 
 
-def by_depth(shown: Reported, looks: Looks, baseline: str | None = None) -> Figure | str:
+def by_depth(report: Reported, looks: Looks, baseline: str | None = None) -> Figure | str:
     """Gradient norms against depth: of the stream by site, of each block's last matrix; at step 1 and at the end.
 
-    Of many rows: `each` for the stream, with `baseline`'s line in each panel.
+    With many rows: `each` for the stream, with `baseline`'s line in each panel.
     """
-    if multiples.many(multiples.drawable(shown)):
-        return each(shown, baseline, "grad_stream")
-    records = _records(shown)
-    kinds = [k for k in ("grad_stream", "grad_weight") if any(_with(v, k) for found in records.values() for v in found)]
+    if multiples.many(multiples.drawable(report)):
+        return each(report, baseline, "grad_stream")
+    records = _records(report)
+    kinds = [
+        k for k in ("grad_stream", "grad_weight") if any(_with(v, k) for layers in records.values() for v in layers)
+    ]
     if not kinds:
         return NO_RECORD
     fig = style.figure(style.PAGE, 2.05 * len(kinds) + 0.2)
     panels = fig.subplots(len(kinds), 2, squeeze=False, sharey="row", sharex="row")
     for row, kind in enumerate(kinds):
-        found = {group.key: [_lines(records[group.key], kind, when) for when in (0, 1)] for group in shown.groups}
-        for group in shown.groups:
-            for when, lines in enumerate(found[group.key]):
+        by_group = {group.key: [_lines(records[group.key], kind, when) for when in (0, 1)] for group in report.groups}
+        for group in report.groups:
+            for when, lines in enumerate(by_group[group.key]):
                 if group.runs:
                     look = looks.of(group.runs[0])
                     _depth_lines(panels[row, when], lines, look, thick=not (when and _lost(group)))
@@ -134,25 +136,25 @@ def by_depth(shown: Reported, looks: Looks, baseline: str | None = None) -> Figu
             axes = panels[row, when]
             axes.set_yscale("log")
             style.log_ticks(axes.yaxis)
-            axes.set_xlabel(_blocks_axis(axes, kind, [lines for both in found.values() for lines in both]))
+            axes.set_xlabel(_blocks_axis(axes, kind, [lines for both in by_group.values() for lines in both]))
     panels[0, 0].set_title(START)
     style.title(panels[0, 1], f"at the end ({_ending(records.values())})", style.PAGE / 2 - 0.4)
     handles = [
-        looks.of(g.runs[0]).handle(f"{shown.label(g)} {_share_lost(g)}".strip(), marker=True)
-        for g in shown.groups
+        looks.of(g.runs[0]).handle(f"{report.label(g)} {_share_lost(g)}".strip(), marker=True)
+        for g in report.groups
         if records[g.key]
     ]
-    if any(len(found) > 1 for found in records.values()):
+    if any(len(layers) > 1 for layers in records.values()):
         handles.append(Line2D([], [], color=style.GREY, linewidth=0.6, label="seed (thick: geometric mean)"))
     style.legend(fig, handles)
     return fig
 
 
-def each(shown: Reported, baseline: str | None, kind: str) -> Figure | str:
-    """Small multiples of `grad_stream` or `grad_weight` against depth: a panel a row with its end and its start before the others' ends."""
-    records = _records(shown)
-    start, end = ({g.key: _lines(records[g.key], kind, when) for g in shown.groups} for when in (0, 1))
-    rows = [group for group in shown.groups if start[group.key].values]
+def each(report: Reported, baseline: str | None, kind: str) -> Figure | str:
+    """Small multiples of `grad_stream` or `grad_weight` against depth: one panel per row, its start and end over the others' ends."""
+    records = _records(report)
+    start, end = ({g.key: _lines(records[g.key], kind, when) for g in report.groups} for when in (0, 1))
+    rows = [group for group in report.groups if start[group.key].values]
     if not rows:
         return NO_RECORD
     ends = {row.key: [(end[row.key].places, v) for v in _centre(end[row.key], thick=not _lost(row))] for row in rows}
@@ -161,8 +163,8 @@ def each(shown: Reported, baseline: str | None, kind: str) -> Figure | str:
     every = every[np.isfinite(every)]
     if not len(every):
         return NOTHING_FINITE
-    bases, name = multiples.against(shown, baseline)
-    fig, panels = multiples.grid([multiples.heading(shown.label(row), _share_lost(row)) for row in rows])
+    bases, name = multiples.against(report, baseline)
+    fig, panels = multiples.grid([multiples.heading(report.label(row), _share_lost(row)) for row in rows])
     for axes, row in zip(panels, rows, strict=True):
         axes.set_yscale("log")
         multiples.behind(axes, ends, row.key, bases[row.key])
@@ -183,27 +185,27 @@ def each(shown: Reported, baseline: str | None, kind: str) -> Figure | str:
 
 @dataclass(frozen=True)
 class Lines:
-    """A row's lines against depth, one a seed."""
+    """A row's lines against depth, one per seed."""
 
     places: list[float]  # (columns,) in blocks
     names: list[str]  # (columns,)
     values: list[np.ndarray]  # (columns,) each
 
 
-def _records(shown: Reported) -> dict[Pairs, list[Layers]]:
+def _records(report: Reported) -> dict[Pairs, list[Layers]]:
     return {
-        g.key: [v for run in g.finished if (v := read_layers(run)) is not None and len(v.step)] for g in shown.groups
+        g.key: [v for run in g.finished if (v := read_layers(run)) is not None and len(v.step)] for g in report.groups
     }
 
 
 def _lines(records: Sequence[Layers], kind: str, when: int) -> Lines:
-    """Of the records that have this kind, and for the end (`when` = 1) more than their first step."""
-    found = Lines([], [], [])
+    """The lines of the records that have this kind and, for the end (`when` = 1), more than their first step."""
+    lines = Lines([], [], [])
     for layers in records:
         if _with(layers, kind) is not None and not (when and layers.step[-1] <= 1):
             columns, names = _columns(layers, kind)
-            found = Lines(depth.places(names), names, [*found.values, _at(layers, kind, columns, when)])
-    return found
+            lines = Lines(depth.places(names), names, [*lines.values, _at(layers, kind, columns, when)])
+    return lines
 
 
 def _with(layers: Layers | None, name: str) -> Layers | None:
@@ -219,22 +221,22 @@ def _share_lost(group: Group) -> str:
 
 
 def _blocks_axis(axes: Axes, kind: str, rows: Sequence[Lines], most: int = 12) -> str:
-    """Sets the ticks of an axis for these rows, and returns its label."""
-    ticks = max(((lines.places, lines.names) for lines in rows), key=lambda found: len(found[0]))
-    # Rows whose blocks have other sites have the blocks in common.
+    """Sets the ticks of an axis for these rows and returns its label."""
+    ticks = max(((lines.places, lines.names) for lines in rows), key=lambda pair: len(pair[0]))
+    # Rows whose blocks have different sites share the blocks.
     named = {tuple(lines.names) for lines in rows if lines.names}
     if kind != "grad_stream":
         axes.set_xticks(*depth.sparse(ticks, most + 1))
         return "block"
     if len(ticks[0]) > 8 or len(named) > 1 or most < 12:
         axes.set_xticks(*depth.block_ticks(*ticks, most))
-        return "block (a point a sublayer)"
+        return "block (one point per sublayer)"
     axes.set_xticks(*depth.sparse(ticks, most + 1))
     return "block and sublayer"
 
 
 def _depth_lines(axes: Axes, lines: Lines, look: style.Look, *, thick: bool) -> None:
-    """Each seed thin and their geometric mean thick; where a seed diverged, the seeds alone."""
+    """Each seed thin and their geometric mean thick; only the seeds if one diverged."""
     values = _seeds(lines)
     if len(values) > 1 or not thick:
         for line in values:
@@ -261,7 +263,7 @@ def _seeds(lines: Lines) -> list[np.ndarray]:
 
 
 def _centre(lines: Lines, *, thick: bool) -> list[np.ndarray]:
-    """The seeds' geometric mean, or the seeds where there is none."""
+    """The seeds' geometric mean, or the seeds if there is none."""
     values = _seeds(lines)
     if not thick or len({len(line) for line in values}) != 1:
         return values
@@ -270,7 +272,7 @@ def _centre(lines: Lines, *, thick: bool) -> list[np.ndarray]:
 
 
 def _at(layers: Layers, kind: str, columns: Sequence[int], when: int) -> np.ndarray:
-    """The first row, or the geometric mean over those of the end; (columns,). Zero and what is not finite become NaN."""
+    """The first row, or the geometric mean over those of the end; (columns,). Zero and non-finite values become NaN."""
     values = layers.arrays[kind][:, columns].astype(np.float64)
     values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
     if not when:
@@ -279,20 +281,20 @@ def _at(layers: Layers, kind: str, columns: Sequence[int], when: int) -> np.ndar
 
 
 def _last(layers: Layers) -> int:
-    """How many rows make the end: those of the last steps, of which the last row is always one."""
+    """The number of rows of the end: those of the last steps, including the last row."""
     return min(LAST, int(np.sum(layers.step > (1 - SHARE) * layers.step[-1])))
 
 
 def _ending(records: Iterable[Sequence[Layers]]) -> str:
-    """What the end is of these runs, in words."""
-    counts = sorted({_last(layers) for found in records for layers in found})
+    """Describes the end of these runs in words."""
+    counts = sorted({_last(layers) for row in records for layers in row})
     if counts == [1]:
         return "last record"
     return f"geometric mean of the last {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} records"
 
 
 def _columns(layers: Layers, kind: str) -> tuple[list[int], list[str]]:
-    """Which columns stand for depth, with their names: all sites, or one weight matrix a block."""
+    """The columns along depth, with their names: all sites, or one weight matrix per block."""
     if kind == "grad_stream":
         count = layers.arrays[kind].shape[1]
         names = depth.site_names(layers.sites) if len(layers.sites) == count else [str(i) for i in range(count)]
@@ -301,7 +303,7 @@ def _columns(layers: Layers, kind: str) -> tuple[list[int], list[str]]:
 
 
 def _weight_name(records) -> str:
-    tensors = {t for found in records for layers in found for t in layers.tensors}
+    tensors = {t for row in records for layers in row for t in layers.tensors}
     if any(t.endswith("feed_forward/down/kernel") for t in tensors):
         return "gradient of the feed-forward\noutput matrix " + r"$\|\partial\mathcal{L}/\partial W\|_F$"
     return "gradient of the block's\nlast matrix " + r"$\|\partial\mathcal{L}/\partial W\|_F$"

@@ -1,8 +1,8 @@
 """Which runs are seeds of one another, and which phase is reported.
 
-A group is a set of runs that differ in their seed alone. The study names the axes that tell groups apart; an axis that it does not
-name but that differs all the same (loose runs with several learning rates in one folder) is added, for otherwise different
-experiments would pass for seeds of one.
+A group is a set of runs that differ only in their seed. The study names the axes that distinguish groups. An axis that it does not name
+but that differs (e.g. loose runs with several learning rates in one folder) is added; otherwise different experiments would count as
+seeds of one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from addnorm_exp.words import show
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone, by rising seed. `key` holds the axes with their values."""
+    """Runs that differ only in their seed, by rising seed. `key` has the axes with their values."""
 
     key: Pairs
     runs: tuple[Run, ...]
@@ -39,37 +39,37 @@ class Reported:
     groups: tuple[Group, ...]
     axes: tuple[str, ...]  # of every group's key
     winners: dict[Pairs, Winner]  # of the tuning phase, by group key
-    waiting: bool = False  # the report phase is there, but none of its runs has finished
-    titles: Titles | None = None  # rows are labelled by titles where this is set, by keys where it is not
+    waiting: bool = False  # the report phase exists, but none of its runs has finished
+    titles: Titles | None = None  # if set, rows are labelled by titles, else by keys
 
     @property
     def varying(self) -> tuple[str, ...]:
-        """The axes that differ between groups; the scheme first, and always."""
+        """The axes that differ between groups; the scheme is always included and first."""
         rest = [a for a in self.axes if a != "scheme" and len({repr(g[a]) for g in self.groups}) > 1]
         return ("scheme", *rest) if "scheme" in self.axes else tuple(rest)
 
     def name(self, group: Group) -> str:
-        """A short name in keys, unique within the report: the scheme, and other axes where they differ."""
+        """A short name in keys, unique within the report: the scheme, and other axes if they differ."""
         return label((axis, group[axis]) for axis in self.varying)
 
     def label(self, group: Group) -> str:
-        """The same as it is shown: in titles where these are wanted."""
+        """The printed name: in titles if these are set."""
         return self.words((axis, group[axis]) for axis in self.varying)
 
     def words(self, pairs: Iterable[tuple[str, Any]]) -> str:
-        """Axes and their values as they are shown."""
+        """Axes and their values as printed."""
         return label(pairs) if self.titles is None else titled(pairs, self.titles)
 
     def cell(self, axis: str, group: Group) -> str:
-        """One axis' value of a row, as the table has it."""
+        """A row's value of one axis, as printed in the table."""
         return show(group[axis]) if self.titles is None else value_title(axis, group[axis], self.titles)
 
     def heading(self, axis: str) -> str:
-        """What the table calls an axis."""
+        """The table's name of an axis."""
         return axis if self.titles is None else AXES.get(axis, axis)
 
     def titled(self, name: str) -> str:
-        """What is shown for the name of a scheme, of a row, or of another axis' value."""
+        """The printed form of the name of a scheme, of a row, or of another axis's value."""
         if self.titles is None:
             return name
         rows = {self.name(group): self.label(group) for group in self.groups}
@@ -77,13 +77,13 @@ class Reported:
         return (values | rows).get(name, name)
 
 
-def schemes(study: Study, shown: Reported) -> list[str]:
-    """A study's schemes in the order in which they take their looks: those that are shown before others."""
-    return list(dict.fromkeys(run.scheme for run in (*(r for g in shown.groups for r in g.runs), *study.runs)))
+def schemes(study: Study, report: Reported) -> list[str]:
+    """A study's schemes in the order of their looks: reported schemes first."""
+    return list(dict.fromkeys(run.scheme for run in (*(r for g in report.groups for r in g.runs), *study.runs)))
 
 
 def label(pairs: Iterable[tuple[str, Any]]) -> str:
-    """Axes and their values as people write them: `pre_ln, init.law = xavier`."""
+    """Axes and their values in text: `pre_ln, init.law = xavier`."""
     return ", ".join(str(value) if axis == "scheme" else f"{axis} = {show(value)}" for axis, value in pairs)
 
 
@@ -102,9 +102,9 @@ def axes_of(study: Study, runs: Sequence[Run], free: Iterable[str] = ()) -> tupl
         by_key: dict[Pairs, list[Run]] = {}
         for run in runs:
             by_key.setdefault(key_of(run, axes), []).append(run)
-        more = {key for found in by_key.values() for key in _differing(found)} - {"seed", *free, *axes}
-        if not any(len({r.seed for r in found}) < len(found) for found in by_key.values()):
-            more.discard("data.seed")  # drawn with the seed, it is part of the replication
+        more = {key for members in by_key.values() for key in _differing(members)} - {"seed", *free, *axes}
+        if not any(len({r.seed for r in members}) < len(members) for members in by_key.values()):
+            more.discard("data.seed")  # it varies with the seed, so it is part of the replication
         if not more:
             return tuple(axes)
         axes += sorted(more)
@@ -118,14 +118,14 @@ def _differing(runs: Sequence[Run]) -> set[str]:
 
 def groups_of(runs: Iterable[Run], axes: Iterable[str]) -> tuple[Group, ...]:
     axes = tuple(axes)
-    found: dict[Pairs, list[Run]] = {}
+    by_key: dict[Pairs, list[Run]] = {}
     for run in runs:
-        found.setdefault(key_of(run, axes), []).append(run)
-    return tuple(Group(key, tuple(sorted(members, key=lambda run: run.seed))) for key, members in found.items())
+        by_key.setdefault(key_of(run, axes), []).append(run)
+    return tuple(Group(key, tuple(sorted(members, key=lambda run: run.seed))) for key, members in by_key.items())
 
 
 def reported(study: Study) -> Reported:
-    """The report phase; before any of its runs has finished, the plain runs, or else each group's winner of tuning."""
+    """The report phase. Before any of its runs has finished: the plain runs, or else each group's winner of tuning."""
     tune, report = study.phases.get("tune", ()), study.phases.get("report", ())
     axes = axes_of(study, tune, study.tuned)
     best = winners(
@@ -141,9 +141,9 @@ def reported(study: Study) -> Reported:
     )
     if any(run.finished for run in report) or (report and not tune):
         wide = tuple(dict.fromkeys((*axes, *axes_of(study, report, study.tuned))))
-        shown = groups_of(report, wide)
-        chosen = {g.key: best[key] for g in shown if (key := tuple(p for p in g.key if p[0] in axes)) in best}
-        return Reported("report", shown, wide, chosen)
+        rows = groups_of(report, wide)
+        chosen = {g.key: best[key] for g in rows if (key := tuple(p for p in g.key if p[0] in axes)) in best}
+        return Reported("report", rows, wide, chosen)
     plain = [run for phase, runs in study.phases.items() if phase not in ("tune", "report") for run in runs]
     if plain or not tune:
         axes = axes_of(study, plain)

@@ -1,4 +1,4 @@
-"""Text for LaTeX: any name and any note as plain ASCII that every engine sets, with no package beyond the format's own."""
+"""Text for LaTeX: any name and note as plain ASCII, for every engine, without further packages."""
 
 import re
 import unicodedata
@@ -75,16 +75,16 @@ _MINUS = re.compile(r"((?<![\w.-])-(?=[\d.]))")
 
 
 def escape(text: str) -> str:
-    """LaTeX's special characters escaped, our symbols and Greek as commands, accents composed, a minus before a number as a minus.
+    """Escapes LaTeX's special characters; writes our symbols, Greek and accents as commands, and a minus before a number as a minus.
 
-    A character that has no command is named by its code point, `[U+4E2D]`: the file compiles, and the reader sees what is missing.
+    A character without a command is replaced by its code point, `[U+4E2D]`: the file compiles, and the reader sees what is missing.
     """
     parts = _MINUS.split(" ".join(text.split()))
     return "".join("$-$" if i % 2 else _plain(part) for i, part in enumerate(parts))
 
 
 def _plain(text: str) -> str:
-    """Two hyphens stay two hyphens, as in the name of a flag."""
+    """Keeps two hyphens as two hyphens, as in the name of a flag."""
     return re.sub("-(?=-)", "-{}", "".join(map(_character, text)))
 
 
@@ -101,10 +101,10 @@ def _character(c: str) -> str:
 
 
 def _greek(c: str) -> str | None:
-    found = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)", unicodedata.name(c, ""))
-    if found is None:
+    match = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)", unicodedata.name(c, ""))
+    if match is None:
         return None
-    size, name = found.groups()
+    size, name = match.groups()
     if name == "OMICRON":
         return "o" if size == "SMALL" else None
     if size == "CAPITAL" and name not in _CAPITALS:

@@ -1,7 +1,7 @@
-"""From a folder that a person names to the studies in it.
+"""From a folder that the user names to the studies in it.
 
-A folder is a study (it holds study.json, or run folders), a root of several studies, or a single run. Runs that must not stand in one
-table (other semantics, other data) are refused here, before anyone computes with them.
+A folder is a study (it contains study.json, or run folders), a root of several studies, or a single run. Runs that must not share a
+table (different semantics or data) are refused here, before any computation.
 """
 
 import os
@@ -29,10 +29,10 @@ class Study:
     tuned: tuple[str, ...] = ()
     baseline: str | None = None
     group: tuple[str, ...] = ("scheme",)
-    strangers: int = 0  # run folders in the study's folder that its plan does not know
+    strangers: int = 0  # run folders in the study's folder that are not in its plan
     mixed_semantics: tuple[int, ...] = field(default=())
-    twins: tuple[tuple[str, ...], ...] = ()  # digests of schemes that are one function
-    published: tuple[Published, ...] = ()  # others' numbers, to stand beside ours
+    twins: tuple[tuple[str, ...], ...] = ()  # digests of schemes that are the same function
+    published: tuple[Published, ...] = ()  # published numbers, printed beside ours
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -40,18 +40,18 @@ class Study:
 
     @property
     def recorded(self) -> tuple[Run, ...]:
-        """Those that have a config.json, and so say what data and what semantics they were made with."""
+        """The runs that have a config.json, which records their data and semantics."""
         return tuple(run for run in self.runs if run.recorded)
 
     @property
     def semantics(self) -> int | None:
-        """The one version that all runs were made under; None where they are mixed or there is none."""
-        found = {run.semantics for run in self.recorded}
-        return found.pop() if len(found) == 1 else None
+        """The common version of all runs; None if versions are mixed or unknown."""
+        versions = {run.semantics for run in self.recorded}
+        return versions.pop() if len(versions) == 1 else None
 
 
 def study_folders(directory: Path | str) -> list[Path]:
-    """The folders under `directory` that are studies by themselves: itself, or its children where it is a root of several."""
+    """The study folders under `directory`: itself, or its children if it is a root of several."""
     directory = Path(directory)
     if not directory.exists():
         raise UserError(f"{directory}: no such folder; {which(directory)}")
@@ -62,7 +62,7 @@ def study_folders(directory: Path | str) -> list[Path]:
     children = _children(directory)
     studies = [d for d in children if _holds(d, "study.json") or any(_run_folders(d))]
     if any(_holds(d, "config.json") for d in children):
-        return [directory, *studies]  # runs with a --workdir here, perhaps beside studies
+        return [directory, *studies]  # single runs (--workdir) here, perhaps beside studies
     if not studies:
         raise UserError(f"{directory}: no runs here; {WHICH}")
     return studies
@@ -84,14 +84,14 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
     semantics = _one(study.recorded, lambda run: run.semantics)
     if len(semantics) > 1 and not mix_semantics:
         raise UserError(
-            f"{folder}: runs of different semantics are mixed here ({_named(semantics)}), so their numbers do not compare;"
+            f"{folder}: runs of different semantics are mixed here ({_named(semantics)}), so their numbers cannot be compared;"
             " run the study again with this version, or pass --mix_semantics"
         )
     data = _one(study.recorded, lambda run: str(run.data.get("sha256")))
     if len(data) > 1:
         raise UserError(
             f"{folder}: runs on different data are mixed here (sha256 {_named({k[:12]: v for k, v in data.items()})}), so"
-            " their numbers do not compare; keep each data set in a folder of its own"
+            " their numbers cannot be compared; keep each data set in its own folder"
         )
     if len(semantics) > 1:
         return Study(**{**study.__dict__, "mixed_semantics": tuple(sorted(semantics))})
@@ -99,7 +99,7 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
 
 
 def _holds(folder: Path, name: str) -> bool:
-    """Also where it is a folder, or a link to nothing: reading it says so."""
+    """Whether the folder has an entry of this name, even a folder or a broken link: reading it reports that."""
     return os.path.lexists(folder / name)
 
 
@@ -112,21 +112,21 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def _one(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
-    found: dict[Any, list[Run]] = {}
+    by_value: dict[Any, list[Run]] = {}
     for run in runs:
-        found.setdefault(key(run), []).append(run)
-    return found
+        by_value.setdefault(key(run), []).append(run)
+    return by_value
 
 
-def _named(found: Mapping[Any, list[Run]]) -> str:
-    return ", ".join(f"{k}: {counted(len(runs), 'run')}, e.g. {runs[0].id}" for k, runs in sorted(found.items()))
+def _named(by_value: Mapping[Any, list[Run]]) -> str:
+    return ", ".join(f"{k}: {counted(len(runs), 'run')}, e.g. {runs[0].id}" for k, runs in sorted(by_value.items()))
 
 
 def _unplanned(folder: Path) -> Study:
     runs = sorted((read_run(d) for d in _run_folders(folder)), key=lambda run: (run.scheme, run.seed, run.id))
     repeated = [name for name, n in Counter(run.id for run in runs).items() if n > 1]
     if repeated:
-        raise UserError(f"{folder}: run {repeated[0]} is here twice; delete one of the two copies")
+        raise UserError(f"{folder}: contains run {repeated[0]} twice; delete one of the two copies")
     return Study(folder.resolve().name, folder, {"run": tuple(runs)})
 
 
@@ -141,7 +141,7 @@ def _planned(folder: Path) -> Study:
     try:
         published = tuple(read_entry(entry) for entry in plan.get("published") or ())
     except ValueError as error:
-        raise UserError(f"{folder / 'study.json'}: an entry of published {error}; {SWEEP}") from None
+        raise UserError(f"{folder / 'study.json'}: an entry of 'published' {error}; {SWEEP}") from None
     present = {run.id: run for run in (read_run(d) for d in _run_folders(folder))}
     planned = {name for entries in phases.values() for name, _ in entries}
     shared = _shared([run for run in present.values() if run.id in planned])
@@ -165,7 +165,7 @@ def _planned(folder: Path) -> Study:
 
 
 def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
-    """A run of the plan that has written nothing yet; what its overrides do not say is taken from the runs that are there."""
+    """A run of the plan that has written nothing yet. Keys that its overrides lack are taken from existing runs."""
     if RunFolder(folder).held():  # first: it may have begun since the folders were listed
         return Run(
             name, folder, str(flat.get("scheme")), flat, "running", f"unfinished, {progress({})}", recorded=False

@@ -1,4 +1,4 @@
-"""The look of every row of a study, the same in all pictures and on the dashboard: colour and marker tell the scheme, the dash tells
+"""The look of every row of a study, the same in all pictures and on the dashboard: colour and marker show the scheme, the dash shows
 the other axes."""
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from addnorm_exp.runs.winners import Pairs
 
 @dataclass(frozen=True)
 class Looks:
-    """`names` are the schemes and `variants` the values of `axes`, those besides the scheme that tell rows apart, in plan order."""
+    """`names` are the schemes. `variants` are the values of `axes`, which distinguish rows besides the scheme, in plan order."""
 
     names: tuple[str, ...]
     axes: tuple[str, ...]
@@ -21,23 +21,23 @@ class Looks:
 
     @property
     def crossed(self) -> bool:
-        """Whether colour and dash tell different things."""
+        """Whether colour and dash show different axes."""
         return len(self.names) > 1 and len(self.variants) > 1
 
     def of(self, run: Run) -> style.Look:
-        """Of one axis only, colour, dash and marker all tell it, so that grey pictures are read too."""
+        """The look of a run. If there is one axis, colour, dash and marker all show it, so that grey pictures are readable."""
         scheme, variant = self.names.index(run.scheme), self.variant(run)
         return style.crossed(scheme, variant) if self.crossed else style.look(scheme + variant)
 
     def variant(self, run: Run) -> int:
-        """The place of the run's values of the other axes."""
+        """The index of the run's values of the other axes."""
         key = key_of(run, self.axes)
         return self.variants.index(key) if key in self.variants else 0
 
 
-def looks_of(study: Study, shown: Reported, free: Iterable[str] = ()) -> Looks:
-    """The looks of a study's rows; a key in `free` (what is on an axis of the picture) has none."""
-    names = schemes(study, shown)
-    axes = tuple(axis for axis in shown.varying if axis != "scheme" and axis not in free)
-    variants = dict.fromkeys(key_of(run, axes) for group in shown.groups for run in group.runs)
+def looks_of(study: Study, report: Reported, free: Iterable[str] = ()) -> Looks:
+    """The looks of a study's rows; a key in `free` (an axis of the picture) has none."""
+    names = schemes(study, report)
+    axes = tuple(axis for axis in report.varying if axis != "scheme" and axis not in free)
+    variants = dict.fromkeys(key_of(run, axes) for group in report.groups for run in group.runs)
     return Looks(tuple(names), axes, tuple(variants))

@@ -1,7 +1,7 @@
-"""The number that a table is about: the protocol's own, one that is asked for by name, or the validation loss at an equal budget.
+"""The metric of a table: the protocol's own, one that is requested by name, or the validation loss at an equal budget.
 
-At a budget of tokens, FLOPs or seconds a run's number is that of its last validation at or before the budget. Nothing is interpolated,
-and nothing is taken from a run that ended before it.
+At a budget of tokens, FLOPs or seconds, a run's number is that of its last validation at or before the budget. Nothing is interpolated,
+and a run that ended before the budget has no number.
 """
 
 import math
@@ -19,10 +19,10 @@ from addnorm_exp.runs.shapes import is_number
 from addnorm_exp.words import si
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "time": "s of training"}
-RESULTS = ("test.", "val.", "train_loss_final")  # numbers of which a diverged run has the worst
+RESULTS = ("test.", "val.", "train_loss_final")  # numbers in which a diverged run counts as worst
 NO_METRICS = ("format", "heartbeat", "finished")  # numbers of a summary that measure nothing
 ROUNDING = 1e-9  # of a budget, relative
-UNEVEN = 0.05  # of a budget: rows whose readings lie farther apart are told to be
+UNEVEN = 0.05  # of a budget: a note names a larger spread of the rows' readings
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Metric:
     result: bool = True
     notes: tuple[str, ...] = ()
     headline: bool = False  # the protocol's own
-    steps: Callable[[Run], int | None] | None = None  # at which step it is read, where that is not the last
+    steps: Callable[[Run], int | None] | None = None  # the step of the reading, if it is not the last one
 
     def of(self, group: Group) -> Outcome:
-        """What the group's seeds say about it."""
+        """The metric over the group's seeds."""
         if self.result:
             return outcome(group.runs, self.read)
         return Outcome({run.seed: v for run in group.finished if (v := self.read(run)) is not None})
@@ -48,7 +48,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Budget:
-    """An equal budget of `axis` (one of BUDGETS) for every run: so much, or where `amount` is None the least that a finished run used."""
+    """An equal budget of `axis` (one of BUDGETS) for every run: `amount`, or if None the smallest that a finished run used."""
 
     axis: str
     amount: float | None = None
@@ -73,18 +73,18 @@ def parse_budget(text: str) -> Budget:
 
 
 def unit_of(runs: Iterable[Run]) -> str:
-    """bpb where any run has it, else loss."""
+    """bpb if any run has it, else loss."""
     return "bpb" if any(run.number(s, "final", "bpb") is not None for run in runs for s in ("test", "val")) else "loss"
 
 
 def headline(runs: Sequence[Run], *, validation: bool = False) -> Metric:
-    """The protocol's number: test metric of the final weights; validation where no run has been tested, or where asked for."""
+    """The protocol's metric: test metric of the final weights; the validation metric if no run was tested, or on request."""
     unit = unit_of(runs)
     tested = any(run.number("test", "final", unit) is not None for run in runs)
     validated = any(run.number("val", "final", unit) is not None for run in runs)
     split = "val" if validation or (validated and not tested) else "test"
-    note = "The metric is that of the final weights"
-    note += "." if split == "test" or validation else "; no run was tested, so it is of the validation split."
+    note = "The metric is computed with the final weights"
+    note += "." if split == "test" or validation else "; no run was tested, so it is on the validation split."
     return Metric(
         f"{split}_{unit}",
         f"{split} {unit}",
@@ -96,59 +96,61 @@ def headline(runs: Sequence[Run], *, validation: bool = False) -> Metric:
     )
 
 
-def choose(shown: Reported, name: str | None, budget: Budget | None, *, validation: bool = False) -> Metric:
-    """The number that was asked for of the runs shown.
+def choose(report: Reported, name: str | None, budget: Budget | None, *, validation: bool = False) -> Metric:
+    """The requested metric of the reported runs.
 
     Raises:
-        UserError: a name that no summary has; a budget that no run can be read at.
+        UserError: no summary has this name; no run can be read at this budget.
     """
-    runs = [run for group in shown.groups for run in group.runs]
+    runs = [run for group in report.groups for run in group.runs]
     if name is not None and budget is not None:
-        raise UserError(f"--metric={name} {budget.flag}: at a budget the metric is the validation loss; leave one out")
+        raise UserError(
+            f"--metric={name} {budget.flag}: at a budget the metric is the validation loss; omit one of them"
+        )
     if name is not None:
         return _named(runs, name)
-    return _at(shown, runs, budget) if budget else headline(runs, validation=validation)
+    return _at(report, runs, budget) if budget else headline(runs, validation=validation)
 
 
 def _named(runs: Sequence[Run], name: str) -> Metric:
     known = sorted({key for run in runs for key in _numbers(run.summary)})
     if name not in known:
-        raise UserError(f"--metric={name}: no run shown has this number in its summary; {nearest(name, known)}")
+        raise UserError(f"--metric={name}: no run in the table has this number in its summary; {nearest(name, known)}")
     path = tuple(name.split("."))
     result = name.startswith(RESULTS)
-    note = f"The metric is {name} of each run's summary"
-    note += "." if result else ": a cost or a fact, diverged runs included."
+    note = f"The metric is {name} in each run's summary"
+    note += "." if result else ", a cost or a fact; diverged runs are included."
     return Metric(name, name, lambda run: run.number(*path), path[0], path[-1], result, (note,))
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
+    names = []
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found += _numbers(value, f"{prefix}{key}.")
+            names += _numbers(value, f"{prefix}{key}.")
         elif is_number(value) and prefix + key not in NO_METRICS:
-            found.append(prefix + key)
-    return found
+            names.append(prefix + key)
+    return names
 
 
-def _at(shown: Reported, runs: Sequence[Run], budget: Budget) -> Metric:
+def _at(report: Reported, runs: Sequence[Run], budget: Budget) -> Metric:
     unit, axis = unit_of(runs), budget.axis
     done = [run for run in runs if run.status == "done"]
-    spent = {name: cost for group in shown.groups for name, cost in _costs(group, axis).items()}
+    spent = {name: cost for group in report.groups for name, cost in _costs(group, axis).items()}
     if not any(run.id in spent for run in done):
-        raise UserError(f"{budget.flag}: no finished run shown has recorded its {axis} a step; leave the flag out")
+        raise UserError(f"{budget.flag}: no finished run in the table has recorded its {axis} per step; omit the flag")
     totals = [cost * (run.number("step") or 0) for run in done if (cost := spent.get(run.id))]
     amount = min(totals) if budget.amount is None else budget.amount
-    found = {run.id: _reading(run, spent[run.id], amount, unit) for run in done if run.id in spent}
-    read = {key: reading for key, reading in found.items() if reading}
+    readings = {run.id: _reading(run, spent[run.id], amount, unit) for run in done if run.id in spent}
+    read = {key: reading for key, reading in readings.items() if reading}
     if not read and max(totals) < amount * (1 - ROUNDING):
         longest = f"{si(max(totals))} {BUDGETS[axis]}"
-        raise UserError(f"{budget.flag}: every finished run shown ends before it; the longest has {longest}")
+        raise UserError(f"{budget.flag}: every finished run in the table ends before it; the longest has {longest}")
     if not read:
         raise UserError(
-            f"{budget.flag}: no finished run shown that goes on that far has a validation before it in its record; choose a later one"
+            f"{budget.flag}: no finished run in the table that reaches it has a validation before it in its record; choose a larger budget"
         )
-    why = ", the least that a finished run used" if budget.amount is None else ""
+    why = ", the smallest that a finished run used" if budget.amount is None else ""
     lags = [1 - step * spent[key] / amount for key, (step, _) in read.items()]
     lines = [
         f"The metric is the validation {unit} at an equal budget of {si(amount)} {BUDGETS[axis]}{why}: each run's last validation at or "
@@ -156,22 +158,25 @@ def _at(shown: Reported, runs: Sequence[Run], budget: Budget) -> Metric:
     ]
     if max(lags) - min(lags) > UNEVEN:
         lines.append(
-            "What is read earlier is at a disadvantage: for a finer comparison validate more often (eval.every)."
+            "Runs that are read earlier are at a disadvantage; for a finer comparison, validate more often (eval.every)."
         )
     if axis == "time":
         lines.append(
-            "Time is steps × the row's median step time: without compilation and evaluation, on the machine of the runs as it was then."
+            "Time is steps × the row's median step time: without compilation and evaluation, on the machine of the runs under its "
+            "load at the time."
         )
     if any(step < (run.number("steps") or 0) for run in done if run.id in read for step, _ in (read[run.id],)):
         lines.append(
-            "Runs that go on beyond the budget are read before their learning-rate schedule is over, which is not what a run planned "
-            "for this budget would reach."
+            "Runs that continue beyond the budget are read before their learning-rate schedule ends; a run planned for this budget would "
+            "reach another loss."
         )
-    short = [f"{shown.label(g)} seed {r.seed}" for g in shown.groups for r in g.runs if r in done and r.id not in read]
+    short = [
+        f"{report.label(g)} seed {r.seed}" for g in report.groups for r in g.runs if r in done and r.id not in read
+    ]
     if short:
         more = f" and {len(short) - LISTED} more" if len(short) > LISTED else ""
         lines.append(
-            f"No number where the run ended, or was not validated, before the budget: {'; '.join(short[:LISTED])}{more}."
+            f"No number for runs that ended, or were not validated, before the budget: {'; '.join(short[:LISTED])}{more}."
         )
     return Metric(
         f"val_{unit}_at_{axis}",
@@ -185,12 +190,12 @@ def _at(shown: Reported, runs: Sequence[Run], budget: Budget) -> Metric:
 
 
 def _costs(group: Group, axis: str) -> dict[str, float]:
-    """What one optimiser step costs on this axis, by run id; without those whose summary does not say, or that made no step.
+    """The cost of one optimiser step on this axis, by run id; without runs whose summary lacks it, or that made no step.
 
-    Of time the row's median counts: its seeds run one program, and what else the machine did should not decide where each is read.
+    For time, the row's median counts: its seeds run one program, and other load on the machine must not decide where each is read.
     """
-    found = {run.id: cost for run in group.finished if (cost := _cost(run, axis))}
-    return dict.fromkeys(found, median(found.values())) if axis == "time" and found else found
+    costs = {run.id: cost for run in group.finished if (cost := _cost(run, axis))}
+    return dict.fromkeys(costs, median(costs.values())) if axis == "time" and costs else costs
 
 
 def _cost(run: Run, axis: str) -> float | None:
@@ -207,18 +212,18 @@ def _cost(run: Run, axis: str) -> float | None:
 
 
 def _reading(run: Run, cost: float, amount: float, unit: str) -> tuple[int, float] | None:
-    """Step and value of the last validation after training began and at or before the budget; None where the run ended before it."""
+    """Step and value of the last validation after training began and at or before the budget; None if the run ended before it."""
     if cost * (run.number("step") or 0) < amount * (1 - ROUNDING):
         return None
     columns = read_metrics(run, "val")
     if unit not in columns:
         return None
-    found = [
+    readings = [
         (int(step), float(value))
         for step, value in zip(columns["step"], columns[unit], strict=True)
         if 0 < step * cost <= amount * (1 + ROUNDING) and math.isfinite(value)
     ]
-    return found[-1] if found else None
+    return readings[-1] if readings else None
 
 
 def _range(lags: Sequence[float]) -> str:

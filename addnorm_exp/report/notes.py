@@ -1,4 +1,4 @@
-"""What must be said under a table: how many seeds, which phase, what is missing, what was not controlled."""
+"""The notes under a table: the number of seeds, the phase, what is missing, what was not controlled."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,13 +14,13 @@ EDGE = "†"
 PHASES = {
     "report": "report phase (winners of tuning, re-run on fresh seeds)",
     "run": "all runs of the study (no tuning)",
-    "tune": "tuning phase, each group's winner: its seeds chose it, so its numbers are optimistic",
+    "tune": "tuning phase, each group's winner; its seeds chose it, so its numbers are optimistic",
 }
-LISTED = 12  # failed or unfinished runs that are named one by one
+LISTED = 12  # failed or unfinished runs that a note names
 
 
 def setting(runs: Sequence[Run]) -> str:
-    """Data, length and size, where all runs share them."""
+    """Data, length and size, if all runs share them."""
     parts = []
     corpora = {(str(run.data.get("name")), str(run.data.get("sha256"))[:12]) for run in runs if run.data}
     if len(corpora) == 1:
@@ -37,36 +37,36 @@ def setting(runs: Sequence[Run]) -> str:
     return ", ".join(parts)
 
 
-def above(study: Study, shown: Reported) -> tuple[str, ...]:
-    """The lines above the table: what differs between rows beside methods and axes, and which rows are one function."""
+def above(study: Study, report: Reported) -> tuple[str, ...]:
+    """The lines above the table: what differs between rows besides methods and axes, and which rows are the same function."""
     rows = []
-    for group in shown.groups:
+    for group in report.groups:
         first = next((run for run in group.runs if run.resolved), None)
         if first is not None:
-            axes = tuple((axis, group[axis]) for axis in shown.varying)
+            axes = tuple((axis, group[axis]) for axis in report.varying)
             model = tuple(sorted((key, repr(value)) for key, value in first.flat.items() if key.startswith("model.")))
             rows.append(caveats.Row(first.scheme, axes, first.resolved, first.digest, model))
     return caveats.lines(rows, study.twins)
 
 
-def phase_notes(shown: Reported) -> list[str]:
-    text = PHASES[shown.phase]
-    if shown.phase == "tune" and not shown.winners:
+def phase_notes(report: Reported) -> list[str]:
+    text = PHASES[report.phase]
+    if report.phase == "tune" and not report.winners:
         text = "tuning phase; nothing has been chosen yet"
-    if shown.waiting:
+    if report.waiting:
         text += "; no run of the report phase has finished yet"
     return [f"Runs: {text}."]
 
 
 def semantics_notes(study: Study) -> list[str]:
-    """Whether the runs were made when training meant something else, all or some of them."""
+    """Whether all or some of the runs were made under other semantics of training."""
     if study.mixed_semantics:
         versions = ", ".join(str(v) for v in study.mixed_semantics)
-        return [f"Runs of different semantics ({versions}) are mixed on request: their numbers do not compare."]
+        return [f"Runs of different semantics ({versions}) are mixed on request; their numbers cannot be compared."]
     if study.semantics in (None, SEMANTICS):
         return []
     return [
-        f"Made under semantics {study.semantics}; this version trains under {SEMANTICS}, so new runs do not compare with these."
+        f"Made under semantics {study.semantics}; this version trains under {SEMANTICS}, so new runs cannot be compared with these."
     ]
 
 
@@ -75,56 +75,54 @@ def seed_notes(groups: Sequence[Group]) -> list[str]:
         return []
     seeds = {tuple(run.seed for run in group.finished) for group in groups}
     if len(seeds) == 1:
-        (found,) = seeds
-        text = f"Seeds: {', '.join(map(str, found))} (n = {len(found)})"
+        (used,) = seeds
+        text = f"Seeds: {', '.join(map(str, used))} (n = {len(used)})"
     else:
-        counts = sorted({len(found) for found in seeds})
+        counts = sorted({len(used) for used in seeds})
         text = (
             f"Seeds: n = {counts[0]} to {counts[-1]}, by row"
             if len(counts) > 1
             else f"Seeds differ by row (n = {counts[0]})"
         )
-    if min(len(found) for found in seeds) >= ENOUGH:
+    if min(len(used) for used in seeds) >= ENOUGH:
         return [f"{text}; mean ± half-width of the 95 % t interval."]
     return [f"{text}; below n = {ENOUGH} each seed's number is printed, by rising seed, and no ranking is claimed."]
 
 
-def tuning_notes(study: Study, shown: Reported) -> list[str]:
-    """Edges of the grid, incomplete candidates, and report runs that are no longer those of the winner."""
+def tuning_notes(study: Study, report: Reported) -> list[str]:
+    """Winners at the edge of the grid, incomplete candidates, and report runs that no longer belong to the winner."""
     lines = []
     tune = study.phases.get("tune", ())
     for key in study.tuned:
-        edges: dict[str, list[str]] = {}  # a grid in words → the rows whose winner is at its edge
-        for group in shown.groups:
-            if group.key in shown.winners and key in shown.winners[group.key].edge:
+        edges: dict[str, list[str]] = {}  # grid, as text → the rows whose winner is at its edge
+        for group in report.groups:
+            if group.key in report.winners and key in report.winners[group.key].edge:
                 tried = {run.flat.get(key) for run in tune if all(run.flat.get(k) == v for k, v in group.key)}
                 grid = ", ".join(show(v) for v in sorted(tried, key=lambda v: (str(type(v)), v)))
-                edges.setdefault(grid, []).append(shown.label(group))
+                edges.setdefault(grid, []).append(report.label(group))
         lines += [
             f"{EDGE} {key} at the edge of its grid ({grid}) for {'; '.join(names)}: a wider grid may do better."
             for grid, names in edges.items()
         ]
-    without = [shown.label(group) for group in shown.groups if group.key not in shown.winners]
-    if tune and without and shown.winners:  # where no group has a winner, the note on phases has said so
+    without = [report.label(group) for group in report.groups if group.key not in report.winners]
+    if tune and without and report.winners:  # if no group has a winner, the note on phases says so
         lines.append(f"{'; '.join(without)}: no tuning run has a score, so nothing was chosen.")
-    for group in shown.groups:
-        winner = shown.winners.get(group.key)
+    for group in report.groups:
+        winner = report.winners.get(group.key)
         if winner is None:
             continue
         chosen = label(winner.tuned)
         if winner.incomplete:
-            lines.append(
-                f"{shown.label(group)}: every candidate lacks a tuning run; {chosen} is the best of what is there."
-            )
+            lines.append(f"{report.label(group)}: every candidate lacks a tuning run; {chosen} is the best of them.")
         elif winner.left_out:
             left = "; ".join(label(tuned) for tuned in winner.left_out)
-            lines.append(f"{shown.label(group)}: not eligible, for want of a tuning run: {left}.")
+            lines.append(f"{report.label(group)}: not eligible, because a tuning run is missing: {left}.")
         if winner.diverged == winner.n:
-            lines.append(f"{shown.label(group)}: every tuning run of {chosen} diverged.")
+            lines.append(f"{report.label(group)}: every tuning run of {chosen} diverged.")
         used = {tuple((k, run.flat.get(k)) for k in study.tuned) for run in group.runs}
-        if shown.phase == "report" and used != {winner.tuned}:
+        if report.phase == "report" and used != {winner.tuned}:
             lines.append(
-                f"{shown.label(group)}: the tuning runs now favour {chosen}; run the study again to report it."
+                f"{report.label(group)}: the tuning runs now favour {chosen}; run the study again to report it."
             )
     return lines
 
@@ -136,38 +134,40 @@ def run_notes(study: Study) -> list[str]:
         where = f" in {phase}" if len(study.phases) > 1 else ""
         bad = [run for run in runs if run.status not in ("done", "missing")]
         for kind in ("diverged", "failed", *sorted({run.status for run in bad} - {"diverged", "failed"})):
-            found = [run for run in bad if run.status == kind]
-            if not found:
+            affected = [run for run in bad if run.status == kind]
+            if not affected:
                 continue
             word = "unfinished" if kind == "running" else kind
-            named = list(dict.fromkeys(_named(run, study, reason=phase != "tune" or kind == "failed") for run in found))
+            named = list(
+                dict.fromkeys(_named(run, study, reason=phase != "tune" or kind == "failed") for run in affected)
+            )
             more = f"; and {len(named) - LISTED} more" if len(named) > LISTED else ""
             lines.append(
-                f"{len(found)} of {counted(len(runs), 'run')} {word}{where}: {'; '.join(named[:LISTED])}{more}."
+                f"{len(affected)} of {counted(len(runs), 'run')} {word}{where}: {'; '.join(named[:LISTED])}{more}."
             )
         missing = sum(run.status == "missing" for run in runs)
         if missing:
             lines.append(f"{missing} of {counted(len(runs), 'run')} not run yet{where}.")
     if study.strangers:
         verb = "is" if study.strangers == 1 else "are"
-        lines.append(f"{counted(study.strangers, 'run folder')} here {verb} not in the study's plan; left out.")
+        lines.append(f"{counted(study.strangers, 'run folder')} here {verb} not in the study's plan; omitted.")
     return lines
 
 
 def nothing_finished(runs: Sequence[Run]) -> str | None:
-    """Why there is nothing to show of these runs, where none of them has finished: what became of them instead."""
+    """Why these runs have no results if none of them has finished: their status."""
     if any(run.finished for run in runs):
         return None
     return "no run has finished yet" + (f" ({how_far(runs)})" if how_far(runs) else "")
 
 
 def how_far(runs: Sequence[Run]) -> str:
-    """What became of the runs that have not finished; empty where all have. Whether one is trained now, `main.py runs` says."""
+    """The status of the runs that have not finished; empty if all have. `main.py runs` says whether one is being trained."""
     parts = []
     begun = [run for run in runs if run.status == "running"]
     if begun:
         first = max(begun, key=lambda run: run.number("step") or 0)
-        parts.append(f"{len(begun)} unfinished, {'the foremost ' * (len(begun) > 1)}{progress(first.summary)}")
+        parts.append(f"{len(begun)} unfinished, {'the most advanced ' * (len(begun) > 1)}{progress(first.summary)}")
     for status, word in (("failed", "failed"), ("missing", "to go")):
         count = sum(run.status == status for run in runs)
         parts += [f"{count} {word}"] * bool(count)
@@ -175,7 +175,7 @@ def how_far(runs: Sequence[Run]) -> str:
 
 
 def _named(run: Run, study: Study, *, reason: bool) -> str:
-    """Which run, by the axes of its study; with its seed and reason, or (in tuning, where divergence is a result) without."""
+    """A run by the axes of its study, with its seed and reason; without them in tuning, where divergence is a result."""
     facts = [run.scheme]
     facts += [f"{k} {show(run.flat[k])}" for k in (*study.group, *study.tuned) if k in run.flat and k != "scheme"]
     if not reason:
@@ -189,5 +189,5 @@ def device_notes(runs: Iterable[Run]) -> list[str]:
         f"{d.get('count', 1)} × {d.get('kind')}" for run in runs if isinstance(d := run.summary.get("device"), dict)
     }
     if len(kinds) > 1:
-        return [f"ms/step was measured on different devices ({', '.join(sorted(kinds))}) and does not compare."]
-    return [f"Device: {kinds.pop()}; ms/step as the machine was then, other load included."] if kinds else []
+        return [f"ms/step was measured on different devices ({', '.join(sorted(kinds))}) and cannot be compared."]
+    return [f"Device: {kinds.pop()}; ms/step includes the effect of other load at the time."] if kinds else []

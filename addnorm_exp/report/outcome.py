@@ -1,7 +1,7 @@
-"""What the seeds of one group say about one number, in words that n allows.
+"""One number over the seeds of one group, in a form that n allows.
 
-Five seeds or more: mean and 95 % interval. Fewer: every seed. One diverged run or more: how many, and the median with the diverged
-ones counted as worst; never a mean of the survivors.
+Five or more seeds: mean and 95 % interval. Fewer: every seed. One or more diverged runs: their number, and the median that counts them
+as worst; never a mean of the other runs.
 """
 
 import math
@@ -14,7 +14,7 @@ from addnorm_exp.report.record import Run
 from addnorm_exp.report.statistics import ENOUGH, Interval, interval, median_with_worst
 
 NOTHING = "–"
-FIGURES = 7  # of a number at most, where a column has one precision
+FIGURES = 7  # of a number at most, if a column has one precision
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Outcome:
 
     @property
     def median(self) -> float | None:
-        """With diverged runs as worst; inf where it is one of those itself."""
+        """The median with diverged runs as worst; inf if it is one of those."""
         return median_with_worst(list(self.values.values()), len(self.diverged)) if self.n else None
 
     @property
     def interval(self) -> Interval | None:
-        """None where n is below five or a run diverged."""
+        """None if n is below five or a run diverged."""
         return interval(list(self.values.values())) if self.n >= ENOUGH and not self.diverged else None
 
     def text(self, places: int | None = None) -> str:
-        """In full, as the headline metric is printed; with so many digits after the point, by default its own."""
+        """The full text, as for the headline metric; with `places` digits after the point, by default its own."""
         if not self.n:
             return NOTHING
-        found = self.interval
-        if found:
-            return with_half(found.mean, found.half, places)
+        estimate = self.interval
+        if estimate:
+            return with_half(estimate.mean, estimate.half, places)
         lost = f"{len(self.diverged)}/{self.n} diverged, median {self.brief(places)}"
         if not self.values:
             return f"{self.n}/{self.n} diverged"
@@ -57,29 +57,29 @@ class Outcome:
         return f"{seeds} ({lost})" if self.diverged else seeds
 
     def brief(self, places: int | None = None) -> str:
-        """As a side column is printed: mean with half-width from five seeds, else the median."""
-        found = self.interval
-        if found:
-            return with_half(found.mean, found.half, places)
+        """The short text, as in a side column: mean with half-width from five seeds on, else the median."""
+        estimate = self.interval
+        if estimate:
+            return with_half(estimate.mean, estimate.half, places)
         if self.median is None:
             return NOTHING
         return "diverged" if math.isinf(self.median) else number(self.median, places)
 
     def columns(self, name: str) -> dict[str, Any]:
-        """As named numbers, for CSV: seeds in rising order, joined by spaces."""
-        found = self.interval
+        """Named numbers for CSV, with the seeds' values in rising order of seeds, joined by spaces."""
+        estimate = self.interval
         median = self.median
         return {
-            name: found.mean if found else None,
-            f"{name}_low": found.low if found else None,
-            f"{name}_high": found.high if found else None,
+            name: estimate.mean if estimate else None,
+            f"{name}_low": estimate.low if estimate else None,
+            f"{name}_high": estimate.high if estimate else None,
             f"{name}_median": median,
             f"{name}_seeds": " ".join(repr(value) for _, value in sorted(self.values.items())),
         }
 
 
 def outcome(runs: Iterable[Run], read: Callable[[Run], float | None]) -> Outcome:
-    """`read` over the finished runs; a diverged run counts as diverged whatever it wrote."""
+    """`read` over the finished runs; a diverged run counts as diverged whatever it recorded."""
     runs = list(runs)
     values = {run.seed: value for run in runs if run.status == "done" and (value := read(run)) is not None}
     return Outcome(values, tuple(run.seed for run in runs if run.status == "diverged"))
@@ -91,15 +91,17 @@ def decimals(half: float) -> int:
 
 
 def shared_places(outcomes: Iterable[Outcome]) -> int | None:
-    """The digits after the point of one column: as its intervals ask for, where it has some; None where numbers differ too much
-    in size for one precision."""
+    """The digits after the point of one column: set by its intervals, if it has some; None if numbers differ too much in size
+    for one precision."""
     outcomes = list(outcomes)
     values = [abs(value) for outcome in outcomes for value in outcome.values.values()]
-    intervals = [found for outcome in outcomes if (found := outcome.interval)]
+    intervals = [estimate for outcome in outcomes if (estimate := outcome.interval)]
     if not values:
         return None
     if intervals:
-        return shared_decimals([found.half for found in intervals], max(abs(found.mean) for found in intervals))
+        return shared_decimals(
+            [estimate.half for estimate in intervals], max(abs(estimate.mean) for estimate in intervals)
+        )
     texts = [number(value) for value in values]
     if any("e" in text for text in texts):
         return None
@@ -108,7 +110,7 @@ def shared_places(outcomes: Iterable[Outcome]) -> int | None:
 
 
 def shared_decimals(halves: Sequence[float], size: float) -> int:
-    """Digits after the point for intervals of these half-widths: two figures of the middle one, at least one of the least."""
+    """Digits after the point for intervals of these half-widths: two figures of the middle one, at least one of the smallest."""
     if size >= 1000:
         return 0
     each = sorted(map(decimals, halves))
@@ -116,8 +118,8 @@ def shared_decimals(halves: Sequence[float], size: float) -> int:
 
 
 def number(value: float, places: int | None = None) -> str:
-    """With so many digits after the point. By default with three, as losses are printed; four figures of what is smaller than
-    those show, none after the point of what is larger."""
+    """A number with `places` digits after the point. By default three, as for losses; smaller numbers have four significant
+    figures, larger ones no digits after the point."""
     if places is not None:
         return words.figure(value, f",.{places}f")
     if abs(value) >= 1000:

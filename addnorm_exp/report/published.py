@@ -1,4 +1,4 @@
-"""Numbers that others have published, beside ours: a column each metric, its sources below the table. No statistic ever sees them."""
+"""Published numbers beside ours: one column per metric, with its sources below the table. They enter no statistic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from addnorm_exp.runs.published import Published
 
 @dataclass(frozen=True)
 class Side:
-    """One column: the numbers of one metric, a text and the numbers for CSV for every row."""
+    """One column: the numbers of one metric, with a text and the numbers for CSV for every row."""
 
     metric: str
     texts: Sequence[str]
     records: Sequence[dict[str, Any]]
 
 
-def sides(entries: Sequence[Published], shown: Reported) -> list[Side]:
-    """A column for each published metric of which a row has a number; marks [a], [b], … name the sources."""
-    marks = _marks(entries, shown)
-    found = []
+def sides(entries: Sequence[Published], report: Reported) -> list[Side]:
+    """One column for each published metric for which a row has a number; marks [a], [b], … name the sources."""
+    marks = _marks(entries, report)
+    columns = []
     for metric in dict.fromkeys(entry.metric for entry in entries):
-        of = [[e for e in entries if e.metric == metric and _stands_beside(e, group)] for group in shown.groups]
+        of = [[e for e in entries if e.metric == metric and _applies(e, group)] for group in report.groups]
         if not any(of):
             continue
         texts = [", ".join(f"{_printed(e)} [{marks[e.source]}]" for e in row) or NOTHING for row in of]
@@ -32,31 +32,31 @@ def sides(entries: Sequence[Published], shown: Reported) -> list[Side]:
             {key: " ".join(f"{e.value:.12g}" for e in row), f"{key}_source": "; ".join(e.source for e in row)}
             for row in of
         ]
-        found.append(Side(metric, texts, records))
-    return found
+        columns.append(Side(metric, texts, records))
+    return columns
 
 
-def notes(entries: Sequence[Published], shown: Reported) -> list[str]:
-    """The sources, and that the numbers are not ours."""
-    marks = _marks(entries, shown)
+def notes(entries: Sequence[Published], report: Reported) -> list[str]:
+    """A note with the sources, which says that the numbers are not ours."""
+    marks = _marks(entries, report)
     if not marks:
         return []
     sources = "; ".join(f"[{mark}] {source}" for source, mark in marks.items())
-    return [f"Published numbers are of other set-ups and enter no statistic: {sources}."]
+    return [f"Published numbers come from other set-ups and enter no statistic: {sources}."]
 
 
 def _printed(entry: Published) -> str:
-    """To the letter where it was given as text, else without trailing zeros."""
+    """Unchanged if the entry is text, else without trailing zeros."""
     return entry.text or f"{entry.value:.12g}"
 
 
-def _stands_beside(entry: Published, group: Group) -> bool:
+def _applies(entry: Published, group: Group) -> bool:
     return bool(group.runs) and all(entry.matches(run.flat) for run in group.runs)
 
 
-def _marks(entries: Sequence[Published], shown: Reported) -> dict[str, str]:
-    """A letter for each source of a number that stands in the table, in order of appearance."""
-    used = dict.fromkeys(e.source for e in entries if any(_stands_beside(e, group) for group in shown.groups))
+def _marks(entries: Sequence[Published], report: Reported) -> dict[str, str]:
+    """A letter for each source of a number in the table, in order of appearance."""
+    used = dict.fromkeys(e.source for e in entries if any(_applies(e, group) for group in report.groups))
     return {source: _letter(i) for i, source in enumerate(used)}
 
 

@@ -1,7 +1,7 @@
 """One run's folder, read: config, summary, metrics and per-layer arrays.
 
-Reading forgives what a killed run leaves behind (a torn last line, a missing summary, steps logged twice by a resume). What no run of
-ours writes is refused as it is read (runs/reading.py).
+Reading accepts what a killed run leaves behind (a torn last line, a missing summary, steps logged twice by a resume). Content that no
+run of ours writes is refused (runs/reading.py).
 """
 
 import math
@@ -36,9 +36,9 @@ class Run:
     summary: Mapping[str, Any] = field(default_factory=dict)
     resolved: Mapping[str, Any] = field(
         default_factory=dict
-    )  # what its scheme brings beside its method; empty: unknown
+    )  # what its scheme brings besides its method; empty: unknown
     digest: str = ""  # of its scheme
-    recorded: bool = True  # has a config.json; else `flat` is the plan's, and `semantics` and `data` say nothing
+    recorded: bool = True  # has a config.json; else `flat` is the plan's, and `semantics` and `data` are unknown
 
     @property
     def seed(self) -> int:
@@ -46,11 +46,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it ended by itself, well or badly: it counts as a result."""
+        """Whether it is done or diverged: it counts as a result."""
         return self.status in FINISHED
 
     def number(self, *path: str) -> float | None:
-        """A finite number of the summary, e.g. `number("val", "final", "loss")`; None where it is absent or null."""
+        """A finite number of the summary, e.g. `number("val", "final", "loss")`; None if it is absent or null."""
         value: Any = self.summary
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -58,10 +58,10 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in `folder`, which holds a config.json. Without a summary.json it is before its first step, being compiled perhaps; one
-    that failed is running again where a process holds it."""
+    """The run in `folder`, which contains a config.json. Without a summary.json it is before its first step (perhaps compiling). A failed
+    run counts as running if a process holds it."""
     config = RunFolder(folder).config()
-    if config is None:  # gone since it was listed, or a symbolic link to nothing
+    if config is None:  # removed since it was listed, or a broken symbolic link
         raise UserError(f"{folder / 'config.json'}: cannot be found; {AGAIN}")
     summary = RunFolder(folder).summary() or {}
     status, reason = summary.get("status", "running"), summary.get("reason")
@@ -87,14 +87,14 @@ def read_run(folder: Path) -> Run:
 
 
 def _from_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record of before `resolved` says of it."""
+    """The resolved settings of a record from before `resolved` existed."""
     confounds = summary.get("confounds") or {}
-    told = {key: confounds[key] for key in ("norm", "final_norm", "eps", "affine") if key in confounds}
-    return told | ({"law": confounds["init"]} if confounds.get("init") else {})
+    resolved = {key: confounds[key] for key in ("norm", "final_norm", "eps", "affine") if key in confounds}
+    return resolved | ({"law": confounds["init"]} if confounds.get("init") else {})
 
 
 def progress(summary: Mapping[str, Any]) -> str:
-    """How far a run that has not ended has come."""
+    """The progress of a run that has not ended."""
     step, steps = summary.get("step"), summary.get("steps")
     return "before its first step" if step is None else f"at step {step} of {'?' if steps is None else steps}"
 
@@ -104,14 +104,14 @@ def _divergence(summary: Mapping[str, Any]) -> str:
 
 
 def read_metrics(run: Run, split: str) -> dict[str, np.ndarray]:
-    """One split of `read_splits`; empty where there is none."""
+    """One split of `read_splits`; empty if it does not exist."""
     return read_splits(run).get(split, {})
 
 
 def read_splits(run: Run) -> dict[str, dict[str, np.ndarray]]:
     """By split, columns of the run's scalars by rising step: `step` (n,) int64 and every number as (n,) float64, null as NaN.
 
-    Of a step that was logged twice (a resume goes back to its checkpoint) the later line counts. Empty where there are none.
+    If a step was logged twice (a resume goes back to its checkpoint), the later line counts. Empty without metrics.
     """
     path = run.path / "metrics.jsonl"
     lines, damaged = read_lines(path)
@@ -120,9 +120,9 @@ def read_splits(run: Run) -> dict[str, dict[str, np.ndarray]]:
     splits: dict[str, dict[int, dict[str, Any]]] = {}
     for line in lines:
         splits.setdefault(line["split"], {})[line["step"]] = line
-    made = splits.get("train", {})
-    if made and run.status == "done" and len(made) < run.summary["step"]:
-        raise UserError(f"{path}: has {len(made)} of the run's {run.summary['step']} steps; {AGAIN}")
+    trained = splits.get("train", {})
+    if trained and run.status == "done" and len(trained) < run.summary["step"]:
+        raise UserError(f"{path}: has {len(trained)} of the run's {run.summary['step']} steps; {AGAIN}")
     return {split: _columns(rows) for split, rows in splits.items()}
 
 
@@ -137,5 +137,5 @@ def _columns(rows: Mapping[int, Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def read_layers(run: Run, kind: str = "") -> Layers | None:
-    """The run's per-layer record, None where it has none. `kind`: empty, or `attention-`, which is measured more rarely."""
+    """The run's per-layer record, or None. `kind`: empty, or `attention-`, which is measured more rarely."""
     return layers.read(run.path / "layers", kind)

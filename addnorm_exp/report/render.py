@@ -1,4 +1,4 @@
-"""A table, columns and rows of text with notes, and its forms: Markdown (aligned: it reads in a terminal), LaTeX (booktabs), CSV."""
+"""A table, with columns, rows of text and notes, and its formats: Markdown (aligned, readable in a terminal), LaTeX (booktabs), CSV."""
 
 import csv
 import io
@@ -17,19 +17,19 @@ NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d[\d,]*)(\.(?P<part>\d+))?( ± (
 
 @dataclass(frozen=True)
 class Column:
-    """`key` names it in CSV and in code, `label` at the head of the printed table."""
+    """`key` is its name in CSV and in code, `label` its heading in the printed table."""
 
     key: str
     label: str
     right: bool = True  # aligned right, as numbers are
-    axis: bool = False  # tells rows apart
+    axis: bool = False  # distinguishes rows
 
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` are texts, one a column; `records` hold the same rows as {name: number or text}, without losses by rounding.
+    """`rows` are texts, one per column; `records` are the same rows as {name: number or text}, in full precision.
 
-    `warnings` are lines that a reader must see before the numbers: they stand above the rows, `notes` below.
+    `warnings` are lines that a reader must see before the numbers: they are above the rows, `notes` below.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Table:
     records: Sequence[dict[str, Any]] = field(default=())
     warnings: tuple[str, ...] = ()  # above the rows
     name: str = ""  # of the study
-    bold: Mapping[str, Collection[int]] = field(default_factory=dict)  # rows by column key; LaTeX alone has them
+    bold: Mapping[str, Collection[int]] = field(default_factory=dict)  # rows by column key; only in LaTeX
     bold_note: str = ""
 
     def __getitem__(self, key: str) -> list[str]:
@@ -49,7 +49,7 @@ class Table:
 
 
 def render(tables: Sequence[Table], form: str = "md", *, caption: str | None = None, label: str | None = None) -> str:
-    """All tables, in one text that ends with a newline. `caption` and `label` are LaTeX's; of several tables labels are numbered."""
+    """All tables, in one text that ends with a newline. `caption` and `label` are for LaTeX; labels of several tables are numbered."""
     if form not in FORMATS:
         raise UserError(f"--format={form}: unknown; {nearest(form, FORMATS)}")
     if form == "csv":
@@ -83,12 +83,12 @@ def markdown(table: Table) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text for Markdown: what a name may hold that Markdown would read as code, emphasis or HTML is escaped."""
+    """Text for Markdown: characters that Markdown would read as code, emphasis or HTML are escaped."""
     return re.sub(r"([\\`*]|<(?=[A-Za-z/!?]))", r"\\\1", " ".join(text.split()))
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal."""
+    """The width in a terminal."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
@@ -98,7 +98,7 @@ def _pad(text: str, width: int, right: bool) -> str:
 
 
 def latex(table: Table, caption: str | None = None, label: str = "") -> str:
-    """A `table*` float for `\\usepackage{booktabs,graphicx,siunitx}`; the notes stand below the rows, in small type."""
+    """A `table*` float for `\\usepackage{booktabs,graphicx,siunitx}`; the notes are below the rows, in small type."""
     numbers = [numeric(column, [row[i] for row in table.rows]) for i, column in enumerate(table.columns)]
     columns = "".join(
         f"S[{form}]" if form else "r" if column.right else "l"
@@ -142,8 +142,8 @@ def _latex_warning(text: str) -> str:
 
 
 def numeric(column: Column, cells: Sequence[str]) -> str | None:
-    """siunitx's format of a column of single numbers, with ± and † as may be; None where the column is something else."""
-    parts = [found for cell in cells if (found := NUMBER.fullmatch(cell))]
+    """siunitx's format of a column of single numbers, which may have ± and †; None for other columns."""
+    parts = [match for cell in cells if (match := NUMBER.fullmatch(cell))]
     if not column.right or not parts:
         return None
     whole = max(len(part["whole"].replace(",", "")) for part in parts)
@@ -170,12 +170,12 @@ def _latex_row(table: Table, numbers: Sequence[str | None], place: int) -> str:
 
 
 def _after_break(text: str) -> str:
-    r"""Keeps a bracket or star at the start of a line from being read as an argument of the `\\` before it."""
+    r"""Prevents a bracket or star at the start of a line from being read as an argument of the `\\` before it."""
     return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def _csv(tables: Sequence[Table]) -> str:
-    """Numbers in full, one line a row over all tables; what a row does not have is left empty."""
+    """Numbers in full precision, one line per row of all tables; missing values are empty."""
     records = [record for table in tables for record in table.records]
     names = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()

@@ -1,11 +1,11 @@
-"""The picture of tuning: final validation loss against learning rate, a line a scheme, a dot a seed.
+"""The picture of tuning: final validation loss against learning rate, one line per scheme, one dot per seed.
 
-Schemes stand side by side at each rate, so that none hides another. A diverged run stands at the uniform
-prediction's loss, which is how the protocol scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run
-that ended above the uniform loss has its dot there, and counts as uniform.
+Schemes are side by side at each rate, so that none hides another. A diverged run is at the uniform prediction's loss, as the protocol
+scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run that ended above the uniform loss has its dot
+there, but counts as uniform.
 
-Of more schemes than a panel tells apart each row has a small panel (multiples.py), whatever axes it differs in; there the rates are not
-spread, and where the uniform prediction lies far above the rest the × stand below the upper frame, which the legend says.
+If one panel cannot show all schemes, each row has a small panel (multiples.py), whatever axes it differs in. There the rates are not
+spread; if the uniform prediction lies far above the rest, each × is below the upper frame, and the legend says so.
 """
 
 import math
@@ -24,16 +24,16 @@ from addnorm_exp.report.looks import Looks, looks_of
 from addnorm_exp.report.rates import KEY, Line, tried
 from addnorm_exp.report.record import Run
 
-FAR = 1.6  # the uniform prediction gets a strip of its own when it lies farther than this many heights of the rest above it
+FAR = 1.6  # the uniform prediction gets its own strip if it lies more than this many heights of the rest above the rest
 UNIFORM: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8, "zorder": 1}
 
 
-def draw(study: Study, shown: Reported) -> Figure | str:
+def draw(study: Study, report: Reported) -> Figure | str:
     """The figure, or a line that says what is missing."""
-    found = tried(study)
-    if found is None:
+    trials = tried(study)
+    if trials is None:
         return "no finished runs at two or more learning rates"
-    runs, panels, unit, uniform = found.runs, found.panels, found.unit, found.uniform
+    runs, panels, unit, uniform = trials.runs, trials.panels, trials.unit, trials.uniform
     lost = any(_lost(run) for run in runs)
     finals = [v for run in runs if run.status == "done" and (v := run.number("val", "final", unit)) is not None]
     split = bool(
@@ -42,9 +42,9 @@ def draw(study: Study, shown: Reported) -> Figure | str:
     if multiples.many(max(panels.values(), key=len)):
         within = [*finals, *([uniform] if uniform and lost and not split else [])]
         if not within:
-            return "no final validation loss of the tuning runs"
+            return "the tuning runs have no final validation loss"
         return _each(
-            Reported("tune", found.groups, found.axes, {}, titles=shown.titles),
+            Reported("tune", trials.groups, trials.axes, {}, titles=report.titles),
             study.baseline,
             unit,
             uniform if lost else None,
@@ -52,13 +52,13 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         )
     across = min(len(panels), 3)
     down = math.ceil(len(panels) / across)
-    looks = looks_of(study, shown, free=(KEY,))
+    looks = looks_of(study, report, free=(KEY,))
     names = list(looks.names)
     drawn = [name for name in names if any(run.scheme == name for run in runs)]
     handles = []
     for name in drawn:
         look = looks.of(next(run for run in runs if run.scheme == name))
-        handles.append(look.handle(shown.words([("scheme", name)]), marker=True))
+        handles.append(look.handle(report.words([("scheme", name)]), marker=True))
     if lost:
         handles.append(style.cross_handle())
     handles.append(_ring())
@@ -77,7 +77,7 @@ def draw(study: Study, shown: Reported) -> Figure | str:
         mains.append(main)
         _panel(main, top, members, looks, unit, uniform)
         if key:
-            style.title(top, shown.words(key), fig.get_figwidth() / across - 0.4)
+            style.title(top, report.words(key), fig.get_figwidth() / across - 0.4)
         if index % across == 0:
             main.set_ylabel(_loss_name(unit))
     if split:
@@ -86,15 +86,15 @@ def draw(study: Study, shown: Reported) -> Figure | str:
 
 
 def _each(rows: Reported, baseline: str | None, unit: str, uniform: float | None, view: tuple[float, float]) -> Figure:
-    """Small multiples, a panel a row: its seeds and means before the other rows' means."""
-    found = {group.key: Line.of(group, unit) for group in rows.groups}
-    lines = {key: [(np.asarray([*row.means]), np.asarray([*row.means.values()]))] for key, row in found.items()}
+    """Small multiples, one panel per row: its seeds and means in front of the other rows' means."""
+    by_row = {group.key: Line.of(group, unit) for group in rows.groups}
+    lines = {key: [(np.asarray([*row.means]), np.asarray([*row.means.values()]))] for key, row in by_row.items()}
     bases, name = multiples.against(rows, baseline)
     fig, panels = multiples.grid([multiples.heading(rows.label(group)) for group in rows.groups])
     panels[0].set_ylim(*view)
     beyond = bool(uniform and uniform > view[1])
-    top = view[1] - 0.06 * (view[1] - view[0])  # a × on the frame would stand in the title
-    for axes, (key, row) in zip(panels, found.items(), strict=True):
+    top = view[1] - 0.06 * (view[1] - view[0])  # a × on the frame would overlap the title
+    for axes, (key, row) in zip(panels, by_row.items(), strict=True):
         multiples.behind(axes, lines, key, bases[key])
         _row(axes, row, multiples.OWN, ring=6)
         for rate, scored in row.scored.items():
@@ -103,7 +103,7 @@ def _each(rows: Reported, baseline: str | None, unit: str, uniform: float | None
                     style.cross(axes, rate, min(value, top), multiples.OWN.colour)
         if uniform and not beyond:
             axes.axhline(uniform, **UNIFORM)
-    rates = sorted({rate for row in found.values() for rate in row.scored})
+    rates = sorted({rate for row in by_row.values() for rate in row.scored})
     _rates_axis(panels[0], rates, most=3)
     fig.supxlabel("peak learning rate", fontsize=7.5)
     fig.supylabel(_loss_name(unit), fontsize=7.5)
@@ -176,7 +176,7 @@ def _row(axes: Axes, row: Line, look: style.Look, shift: float = 1.0, ring: floa
 
 
 def _rates_axis(axes: Axes, rates: list[float], most: int | None = None) -> None:
-    """A logarithmic axis with a tick a rate, of which at most so many have labels."""
+    """A logarithmic axis with one tick per rate, of which at most `most` have labels."""
     room = math.exp(0.3 * _gap(rates))
     axes.set_xscale("log")
     axes.set_xlim(rates[0] / room, rates[-1] * room)
@@ -210,12 +210,12 @@ def _lost(run: Run) -> bool:
 
 
 def _beside(index: int, crosses: list[int], gap: float) -> float:
-    """A factor of the rate that puts one of its crosses, all at one height, beside the others, and one alone where it belongs."""
+    """A factor on the rate that places its crosses, which have one height, side by side; a single cross is not moved."""
     return math.exp(0.09 * gap * (crosses.index(index) - 0.5 * (len(crosses) - 1)))
 
 
 def _strip(main: Axes, top: Axes, uniform: float) -> None:
-    """The strip above the axis' break, which holds the uniform prediction alone."""
+    """The strip above the axis's break, which contains only the uniform prediction."""
     top.set_xscale("log")
     top.set_xlim(main.get_xlim())
     top.set_ylim(uniform - 1, uniform + 1)

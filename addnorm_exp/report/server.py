@@ -1,7 +1,7 @@
-"""Studies from W&B's server: their records are fetched into a folder, and read there as any others.
+"""Studies from W&B's server: their records are fetched into a folder and read like any others.
 
-What a run's record says is in its config and summary there (runs/mirror/forms.py); the study's plan is a file of its runs. So a team's runs
-from many machines meet in one table, which is the same table as that of the folders they came from.
+A run's record is in its config and summary on the server (runs/mirror/forms.py); the study's plan is a file of its runs. So a team's
+runs from many machines form one table, which equals that of their original folders.
 """
 
 import json
@@ -25,12 +25,11 @@ POINTS = 10_000  # of a validation curve, at most
 
 
 def fetch(source: str, into: Path, *, curves: bool = False) -> None:
-    """Writes a folder a study below `into`: its plan, each run's config and summary, and (`curves`) its validations.
+    """Writes one folder per study below `into`: its plan, each run's config and summary, and (`curves`) its validations.
 
-    Runs outside of a study come into one named after the project. Of a run that was made twice, the finished record counts, then the
-    newest.
+    Runs outside a study go into one named after the project. If a run was made twice, the finished record counts, then the newest.
 
-    Raises: UserError where `source` is none, cannot be had or holds no runs of ours.
+    Raises: UserError if `source` is invalid, not available or has no runs of ours.
     """
     match = re.fullmatch(r"wandb:([^/]+)/([^/]+?)(?:/(.+))?", source)
     if not match:
@@ -40,9 +39,9 @@ def fetch(source: str, into: Path, *, curves: bool = False) -> None:
     for run in _runs(source, entity, project, group):
         config = from_config(run.config)
         if config is None or not _is_name(config["id"]) or not _is_name(run.group or project):
-            continue  # somebody else's
-        found = studies[run.group or project]
-        found[config["id"]] = max(found.get(config["id"], run), run, key=_counts)
+            continue  # a foreign run
+        runs = studies[run.group or project]
+        runs[config["id"]] = max(runs.get(config["id"], run), run, key=_counts)
     if not studies:
         raise UserError(
             f"--from={source}: contains no runs of this program; upload some (main.py sync), or name another source"
@@ -58,14 +57,14 @@ def fetch(source: str, into: Path, *, curves: bool = False) -> None:
 
 
 def _is_name(text: Any) -> bool:
-    """Whether it may name a folder: what a server says is no path of ours."""
+    """Whether it may name a folder: a server's text must not be used as a path."""
     return isinstance(text, str) and re.fullmatch(r"[\w+-][\w.+ -]*", text) is not None
 
 
 def _runs(source: str, entity: str, project: str, group: str | None) -> Iterable[Any]:
     require_key(f"--from={source}")
     os.environ["WANDB_SILENT"] = "true"
-    os.environ.pop("WANDB_MODE", None)  # whoever asks for the server's runs means it
+    os.environ.pop("WANDB_MODE", None)  # an explicit request overrides it
     import wandb
 
     try:
@@ -83,13 +82,13 @@ def _summary(run: Any) -> dict[str, Any]:
 
 
 def _counts(run: Any) -> tuple[bool, float]:
-    """Finished before unfinished, then by when it began."""
+    """Finished before unfinished, then by start time."""
     summary = _summary(run)
     return summary.get("status") in FINISHED, summary.get("started") or 0.0
 
 
 def _plan(runs: Iterable[Any]) -> Mapping[str, Any] | None:
-    """The plan that knows most runs; the entries of others, of machines that made a part of the study, follow those of their phase."""
+    """The plan with the most runs. Entries of other plans, from machines that ran a part of the study, follow those of their phase."""
     digests: dict[str, Any] = {}
     for run in runs:
         digest = run.config["record"].get("plan")
@@ -106,12 +105,12 @@ def _plan(runs: Iterable[Any]) -> Mapping[str, Any] | None:
 
 
 def _file(run: Any, name: str) -> dict[str, Any] | None:
-    """A JSON file of a run's; None where it has no such file."""
+    """A JSON file of a run, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        found = run.file(name)
-        if not found.size:
+        file = run.file(name)
+        if not file.size:
             return None
-        found.download(root=folder, replace=True).close()
+        file.download(root=folder, replace=True).close()
         return json.loads((Path(folder) / name).read_text())
 
 

@@ -1,6 +1,6 @@
 """The statistics of a comparison over seeds: Student's t, paired differences, Holm's correction, detectable differences.
 
-Written out on `math` alone: Student's distribution comes from the regularised incomplete beta function (continued fraction,
+This uses only `math`. Student's distribution comes from the regularised incomplete beta function (continued fraction,
 DLMF 8.17.22, by the modified Lentz algorithm).
 """
 
@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-ENOUGH = 5  # seeds from which a mean with an interval is printed
+ENOUGH = 5  # with at least this many seeds, a mean with an interval is printed
 
 
 def mean(values: Sequence[float]) -> float:
@@ -124,17 +124,17 @@ class Paired:
 
 
 def paired(values: Mapping[int, float], baseline: Mapping[int, float], level: float = 0.95) -> Paired | None:
-    """values - baseline over shared seeds: mean, t interval and two-sided p. None where they share fewer than two seeds.
+    """values - baseline over shared seeds: mean, t interval and two-sided p. None with fewer than two shared seeds.
 
     Differences that are all equal have no spread: p is 1 if they are all 0, else 0.
     """
     differences = [values[seed] - baseline[seed] for seed in sorted(set(values) & set(baseline))]
     if len(differences) < 2:
         return None
-    spread, found = sd(differences), interval(differences, level)
-    t = abs(found.mean) / (spread / math.sqrt(found.n)) if spread else math.inf * bool(found.mean)
-    p = 2.0 * t_tail(0.0 if math.isnan(t) else t, found.n - 1)
-    return Paired(found.mean, found.low, found.high, found.n, spread, p)
+    spread, centre = sd(differences), interval(differences, level)
+    t = abs(centre.mean) / (spread / math.sqrt(centre.n)) if spread else math.inf * bool(centre.mean)
+    p = 2.0 * t_tail(0.0 if math.isnan(t) else t, centre.n - 1)
+    return Paired(centre.mean, centre.low, centre.high, centre.n, spread, p)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -187,13 +187,13 @@ def detectable_effect(n: int, power: float = 0.8, alpha: float = 0.05) -> float:
 def minimum_detectable(spread: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
     """The true mean difference that a two-sided paired t test of `n` pairs finds with the given power.
 
-    `spread` is the standard deviation of the differences, taken for the true one. For one test: Holm's correction asks for more.
+    `spread` is the standard deviation of the differences, taken as the true one. It is for one test; Holm's correction requires more.
     """
     return detectable_effect(n, power, alpha) * spread
 
 
 def median_with_worst(values: Sequence[float], worst: int) -> float:
-    """The median of `values` and `worst` runs that diverged, each worse than any number: inf where the median is one of those."""
+    """The median of `values` and `worst` runs that diverged, each worse than any number: inf if the median is one of those."""
     ordered = sorted([*values, *[math.inf] * worst])
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])

@@ -1,4 +1,4 @@
-"""How pictures look: sizes and type for a paper's column, colours that colour-blind readers tell apart, files that repeat to the bit."""
+"""The style of pictures: sizes and fonts for a paper's column, colours that colour-blind readers can distinguish, reproducible files."""
 
 import math
 import textwrap
@@ -21,8 +21,8 @@ COLUMN = 3.4  # inches, one column of a two-column paper
 PAGE = 6.9  # both columns
 DPI = 200
 
-# Okabe and Ito's palette without its yellow (too light on white), in an order that keeps neighbours apart; each colour goes with a
-# line style and a marker, so that nothing rests on colour alone.
+# Okabe and Ito's palette without its yellow (too light on white), in an order that keeps neighbours distinct. Each colour has a
+# line style and a marker, so that nothing depends on colour alone.
 COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#000000", "#E69F00", "#56B4E9", "#7A5195")
 LINES: tuple[Any, ...] = (
     "-",
@@ -72,7 +72,7 @@ _RC: Any = {
 
 @contextmanager
 def paper() -> Iterator[None]:
-    """Our type and lines for what is drawn within; matplotlib's settings are as before afterwards."""
+    """Our fonts and lines for pictures drawn within; matplotlib's settings are restored afterwards."""
     with matplotlib.rc_context(_RC):
         yield
 
@@ -106,14 +106,14 @@ def look(index: int) -> Look:
 
 
 def crossed(scheme: int, variant: int) -> Look:
-    """The look of a row of a design: colour and marker tell the scheme, the dash tells the other axes. The markers of every second
-    variant are open."""
+    """The look of a row of a crossed design: colour and marker show the scheme, the dash shows the other axes. The markers of every
+    second variant are open."""
     colour, marker = COLOURS[scheme % len(COLOURS)], MARKERS[scheme % len(MARKERS)]
     return Look(colour, LINES[variant % len(LINES)], marker, bool(variant % 2))
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that belongs to no global state."""
+    """An empty figure, in inches, without global state."""
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig
@@ -126,7 +126,7 @@ def title(axes: Axes, text: str, width: float, pad: float | None = None) -> None
 
 
 def legend(fig: Figure, handles: Sequence[Line2D]) -> None:
-    """One legend for all panels, above them, in as many lines as the width asks for; the figure grows by its height."""
+    """One legend for all panels, above them, in as many lines as the width needs; the figure grows by its height."""
     room = max(1, int(fig.get_figwidth() / (0.55 + 0.062 * max(len(str(h.get_label())) for h in handles))))
     lines = math.ceil(len(handles) / min(len(handles), room))
     count = math.ceil(len(handles) / lines)  # even lines
@@ -144,7 +144,7 @@ def cross_handle() -> Line2D:
 
 
 def log_ticks(axis: Axis) -> None:
-    """Of a logarithmic axis that is drawn on: at least two labels, between the decades where these alone are fewer."""
+    """Ticks of a logarithmic axis with content: at least two labels, between the decades if those are too few."""
     low, high = axis.get_view_interval()
     axis.set_minor_formatter(NullFormatter())
     if not 0 < low < high < 100 * low:
@@ -166,17 +166,17 @@ def _between(low: float, high: float, places: Sequence[int]) -> list[float]:
 
 
 def save(fig: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `name`.png and `name`.svg; the same content gives the same bytes. The figure is laid out
-    once, and no more after that."""
+    """Writes `name`.png and `name`.svg; the same content gives the same bytes. The figure is laid out
+    only once."""
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     fig.savefig(paths[0], dpi=DPI, metadata={"Software": None})
-    fig.set_layout_engine("none")  # of fifty panels it takes as long as to draw them
+    fig.set_layout_engine("none")  # with fifty panels, the layout takes as long as drawing
     fig.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """The running mean over `window` values, centred, shorter at the ends; (n,) -> (n,). NaN where a value is."""
+    """The running mean over `window` values, centred, shorter at the ends; (n,) -> (n,). NaN if the value is NaN."""
     if window <= 1 or len(values) < 2:
         return values
     total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
@@ -184,5 +184,5 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     low = np.maximum(np.arange(len(values)) - window // 2, 0)
     high = np.minimum(np.arange(len(values)) + (window - 1) // 2 + 1, len(values))
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (total[high] - total[low]) / (count[high] - count[low])
-    return np.where(np.isfinite(values), found, np.nan)
+        means = (total[high] - total[low]) / (count[high] - count[low])
+    return np.where(np.isfinite(values), means, np.nan)

@@ -1,7 +1,7 @@
 """The ablation table of a study, by the protocol: the test metric, its difference to the baseline, costs and confounds.
 
-One row a group. Costs and confounds that differ between rows are columns, those that do not stand in one note: none is hidden, and
-the table fits a terminal. CSV has every number of every row.
+There is one row per group. Costs and confounds that differ between rows are columns; the others are in one note, so that none is hidden
+and the table fits a terminal. CSV has every number of every row.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from addnorm_exp.report.statistics import ENOUGH
 from addnorm_exp.report.titles import titles_of
 from addnorm_exp.words import show
 
-Numbers = Sequence[dict[str, Any]]  # a row each, for CSV
+Numbers = Sequence[dict[str, Any]]  # one entry per row, for CSV
 
 
 def build(
@@ -35,118 +35,122 @@ def build(
     p_values: bool = True,
     labels: str = "names",
 ) -> Table:
-    """The study's table: one row a group of the reported phase.
+    """The study's table: one row per group of the reported phase.
 
-    `baseline` names the row to compare with (default: the study's), `metric` a number of the summaries in place of the protocol's,
+    `baseline` names the row to compare with (default: the study's), `metric` a number in the summaries instead of the protocol's,
     `budget` reads the validation loss at an equal budget instead.
-    Without `p_values` intervals stand alone (CSV has both). `labels` says what rows are called: names (keys) or titles.
+    Without `p_values`, only intervals are printed (CSV has both). `labels` sets the names of rows: names (keys) or titles.
 
     Raises:
-        UserError: a baseline or a metric that is not there; a budget that no run reaches.
+        UserError: the baseline or the metric does not exist; no run reaches the budget.
     """
-    shown = reported(study)
+    report = reported(study)
     if labels == "titles":
-        shown = replace(shown, titles=titles_of(study))
-    runs = [run for group in shown.groups for run in group.runs]
-    chosen = choose(shown, metric, budget)
-    main = [chosen.of(group) for group in shown.groups]
-    compared = compare(shown, main, baseline, study.baseline)
-    made = _Rows(study, shown)
+        report = replace(report, titles=titles_of(study))
+    runs = [run for group in report.groups for run in group.runs]
+    chosen = choose(report, metric, budget)
+    main = [chosen.of(group) for group in report.groups]
+    compared = compare(report, main, baseline, study.baseline)
+    rows = _Rows(study, report)
 
-    made.add(chosen.key, chosen.label, [o.text(shared_places(main)) for o in main], _numbers(chosen, shown, main))
-    for side in published.sides(study.published, shown):
-        made.add(f"published_{side.metric}", f"published {side.metric}", side.texts, side.records)
+    rows.add(chosen.key, chosen.label, [o.text(shared_places(main)) for o in main], _numbers(chosen, report, main))
+    for side in published.sides(study.published, report):
+        rows.add(f"published_{side.metric}", f"published {side.metric}", side.texts, side.records)
     if len(main) > 1:
         label = f"Δ to {compared.name}" if compared.name else "Δ"
-        made.add("difference", label, compared.texts(), compared.records())
+        rows.add("difference", label, compared.texts(), compared.records())
     if any(p is not None for p in compared.adjusted):
-        made.add("p", "p (Holm)", compared.p_texts(), compared.p_records(), seen=p_values)
+        rows.add("p", "p (Holm)", compared.p_texts(), compared.p_records(), seen=p_values)
     unit = unit_of(runs)
-    final, best = ([_validation(group, which, unit) for group in shown.groups] for which in ("final", "best"))
-    for which, label, found, seen in (
+    final, best = ([_validation(group, which, unit) for group in report.groups] for which in ("final", "best"))
+    for which, label, outcomes, seen in (
         ("final", f"val {unit}", final, chosen.split != "val" and any(o.n for o in final)),
         ("best", f"best val {unit}", best, best != final),
     ):
         side_key = f"val_{which}_{unit}"
-        numbers = [o.columns(side_key) for o in found]
-        made.add(
-            side_key, label, [o.brief(shared_places(found)) for o in found], numbers, seen=seen and chosen.headline
+        numbers = [o.columns(side_key) for o in outcomes]
+        rows.add(
+            side_key,
+            label,
+            [o.brief(shared_places(outcomes)) for o in outcomes],
+            numbers,
+            seen=seen and chosen.headline,
         )
     for key in study.tuned:
-        made.add(key, key.removeprefix("optim."), *_tuned(shown, key))
-    sensitive = sensitivity(study, shown, unit)
+        rows.add(key, key.removeprefix("optim."), *_tuned(report, key))
+    sensitive = sensitivity(study, report, unit)
     if sensitive and sensitive.rates:
-        scores = [sensitive.scores.get(group.key) for group in shown.groups]
+        scores = [sensitive.scores.get(group.key) for group in report.groups]
         texts = [NOTHING if score is None else f"{score:.3f}" for score in scores]
-        found_scores = [{"lr_sensitivity": score} for score in scores]
-        made.add("lr_sensitivity", "LR sens.", texts, found_scores, seen=sensitive.printed)
-    context = facts(study, shown)
+        numbers = [{"lr_sensitivity": score} for score in scores]
+        rows.add("lr_sensitivity", "LR sens.", texts, numbers, seen=sensitive.printed)
+    context = facts(study, report)
     for fact in context:
-        made.add(fact.key, fact.label, fact.texts, [{fact.key: v} for v in fact.values], fact.right, fact.seen)
+        rows.add(fact.key, fact.label, fact.texts, [{fact.key: v} for v in fact.values], fact.right, fact.seen)
     same = ["best validation at the last step"] * (best == final and any(o.values for o in best))
     same += [fact.shared for fact in context if fact.shared]
     marked = best_rows(chosen, main)
     explained = {"lr_sensitivity": sensitive.untrained if sensitive else ()}
     if chosen.steps is not None:  # the metric's own note names the runs that ended before the budget
         explained[chosen.key] = tuple(compared.labels)
-    dashes = dash_notes(shown, made.columns, made.rows, compared, explained)
+    dashes = dash_notes(report, rows.columns, rows.rows, compared, explained)
     return Table(
         name=study.name,
         bold={chosen.key: marked.rows} if marked else {},
         bold_note=marked.note if marked else "",
         title=", ".join(part for part in (study.name, notes.setting(runs)) if part),
-        columns=made.columns,
-        rows=made.rows,
-        notes=_notes(study, shown, chosen, main, compared, same, sensitive, p_values, dashes),
-        records=made.records,
-        warnings=notes.above(study, shown),
+        columns=rows.columns,
+        rows=rows.rows,
+        notes=_notes(study, report, chosen, main, compared, same, sensitive, p_values, dashes),
+        records=rows.records,
+        warnings=notes.above(study, report),
     )
 
 
 class _Rows:
-    """Columns, texts and CSV records as they grow to the right."""
+    """Columns, texts and CSV records, extended column by column."""
 
-    def __init__(self, study: Study, shown: Reported):
-        self.columns = [Column(axis, shown.heading(axis), right=False, axis=True) for axis in shown.varying]
-        self.rows = [[shown.cell(axis, group) for axis in shown.varying] for group in shown.groups]
+    def __init__(self, study: Study, report: Reported):
+        self.columns = [Column(axis, report.heading(axis), right=False, axis=True) for axis in report.varying]
+        self.rows = [[report.cell(axis, group) for axis in report.varying] for group in report.groups]
         self.records: list[dict[str, Any]] = [
-            {"study": study.name, "phase": shown.phase}
-            | {axis: group[axis] for axis in shown.axes}
+            {"study": study.name, "phase": report.phase}
+            | {axis: group[axis] for axis in report.axes}
             | {"n": len(group.finished), "diverged": len(outcome(group.runs, lambda run: None).diverged)}
             | {"unfinished": len(group.runs) - len(group.finished)}
             | {"seeds": " ".join(str(run.seed) for run in group.finished)}
-            for group in shown.groups
+            for group in report.groups
         ]
 
     def add(
         self, key: str, label: str, texts: Sequence[str], numbers: Numbers, right: bool = True, seen: bool = True
     ) -> None:
-        """A column; one that is not `seen` is in CSV alone."""
+        """Adds a column; if it is not `seen`, it is only in CSV."""
         self.columns += [Column(key, label, right)] * seen
-        for row, text, record, found in zip(self.rows, texts, self.records, numbers, strict=True):
+        for row, text, record, entry in zip(self.rows, texts, self.records, numbers, strict=True):
             row += [text] * seen
-            record.update(found)
+            record.update(entry)
 
 
 def _validation(group: Group, which: str, unit: str) -> Outcome:
     return outcome(group.runs, lambda run: run.number("val", which, unit))
 
 
-def _numbers(chosen: Metric, shown: Reported, main: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """The metric's numbers for CSV, with the step at which each seed was read where that is not the last."""
-    rows = [found.columns(chosen.key) for found in main]
+def _numbers(chosen: Metric, report: Reported, main: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The metric's numbers for CSV, with the step of each seed's reading if that is not the last one."""
+    rows = [outcome.columns(chosen.key) for outcome in main]
     if chosen.steps is not None:
-        for row, group in zip(rows, shown.groups, strict=True):
+        for row, group in zip(rows, report.groups, strict=True):
             steps = [chosen.steps(run) for run in group.runs if run.status == "done"]
             row[f"{chosen.key}_steps"] = " ".join(str(step) for step in steps if step is not None)
     return rows
 
 
-def _tuned(shown: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]:
+def _tuned(report: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]:
     texts, numbers = [], []
-    for group in shown.groups:
+    for group in report.groups:
         values = list(dict.fromkeys(run.flat.get(key) for run in group.runs if key in run.flat))
-        edge = group.key in shown.winners and key in shown.winners[group.key].edge
+        edge = group.key in report.winners and key in report.winners[group.key].edge
         texts.append((" | ".join(show(v) for v in values) or NOTHING) + notes.EDGE * edge)
         numbers.append({key: values[0] if len(values) == 1 else texts[-1], f"{key}_edge": edge})
     return texts, numbers
@@ -154,7 +158,7 @@ def _tuned(shown: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]:
 
 def _notes(
     study: Study,
-    shown: Reported,
+    report: Reported,
     chosen: Metric,
     main: Sequence[Outcome],
     compared: Comparison,
@@ -163,21 +167,23 @@ def _notes(
     p_values: bool,
     dashes: Sequence[str],
 ) -> list[str]:
-    silent = any(not any(run.summary for run in group.runs) for group in shown.groups)
+    silent = any(not any(run.summary for run in group.runs) for group in report.groups)
     lines = [f"Same for all{' that have run' * silent}: {', '.join(same)}."] if same else []
-    lines += [*notes.phase_notes(shown), *notes.semantics_notes(study)]
-    lines += notes.seed_notes(shown.groups) if shown.groups else []
+    lines += [*notes.phase_notes(report), *notes.semantics_notes(study)]
+    lines += notes.seed_notes(report.groups) if report.groups else []
     lines += chosen.notes
     if any(o.diverged for o in main):
-        lines.append("Where a run diverged: how many, and the median with those as worst; no mean, no difference.")
+        lines.append(
+            "A row with diverged runs shows their number and the median that counts them as worst; no mean, no difference."
+        )
     if chosen.headline and (any(0 < o.n < ENOUGH for o in main) or any(o.diverged for o in main)):
         lines.append("Side columns without ± are medians over seeds.")
     lines += [*compared.notes(p_values), *dashes]
     lines += [sensitive.note] if sensitive and sensitive.note else []
     return [
         *lines,
-        *published.notes(study.published, shown),
-        *notes.tuning_notes(study, shown),
+        *published.notes(study.published, report),
+        *notes.tuning_notes(study, report),
         *notes.run_notes(study),
-        *notes.device_notes([run for group in shown.groups for run in group.runs]),
+        *notes.device_notes([run for group in report.groups for run in group.runs]),
     ]

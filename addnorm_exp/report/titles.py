@@ -1,4 +1,4 @@
-"""Names for people: what a paper calls a scheme (from the record) and a norm kind (here), where the record has keys."""
+"""Names as in papers: of a scheme (from the record) and of a norm kind (here), instead of the record's keys."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from addnorm_exp.words import show
 
 LABELS = ("titles", "names")
 
-# By key, what a paper calls the values of an axis; None is a scheme's own choice.
+# By key, the names of an axis's values in papers; None is a scheme's own choice.
 VALUES: Mapping[str, Mapping[Any, str]] = {
     "norm.kind": {
         None: "scheme's norm",
@@ -43,12 +43,12 @@ Titles = Mapping[str, str]  # a scheme's title by its name
 
 
 def titles_of(study: Study) -> Titles:
-    """The titles that the study's runs have recorded; older records and runs that have not begun have none."""
+    """The titles that the study's runs have recorded; older records, and runs that have not begun, have none."""
     return {run.scheme: title for run in study.runs if isinstance(title := run.summary.get("title"), str)}
 
 
 def value_title(axis: str, value: Any, titles: Titles) -> str:
-    """What a paper calls one value of an axis: Peri-LN, RMSNorm; a value without a title as the record has it."""
+    """The name of one value of an axis in papers: Peri-LN, RMSNorm. A value without a title is printed as in the record."""
     if axis == "scheme":
         return titles.get(value, str(value))
     return VALUES.get(axis, {}).get(value, show(value))

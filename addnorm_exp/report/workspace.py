@@ -1,6 +1,6 @@
-"""A saved view of a W&B project: what one looks at in an ablation, as panels, made from code so that every project has the same.
+"""A saved view of a W&B project: the panels of an ablation, created by code so that every project has the same.
 
-Needs the package wandb-workspaces (the extra `dashboard`). W&B keeps each saved view: saving again makes another.
+It needs the package wandb-workspaces (the extra `dashboard`). W&B keeps each saved view: saving again creates another one.
 """
 
 import os
@@ -35,7 +35,7 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
     assert set(COORDINATES) <= set(flatten(Schema()))
 
     def curves(title: str, *names: str, **more: Any) -> Any:
-        """Against steps; a line a scheme, the mean of its runs, in the band of their least and greatest."""
+        """Curves against steps: one line per scheme, the mean of its runs, with a band from their smallest to their largest value."""
         grouped = {"groupby": scheme, "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
         return wr.LinePlot(
             title=title, x=wr.Metric("step"), y=list(names), title_x="optimiser steps", **grouped, **more
@@ -109,21 +109,21 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
 
 
 def save(entity: str | None, project: str, study: str | None = None) -> str:
-    """Saves the view, and returns its address. Without an entity: the person's own.
+    """Saves the view and returns its address. Default entity: the user's own.
 
-    Raises: UserError where the server cannot be had or does not take it.
+    Raises: UserError if the server is not available or refuses the view.
     """
     require_key("--wandb")
     os.environ["WANDB_SILENT"] = "true"
-    os.environ.pop("WANDB_MODE", None)  # whoever asks for the server means it
+    os.environ.pop("WANDB_MODE", None)  # an explicit request overrides it
     import wandb
 
     try:
-        found = workspace(entity or str(wandb.Api(timeout=30).default_entity), project, study)
-        found.save()
+        view = workspace(entity or str(wandb.Api(timeout=30).default_entity), project, study)
+        view.save()
     except (wandb.Error, ValueError, OSError) as error:
         raise UserError(
             f"--wandb: the view cannot be saved ({reason(error)}); check WANDB_API_KEY (or `wandb login`), "
             "--wandb_entity, --wandb_project and the network"
         ) from None
-    return str(found.url)
+    return str(view.url)

@@ -2,25 +2,25 @@
 
 Read in this order:
 
-    shapes        what the files of a record hold
-    reading       their one reader
-    identity      which run a config is
+    shapes        the content of a record's files
+    reading       their only reader
+    identity      the id of a config's run
     facts         versions, device, source revision
-    uncut         what a process that ends itself does not leave halfway
-    folder        a run's folder: config.json, metrics.jsonl, summary.json, and its one writer
-    columns       what the columns of per-layer arrays are
+    uncut         short writes that a process completes before it ends
+    folder        a run's folder: config.json, metrics.jsonl, summary.json, and its only writer
+    columns       the meaning of the columns of per-layer arrays
     layers        per-layer arrays beside the scalars
-    joining       many steps of them as few, for pictures
+    joining       joins neighbouring steps of them, for pictures
     arrays        named arrays in one file
-    states        the files in checkpoints/: whole, half-written, somebody's own, kept by a finished run
-    finish        what goes when a run has ended
+    states        the files in checkpoints/: whole, half-written, foreign, kept by a finished run
+    finish        removes what a finished run does not keep
     winners       which candidate of a study won
     caveats       what a reader must know before comparing rows
-    published     numbers that others have published, in a study file
-    life          where the runs of a folder stand
-    gc            what dead attempts left
-    events        what training tells those who watch
+    published     published numbers in a study file
+    life          the status of the runs in a folder
+    gc            leftovers of interrupted attempts
+    events        events that training reports
     mirror/       the mirror on W&B
 
-Nothing here computes; docs/record.md says what the files mean.
+Nothing here computes; docs/record.md explains the files.
 """

@@ -14,7 +14,7 @@ _SUFFIX = r"\.[a-z0-9_]{8}\.writing"
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a file and puts it on the disk. Raises TypeError for a type that NumPy has not: it would be read back as another."""
+    """Writes a file and syncs it to disk. Raises TypeError for a type that NumPy lacks: it would be read back as another type."""
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name}: {array.dtype} cannot be saved as a NumPy array")
@@ -42,7 +42,7 @@ def replace_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def half_written(name: str, *of: str) -> bool:
-    """Whether a killed `replace_arrays` of one of these names left a file of that name."""
+    """Whether a file with this name was left by a killed `replace_arrays` to one of the names in `of`."""
     return any(re.fullmatch(rf"\.{re.escape(path)}{_SUFFIX}", name) for path in of)
 
 

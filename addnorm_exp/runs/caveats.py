@@ -1,8 +1,8 @@
-"""What a reader must know before comparing the rows of a table: what differs besides method and axes, and which rows are one function.
+"""What a reader must know before comparing rows of a table: what differs besides method and axes, and which rows are the same function.
 
 The method of a scheme is how it reads and writes the stream, with the kind of its norm, that norm's published ε and affine, its final
-norm, and init multipliers that belong to it. What else its record brings (residual/recipe.py) is compared here, row against row. A
-difference that an axis of the study sets is left to the axis.
+norm, and init multipliers that belong to it. Everything else in its record (residual/recipe.py) is compared here, row against row. A
+difference that an axis of the study sets is not reported.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -25,8 +25,8 @@ DIFFERS = "Rows differ in more than their methods and the study's axes: "
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: `axes` are its scheme and the axes that tell rows apart; `resolved` what its runs recorded, empty where they
-    recorded nothing; `digest` that of its scheme, `model` the config keys of its model."""
+    """A row of a table. `axes`: its scheme and the axes that distinguish rows; `resolved`: what its runs recorded, empty if they
+    recorded nothing; `digest`: that of its scheme; `model`: the config keys of its model."""
 
     scheme: str
     axes: Pairs
@@ -44,8 +44,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that schemes bring. `same` decides whether two rows agree in it (None: the row has no say), `words` says it, `keys` are the
-    config keys that set it, and rows are compared where they agree in `within`."""
+    """One setting that schemes bring. Two rows agree if `same` is equal (None: the row is not compared); `words` describes the setting;
+    `keys` are the config keys that set it. Only rows with equal `within` are compared."""
 
     name: str
     same: Callable[[Mapping[str, Any]], Hashable]
@@ -55,10 +55,10 @@ class Item:
 
 
 def _deviations(resolved: Mapping[str, Any]) -> Hashable:
-    """None where the method sets the weights. Tensors are compared by name, so that one more is no difference of those that both have."""
+    """None if the method sets the weights. Tensors are compared by name, so that an additional tensor is not a difference."""
     deviations = resolved.get("law_deviations")
     if deviations is None:
-        return resolved.get("law")  # a record of before deviations
+        return resolved.get("law")  # a record from before deviations
     return tuple(sorted((role, _hashable(value)) for role, value in deviations.items())) or None
 
 
@@ -101,13 +101,11 @@ ITEMS = (
 
 
 def lines(rows: Sequence[Row], twins: Iterable[Iterable[str]] = ()) -> tuple[str, ...]:
-    """The lines above a table: one on what differs beside methods and axes, one on rows that are one function; none where there is neither.
+    """The lines above a table: one on what differs besides methods and axes, one on rows that are the same function. Either may be absent.
 
-    `twins` are sets of digests of schemes that are one function (sweep/twins.py).
+    `twins` are sets of digests of schemes that are the same function (sweep/twins.py).
     """
-    if any(
-        "law_deviations" in row.resolved for row in rows
-    ):  # then a law by its name alone says too little to be compared
+    if any("law_deviations" in row.resolved for row in rows):  # then the name of a law alone is not enough to compare
         rows = [row if "law_deviations" in row.resolved else replace(row, resolved={}) for row in rows]
     parts = [part for item in ITEMS if (part := _part(item, rows))]
     same = _functions(rows, [frozenset(group) for group in twins])
@@ -121,7 +119,7 @@ def _varying(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def _part(item: Item, rows: Sequence[Row]) -> str | None:
-    """`init (sandwich_ln: normal; others: xavier)`, None where rows agree wherever no axis sets it."""
+    """`init (sandwich_ln: normal; others: xavier)`; None if all rows that no axis distinguishes agree."""
     axes = [axis for axis in _varying(rows) if axis in item.keys]
     panels: dict[Hashable, list[Row]] = {}
     for row in rows:
@@ -135,8 +133,8 @@ def _part(item: Item, rows: Sequence[Row]) -> str | None:
                 by_words.setdefault(item.words(row.resolved), []).append(row)
     if not by_words or set(by_words) == {"by the init law"}:  # then the init says it
         return None
-    total = [row for found in by_words.values() for row in found]
-    named = {words: _names(found, total) for words, found in by_words.items()}
+    total = [row for members in by_words.values() for row in members]
+    named = {words: _names(members, total) for words, members in by_words.items()}
     largest = max(by_words, key=lambda words: len(by_words[words]))
     texts = [f"{', '.join(names)}: {words}" for words, names in named.items() if words != largest]
     last = OTHERS if texts and len(named[largest]) > 1 else ", ".join(named[largest])
@@ -144,19 +142,19 @@ def _part(item: Item, rows: Sequence[Row]) -> str | None:
 
 
 def _names(rows: Sequence[Row], total: Sequence[Row]) -> list[str]:
-    """Schemes all of whose rows these are, by their names, and single rows of the others."""
+    """Names of these rows: the scheme's name if they include all its rows, else the label of each row."""
     whole = {row.scheme for row in rows} - {row.scheme for row in total if row not in rows}
     return list(dict.fromkeys(row.scheme if row.scheme in whole else row.label for row in rows))
 
 
 def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str]:
-    """`peri_ln and sandwich_ln are one function under norm.kind = layer`."""
+    """`peri_ln and sandwich_ln are the same function under norm.kind = layer`."""
     known = [row for row in rows if row.digest]
     varying = [axis for axis in _varying(rows) if axis.startswith(FUNCTION)]
     classes: list[list[Row]] = []
     for row in known:
         for members in classes:
-            if row.model == members[0].model and _one_function(row.digest, members[0].digest, twins):
+            if row.model == members[0].model and _same_function(row.digest, members[0].digest, twins):
                 members.append(row)
                 break
         else:
@@ -164,7 +162,7 @@ def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str
     under: dict[tuple[str, ...], dict[str, None]] = {}
     for members in classes:
         if len({row.scheme for row in members}) < 2:
-            continue  # rows of one scheme are told apart by hypers alone
+            continue  # rows of one scheme differ only in hypers
         common = [axis for axis in varying if len({repr(row.value(axis)) for row in members}) == 1]
         apart = [axis for axis in varying if axis not in common]
         names = tuple(dict.fromkeys(_name(row, apart) for row in members))
@@ -174,7 +172,7 @@ def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str
 
 
 def _values(row: Row, axes: Iterable[str]) -> str:
-    """The row's values on these axes, but for those that it does not set."""
+    """The row's values on those of these axes that it sets."""
     return ", ".join(f"{axis} = {show(value)}" for axis in axes if (value := row.value(axis)) is not None)
 
 
@@ -183,11 +181,11 @@ def _name(row: Row, axes: Iterable[str]) -> str:
     return f"{row.scheme} ({values})" if values else row.scheme
 
 
-def _one_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> bool:
+def _same_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> bool:
     return first == second or any(first in group and second in group for group in twins)
 
 
 def _sentence(names: tuple[str, ...], places: Sequence[str]) -> str:
     *rest, last = names
     where = f" under {' and under '.join(places)}" if all(places) else ""
-    return f"{', '.join(rest)} and {last} are one function{where}."
+    return f"{', '.join(rest)} and {last} are the same function{where}."

@@ -1,14 +1,14 @@
-"""What training tells of itself while it runs: to the terminal, to a sweep's display, to the mirror.
+"""Events that training reports while it runs: to the terminal, to a sweep's display, to the mirror.
 
-An event is a mapping with `event`, its kind, and what that kind has to say:
+An event is a mapping with `event`, its kind, and the fields of that kind:
 
-    compiling   the run's program is not compiled yet, and now is
+    compiling   compilation of the run's program begins
     compiled    after `seconds`
-    start       the record is rewound, and updates begin: `step`, that of the checkpoint that it continues from, or 0
-    train       the line of the last step of a dispatch in metrics.jsonl: `step`, `loss`, `bpb` where the task has bits per byte, …;
-                besides, `tokens_per_second`, and `mfu` where the device's peak is known (train/peaks.py)
+    start       the record is rewound and updates begin: `step` is that of the checkpoint that the run continues from, or 0
+    train       the line of the last step of a dispatch in metrics.jsonl: `step`, `loss`, `bpb` if the task has bits per byte, …; also
+                `tokens_per_second`, and `mfu` if the device's peak is known (train/peaks.py)
     val         a line of metrics.jsonl
-    note        `text`, a line for the person
+    note        `text`, a line for the user
     done, diverged   the whole summary
 """
 

@@ -14,18 +14,18 @@ PACKAGES = ("addnorm-exp", "jax", "jaxlib", "flax", "optax", "numpy")
 
 @functools.cache
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
             continue
-    return found
+    return installed
 
 
 @functools.cache
 def device() -> dict[str, Any]:
-    """Kind as JAX names it, with the processor's model on CPU, and how many."""
+    """Platform, kind (JAX's name; on CPU also the processor's model) and number of local devices."""
     first = jax.local_devices()[0]
     kind = first.device_kind
     if first.platform == "cpu":
@@ -43,7 +43,7 @@ def _processor() -> str:
 
 @functools.cache
 def revision() -> str | None:
-    """`<commit>` of the checkout that this package stands in, `<commit>+changes` where files differ; None outside of one."""
+    """`<commit>` of the checkout that contains this package, `<commit>+changes` if files differ; None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:

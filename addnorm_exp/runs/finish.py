@@ -1,7 +1,7 @@
-"""The end of a run on disk: what its policy does not keep of checkpoints/ goes, and its per-layer chunks become one.
+"""The end of a run on disk: removes the checkpoints that its policy does not keep, and merges its per-layer chunks into one.
 
-This comes after the summary that says how the run ended. A kill in between leaves more than there should be, and nothing wrong; the
-next launcher that comes upon the run, or `gc`, completes it.
+This follows the summary that says how the run ended. A kill in between leaves too many files, but no wrong ones; the next launcher of
+the run, or `gc`, completes it.
 """
 
 import os
@@ -16,7 +16,7 @@ from addnorm_exp.runs.states import delete, halves, hide, not_kept
 
 
 def finish(folder: RunFolder, summary: Mapping[str, Any]) -> None:
-    """To be called by the process that holds the folder of a finished run. Runs whose summary names no policy are left as they are."""
+    """Must be called by the process that holds the folder of a finished run. Does nothing if the summary names no policy."""
     if summary.get("keep") is None:
         return
     checkpoints = folder.path / "checkpoints"
@@ -24,13 +24,13 @@ def finish(folder: RunFolder, summary: Mapping[str, Any]) -> None:
         delete(hide(path, os.getpid()) if path.is_dir() else path)
     for half in halves(checkpoints):
         delete(half)
-    with suppress(OSError):  # it holds something that is kept, or somebody's own, or there is none
+    with suppress(OSError):  # it contains kept or foreign files, or does not exist
         checkpoints.rmdir()
     layers.merge(folder.path / "layers")
 
 
 def complete(folder: RunFolder, summary: Mapping[str, Any]) -> None:
-    """Ends what was killed while it ended; does nothing where nothing is left to do, or a process holds the folder."""
+    """Completes a `finish` that was killed. Does nothing if nothing is left to do, or if a process holds the folder."""
     if summary["status"] not in FINISHED or summary.get("keep") is None:
         return
     left = [*beyond(folder.path, summary), *halves(folder.path / "checkpoints")]
@@ -40,7 +40,7 @@ def complete(folder: RunFolder, summary: Mapping[str, Any]) -> None:
 
 
 def beyond(path: Path, summary: Mapping[str, Any], keep: str | None = None) -> list[Path]:
-    """What a finished run has beyond the policy `keep`; not given: beyond its own, if its summary names one."""
+    """The files of a finished run that the policy `keep` does not keep. Default: the run's own policy, if its summary names one."""
     policy = keep or summary.get("keep")
     if policy is None:
         return []

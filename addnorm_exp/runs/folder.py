@@ -7,8 +7,8 @@
     checkpoints/     train/checkpoint.py's own
     lock             held by the process that trains the run
 
-One process at a time may write. The lock is the kernel's (`flock`): it is given back by a kill -9 too, needs no heartbeat to be
-trusted, and holds between machines on network file systems that support it. The heartbeat in summary.json is for people.
+One process at a time may write. The lock is the kernel's (`flock`): a kill -9 releases it too, it needs no heartbeat, and it works
+between machines on network file systems that support it. The heartbeat in summary.json is for people.
 """
 
 import fcntl
@@ -28,8 +28,8 @@ from addnorm_exp.errors import UserError, check_text, disk_trouble
 from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
 from addnorm_exp.runs.uncut import uncut
 
-FORMER = ".former-"  # opens the name of a folder that `rerun` has put aside
-FINISHED = ("done", "diverged")  # the statuses of a run that is not run again
+FORMER = ".former-"  # prefix of the name of a folder that `rerun` has put aside
+FINISHED = ("done", "diverged")  # the statuses of a run that is not repeated
 
 
 class Busy(Exception):
@@ -42,7 +42,7 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Holds the folder for this process. Raises Busy where another holds it, UserError where it is no run's."""
+        """Locks the folder for this process. Raises Busy if another process holds it, UserError if it is not a run's folder."""
         self.admit()
         make_folder(self.path)
         with _lock(self.path / "lock") as lock:
@@ -53,11 +53,11 @@ class RunFolder:
                 except BlockingIOError:
                     if not more:
                         raise Busy(str(self.path)) from None
-                    time.sleep(0.02)  # it may be `held` that asks
+                    time.sleep(0.02)  # `held` of another process may hold it for a moment
             yield
 
     def held(self) -> bool:
-        """Whether a process trains the run now."""
+        """Whether a process is training the run."""
         try:
             if not stat.S_ISREG((self.path / "lock").stat().st_mode):
                 return False
@@ -70,27 +70,27 @@ class RunFolder:
         return False
 
     def admit(self) -> None:
-        """Raises UserError where the folder is a study's, or holds files and no run of ours: nobody else's files are touched."""
+        """Raises UserError if the folder is a study's, or contains files but no run: foreign files are never touched."""
         if not self.path.is_dir():
             return
         names = {entry.name for entry in self.path.iterdir()}
         if "study.json" in names:
             raise UserError(
-                f"{self.path}: is the folder of a study (it contains study.json); choose another for a single run"
+                f"{self.path}: this is a study's folder (it contains study.json); choose another one for a single run"
             )
         if "config.json" in names:
-            self.config()  # of our making, or a UserError
+            self.config()  # raises UserError if the file is not ours
             return
         foreign = sorted(name for name in names if name != "lock" and not is_temporary(name))
         if foreign:
             raise UserError(
-                f"{self.path}: contains {foreign[0]} but no run (no config.json); choose an empty or a new folder"
+                f"{self.path}: contains {foreign[0]} but no run (no config.json); choose an empty or new folder"
             )
 
     def put_aside(self) -> Path | None:
-        """Renames the folder out of the study's sight, where `gc` finds it; returns the new path, None where there was nothing.
+        """Renames the folder so that the study ignores it and `gc` finds it. Returns the new path, or None if there was no folder.
 
-        Raises Busy where a process trains the run, UserError where the folder is no run's.
+        Raises Busy if a process is training the run, UserError if the folder is not a run's.
         """
         if not self.path.exists():
             return None
@@ -102,7 +102,7 @@ class RunFolder:
         return aside
 
     def sweep(self) -> None:
-        """Removes what an attempt left that was killed while replacing a file."""
+        """Removes temporary files of an attempt that was killed while replacing a file."""
         for entry in self.path.iterdir():
             if is_temporary(entry.name):
                 entry.unlink(missing_ok=True)
@@ -126,35 +126,35 @@ class RunFolder:
             file.write(text)
 
     def rewind(self, step: int, validated: bool = True) -> None:
-        """Drops what was recorded after `step` updates, a torn line included: training goes on from there. Where the validation at
-        `step` is yet to be made (not `validated`), its line is dropped too."""
+        """Drops the record after `step` updates, including a torn line: training continues from there. If the validation at `step` is
+        still to be made (not `validated`), its line is dropped too."""
         path = self.path / "metrics.jsonl"
         lines, damaged = read_lines(path)
         if damaged is not None and step >= 0:
-            raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} to train anew")
+            raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} and train again")
         bounds = {"train": step, "val": step if validated else step - 1, "test": -1}
         kept = [line for line in lines if line["step"] <= bounds.get(line["split"], step)]
         recorded = len({line["step"] for line in kept if line["split"] == "train"})
         if recorded < step:  # a checkpoint is written after the record of its steps
             raise UserError(
-                f"{path}: lacks {step - recorded} of the {step} finished steps; delete {self.path} to train anew"
+                f"{path}: lacks {step - recorded} of the {step} finished steps; delete {self.path} and train again"
             )
         if path.exists():
             _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def sync(self) -> None:
-        """Puts metric lines on the disk: a checkpoint must not outlive the record that it goes on from."""
+        """Syncs metric lines to disk: a checkpoint must not exist without the record that it continues."""
         path = self.path / "metrics.jsonl"
         if path.exists():
             with open(path) as file:
                 os.fsync(file.fileno())
 
     def fail(self, text: str) -> None:
-        """Keeps the traceback of a failed attempt."""
+        """Saves the traceback of a failed attempt."""
         _replace(self.path / "failure.log", text)
 
     def forgive(self) -> None:
-        """Removes the traceback of an earlier attempt: the run has ended well."""
+        """Removes the traceback of an earlier attempt, because the run has ended without an error."""
         (self.path / "failure.log").unlink(missing_ok=True)
 
 
@@ -165,7 +165,7 @@ def _lock(path: Path) -> IO[str]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder, parents included. Raises UserError if the place cannot hold one (such as /proc)."""
+    """Creates a folder and its parents. Raises UserError if that is impossible (e.g. in /proc)."""
     check_text(str(path.absolute()), str(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def make_folder(path: Path) -> None:
         if disk_trouble(error):
             raise
         raise UserError(
-            f"{path}: cannot create a folder there ({(error.strerror or str(error)).lower()}); choose another place"
+            f"{path}: cannot create this folder ({(error.strerror or str(error)).lower()}); choose another path"
         ) from None
 
 
@@ -186,11 +186,11 @@ def _finite(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replaces a file at once: a reader sees the old text or the new, never half of one."""
+    """Replaces a file atomically: a reader sees the old text or the new one, never a part."""
     _replace(path, json.dumps(_finite(value), indent=1) + "\n")
 
 
-# The names that `_replace` makes, exactly: a person's own hidden files are left alone.
+# Exactly the names that `_replace` makes: a user's own hidden files are not touched.
 _TEMPORARY = re.compile(
     r"\.(config\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)\.[a-z0-9_]{8}\.writing"
 )

@@ -1,6 +1,6 @@
-"""What dead attempts left behind, and what else of a run may go: found first, removed only when asked.
+"""Leftovers of interrupted attempts, and files that a finished run need not keep: listed first, removed only on request.
 
-A folder that a process holds is left alone: its half-written files are alive.
+A folder that a process holds is skipped: the process is still writing its files.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from addnorm_exp.runs.states import halves, only_copies
 
 @dataclass(frozen=True)
 class Left:
-    """A file or a folder that may go. `run`: the folder whose lock guards it, None where none does."""
+    """A file or a folder that may be removed. `run`: the folder whose lock guards it, or None."""
 
     path: Path
     why: str
@@ -27,10 +27,10 @@ class Left:
 
 
 def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> Iterator[Left]:
-    """What may go in a study's folder or a run's.
+    """What may be removed in the folder of a study or a run.
 
-    Of finished runs: what the policy `keep` does not keep; not given: what each run's own policy does not, which a kill has left.
-    `former`: the records that `rerun` has put aside.
+    For finished runs: files that the policy `keep` does not keep. Default: files that the run's own policy does not keep and a kill has
+    left. `former`: also the records that `rerun` has put aside.
     """
     runs = standings(folder)
     places = [run.path for run in runs if run.path.is_dir()]
@@ -47,12 +47,12 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
             )
     for run in runs:
         if run.finished:
-            why = f"not kept of a run that is {run.status}"
+            why = f"not kept once a run is {run.status}"
             yield from (_left(path, why, run.path) for path in beyond(run.path, _summary(run), keep))
 
 
 def remove(left: Left) -> bool:
-    """False where a process has taken the run since."""
+    """Removes it; False if a process is now training the run."""
     if left.run is None:
         _delete(left.path)
         return True
@@ -66,13 +66,13 @@ def remove(left: Left) -> bool:
 
 def _of_run(place: Path) -> Iterator[Left]:
     if _is_bare(place):
-        yield _left(place, "an attempt that ended before it wrote anything", place)
+        yield _left(place, "an attempt ended before it wrote anything", place)
         return
     yield from _temporary(place, place)
     for path in (place / "layers", place / "checkpoints"):
         if path.is_dir() and not path.is_symlink():
-            found = half_written(path) if path.name == "layers" else halves(path)
-            yield from (_left(half, "half written, or half removed", place) for half in found)
+            partial = half_written(path) if path.name == "layers" else halves(path)
+            yield from (_left(half, "half written or half removed", place) for half in partial)
 
 
 def _begun(folder: Path) -> list[Path]:
@@ -93,11 +93,11 @@ def _temporary(folder: Path, run: Path | None) -> Iterator[Left]:
 
 
 def retained(folder: Path, keep: str) -> Iterator[Left]:
-    """Checkpoints of finished runs that stay under `keep`, though they are large: no other file has the parameters."""
+    """Checkpoints of finished runs that `keep` retains although they are large: no other file has the parameters."""
     for run in standings(folder):
         if run.finished:
             for path in only_copies(run.path / "checkpoints", keep, run.status == "done", run.steps):
-                yield _left(path, "it has the only copy of parameters to keep", run.path)
+                yield _left(path, "the only copy of parameters to keep", run.path)
 
 
 def _summary(run: Standing) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run is: the hash of all that can change its numbers."""
+"""A run's identity: a hash of everything that can change its numbers."""
 
 import hashlib
 import json
@@ -6,17 +6,17 @@ import json
 from addnorm_exp.config.keys import identity_items
 from addnorm_exp.config.schema import Config
 
-# Raised when training comes to mean something else: the same config then gives another number, and another run.
+# Increase it when the meaning of training changes: the same config then gives different numbers, and is a different run.
 SEMANTICS = 1
 
 
 def run_id(config: Config, data_sha256: str, scheme_digest: str) -> str:
-    """`<scheme>-<12 hex digits>`: of the science config without neutral keys, the data's checksum, the record's digest, SEMANTICS."""
-    said = {
+    """`<scheme>-<12 hex digits>`: hash of the science config without neutral keys, the data's checksum, the scheme's digest, SEMANTICS."""
+    contents = {
         "science": identity_items(config),
         "data": data_sha256,
         "scheme": scheme_digest,
         "semantics": SEMANTICS,
     }
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     return f"{config.scheme}-{digest[:12]}"

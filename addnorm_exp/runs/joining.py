@@ -1,4 +1,4 @@
-"""Neighbouring steps of the per-layer record as one, where a picture has fewer cells than the record has steps."""
+"""Joins neighbouring steps of the per-layer record, for a picture with fewer cells than the record has steps."""
 
 import numpy as np
 
@@ -11,9 +11,9 @@ def steps_a_cell(count: int, most: int) -> int:
 def joined(step: np.ndarray, values: np.ndarray, most: int, *, geometric: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Rows `values` (n, …) at `step` (n,) as m ≤ `most` cells: edges (m + 1,) in steps, and means (m, …) in float64.
 
-    The mean is geometric, or where `geometric` is False arithmetic: for what is not positive by nature. It is over those that have
-    one (finite, and positive for the geometric mean), NaN where none has. A cell meets the next one midway between their nearest steps;
-    the first begins at the first step and the last ends at the last, so that each lies over its own steps and none beyond the run.
+    The mean is geometric; with `geometric=False` it is arithmetic, for quantities that may be negative. It includes the valid values
+    (finite; for the geometric mean also positive), and is NaN if there are none. Two cells meet midway between their nearest steps. The
+    first cell begins at the first step and the last ends at the last one, so that each covers its own steps and none exceeds the run.
     """
     size = steps_a_cell(len(step), most)
     starts = np.arange(0, len(step), size)
@@ -24,5 +24,5 @@ def joined(step: np.ndarray, values: np.ndarray, most: int, *, geometric: bool =
         total = np.add.reduceat(np.where(good, terms, 0.0), starts, axis=0)
         means = total / np.add.reduceat(good.astype(np.float64), starts, axis=0)
     between = (step[starts[1:] - 1] + step[starts[1:]]) / 2
-    last = step[-1] if len(step) > 1 else step[0] + 1  # one step alone has no width of its own
+    last = step[-1] if len(step) > 1 else step[0] + 1  # a single step has no width
     return np.concatenate([step[:1], between, [last]]).astype(np.float64), np.exp(means) if geometric else means

@@ -24,9 +24,9 @@ from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
 from addnorm_exp.runs.uncut import uncut
 
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
-KINDS = ("", "attention-")  # of chunks, as their names begin: what is measured with training, and what more rarely
+KINDS = ("", "attention-")  # prefixes of chunk names: measured with training, and measured more rarely
 ROWS_A_CHUNK = 50
-# A row is held back for no longer than this and a dispatch, for the sake of those who read along.
+# A row reaches the disk after at most this time plus one dispatch, so that readers can follow a run.
 SECONDS_A_CHUNK = 30.0
 
 
@@ -36,8 +36,8 @@ def is_layers_row(step: Any, every: int, last: Any) -> Any:
 
 
 class LayersWriter:
-    """Collects rows and writes them in chunks: as they fill, or by `write_due` as they age. `flush` before every checkpoint, so that
-    nothing older than it is in memory only."""
+    """Collects rows and writes them in chunks: when a chunk is full, or by `write_due` when it is old. Call `flush` before every
+    checkpoint, so that no older row is only in memory."""
 
     def __init__(self, folder: Path, index: Mapping[str, Sequence[str]]):
         self.folder = folder
@@ -53,7 +53,7 @@ class LayersWriter:
             self._write(kind)
 
     def write_due(self) -> None:
-        """To be called now and then: where rows are rare, the next one may come hours later."""
+        """Writes old rows. Call it regularly: if rows are rare, the next one may come hours later."""
         for kind, rows in self.rows.items():
             if rows and self._aged(kind):
                 self._write(kind)
@@ -92,10 +92,10 @@ _HALF = re.compile(rf"\.{_CHUNK.pattern}\.writing")
 
 
 def rewind(folder: Path, step: int, measured: bool = True) -> None:
-    """Removes chunks with rows after `step`, and what a killed attempt left half written. Other files are somebody's own.
+    """Removes chunks with rows after `step`, and half-written files of a killed attempt. Foreign files are not touched.
 
-    Where attention at `step` is yet to be measured (not `measured`), a chunk that ends with that row is removed too. Chunks end at
-    checkpoints, so none holds rows from before and after one.
+    If attention at `step` is still to be measured (not `measured`), a chunk that ends with that row is removed too. Chunks end at
+    checkpoints, so none has rows from both before and after one.
     """
     bounds = {"": step, "attention-": step if measured else step - 1}
     if folder.is_dir():
@@ -108,13 +108,13 @@ def rewind(folder: Path, step: int, measured: bool = True) -> None:
 
 
 def _last_step(path: Path) -> int | None:
-    """The step that a chunk is named by, as its rows have it; None where it is no chunk of ours, for a date is a number too."""
+    """The last step in a chunk's rows; None if the file is not one of our chunks (a date in a name is a number too)."""
     if not path.is_file():
         return None
     try:
         with open(path, "rb") as raw, np.load(raw) as file:
             return int(file["step"][-1])
-    except Exception:  # zipfile, zlib and NumPy have a dozen kinds for what is no archive
+    except Exception:  # zipfile, zlib and NumPy have a dozen exceptions for a file that is not an archive
         return None
 
 
@@ -124,9 +124,9 @@ def is_merged(folder: Path) -> bool:
 
 
 def merge(folder: Path) -> None:
-    """Makes one chunk of all those of a kind. A reader meanwhile, or a kill, sees rows twice at most, and never too few.
+    """Merges all chunks of a kind into one. During the merge, or after a kill, a reader may see rows twice, but never too few.
 
-    What is damaged stays as it is: those who read it say so.
+    Damaged chunks are not touched; their readers report them.
     """
     for kind in KINDS:
         paths = _own_chunks(folder, kind)
@@ -137,7 +137,7 @@ def merge(folder: Path) -> None:
             continue
         if parts and all(part.keys() == parts[0].keys() for part in parts) and parts[0]:
             step, arrays = _joined(parts)
-            _write_chunk(paths[-1], step.tolist(), arrays)  # before the others go: it holds their rows
+            _write_chunk(paths[-1], step.tolist(), arrays)  # before removing the others: it has their rows
             for path in paths[:-1]:
                 path.unlink(missing_ok=True)
 
@@ -150,7 +150,7 @@ def _own_chunks(folder: Path, kind: str) -> list[Path]:
 
 
 def half_written(folder: Path) -> list[Path]:
-    """What attempts left that were killed while they wrote a chunk or the index."""
+    """Files of attempts that were killed while they wrote a chunk or the index."""
     return [path for path in sorted(folder.iterdir()) if is_temporary(path.name) or _HALF.fullmatch(path.name)]
 
 
@@ -165,26 +165,26 @@ class Layers:
     attention_sites: tuple[str, ...] = ()
 
     def columns(self, name: str) -> tuple[str, ...]:
-        """What the columns of a quantity are called."""
+        """The names of a quantity's columns."""
         names: tuple[str, ...] = getattr(self, COLUMNS[name])
         return names
 
 
 def read_index(folder: Path) -> dict[str, list[str]] | None:
-    """The names of the columns: `sites`, `tensors`, `attention_sites`; None where there is no record."""
+    """The names of the columns: `sites`, `tensors`, `attention_sites`; None if there is no record."""
     return read_object(folder / "index.json", INDEX, AGAIN, formed=False)
 
 
 def chunks(folder: Path) -> list[tuple[Path, str]]:
-    """The chunks that are there, each with its kind, by name. Other files are somebody's own."""
-    found = ((path, _CHUNK.fullmatch(path.name)) for path in sorted(folder.glob("*.npz")))
-    return [(path, chunk[1]) for path, chunk in found if chunk]
+    """The chunks, each with its kind, by name. Other files are foreign."""
+    matches = ((path, _CHUNK.fullmatch(path.name)) for path in sorted(folder.glob("*.npz")))
+    return [(path, chunk[1]) for path, chunk in matches if chunk]
 
 
 def read(folder: Path, kind: str = "") -> Layers | None:
-    """The rows of one of KINDS, None where there are none. Of a step that was written twice the later row counts.
+    """The rows of one of KINDS, or None. If a step was written twice, the later row counts.
 
-    Raises UserError where a file is damaged: chunks are written whole, so that is no kill's doing.
+    Raises UserError if a file is damaged: chunks are written whole, so a kill does not explain it.
     """
     index = read_index(folder)
     paths = [path for path, of in chunks(folder) if of == kind]
@@ -198,7 +198,7 @@ def read(folder: Path, kind: str = "") -> Layers | None:
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Steps and what all parts hold of them, by rising step; of one that stands twice the later row."""
+    """Steps in rising order and the quantities that all parts have. If a step occurs twice, the later row counts."""
     names = set.intersection(*map(set, parts)) - {"step"}
     step = np.concatenate([part["step"] for part in parts]).astype(np.int64)
     # np.unique keeps the first of equal steps; on the reversed array that is the last written.
@@ -208,26 +208,26 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, dict
 
 
 def read_chunk(path: Path, index: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray] | None:
-    """A chunk's `step` (n,) and quantities (n, columns); None where a run that goes on has just taken it back.
+    """A chunk's `step` (n,) and quantities (n, columns); None if a resumed run has just removed it.
 
-    Quantities that COLUMNS does not name are let through unread. Raises UserError where the file is damaged.
+    Quantities that COLUMNS does not name are ignored. Raises UserError if the file is damaged.
     """
     try:
         if path.exists() and not path.is_file():
             raise ValueError("no file")
         with open(path, "rb") as raw, np.load(raw) as file:
-            found = {name: file[name] for name in file.files if name in COLUMNS or name == "step"}
+            chunk = {name: file[name] for name in file.files if name in COLUMNS or name == "step"}
     except FileNotFoundError:
         return None
-    except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds for a damaged archive
+    except Exception as error:  # zipfile, zlib and NumPy have a dozen exceptions for a damaged archive
         raise UserError(f"{path}: is damaged ({type(error).__name__}); {AGAIN}") from None
-    step = found.get("step")
+    step = chunk.get("step")
     if step is None or step.ndim != 1 or not np.issubdtype(step.dtype, np.integer):
         raise UserError(f"{path}: has no steps; {AGAIN}")
-    for name, array in found.items():
+    for name, array in chunk.items():
         if name == "step":
             continue
         shape = (len(step), len(index[COLUMNS[name]]))
         if array.shape != shape or not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{path}: {name} is {array.dtype} of shape {array.shape}, expected {shape}; {AGAIN}")
-    return found
+    return chunk

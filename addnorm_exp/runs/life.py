@@ -1,9 +1,9 @@
-"""The life of runs: how each one stands, read from its folder and its lock (docs/runs.md).
+"""The status of runs, read from each run's folder and lock (docs/runs.md).
 
-missing   in the plan, and not begun
+missing   in the plan, but not begun
 running   a process holds its lock
-stopped   begun, not ended, and no process holds it: killed or interrupted; the same command goes on
-failed    an attempt raised an error; the same command tries again
+stopped   begun, not ended, and no process holds its lock: killed or interrupted; the same command continues it
+failed    an attempt raised an error; the same command retries it
 diverged  ended: a result
 done      ended: a result
 damaged   its record cannot be read
@@ -20,13 +20,13 @@ from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.reading import read_study
 
 STANDINGS = ("missing", "running", "stopped", "failed", "diverged", "done", "damaged")
-STRANGER = "–"  # the phase of a run that the study's plan does not know
+STRANGER = "–"  # the phase of a run that is not in the study's plan
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a run stands. `age`: seconds since its summary was last written, None without one. `settings`: what the study file set
-    for it beside the scheme, `optim.lr=0.003 seed=0`."""
+    """The status of a run. `age`: seconds since its summary was last written, None without one. `settings`: the keys that the study
+    file set for it besides the scheme, `optim.lr=0.003 seed=0`."""
 
     path: Path
     id: str
@@ -45,54 +45,54 @@ class Standing:
 
 
 def standings(folder: Path) -> list[Standing]:
-    """The runs of a study in the order of its plan, then those in its folder that the plan does not know; or a single run.
+    """The runs of a study in the order of its plan, then runs in its folder that are not in the plan; or a single run.
 
-    A run of both phases is told once, under the first.
+    A run of both phases is listed once, under the first.
     """
     if os.path.lexists(folder / "config.json"):
         return [standing(folder, "run")]
     plan = read_study(folder / "study.json")
-    found: dict[str, Standing] = {}
+    by_id: dict[str, Standing] = {}
     for phase, entries in (plan["phases"] if plan else {}).items():
         for entry in entries:
-            if entry["id"] not in found:
+            if entry["id"] not in by_id:
                 overrides = dict(entry["overrides"])
-                found[entry["id"]] = replace(
+                by_id[entry["id"]] = replace(
                     standing(folder / entry["id"], phase, str(overrides.pop("scheme", ""))),
                     settings=" ".join(f"{key}={value}" for key, value in overrides.items()),
                 )
     for path in sorted(folder.iterdir()):
-        if path.name not in found and not path.name.startswith(".") and os.path.lexists(path / "config.json"):
-            found[path.name] = standing(path, STRANGER if plan else "run")
-    return list(found.values())
+        if path.name not in by_id and not path.name.startswith(".") and os.path.lexists(path / "config.json"):
+            by_id[path.name] = standing(path, STRANGER if plan else "run")
+    return list(by_id.values())
 
 
 def waiting(folder: Path) -> int:
-    """Report runs of a study that are not planned yet: they wait for their tuning."""
+    """The number of report runs that are not planned yet because their tuning has not ended."""
     plan = read_study(folder / "study.json")
     return (plan or {}).get("waiting") or 0
 
 
 def standing(path: Path, phase: str, scheme: str = "") -> Standing:
-    """`scheme` is told where the folder does not say it."""
+    """The status of one run. `scheme` is used if the folder does not name one."""
     folder = RunFolder(path)
     try:
         config, summary = folder.config(), folder.summary()
     except UserError as error:
-        said = str(error).removeprefix(f"{path}{os.sep}")
-        return Standing(path, path.name, phase, scheme, "damaged", reason=said)
-    held = folder.held()
+        problem = str(error).removeprefix(f"{path}{os.sep}")
+        return Standing(path, path.name, phase, scheme, "damaged", reason=problem)
+    locked = folder.held()
     if config is None:
-        status = "running" if held else "missing"
+        status = "running" if locked else "missing"
         return Standing(path, path.name, phase, scheme, status)
     about = (path, config["id"], phase, config["scheme"])
     steps = config["science"]["steps"]
     if summary is None:
-        return Standing(*about, "running" if held else "stopped", 0, steps, reason="before its first step")
+        return Standing(*about, "running" if locked else "stopped", 0, steps, reason="before its first step")
     written = summary.get("finished") or summary.get("heartbeat")
     age = None if written is None else max(0.0, time.time() - written)  # a clock may jump
     status, reason = summary["status"], summary.get("reason")
-    if status not in FINISHED and held:
+    if status not in FINISHED and locked:
         status, reason = "running", None
     elif status == "running":
         status = "stopped"
@@ -102,14 +102,14 @@ def standing(path: Path, phase: str, scheme: str = "") -> Standing:
 
 
 def chosen(standings: list[Standing], ids: tuple[str, ...]) -> Iterator[Standing]:
-    """The runs that these ids, or beginnings of ids that fit one run only, name."""
+    """The runs with these ids. An id may be shortened as long as it matches one run only."""
     for name in ids:
         fitting = [run for run in standings if run.id == name] or [
             run for run in standings if name and run.id.startswith(name)
         ]
         if len(fitting) > 1:
             raise UserError(
-                f"{name}: fits {len(fitting)} runs, e.g. {fitting[0].id} and {fitting[1].id}; write more of it"
+                f"{name}: matches {len(fitting)} runs, e.g. {fitting[0].id} and {fitting[1].id}; give more of the id"
             )
         if not fitting:
             raise UserError(f"{name}: no such run here; `main.py runs` lists them")

@@ -1,7 +1,7 @@
-"""Reads the files of the record and checks their content. Code behind this module trusts what it gets.
+"""Reads the files of the record and checks their content. Other modules trust what it returns.
 
-Every reader of config.json, summary.json, metrics.jsonl, layers/index.json and study.json uses this module. Content that no run
-writes is a `UserError` that names the file, the place in it and the remedy. A missing file is None, because a kill may precede it.
+Every reader of config.json, summary.json, metrics.jsonl, layers/index.json and study.json uses this module. Invalid content is a
+`UserError` that names the file, the place in it and the remedy. A missing file is None, because a kill may precede it.
 """
 
 import errno
@@ -21,23 +21,23 @@ from addnorm_exp.runs.shapes import (
     Name,
     Science,
     Value,
+    abbreviated,
     fault,
     is_count,
     is_number,
-    shown,
 )
 
 FORMAT = 1
 STATUSES = ("running", "done", "diverged", "failed")
 
 AGAIN = "delete this run's folder and run it again"
-ANEW = "delete this file: the command that made the run trains it anew"
+ANEW = "delete this file and run the command that trained the run again"
 WHICH = "give a study's folder, e.g. runs/quickstart, or a run's --workdir"
 SWEEP = "delete this file and run the sweep again, which rewrites it"
 
 
 def which(directory: Path) -> str:
-    """The end of an error about a folder without runs: the one that was probably meant, or what to give."""
+    """The end of an error about a folder without runs: the folder that the user probably meant, or what to give."""
     for parent in (Path("runs"), directory.parent):
         try:
             known = {entry.name: entry for entry in parent.iterdir() if (entry / "study.json").exists()}
@@ -53,7 +53,7 @@ _PAIR = {"loss": Maybe(float), "bpb": Maybe(float)}
 _FINAL = {"loss": float, "bpb": Maybe(float)}
 _FACTS = Maybe(Every(Value))
 _DEVIATIONS = Every(Value)
-# What the scheme brings beside its method (residual/recipe.py); records of before have none.
+# What the scheme brings besides its method (residual/recipe.py); older records lack it.
 RESOLVED = {
     "init": str,
     "law": str,
@@ -85,7 +85,7 @@ EVERY_RUN = {
     "seed": int,
     "steps": int,
     "optim": {"lr": float},
-}  # keys that may be added later are in newer records only
+}  # keys that are added later exist only in newer records
 SUMMARY = {
     "title": Maybe(str),
     "status": str,
@@ -145,11 +145,13 @@ def read_config(path: Path) -> dict[str, Any] | None:
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """A run that is done has its final validation in it, one that diverged says where."""
+    """The summary of a run. A done run has its final validation in it, a diverged run the step of its divergence."""
     summary = read_object(path, SUMMARY, ANEW)
     if summary is not None:
         if summary["status"] not in STATUSES:
-            raise UserError(f"{path}: status is {shown(summary['status'])}, expected {' | '.join(STATUSES)}; {ANEW}")
+            raise UserError(
+                f"{path}: status is {abbreviated(summary['status'])}, expected {' | '.join(STATUSES)}; {ANEW}"
+            )
         more = {"done": DONE, "diverged": DIVERGED}.get(summary["status"], {})
         _refuse(path, fault(summary, more), ANEW)
     return summary
@@ -160,7 +162,7 @@ def read_study(path: Path) -> dict[str, Any] | None:
 
 
 def read_object(path: Path, shape: Mapping[str, Any], remedy: str, *, formed: bool = True) -> dict[str, Any] | None:
-    """The JSON object in a file, of this shape and (`formed`) of our format version; None where there is no file."""
+    """The JSON object in a file, with this shape and (`formed`) our format version; None if there is no file."""
     text = read_text(path, remedy)
     if text is None:
         return None
@@ -170,53 +172,53 @@ def read_object(path: Path, shape: Mapping[str, Any], remedy: str, *, formed: bo
         raise UserError(f"{path}: is not a readable JSON object; {remedy}") from None
     version = value.get("format", FORMAT) if "format" in value or not formed else None
     if version is None:
-        raise UserError(f"{path}: is not a file of this program (it has no 'format'); {remedy}")
+        raise UserError(f"{path}: unrecognised file (it has no 'format'); {remedy}")
     if version != FORMAT:
         raise UserError(
-            f"{path}: has format {shown(version)}, but this version reads format {FORMAT}; use the version that wrote it"
+            f"{path}: has format {abbreviated(version)}, but this version reads format {FORMAT}; use the version that wrote it"
         )
     _refuse(path, fault(value, shape), remedy)
     return value
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int | None]:
-    """The lines of metrics.jsonl up to the first that is none, and that one's number if others follow it; ([], None) without a file.
+    """The lines of metrics.jsonl up to the first invalid one, and that one's number if others follow it; ([], None) without a file.
 
-    A kill tears the last line only: a number says that the file is damaged.
+    A kill tears only the last line, so a number means that the file is damaged.
     """
     lines = (read_text(path, AGAIN) or "").split("\n")
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(_line(line))
+            records.append(_line(line))
         except ValueError:
-            return found, number if any(rest.strip() for rest in lines[number:]) else None
-    return found, None
+            return records, number if any(rest.strip() for rest in lines[number:]) else None
+    return records, None
 
 
 class LineReader:
-    """The lines of a metrics.jsonl that grows, each once."""
+    """The lines of a growing metrics.jsonl, each once."""
 
     def __init__(self, path: Path):
         self.path = path
-        self._offset = self._number = 0  # bytes and lines that have been read
-        self._torn: int | None = None  # the number of a line that is none: a kill's doing, unless others follow
+        self._offset = self._number = 0  # bytes and lines read so far
+        self._torn: int | None = None  # the number of an invalid line: torn by a kill, unless others follow
 
     def read(self) -> list[dict[str, Any]]:
-        """The whole lines that have come since the last call. Raises UserError where the file is damaged."""
+        """The complete lines since the last call. Raises UserError if the file is damaged."""
         text = _read_bytes(self.path, AGAIN, self._offset) or b""
-        end = text.rfind(b"\n") + 1  # a line that is being written comes with the next call
+        end = text.rfind(b"\n") + 1  # the next call returns a line that is still being written
         self._offset += end
-        found = []
+        records = []
         for line in text[:end].decode("utf-8", "replace").split("\n")[:-1]:
             self._number += 1
             self._follows(line)
             try:
-                found.append(_line(line))
+                records.append(_line(line))
             except ValueError:
                 self._torn = self._torn or self._number
         self._follows(text[end:].decode("utf-8", "replace"))
-        return found
+        return records
 
     def _follows(self, line: str) -> None:
         if self._torn is not None and line.strip():
@@ -224,13 +226,13 @@ class LineReader:
 
 
 def read_text(path: Path, remedy: str) -> str | None:
-    """A file's text, None where there is none. Bytes that are no UTF-8 become �."""
-    found = _read_bytes(path, remedy)
-    return None if found is None else found.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    """A file's text, or None without a file. Invalid UTF-8 becomes �."""
+    content = _read_bytes(path, remedy)
+    return None if content is None else content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read_bytes(path: Path, remedy: str, offset: int = 0) -> bytes | None:
-    """A file's bytes from `offset` on, None where there is none."""
+    """A file's bytes from `offset` on, or None without a file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"{path}: is not a regular file; {remedy}")
@@ -262,14 +264,14 @@ def _line(text: str) -> dict[str, Any]:
         raise ValueError("not a line of metrics")
     if not all(
         item is None or is_number(item) for key, item in value.items() if key not in words
-    ):  # by hand: lines are many
+    ):  # without `fault`, for speed: there are many lines
         raise ValueError("not a number")
     return value
 
 
 def _object(text: str) -> dict[str, Any]:
     def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is no JSON")
+        raise ValueError(f"{word} is not JSON")
 
     try:
         value = json.loads(text, parse_constant=refuse)
@@ -278,9 +280,7 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if "\\u" in text:
-        json.dumps(
-            value, ensure_ascii=False
-        ).encode()  # half a surrogate pair is no text: UnicodeEncodeError, a ValueError
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair raises UnicodeEncodeError, a ValueError
     return value
 
 

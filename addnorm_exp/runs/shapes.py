@@ -1,4 +1,4 @@
-"""The shape of a JSON value, and what is wrong with one that has another.
+"""The shape of a JSON value, and the fault of a value that does not match it.
 
 A shape is int (a count), float (any finite number), str or bool; a dict (an object with at least these keys); or one of the classes below.
 """
@@ -22,14 +22,14 @@ class Maybe:
 
 @dataclass(frozen=True)
 class Each:
-    """A list, each of one shape."""
+    """A list whose elements have one shape."""
 
     shape: Any
 
 
 @dataclass(frozen=True)
 class Every:
-    """An object whose values, under any names, are of one shape."""
+    """An object with any keys, whose values have one shape."""
 
     shape: Any
 
@@ -43,7 +43,7 @@ class Name:
 
 
 class Science:
-    """Config keys, nested or dotted, those of the schema with values of their type."""
+    """Config keys, nested or dotted; keys of the schema have values of their type."""
 
 
 class Execution:
@@ -51,7 +51,7 @@ class Execution:
 
 
 def fault(value: Any, shape: Any, place: str = "") -> str | None:
-    """What is wrong with a value, by the place in its file; None where nothing is."""
+    """The fault of a value, with the place in its file; None if it is valid."""
     if isinstance(shape, Maybe):
         return None if value is None else fault(value, shape.shape, place)
     if isinstance(shape, Each):
@@ -100,17 +100,17 @@ def _first(faults: Any) -> str | None:
 
 
 def is_number(value: Any) -> bool:
-    """A finite number that a float can hold; true and false are none."""
+    """Whether it is a finite number that a float can hold; true and false are not numbers."""
     if type(value) is float:
         return math.isfinite(value)
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # a whole number too large for a float
         return False
 
 
 def is_count(value: Any) -> bool:
-    """A whole number from 0 on."""
+    """Whether it is a whole number of at least 0."""
     return is_number(value) and isinstance(value, int) and 0 <= value < 2**63
 
 
@@ -137,9 +137,14 @@ _PLAIN: Mapping[Any, tuple[Any, str]] = {
 
 
 def _wrong(value: Any, place: str, expected: str) -> str:
-    return f"{place} is {shown(value)}, expected {expected}" if place else f"is {shown(value)}, expected {expected}"
+    return (
+        f"{place} is {abbreviated(value)}, expected {expected}"
+        if place
+        else f"is {abbreviated(value)}, expected {expected}"
+    )
 
 
-def shown(value: Any) -> str:
+def abbreviated(value: Any) -> str:
+    """A value in a message: its JSON text, cut after 40 characters."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}…"

@@ -1,9 +1,9 @@
-"""The files in checkpoints/: which are whole, half-written or somebody's own, and what of them a finished run keeps.
+"""The files in checkpoints/: which are whole, half-written or foreign, and which a finished run keeps.
 
 checkpoints/00001000/                     a state, for resume: arrays.npz, meta.json, manifest.json
-checkpoints/best-00000600/                the parameters of the best validation so far, likewise
+checkpoints/best-00000600/                the parameters of the best validation so far, in the same files
 checkpoints/final.npz                     the parameters of a finished run
-checkpoints/best.npz                      those of its best validation, where that is not the last one
+checkpoints/best.npz                      those of its best validation, if that is not the last one
 checkpoints/.00001000.x1y2z3w4.writing    being written
 checkpoints/.00001000.4711.removing       being removed
 """
@@ -18,21 +18,21 @@ from typing import Any
 from addnorm_exp.config.checks import CHOICES
 from addnorm_exp.runs.arrays import half_written
 
-KEEP = CHOICES["execution.keep"]  # each keeps what the one before it does, and more
+KEEP = CHOICES["execution.keep"]  # each keeps more than the one before it
 PARAMETERS = {"final": "final.npz", "best": "best.npz"}
 ARRAYS = "arrays.npz"
 BEST = "best-"
-MARK = "format"  # the first array of a checkpoint, by which the file is known as ours
+MARK = "format"  # the first array of a checkpoint; it identifies the file as ours
 _NAME = re.compile(rf"({BEST})?(\d{{8,}})")
 _HALF = re.compile(rf"\.({BEST})?\d{{8,}}\.([a-z0-9_]{{8}}\.writing|\d+\.removing)")
-_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA")  # what Orbax, which wrote checkpoints until 2026-11, puts into arrays/
+_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA")  # files in arrays/ of Orbax, which wrote checkpoints until 2026-11
 
 
 def whole(folder: Path, last: int | None = None) -> list[Path]:
-    """Checkpoints, sound or not, by rising name; none where there is no such folder.
+    """Checkpoints, sound or not, by rising name; empty without such a folder.
 
-    A folder named by a number counts by what only our writer puts into it, for a date is a number too. No checkpoint is of a step
-    after `last`, the run's last one.
+    A folder named by a number is a checkpoint if it has files that only our writer makes, because a date is a number too. No checkpoint
+    has a step after `last`, the run's last step.
     """
     checkpoints = []
     for path in _entries(folder):
@@ -43,17 +43,17 @@ def whole(folder: Path, last: int | None = None) -> list[Path]:
 
 
 def halves(folder: Path) -> list[Path]:
-    """What attempts left that were killed while they wrote or removed something here."""
+    """Files of attempts that were killed while they wrote or removed something here."""
     return [
         path for path in _entries(folder) if _HALF.fullmatch(path.name) or half_written(path.name, *PARAMETERS.values())
     ]
 
 
 def not_kept(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
-    """What a finished run has in checkpoints/ that the policy `keep` does not keep. `done`: it did not diverge.
+    """The files of a finished run in checkpoints/ that the policy `keep` does not keep. `done`: the run did not diverge.
 
-    What holds the only copy of parameters that are kept stays: of runs made before there were `final.npz` and `best.npz`, the last
-    state and the best parameters. A run that diverged has no parameters to keep.
+    The only copy of kept parameters is kept: runs from before `final.npz` and `best.npz` have them in the last state and in the best
+    parameters. A diverged run has no parameters to keep.
     """
     if keep == "state":
         return []
@@ -64,7 +64,7 @@ def not_kept(folder: Path, keep: str, done: bool, last: int | None = None) -> li
 
 
 def only_copies(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
-    """The checkpoints with the only copy of parameters that the policy keeps: see `not_kept`."""
+    """The checkpoints with the only copy of parameters that the policy keeps (see `not_kept`)."""
     if keep in ("none", "state") or not done or (folder / PARAMETERS["final"]).exists():
         return []
     checkpoints = whole(folder, last)
@@ -79,7 +79,7 @@ def begin(folder: Path, name: str) -> Path:
 
 
 def hide(path: Path, process: int) -> Path:
-    """Takes a checkpoint out of sight by one rename, before it is removed; returns where it is now."""
+    """Renames a checkpoint to a hidden name before it is removed; returns the new path."""
     return path.rename(path.with_name(f".{path.name}.{process}.removing"))
 
 
@@ -92,7 +92,7 @@ def delete(path: Path) -> None:
 
 
 def read_manifest(path: Path) -> Any:
-    """What a checkpoint's manifest holds, None where it cannot be read."""
+    """The content of a checkpoint's manifest, or None if it cannot be read."""
     try:
         return json.loads((path / "manifest.json").read_bytes()) if (path / "manifest.json").is_file() else None
     except (OSError, ValueError, RecursionError):
@@ -100,7 +100,7 @@ def read_manifest(path: Path) -> Any:
 
 
 def is_former(path: Path) -> bool:
-    """Whether a checkpoint was written by Orbax, as versions before 2026-12 did."""
+    """Whether Orbax wrote the checkpoint, as in versions before 2026-12."""
     manifest = read_manifest(path)
     return any((path / "arrays" / name).is_file() for name in _ORBAX) or (
         isinstance(manifest, dict) and "meta.json" in manifest and any(key.startswith("arrays/") for key in manifest)
@@ -108,7 +108,7 @@ def is_former(path: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether our writer made this folder, by what is left of it: a manifest of ours, or arrays with our mark."""
+    """Whether our writer made this folder: it has our manifest, or arrays with our mark."""
     manifest = read_manifest(path)
     if isinstance(manifest, dict) and {"meta.json", ARRAYS} <= manifest.keys():
         return True
@@ -116,7 +116,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _is_marked(path: Path) -> bool:
-    """Whether the first member of an archive is `MARK`: its name stands after a header of 30 bytes."""
+    """Whether the first member of an archive is `MARK`: its name follows a header of 30 bytes."""
     name = f"{MARK}.npy".encode()
     try:
         if not path.is_file():

@@ -1,5 +1,5 @@
-"""Short stretches of writing that a process must not leave halfway. A kill may: the record is sound after one, as folder.py says, but a
-line or a checkpoint may be lost. A process that ends itself waits for them (cli/stop.py)."""
+"""Short writes that a process must complete before it ends itself (cli/stop.py). A kill may interrupt them: the record stays readable
+(folder.py), but a line or a checkpoint may be lost."""
 
 import threading
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def uncut() -> Iterator[None]:
-    """For a replacement, an append, a rename: nothing that takes longer."""
+    """Use it for a replacement, an append or a rename, and for nothing that takes longer."""
     with _LOCK:
         yield
 
 
 @contextmanager
 def between(seconds: float) -> Iterator[None]:
-    """Inside, no other thread writes: waits until none does, but no longer than so long."""
+    """Inside, no other thread writes. Waits up to `seconds` for a thread that does."""
     acquired = _LOCK.acquire(timeout=seconds)
     try:
         yield

@@ -1,8 +1,8 @@
 """The protocol of tuning: which value of the tuned keys wins, group by group. Pure functions on plain data.
 
-Winner = the best mean of the final validation loss over the tuning seeds, a diverged run scoring as the uniform prediction and no
-run worse than that. A candidate with a failed, unfinished or absent run is incomplete and not eligible, unless no candidate of its
-group is complete. A winner on the edge of its grid is flagged: a better value may lie beyond.
+The winner has the best mean of the final validation loss over the tuning seeds. A diverged run scores as the uniform prediction, and
+no run scores worse than that. A candidate with a failed, unfinished or absent run is incomplete and not eligible, unless no candidate
+of its group is complete. A winner on the edge of its grid is flagged, because a better value may lie beyond it.
 """
 
 import math
@@ -17,10 +17,10 @@ Pairs = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tuning run. `score` is its final validation loss (lower is better), None where it has none; see `score`. `loss` is that
+    """One tuning run. `score` is its final validation loss (lower is better), or None; see the function `score`. `loss` is the same
     without the cap."""
 
-    group: Pairs  # the axes that tell groups apart, with their values
+    group: Pairs  # the axes that distinguish groups, with their values
     tuned: Pairs  # the tuned keys, with their values
     seed: int
     score: float | None
@@ -35,15 +35,15 @@ class Winner:
     tuned: Pairs
     mean: float  # of the score over the seeds
     n: int  # seeds in the mean
-    edge: tuple[str, ...]  # numeric tuned keys whose winning value is the least or the greatest of the grid
-    incomplete: bool  # no candidate of the group was complete: the best of what is there
+    edge: tuple[str, ...]  # numeric tuned keys whose winning value is the smallest or the largest of the grid
+    incomplete: bool  # no candidate of the group was complete: the best of the others
     diverged: int = 0  # of the n
     left_out: tuple[Pairs, ...] = ()  # incomplete candidates, not eligible
 
 
 def final_loss(summary: Mapping[str, Any], unit: str = "loss") -> float | None:
-    """The final validation loss of a run by its summary, in `loss` (nats a token) or `bpb`; of a diverged run that of the uniform
-    prediction; None where it has neither."""
+    """The final validation loss of a run by its summary, in `loss` (nats per token) or `bpb`. For a diverged run it is that of the
+    uniform prediction. None if the summary has neither."""
     if summary.get("status") == "diverged":
         return _uniform(summary, unit)
     if summary.get("status") != "done":
@@ -54,8 +54,8 @@ def final_loss(summary: Mapping[str, Any], unit: str = "loss") -> float | None:
 def score(summary: Mapping[str, Any], unit: str = "loss") -> float | None:
     """The score of a run by its summary: its `final_loss`, at most the loss of the uniform prediction.
 
-    The cap keeps a candidate from winning by diverging, where another reaches its last step with a loss above the uniform one: they
-    tie, and the tie goes to the one with fewer diverged runs.
+    The cap prevents a candidate from winning by diverging when another one ends with a loss above the uniform one: they tie, and the
+    one with fewer diverged runs wins.
     """
     value, uniform = final_loss(summary, unit), _uniform(summary, unit)
     return value if value is None or uniform is None else min(value, uniform)
@@ -72,18 +72,18 @@ def _finite(value: Any) -> float | None:
 def winners(candidates: Iterable[Candidate]) -> dict[Pairs, Winner]:
     """The winner of every group, in order of appearance. A group in which no run has a score is left out.
 
-    Equal means (every candidate diverged, say) go to the candidate with fewer diverged runs, then to that of the least mean loss without
-    the cap, then to the one named first.
+    Among equal means (e.g. if every candidate diverged), the candidate with fewer diverged runs wins, then the one with the smallest mean
+    loss without the cap, then the first one.
     """
     groups: dict[Pairs, dict[Pairs, list[Candidate]]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.group, {}).setdefault(candidate.tuned, []).append(candidate)
-    found: dict[Pairs, Winner] = {}
+    by_group: dict[Pairs, Winner] = {}
     for group, by_tuned in groups.items():
         winner = _winner(by_tuned)
         if winner is not None:
-            found[group] = winner
-    return found
+            by_group[group] = winner
+    return by_group
 
 
 def _winner(by_tuned: Mapping[Pairs, list[Candidate]]) -> Winner | None:

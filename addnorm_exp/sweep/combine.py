@@ -1,4 +1,4 @@
-"""The algebra of study files: lists of flat dotted overrides, and three ways to put them together.
+"""The algebra of study files: lists of flat dotted overrides, and three ways to combine them.
 
 product(axis("scheme", ["pre_ln", "post_ln"]), axis("optim.lr", [1e-3, 3e-3]), axis("seed", range(3)))
 """
@@ -14,14 +14,14 @@ Overrides = dict[str, Any]
 
 
 def axis(key: str, values: Iterable[Any]) -> list[Overrides]:
-    """One key, each of its values. Raises UserError for a single value: a string would count as its letters."""
+    """One key with each of its values. Raises UserError for a single value: a string would be split into its letters."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UserError(f"axis({key!r}, {values!r}): expected a list, got one value; write axis({key!r}, [{values!r}])")
     return [{key: value} for value in values]
 
 
 def product(*parts: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> list[Overrides]:
-    """Every combination of one element of each part, the last part moving fastest. A single mapping counts as a part of one.
+    """Every combination of one element of each part, the last part varying fastest. A single mapping is a part with one element.
 
     Raises UserError if two parts set one key.
     """
@@ -34,11 +34,11 @@ def chain(*parts: Iterable[Mapping[str, Any]]) -> list[Overrides]:
 
 
 def zip(*parts: Iterable[Mapping[str, Any]]) -> list[Overrides]:
-    """The first elements of all parts merged, then the second ones, and so on. Raises UserError where lengths differ."""
+    """The first elements of all parts merged, then the second ones, and so on. Raises UserError if lengths differ."""
     lists = [list(part) for part in parts]
     if len({len(part) for part in lists}) > 1:
         raise UserError(
-            f"zip(): the parts have {', '.join(str(len(part)) for part in lists)} elements; give all the same number"
+            f"zip(): the parts have {', '.join(str(len(part)) for part in lists)} elements; give all parts the same number"
         )
     return [_merge(choice) for choice in builtins.zip(*lists, strict=True)]
 

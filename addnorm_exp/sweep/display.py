@@ -1,4 +1,4 @@
-"""What the person sees while a study runs: a live panel on a terminal, one line a run elsewhere."""
+"""What the user sees while a study runs: a live panel on a terminal, else one line per run."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ from addnorm_exp.train.display import Screen
 from addnorm_exp.train.meter import Meter
 from addnorm_exp.words import counted, duration, loss
 
-EVERY = 60.0  # seconds between two lines of one run where there is no terminal
+EVERY = 60.0  # seconds between two lines of one run if there is no terminal
 
 
 class Display(Screen):
-    """Told of phases, runs and events of training; prints to standard error, so that standard output holds the table alone.
+    """Receives phases, runs and events of training. Prints to standard error, so that standard output has only the table.
 
-    The time to go is the time that the runs made in this phase took a run, times the runs to go: rough on purpose. Until the first has
-    ended it is that of the current one's steps, as if the others were as long.
+    The time to go is a rough estimate: the mean time of the runs trained in this phase, times the number of runs to go. Until the first
+    run has ended, it follows from the steps of the current run, as if the others took as long.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
@@ -30,14 +30,12 @@ class Display(Screen):
     def phase(self, name: str, total: int, finished: int) -> None:
         for bar in list(self.bars.task_ids):
             self.bars.remove_task(bar)
-        self.name, self.total, self.done, self.made = name, total, finished, 0
+        self.name, self.total, self.done, self.trained = name, total, finished, 0
         self.started = self.clock()
         self._runs = self.bars.add_task(name, total=total, completed=finished, note="")
         self._steps = self.bars.add_task("", total=1, note="", visible=False)
         if finished:
-            self.say(
-                f"{name}: {finished} of {counted(total, 'run')} {'was' if finished == 1 else 'were'} finished before"
-            )
+            self.say(f"{name}: {finished} of {counted(total, 'run')} already finished")
 
     def begin(self, run: Planned) -> None:
         self.now, self.meter, self._said = run, Meter(run.config.steps, self.clock), self.clock()
@@ -66,25 +64,25 @@ class Display(Screen):
 
     def end(self, run: Planned, summary: Mapping[str, Any], seconds: float) -> None:
         self.done += 1
-        self.made += 1
-        left = (self.total - self.done) * (self.clock() - self.started) / self.made
-        told = f"{duration(left)} to go" if self.done < self.total else ""
-        self.bars.update(self._runs, completed=self.done, note=told)
+        self.trained += 1
+        left = (self.total - self.done) * (self.clock() - self.started) / self.trained
+        remaining = f"{duration(left)} to go" if self.done < self.total else ""
+        self.bars.update(self._runs, completed=self.done, note=remaining)
         self.bars.update(self._steps, visible=False)
-        more = f", {told}" * bool(told)
+        more = f", {remaining}" * bool(remaining)
         self.say(f"{self.name} {self.done}/{self.total}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
         self.refresh()
 
     def leave(self, run: Planned, reason: str) -> None:
-        """A run that is not made now."""
+        """A run that is skipped for now."""
         self.bars.update(self._steps, visible=False)
         self.say(f"{self.name}  {run.label}  {reason}")
         self.refresh()
 
     def _foresee(self) -> None:
-        """The time to go while no run has been made, from the steps since the first dispatch of this one: compilation lies before them."""
+        """Shows the time to go before any run has ended, from this run's steps since its first dispatch, which excludes compilation."""
         seconds = self.meter.step_seconds()
-        if not self.made and seconds is not None:
+        if not self.trained and seconds is not None:
             steps = self.meter.steps
             left = (steps - self.meter.step + (self.total - self.done - 1) * steps) * seconds
             self.bars.update(self._runs, note=f"{duration(left)} to go")

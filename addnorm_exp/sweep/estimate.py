@@ -1,4 +1,4 @@
-"""What a plan costs, before it runs: parameters, floating-point operations, and a rough time with what the time is made of."""
+"""The cost of a plan before it runs: parameters, floating-point operations, and a rough time with its parts."""
 
 import math
 import statistics
@@ -20,16 +20,16 @@ from addnorm_exp.train.memory import fits
 from addnorm_exp.train.program import program
 from addnorm_exp.words import counted, duration
 
-# What the quickstart takes on two cores of an Intel Xeon (24 runs, 155 s, 95 s of them in training steps). Where runs of the
-# study have finished, their own times are taken instead.
+# Measured with the quickstart on two cores of an Intel Xeon (24 runs, 155 s, of which 95 s in training steps). The times of
+# finished runs of the study replace these.
 SHARE_OF_PEAK = (
     0.4  # of a matrix product's speed, by a whole training step of a small model on CPU (benchmarks/NOTES.md)
 )
-STEP_SECONDS = 1e-3  # at least, for what a step takes beside its products
+STEP_SECONDS = 1e-3  # at least, for the parts of a step other than its products
 START_SECONDS = 7.0  # the process: imports, data, and the first use of each library
 COMPILE_SECONDS = 6.5  # a shape: the programs that train, validate and draw initial values
 RUN_SECONDS = 0.2  # the beginning and the end of a run
-SAVE_SECONDS = 0.3  # a checkpoint, beside writing its bytes
+SAVE_SECONDS = 0.3  # a checkpoint, without writing its bytes
 BYTES_A_SECOND = 200e6
 BYTES_A_PARAMETER = 4 * 4  # value, Adam's two moments, and the best value so far
 FORWARD = 1 / 3  # of the operations of a training step, which are those of `flops_per_token`
@@ -37,10 +37,10 @@ FORWARD = 1 / 3  # of the operations of a training step, which are those of `flo
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run. `training`: seconds in optimiser steps; `other`: seconds to evaluate, to save, to begin and to end. Compilation is
-    apart, for runs share it."""
+    """The cost of one run. `training`: seconds in optimiser steps; `other`: seconds to evaluate, to save, to begin and to end.
+    Compilation is separate, because runs share it."""
 
-    parameters: int  # at least so many, where the run does not fit into this machine's memory
+    parameters: int  # a lower bound if the run does not fit in this machine's memory
     flops: float  # of the training steps
     training: float
     other: float
@@ -51,7 +51,7 @@ class Cost:
 
 
 class Estimator:
-    """Costs of runs on this machine; shapes are built once, the machine's speed is measured once."""
+    """Costs of runs on this machine. Each shape is built once; the machine's speed is measured once."""
 
     def __init__(self, study_folder: Path):
         self.folder = study_folder
@@ -67,9 +67,9 @@ class Estimator:
             if fits(config):
                 task = program(config).task
                 self._shapes[key] = (task.model.size, task.flops_per_token)
-            else:  # to build it, if only without values, may take minutes
-                here = least(config)
-                self._shapes[key] = (here.parameters, here.flops_per_token)
+            else:  # building it may take minutes, even without values
+                footprint = least(config)
+                self._shapes[key] = (footprint.parameters, footprint.flops_per_token)
         size, flops_per_token = self._shapes[key]
         tokens = config.batch_size * config.seq_len
         flops = flops_per_token * tokens * config.steps
@@ -139,8 +139,8 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Total:
-    """Of the runs that are to be made. `start`: seconds for the process and for compilation; `measured`: for how many runs step times are
-    those of finished runs of the same shape."""
+    """The cost of the runs to do. `start`: seconds for the process and for compilation; `measured`: the number of runs whose step times
+    come from finished runs of the same shape."""
 
     runs: int
     flops: float
@@ -155,7 +155,7 @@ class Total:
         return self.start + self.training + self.other
 
     def parts(self) -> str:
-        """What the time is made of."""
+        """The parts of the time."""
         return (
             f"training {duration(self.training)}, evaluation and saving {duration(self.other)}, "
             f"start and {counted(self.shapes, 'compilation')} {duration(self.start)}"
@@ -166,7 +166,7 @@ class Total:
         if self.measured == self.runs:
             return "from finished runs of the same shapes"
         guess = "from a short matrix product on this machine"
-        return f"for {counted(self.measured, 'run')} from finished runs, else {guess}" if self.measured else guess
+        return f"from finished runs for {counted(self.measured, 'run')}, else {guess}" if self.measured else guess
 
 
 def forwards(config: Config) -> float:

@@ -1,4 +1,4 @@
-"""Runs a plan on this machine, one run after another, so that runs of one shape share one compiled program."""
+"""Trains a plan on this machine, one run after another, so that runs of one shape share one compiled program."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,12 +20,12 @@ from addnorm_exp.train.loop import Stopped, check, check_machine
 from addnorm_exp.train.loop import run as train
 from addnorm_exp.words import counted
 
-INTERVAL = 1.0  # seconds between two looks at what another process trains
+INTERVAL = 1.0  # seconds between two checks of runs that another process is training
 
 
 @dataclass
 class Outcome:
-    """What became of the runs of a phase."""
+    """The outcome of the runs of a phase."""
 
     summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: list[Planned] = field(default_factory=list)
@@ -39,13 +39,13 @@ class Outcome:
 
 
 def keeps(phase: str) -> str:
-    """What a finished run of a phase keeps of its parameters where `execution.keep` is not set: tuning needs a number alone."""
+    """Which parameters a finished run of a phase keeps if `execution.keep` is not set. Tuning needs only a number."""
     return "none" if phase == "tune" else "final"
 
 
 class Launcher:
-    """Trains what is missing of a plan. `most` bounds the runs of all phases together; None is no bound. A run's folder is
-    `folder/<id>`, or what `places` says of its id."""
+    """Trains the missing runs of a plan. `limit` bounds the runs of all phases together; None is no bound. A run's folder is
+    `folder/<id>`, or the one in `places` under its id."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Launcher:
         name: str | None,
         display: Display,
         stop: Callable[[], bool],
-        most: int | None = None,
+        limit: int | None = None,
         places: Mapping[str, Path] | None = None,
         mirror: Mirror | None = None,
     ):
-        self.folder, self.name, self.display, self.stop, self.most = folder, name, display, stop, most
+        self.folder, self.name, self.display, self.stop, self.limit = folder, name, display, stop, limit
         self.places = places or {}
         self.mirror = mirror or Mirror("disabled", Place(), display.say)
         self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
@@ -68,12 +68,12 @@ class Launcher:
         return RunFolder(self.places.get(run.id, self.folder / run.id))
 
     def finished(self, runs: Iterable[Planned]) -> dict[str, dict[str, Any]]:
-        """Summaries of the finished ones."""
-        found = ((run.id, self.place(run).summary()) for run in runs)
-        return {name: summary for name, summary in found if summary and summary["status"] in FINISHED}
+        """Summaries of the finished runs, by id."""
+        summaries = ((run.id, self.place(run).summary()) for run in runs)
+        return {name: summary for name, summary in summaries if summary and summary["status"] in FINISHED}
 
     def check(self, runs: Iterable[Planned]) -> None:
-        """Raises UserError where the corpus of one that is not finished cannot be had, or does not fit it, or the devices do not."""
+        """Raises UserError if the corpus of an unfinished run is not available, or if the corpus or the devices do not suit the run."""
         runs = tuple(runs)
         finished = self.finished(runs)
         waiting = [run for run in runs if run.id not in finished]
@@ -87,7 +87,7 @@ class Launcher:
                     self.display.say(line)
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
-        """Runs are taken shape by shape, in the plan's order otherwise. Raises UserError where the corpus does not fit a run."""
+        """Trains the runs shape by shape, otherwise in the plan's order. Raises UserError if the corpus does not suit a run."""
         outcome = Outcome(summaries=self.finished(runs))
         for run in runs:
             if run.id in outcome.summaries:
@@ -108,10 +108,10 @@ class Launcher:
         return outcome
 
     def _wait(self, outcome: Outcome) -> None:
-        """Until no other process trains a run of the phase, for what comes next may need it. What one has finished counts, what one
-        has left is trained here."""
+        """Waits until no other process is training a run of the phase, because the next phase may need it. A run that another process
+        has finished counts; a run that it has abandoned is trained here."""
         if outcome.busy and not self._spent:
-            self.display.say(f"waiting for {counted(len(outcome.busy), 'run')} that another process trains")
+            self.display.say(f"waiting for {counted(len(outcome.busy), 'run')} that another process is training")
         while outcome.busy and not self._spent and not outcome.stopped:
             busy, outcome.busy = outcome.busy, []
             for run in busy:
@@ -129,8 +129,8 @@ class Launcher:
 
     @property
     def _spent(self) -> bool:
-        """Whether no more runs may be made."""
-        return self.most is not None and self.most <= 0
+        """Whether the limit of runs is reached."""
+        return self.limit is not None and self.limit <= 0
 
     def _one(self, run: Planned, outcome: Outcome) -> None:
         folder = self.place(run)
@@ -143,7 +143,7 @@ class Launcher:
             )
         except Busy:
             outcome.busy.append(run)
-            self.display.leave(run, "another process trains it")
+            self.display.leave(run, "another process is training it")
             return
         except Stopped:
             outcome.stopped = True
@@ -151,7 +151,7 @@ class Launcher:
         except (UserError, KeyboardInterrupt):
             raise
         except Exception as error:
-            if disk_trouble(error):  # which concerns every run that follows
+            if disk_trouble(error):  # it affects every later run
                 raise
             outcome.failed.append(run)
             self.display.end(run, folder.summary() or {}, time.perf_counter() - started)
@@ -160,8 +160,8 @@ class Launcher:
             self.display.end(run, summary, time.perf_counter() - started)
         finally:
             self.mirror.end()
-        if self.most is not None:
-            self.most -= 1
+        if self.limit is not None:
+            self.limit -= 1
 
     def corpus(self, run: Planned) -> Corpus:
         """A run's corpus, read once."""

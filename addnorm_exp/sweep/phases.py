@@ -28,7 +28,7 @@ from addnorm_exp.words import aligned, counted, duration, si
 
 
 def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
-    """Runs what is missing, phase after phase, and returns what became of it. The whole plan is checked before the first run."""
+    """Trains the missing runs, phase after phase, and returns the outcomes. The whole plan is checked before the first run."""
     if not study.phased:
         runs = study.sweep()
         _some(choose(runs, chosen), chosen)
@@ -46,7 +46,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     launcher.check((*tried, *reported))
     twins = find((run.config for run in (*tuning, *standing_in)), read_twins(folder))
     _say(study, reported or tried, twins, launcher)
-    # Groups that were tuned before stay in the plan, whatever this call does about the others.
+    # The plan keeps groups that were tuned before, whatever this call does with the others.
     _plan_report(study, folder, tuning, twins)
     outcomes = {"tune": launcher.launch("tune", tried)}
     reporting = _plan_report(study, folder, tuning, twins)
@@ -56,7 +56,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
 
 
 def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins: Twins) -> tuple[Planned, ...]:
-    """Writes the plan with the report runs of every group that is tuned, and returns these."""
+    """Writes the plan with the report runs of every tuned group, and returns these runs."""
     ended, summaries = _tuned(study, folder, tuning)
     best = study.select(ended, summaries)
     reporting = study.report(best, tuning) if best else ()
@@ -68,7 +68,7 @@ def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins:
 
 
 def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
-    """The lines above the table that these runs will make (runs/caveats.py)."""
+    """The lines above the table of these runs (runs/caveats.py)."""
     runs = tuple(runs)
     rows: dict[Pairs, Row] = {}
     for run in runs:
@@ -81,7 +81,7 @@ def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
     lines = list(caveats.lines(list(rows.values()), twins.groups))
     if twins.skipped:
         lines.append(
-            f"Whether two of these {twins.skipped} schemes are one function is not checked: the models are too deep."
+            f"Not checked: whether two of these {twins.skipped} schemes are the same function. The models are too deep."
         )
     return lines
 
@@ -92,9 +92,9 @@ def _say(study: Study, runs: Iterable[Planned], twins: Twins, launcher: Launcher
 
 
 def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[list[Planned], dict[str, dict]]:
-    """The tuning runs of groups in which every one has ended, and their summaries by id.
+    """The tuning runs of groups in which every run has ended, and their summaries by id.
 
-    A winner chosen among half of the candidates is none, so a group waits for its last one. A failed run has ended.
+    A winner among half of the candidates is not valid, so a group waits for its last run. A failed run has ended.
     """
     summaries = {run.id: RunFolder(folder / run.id).summary() or {} for run in tuning}
     going = {study.group(run) for run in tuning if summaries[run.id].get("status") not in (*FINISHED, "failed")}
@@ -104,8 +104,8 @@ def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[lis
 def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     """The plan with its cost, as text. A group that is not tuned yet is counted with its first candidate as the winner.
 
-    The plan is checked as before a run; nothing is fetched and nothing written. That this machine cannot train a run is told and no
-    error: a plan may be for another.
+    The plan is checked as before training. Nothing is fetched or written. If this machine cannot train a run, a line says so; this is not
+    an error, because the plan may be for another machine.
     """
     phases: dict[str, tuple[Planned, ...]] = {}
     open_groups = 0
@@ -132,13 +132,9 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     lines = above(study, compared, find((run.config for run in everything), read_twins(folder)))
     missing: list[Planned] = []
     for phase, runs in phases.items():
-        whose = "its" if open_groups == 1 else "their"
-        stands = (
-            f" ({counted(open_groups, 'group')} not tuned yet: {whose} first candidate stands in)"
-            if open_groups
-            else ""
-        )
-        lines.append(f"{phase}: {counted(len(runs), 'run')}{stands if phase == 'report' else ''}")
+        candidates = "its first candidate is" if open_groups == 1 else "their first candidates are"
+        assumption = f" ({counted(open_groups, 'group')} not tuned yet: {candidates} listed)" if open_groups else ""
+        lines.append(f"{phase}: {counted(len(runs), 'run')}{assumption if phase == 'report' else ''}")
         rows = [("id", "run", "parameters", "FLOPs", "time", "status")]
         for run in runs:
             cost, status = estimator.cost(run), summaries.get(run.id, {}).get("status", "to do")
@@ -148,11 +144,11 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
                 (run.id, run.label, f"{cost.parameters:,}", f"{si(cost.flops)}", duration(cost.seconds), status)
             )
         lines += [f"  {line}" for line in aligned(rows, right=(2, 3, 4))]
-    to_fetch = dict.fromkeys(told for run in missing if (told := corpus.to_fetch(run.config.data)))
+    to_fetch = dict.fromkeys(line for run in missing if (line := corpus.to_fetch(run.config.data)))
     if not missing:
         return "\n".join([*lines, "nothing to do: every run has finished"]) + "\n"
     lines += [f"data: {line}" for line in (*to_fetch, *remarked)]
-    lines += [f"not on this machine: {counted(count, 'run')}: {told}" for told, count in refused.items()]
+    lines += [f"this machine cannot train {counted(count, 'run')}: {reason}" for reason, count in refused.items()]
     total = estimator.total(missing)
     lines += [
         f"to do: {counted(total.runs, 'run')}, {si(total.flops)}FLOPs of training; about {duration(total.seconds)} on this machine",
@@ -162,9 +158,10 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
 
 
 def _checked(runs: Iterable[Planned]) -> tuple[Counter[str], dict[str, None]]:
-    """Why this machine cannot train some of these runs, and how many of them; remarks about the data, in order and each once.
+    """The reasons why this machine cannot train some of these runs, with the number of runs for each; and remarks about the data, in
+    order and without repetition.
 
-    Raises UserError where data do not fit a run.
+    Raises UserError if the data do not suit a run.
     """
     outlines: dict[DataConfig, Corpus] = {}
     refused: Counter[str] = Counter()
@@ -183,7 +180,7 @@ def _checked(runs: Iterable[Planned]) -> tuple[Counter[str], dict[str, None]]:
 
 
 def _unseeded(chosen: Filter) -> Filter:
-    """The filter for the tuning phase: a seed that is asked for is one of the report's."""
+    """The filter for the tuning phase: a seed in the filter selects report runs."""
     return {key: value for key, value in chosen.items() if key != "seed"}
 
 
@@ -194,11 +191,13 @@ def _untuned(study: Study, chosen: Filter) -> Filter:
 
 def _some(runs: tuple[Planned, ...], chosen: Filter, where: str = "of the plan") -> None:
     if not runs:
-        said = ",".join(f"{key}={value}" for key, value in chosen.items())
-        raise UserError(f"--filter={said}: no run {where} has these values; see --dry_run without it")
+        text = ",".join(f"{key}={value}" for key, value in chosen.items())
+        raise UserError(
+            f"--filter={text}: no run {where} has these values; list the runs with --dry_run and no --filter"
+        )
 
 
 def _reported(runs: tuple[Planned, ...], chosen: Filter) -> None:
-    """A filter without a seed may leave tuning runs alone; one with a seed was asked for the report's sake."""
+    """A filter without a seed may select only tuning runs; one with a seed must select report runs."""
     if "seed" in chosen:
-        _some(runs, chosen, "of the report phase, whose seed this is,")
+        _some(runs, chosen, "of the report phase (which the seed selects)")

@@ -1,4 +1,4 @@
-"""study.json: the plan beside the runs, which is what tables and plots go by."""
+"""study.json: the plan, stored beside the runs. Tables and plots follow it."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -14,21 +14,21 @@ from addnorm_exp.sweep.twins import Twins
 
 
 def check_folder(folder: Path, study: Study) -> None:
-    """Raises UserError where the folder is a run's, or another study's: two files of one stem share it.
+    """Raises UserError if the folder belongs to a run or to another study: two files with the same stem share a folder.
 
-    The study is the same where study.json names this file, or one of the same content (another checkout). Where the file that it names
-    is gone (moved, renamed with its folder, or on another machine), the study is the same if the plans share a run.
+    The study is the same if study.json names this file, or a file with the same content (another checkout). If the named file does not
+    exist (moved, renamed with its folder, or on another machine), the study is the same if the plans share a run.
     """
     if (folder / "config.json").exists():
         raise UserError(
-            f"{folder}: is a run's folder (it holds config.json); rename {study.path}, or choose --runs=DIR"
+            f"{folder}: this is a run's folder (it contains config.json); rename {study.path}, or choose --runs=DIR"
         )
     plan = read_study(folder / "study.json")
     if plan is None or _is_same(plan, study):
         return
     raise UserError(
-        f"{folder}: holds the study of {plan['file']}, not of {os.path.abspath(study.path)}; rename one, choose --runs=DIR, or delete "
-        f"{folder / 'study.json'} to go on here with this one"
+        f"{folder}: contains the study {plan['file']}, not {os.path.abspath(study.path)}; rename one, choose --runs=DIR, or delete "
+        f"{folder / 'study.json'} to use this folder"
     )
 
 
@@ -42,7 +42,7 @@ def _is_same(plan: Mapping[str, Any], study: Study) -> bool:
 
 
 def read_twins(folder: Path) -> Twins | None:
-    """What study.json says of schemes that are one function; None where it says nothing."""
+    """The twins that study.json records; None if it records none."""
     twins = (read_study(folder / "study.json") or {}).get("twins")
     return twins and Twins(frozenset(twins["among"]), tuple(map(tuple, twins["groups"])))
 
@@ -57,8 +57,8 @@ def write_plan(
     twins: Twins = NOT_COMPARED,
     waiting: int = 0,
 ) -> None:
-    """Writes the plan as far as it is known: the report phase is absent until tuning has chosen its winners. `waiting`: how many report
-    runs are not planned yet."""
+    """Writes the plan as far as it is known. The report phase is absent until tuning has chosen its winners. `waiting`: the number of
+    report runs that are not planned yet."""
     runs = [run for phase in phases.values() for run in phase]
     make_folder(folder)
     write_json(

@@ -1,4 +1,4 @@
-"""Runs made again from step 0, by what their own folders say; the former records are put aside, not removed."""
+"""Repeats runs from step 0 by the config in their folders. The former records are put aside, not removed."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,26 +17,26 @@ from addnorm_exp.train.loop import check, check_machine
 
 
 def planned(run: Standing) -> Planned:
-    """The run as a plan would have it. Raises UserError where its folder holds no config."""
+    """The run as an entry of a plan. Raises UserError if its folder has no config."""
     record = RunFolder(run.path).config()
     if record is None:
-        raise UserError(f"{run.id}: has not begun, so its folder says nothing; run the sweep (main.py sweep)")
-    told = dotted({**record["science"], "execution": record.get("execution") or {}})
+        raise UserError(f"{run.id}: this run has not begun, so it cannot be repeated; run the sweep (main.py sweep)")
+    flat = dotted({**record["science"], "execution": record.get("execution") or {}})
     summary = RunFolder(run.path).summary() or {}
-    told["execution.keep"] = told.get("execution.keep") or summary.get("keep") or keeps(run.phase)
+    flat["execution.keep"] = flat.get("execution.keep") or summary.get("keep") or keeps(run.phase)
     where = str(run.path / "config.json")
-    gone = [key for key in told if key not in leaves()]
-    if gone:
-        raise UserError(f"{where}: has {gone[0]}, which this version does not know; use the version that wrote it")
-    return Planned(record["id"], override(Config(), told, where), _label(record["science"]))
+    unknown = [key for key in flat if key not in leaves()]
+    if unknown:
+        raise UserError(f"{where}: this version does not know the key {unknown[0]}; use the version that wrote it")
+    return Planned(record["id"], override(Config(), flat, where), _label(record["science"]))
 
 
 def again(
     runs: Iterable[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
 ) -> tuple[Outcome, list[Path]]:
-    """Trains them, and returns what became of them and where the former records are. All is checked before anything is touched.
+    """Trains the runs again; returns their outcome and the paths of the former records. Everything is checked before a file is moved.
 
-    Raises UserError where a run would come out as another: under other data, another record of the scheme, or other semantics.
+    Raises UserError if a repeated run would be a different one: other data, another record of the scheme, or other semantics.
     """
     runs = list(runs)
     plan = tuple(planned(run) for run in runs)
@@ -50,8 +50,8 @@ def again(
         check(run.config, corpus)
         if identify(run.config, corpus.sha256) != run.id:
             raise UserError(
-                f"{places[run.id]}: its data, its scheme's record or the semantics of training have changed since, so this would "
-                "be another run; run the sweep, or train it into another folder"
+                f"{places[run.id]}: its data, its scheme's record or the semantics of training have changed, so this would be "
+                "a different run; run the sweep, or train it into another folder"
             )
     aside, busy = [], []
     for run in plan:

@@ -13,7 +13,7 @@ Filter = dict[str, object]
 def parse_filter(text: str | None) -> Filter:
     """`KEY=VALUE,KEY=VALUE` as typed values. Raises UserError for unknown keys and values of another type.
 
-    Whether a run may have the value depends on the rest of its config, so that is for the plan to say: no run has it.
+    Whether a value is possible depends on the rest of a run's config; an impossible one selects no run of the plan.
     """
     chosen: Filter = {}
     for part in (text or "").split(","):
@@ -28,7 +28,7 @@ def parse_filter(text: str | None) -> Filter:
             raise unknown(key, f"--filter: {key}")
         chosen[key] = convert(leaves()[key], value, f"--filter: {key}")
     if text is not None and not chosen:
-        raise UserError(f"--filter={text}: names no key, e.g. scheme=pre_ln,optim.lr=3e-3")
+        raise UserError(f"--filter={text}: expected KEY=VALUE, e.g. scheme=pre_ln,optim.lr=3e-3")
     return chosen
 
 

@@ -7,9 +7,9 @@ A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yie
     TUNED = ("optim.lr",)        keys that tuning chooses, group by group
     BASELINE = "post_ln"         the row that the table compares with
     PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Author et al. 2020, table 1"}]
-                                 others' numbers, which the table shows beside the rows that have these keys' values
+                                 published numbers; the table shows them beside the rows with these values
 
-`report(best)` gets one dict of overrides a group: the group's own keys and the winning values of the tuned ones, without a seed.
+`report(best)` gets one dict of overrides per group: the group's own keys and the winning values of the tuned ones, without a seed.
 """
 
 import itertools
@@ -36,14 +36,14 @@ from addnorm_exp.train.entry import identify
 from addnorm_exp.words import show
 
 PHASES = ("tune", "report", "run")
-MOST = 100_000  # runs of a phase
+MOST = 100_000  # most runs in a phase
 SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE", "PUBLISHED")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of the plan. `overrides` are the keys that the study file yielded for it, with the config's values of them;
-    `typed` has the values as they were yielded ("5%" of the steps)."""
+    """One run of the plan. `overrides` are the keys that the study file yielded for it, with their values in the config;
+    `typed` has the values as yielded ("5%" of the steps)."""
 
     id: str
     config: Config
@@ -59,11 +59,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Study:
-    """A study file that has been read."""
+    """A study file, read and checked."""
 
     path: Path
     module: types.ModuleType
-    base: Mapping[str, object]  # flat values, as the config file and BASE give them
+    base: Mapping[str, object]  # flat values of the config file and BASE
     tuned: tuple[str, ...]
     baseline: str | None
     published: tuple[Published, ...] = ()
@@ -82,15 +82,15 @@ class Study:
         for key in self.tuned:
             if not any(key in run.overrides for run in plan):
                 raise UserError(
-                    f"{self.path}: TUNED names {key}, which tune() never sets; yield it, or take it out of TUNED"
+                    f"{self.path}: TUNED names {key}, which tune() never sets; yield it, or remove it from TUNED"
                 )
         return plan
 
     def report(self, best: list[Overrides], tuning: Iterable[Planned]) -> tuple[Planned, ...]:
-        """The runs of report(best). Raises UserError where one repeats a tuning run's seed in its group, or is on other data."""
+        """The runs of report(best). Raises UserError if a run repeats a tuning seed of its group, or uses other data."""
         plan, tuning = self._plan("report", lambda: self.module.report(best)), tuple(tuning)
         self._one_corpus((*tuning, *plan))
-        axes = self.axes(tuning)  # what tuning told apart; report() may set more
+        axes = self.axes(tuning)  # the keys that distinguish groups in tuning; report() may set more
 
         def group(run: Planned) -> tuple[Any, ...]:
             flat = flatten(run.config)
@@ -101,7 +101,7 @@ class Study:
             if (group(run), run.config.seed) in used:
                 raise UserError(
                     f"{self.path}: report() yields seed {run.config.seed} of {run.config.scheme}, which tuning has used; "
-                    "a winner is chosen on its tuning seeds, so report it on others"
+                    "the tuning seeds chose the winner, so report it on other seeds"
                 )
         return plan
 
@@ -111,12 +111,12 @@ class Study:
         return plan
 
     def axes(self, runs: Iterable[Planned]) -> tuple[str, ...]:
-        """The keys that tell groups apart: what the runs set, without the tuned keys and the seed; the scheme first."""
+        """The keys that distinguish groups: those that the runs set, without the tuned keys and the seed. The scheme is first."""
         keys = dict.fromkeys(("scheme", *(key for run in runs for key in run.overrides)))
         return tuple(key for key in keys if key not in (*self.tuned, "seed"))
 
     def group(self, run: Planned) -> Pairs:
-        """All that makes a run what it is, but for the tuned keys and the seed."""
+        """All science keys of a run with their values, except the tuned keys and the seed."""
         flat = flatten(run.config)
         apart = (*self.tuned, "seed", "data.path")
         return tuple((key, flat[key]) for key in sorted(flat) if key not in apart and not key.startswith("execution."))
@@ -132,38 +132,38 @@ class Study:
                 self.group(run),
                 self._tuned(run),
                 run.config.seed,
-                score_of(found),
-                found.get("status", "missing"),
-                final_loss(found),
+                score_of(summary),
+                summary.get("status", "missing"),
+                final_loss(summary),
             )
             for run in runs
-            for found in (summaries.get(run.id, {}),)
+            for summary in (summaries.get(run.id, {}),)
         ]
         chosen: dict[Pairs, Winner] = winners(candidates)
         first = {self.group(run): run for run in reversed(runs)}
         return [{**self._own(first[group]), **dict(winner.tuned)} for group, winner in chosen.items()]
 
     def stand_in(self, runs: Iterable[Planned]) -> list[Overrides]:
-        """What report() would get if each group's first candidate won: enough to check and to count its runs."""
+        """The argument of report() if each group's first candidate won: enough to check and count the runs."""
         first = {self.group(run): run for run in reversed(tuple(runs))}
         return [{**self._own(run), **dict(self._tuned(run))} for run in reversed(first.values())]
 
     def _check_rows(self, plan: Iterable[Planned]) -> None:
-        """That BASELINE and PUBLISHED speak of rows which the plan has. A row is named by its scheme, followed by other axes where
-        they tell rows apart (report/groups.py)."""
+        """Checks that BASELINE and PUBLISHED refer to rows of the plan. A row's name is its scheme, followed by other axes that
+        distinguish rows (report/groups.py)."""
         plan = tuple(plan)
         if self.baseline is not None and not any(self._names(str(self.baseline), run) for run in plan):
             axes = [key for key in self.axes(plan) if len({flatten(run.config)[key] for run in plan}) > 1]
             rows = {_row(run, axes) for run in plan}
             raise UserError(
-                f"{self.path}: BASELINE = {self.baseline!r} is no row; "
+                f"{self.path}: BASELINE = {self.baseline!r} is not a row of the table; "
                 f"{nearest(str(self.baseline), rows | {run.config.scheme for run in plan})}"
             )
         for number, entry in enumerate(self.published, 1):
             if not any(entry.matches(flatten(run.config)) for run in plan):
                 row = ", ".join(f"{key}={value!r}" for key, value in entry.row.items())
                 raise UserError(
-                    f"{self.path}: PUBLISHED entry {number} ({row}) stands beside no run of the plan; mend its keys"
+                    f"{self.path}: PUBLISHED entry {number} ({row}) matches no run of the plan; correct its keys"
                 )
 
     def _one_corpus(self, runs: Iterable[Planned]) -> None:
@@ -172,13 +172,13 @@ class Study:
             names.setdefault(run.sha256, run.config.data.path or run.config.data.name)
         if len(names) > 1:
             raise UserError(
-                f"{self.path}: yields runs on different data ({', '.join(names.values())}), whose numbers do not compare in one table; "
-                "write a study file for each"
+                f"{self.path}: yields runs on different data ({', '.join(names.values())}), whose numbers cannot be compared in one table; "
+                "write one study file for each"
             )
 
     def _names(self, baseline: str, run: Planned) -> bool:
-        """Whether a row's name may be that of this run: its scheme alone, or followed by values as the table writes them. Those of
-        keys that this phase does not set may come with the report's."""
+        """Whether a row's name may belong to this run: its scheme alone, or followed by values as the table writes them. The report
+        phase may set keys that this phase does not set."""
         scheme, *parts = baseline.split(", ")
         flat, own = flatten(run.config), self._own(run)
         values = dict(part.partition(" = ")[::2] for part in parts)
@@ -199,12 +199,12 @@ class Study:
         except files.FAULTS as error:
             raise files.explain(error, str(self.path), f"{function}()") from error
         if not yielded:
-            raise UserError(f"{self.path}: {function}() yields no run; yield dicts of overrides")
+            raise UserError(f"{self.path}: {function}() yields no runs; yield dicts of overrides")
         if len(yielded) > MOST:
-            raise UserError(f"{self.path}: {function}() yields more than {MOST:,} runs; does it ever end?")
+            raise UserError(f"{self.path}: {function}() yields more than {MOST:,} runs; check that it ends")
         plan: dict[str, Planned] = {}
         computed: dict[tuple, Planned] = {}  # by the numbers that the runs compute with
-        sums: dict[DataConfig, str] = {}  # a file of the user's is read once, not once a run
+        sums: dict[DataConfig, str] = {}  # a user's file is read once, not once per run
         for number, overrides in enumerate(yielded, 1):
             where = f"{self.path}: run {number} of {function}()"
             if not isinstance(overrides, Mapping):
@@ -217,31 +217,31 @@ class Study:
                     sums[config.data] = checksum(config.data)
                 except UserError as error:
                     raise UserError(f"{where}: {error}") from None
-            flat = flatten(config)  # values as the door has read them: plain numbers, where the file may have numpy's
-            told, sha256 = {key: flat[key] for key in overrides}, sums[config.data]
+            flat = flatten(config)  # plain numbers, where the file may have NumPy's
+            resolved, sha256 = {key: flat[key] for key in overrides}, sums[config.data]
             typed = overridden({}, overrides, where)
-            run = Planned(identify(config, sha256), config, told, sha256, typed)
+            run = Planned(identify(config, sha256), config, resolved, sha256, typed)
             if run.id in plan:
-                raise UserError(f"{where} is the same as an earlier one ({run.label}); yield each once")
+                raise UserError(f"{where} equals an earlier run ({run.label}); yield each run once")
             plan[run.id] = run
             twin = computed.setdefault(_in_float32(flat), run)
             if twin is not run:
                 raise UserError(
-                    f"{where} ({run.label}) equals an earlier one ({twin.label}) in float32, in which runs compute; "
-                    "yield each once"
+                    f"{where} ({run.label}) equals an earlier run ({twin.label}) in float32, the runs' precision; "
+                    "yield each run once"
                 )
         self._one_corpus(plan.values())
         return tuple(plan.values())
 
 
 def _row(run: Planned, axes: Iterable[str]) -> str:
-    """What the table calls the row of a run (report/groups.py)."""
+    """The name of a run's row in the table (report/groups.py)."""
     flat = flatten(run.config)
     return ", ".join([run.config.scheme, *(f"{key} = {show(flat[key])}" for key in axes if key != "scheme")])
 
 
 def _in_float32(flat: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The science values of a config with its numbers as the run computes with them."""
+    """The science values of a config, with numbers in float32, the run's precision."""
     return tuple(
         struct.pack("<f", value) if isinstance(value, float) else value
         for key, value in flat.items()
@@ -250,16 +250,16 @@ def _in_float32(flat: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def read_study(path: str) -> Study:
-    """The study in a file. Raises UserError for everything that is wrong with it."""
+    """The study in a file. Raises UserError for any mistake in it."""
     check_text(path, path)
     module = files.run_file(path, "sweep file")
     functions = [name for name in ("tune", "report", "sweep") if callable(getattr(module, name, None))]
     if functions not in (["tune", "report"], ["sweep"]):
         has = " and ".join(f"{name}()" for name in functions) or "none of them"
-        raise UserError(f"{path}: defines {has}; a sweep file defines tune() and report(best), or sweep() alone")
+        raise UserError(f"{path}: defines {has}; a sweep file must define tune() and report(best), or only sweep()")
     for name in vars(module):
         if name.isupper() and not name.startswith("_") and name not in SETTINGS and name.rstrip("S") in SETTINGS:
-            raise UserError(f"{path}: {name} has no meaning; {nearest(name, SETTINGS)}")
+            raise UserError(f"{path}: {name} is not a setting; {nearest(name, SETTINGS)}")
     tuned = getattr(module, "TUNED", ("optim.lr",)) if "tune" in functions else ()
     if not isinstance(tuned, tuple | list) or not all(isinstance(key, str) for key in tuned):
         raise UserError(f"{path}: TUNED is {tuned!r}; write a tuple of keys, e.g. TUNED = ('optim.lr',)")
@@ -267,10 +267,10 @@ def read_study(path: str) -> Study:
         if key not in leaves():
             raise unknown(key, f"{path}: TUNED: {key}")
         if key in ("scheme", "seed") or key.startswith(("data.", "eval.", "execution.")):
-            raise UserError(f"{path}: TUNED names {key}, which is no choice that tuning may make; take it out")
+            raise UserError(f"{path}: TUNED names {key}, which tuning must not choose; remove it")
     spec = getattr(module, "CONFIG", "configs/lm.py")
     if not isinstance(spec, str):
-        raise UserError(f"{path}: CONFIG is {spec!r}; write a config file's name, e.g. CONFIG = 'configs/lm.py'")
+        raise UserError(f"{path}: CONFIG is {spec!r}; write the name of a config file, e.g. CONFIG = 'configs/lm.py'")
     tree = _config(path, spec)
     read(tree, path)
     common = getattr(module, "BASE", {})
@@ -293,25 +293,25 @@ def read_study(path: str) -> Study:
 def _published(path: str, entries: Any) -> tuple[Published, ...]:
     if not isinstance(entries, list | tuple):
         raise UserError(f"{path}: PUBLISHED is a {type(entries).__name__}; write a list of dicts")
-    found = []
+    published = []
     for number, entry in enumerate(entries, 1):
         where = f"{path}: PUBLISHED entry {number}"
         try:
-            found.append(read_entry(entry))
+            published.append(read_entry(entry))
         except ValueError as error:
             raise UserError(
                 f"{where} {error}; write e.g. {{'scheme': 'pre_ln', 'value': 1.23, 'metric': 'test bpb', 'source': '…, table 1'}}"
             ) from None
-        for key in found[-1].row:
+        for key in published[-1].row:
             if key not in leaves():
                 raise unknown(key, f"{where}: {key}")
-        row = {key: convert(leaves()[key], value, f"{where}: {key}") for key, value in found[-1].row.items()}
-        found[-1] = replace(found[-1], row=row)
-    return tuple(found)
+        row = {key: convert(leaves()[key], value, f"{where}: {key}") for key, value in published[-1].row.items()}
+        published[-1] = replace(published[-1], row=row)
+    return tuple(published)
 
 
 def _config(study: str, spec: str) -> ConfigDict:
-    """A study's CONFIG: as written from here, else from the project that the study's folder stands in."""
+    """A study's CONFIG: relative to the current folder, else to the parent of the study's folder."""
     name, colon, argument = spec.partition(":")
     beside = Path(study).resolve().parent.parent / name
     try:

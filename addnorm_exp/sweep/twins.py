@@ -1,10 +1,10 @@
-"""Which schemes of a plan are one function: two rows of a table that differ in name and initial values, and in nothing else.
+"""Which schemes of a plan are the same function: two rows of a table that differ only in name and initial values.
 
-Two schemes are compared where their parameters have the same paths and shapes, at the depth of their runs. Every parameter is drawn
+Two schemes are compared if their parameters have the same paths and shapes, at the depth of their runs. Every parameter is drawn
 from N(0, 1) by its path, the embedding is scaled as under one init law, and the logits and gradients of two sequences are compared. The
 model is narrow (two heads of 16). No constant of a scheme or of a norm makes two functions equal at one width that differ at another,
-and all sizes (width, head, hidden units, vocabulary, length) differ from one another, so that tensors of equal shape here are of equal
-shape at the runs' width. Operations run one by one, on the CPU: nothing is compiled as a whole.
+and all sizes (width, head, hidden units, vocabulary, length) differ from one another, so that tensors with equal shapes here have
+equal shapes at the runs' width. Operations run one by one on the CPU, without compiling the model as a whole.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,14 +23,14 @@ from addnorm_exp.tasks.task import Task
 
 HEADS, HEAD_SIZE, LENGTH, SEQUENCES = 2, 16, 8, 2
 TOLERANCE = 1e-5  # of the largest logit
-GRADIENT_TOLERANCE = 1e-3  # of the largest gradient: a gradient that is stopped on the way is another one altogether
+GRADIENT_TOLERANCE = 1e-3  # of the largest gradient; a stopped gradient differs by far more
 MOST_BLOCKS = 600  # of all models together; 53 schemes of four blocks are 212
 STEP = 1  # of coefficients that grow with time: at step 0 a branch may be off
 
 
 @dataclass(frozen=True)
 class Twins:
-    """`groups` are sets of digests of schemes that are one function, among the digests that were compared."""
+    """`groups` are sets of digests of schemes that are the same function; `among` are the digests that were compared."""
 
     among: frozenset[str] = frozenset()
     groups: tuple[tuple[str, ...], ...] = ()
@@ -38,7 +38,7 @@ class Twins:
 
 
 def find(configs: Iterable[Config], known: Twins | None = None) -> Twins:
-    """The twins among the schemes of these configs; `known` where it has compared them all."""
+    """The twins among the schemes of these configs; `known` if that has compared them all."""
     candidates = _candidates(configs)
     digests = frozenset(digest for schemes in candidates.values() for digest in schemes)
     if known is not None and digests <= known.among:
@@ -54,12 +54,12 @@ def find(configs: Iterable[Config], known: Twins | None = None) -> Twins:
 
 
 def _candidates(configs: Iterable[Config]) -> dict[ModelConfig, dict[str, Config]]:
-    """By model, the narrow config of each scheme by its digest."""
-    found: dict[ModelConfig, dict[str, Config]] = {}
+    """For each model, the narrow config of each scheme by its digest."""
+    by_model: dict[ModelConfig, dict[str, Config]] = {}
     for config in configs:
         digest = resolve(config).digest(blocks(config))
-        found.setdefault(config.model, {}).setdefault(digest, _narrow(config))
-    return {model: schemes for model, schemes in found.items() if len({c.scheme for c in schemes.values()}) > 1}
+        by_model.setdefault(config.model, {}).setdefault(digest, _narrow(config))
+    return {model: schemes for model, schemes in by_model.items() if len({c.scheme for c in schemes.values()}) > 1}
 
 
 def _narrow(config: Config) -> Config:
@@ -77,7 +77,7 @@ def _narrow(config: Config) -> Config:
 
 
 def _groups(schemes: dict[str, Config]) -> Iterator[tuple[str, ...]]:
-    """Of one model: digests of one function, in the plan's order."""
+    """For one model: groups of digests of the same function, in the plan's order."""
     by_tensors: dict[frozenset, dict[str, Task]] = {}
     for digest, config in schemes.items():
         task = make_task(config)
@@ -92,7 +92,7 @@ def _groups(schemes: dict[str, Config]) -> Iterator[tuple[str, ...]]:
 
 
 def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:
-    """Classes of tasks whose models have equal logits and gradients; of one member too."""
+    """Classes of tasks whose models have equal logits and gradients; a class may have one member."""
     values = {digest: _logits(task) for digest, task in tasks.items()}
     gradients: dict[str, np.ndarray] = {}
     classes: list[list[str]] = []
@@ -113,7 +113,7 @@ def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:
 
 
 def _near(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> bool:
-    """Whether two arrays agree; arrays that overflowed say nothing, and agree with none."""
+    """Whether two arrays agree; an array that overflowed agrees with none."""
     scale = np.abs(theirs).max(initial=0.0)
     return bool(np.isfinite(scale) and np.abs(ours - theirs).max(initial=0.0) <= tolerance * scale)
 
@@ -136,7 +136,7 @@ def _logits(task: Task) -> np.ndarray:
 
 
 def _gradients(task: Task) -> np.ndarray:
-    """Of a random sum of the logits, with respect to all parameters, one after another by path."""
+    """The gradients of a random sum of the logits, with respect to all parameters, concatenated by path."""
 
     def total(parameters: dict[str, jax.Array]) -> jax.Array:
         logits = _forward(task, parameters)

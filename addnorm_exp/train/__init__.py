@@ -2,22 +2,22 @@
 
 Read in this order:
 
-    hypers        what of a config is data, and what keys a program
+    hypers        which part of a config is data, and which part keys a program
     schedule      learning rates on traced numbers
     step          one optimiser step, and N of them in one dispatch
     calibration   parameters that the first batch sets
-    platform      what a process does once
+    platform      settings that a process makes once
     pace          how long a dispatch may be
-    program       the compiled programs of one shape, shared by all runs of it
-    memory        what does not fit this machine is refused before it is built
+    program       the compiled programs of one shape, shared by all its runs
+    memory        refuses a run that does not fit this machine, before it is built
     checkpoint    states with checksums
-    entry         what a run's record begins with: identity, versions, costs
+    entry         the part of the record before step 0: identity, versions, costs
     timetable     when a run validates, measures, saves
     peaks         the peak speed of devices
-    meter         what the events of a run say of its progress
-    display       what a person sees of them
-    recorder      what a run writes as it goes
+    meter         a run's progress from its events
+    display       shows the progress to the user
+    recorder      writes the record during a run
     loop          one run: chunks, evaluation, divergence, checkpoints, resume
 
-Another schedule -> schedule; another per-layer quantity -> step, which returns it, and recorder, which names it.
+Add a schedule in schedule; add a per-layer quantity in step, which returns it, and in recorder, which names it.
 """

@@ -1,4 +1,4 @@
-"""What a scheme sets from data before step 0 (`Scheme.calibrate`): a pure function of the initial values and one batch."""
+"""Parameters that a scheme sets from data before step 0 (`Scheme.calibrate`): a pure function of the initial values and one batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from addnorm_exp.tasks.task import Task
 
 
 def calibrated(task: Task, parameters: Parameters, batch: Any) -> Parameters:
-    """The parameters as the task's scheme sets them from this batch, itself given where it sets none. No dropout."""
+    """The parameters after the task's scheme has set some from this batch; unchanged if it sets none. No dropout."""
     probes = jnp.zeros(len(task.labels), jnp.float32)
     return calibrated_by(
         task.scheme,
@@ -29,8 +29,8 @@ def calibrated_by(
     statistics: Callable[[Parameters, Context], Mapping[str, jax.Array]],
     parameters: Parameters,
 ) -> Parameters:
-    """The same for whatever runs blocks of the scheme: `statistics(parameters, context)` gives quantity → (sites,), in the order of
-    `labels`."""
+    """The same for any function that runs blocks of the scheme: `statistics(parameters, context)` returns quantity → (sites,), in the
+    order of `labels`."""
     if scheme.calibrate is None:
         return parameters
     context = Context(step=jnp.zeros((), jnp.int32), variances=True)
@@ -43,7 +43,7 @@ def calibrated_by(
 
 
 def means_of_changed(before: Parameters, after: Parameters) -> dict[str, float]:
-    """Path → mean, of the tensors that calibration changed: what the record says of it."""
+    """Path → mean of each tensor that calibration changed, for the record."""
     first, last = jax.device_get((before, after))
     changed = [path for path in last if not np.array_equal(first[path], last[path])]
     return {path: float(jax.device_get(jnp.mean(after[path]))) for path in changed}

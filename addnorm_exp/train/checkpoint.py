@@ -2,11 +2,11 @@
 
     checkpoints/00001000/       a state, for resume (names: runs/states.py)
         arrays.npz              every array under its path in the tree
-        meta.json               what else a run needs to go on
+        meta.json               everything else that a run needs to continue
         manifest.json           the SHA-256 of the two, written last
 
-A folder whose manifest is missing or does not fit is passed over in favour of the one before. The parameters that a finished run
-keeps are one file each; their checksums stand in summary.json.
+If the manifest of a folder is missing or does not match, the earlier checkpoint is used. The parameters that a finished run keeps
+are one file each; summary.json has their checksums.
 """
 
 import json
@@ -41,20 +41,20 @@ FORMAT = 1
 
 
 class Checkpoints:
-    """The checkpoints of one run. `keep` newest states are kept, and one best. `last` is the run's last step: beyond it no folder is a
-    checkpoint. `say` hears which could not be trusted."""
+    """The checkpoints of one run. The `keep` newest states are kept, and one best. `last` is the run's last step: no folder beyond it is a
+    checkpoint. `say` is called with a line about each unsound checkpoint."""
 
     def __init__(self, folder: Path, keep: int, last: int | None = None, say: Callable[[str], None] = to_stderr):
         self.folder, self.keep, self.last, self.say = folder, keep, last, say
 
     def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
-        """Saves the state after `step` updates, then removes what is beyond `keep`. `tree`: arrays; `meta`: JSON."""
+        """Saves the state after `step` updates, then removes states beyond `keep`. `tree`: arrays; `meta`: JSON."""
         self._write(f"{step:08d}", tree, meta)
         for name in self._states()[: -self.keep]:
             self._remove(name)
 
     def save_best(self, step: int, tree: Any) -> None:
-        """Saves the best parameters so far. The former best stays until the next state that no longer needs it is safe."""
+        """Saves the best parameters so far. The former best is kept until a state that does not need it is saved."""
         self._write(f"{BEST}{step:08d}", tree, {"step": step})
 
     def remove_best_but(self, steps: set[int]) -> None:
@@ -69,9 +69,9 @@ class Checkpoints:
         return {"file": f"{self.folder.name}/{path.name}", "step": step, "sha256": checksum}
 
     def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest state that is sound and its meta; `like` gives structure, types and sharding. None where there is none.
+        """The newest sound state and its meta, or None. `like` gives structure, types and sharding.
 
-        Unsound ones are removed, and `say` hears of them. A state without the best parameters that it refers to is unsound.
+        Unsound states are reported by `say` and removed. A state without the best parameters that it refers to is unsound.
         """
         for step in self.best_steps():
             self._sound(f"{BEST}{step:08d}")
@@ -81,12 +81,12 @@ class Checkpoints:
         return None
 
     def best(self, step: int, like: Any) -> Any | None:
-        """The best parameters, saved after `step` updates; None where they are missing or unsound."""
+        """The best parameters, saved after `step` updates; None if they are missing or unsound."""
         name = f"{BEST}{step:08d}"
         return None if self._fault(name) else self._read(name, like)[0]
 
     def best_steps(self) -> set[int]:
-        """Steps of the best parameters that are saved."""
+        """Steps of the saved best parameters."""
         return {int(name.removeprefix(BEST)) for name in self._names() if name.startswith(BEST)}
 
     def needed_best(self) -> set[int]:
@@ -102,7 +102,7 @@ class Checkpoints:
     def _write(self, name: str, tree: Any, meta: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / name).exists() and name not in self._names():
-            raise UserError(f"{self.folder / name}: is in the way of a checkpoint, and is none; move it elsewhere")
+            raise UserError(f"{self.folder / name}: has the name of a checkpoint, but is not one; move it elsewhere")
         for half in halves(self.folder):
             delete(half)
         hidden = begin(self.folder, name)
@@ -126,15 +126,15 @@ class Checkpoints:
             path: (leaf.shape, leaf.dtype) for path, leaf in wanted.items()
         }:
             raise UserError(
-                f"checkpoint {self.folder / name}: holds other arrays than this version trains; use the version that wrote it, or "
-                f"delete {self.folder} to train anew"
+                f"checkpoint {self.folder / name}: contains other arrays than this version trains; use the version that wrote it, or "
+                f"delete {self.folder} and train again"
             )
         leaves = [jax.device_put(arrays[path], leaf.sharding) for path, leaf in wanted.items()]
         tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return tree, json.loads((self.folder / name / "meta.json").read_text())
 
     def _needs(self, name: str) -> set[int]:
-        """The step of the best parameters that a state refers to, if any. An unreadable one needs nothing: it is never restored."""
+        """The step of the best parameters that a state refers to, if any. An unreadable state needs none: it is never restored."""
         try:
             meta = read_object(self.folder / name / "meta.json", {"best": Maybe({"step": int})}, "", formed=False) or {}
         except UserError:
@@ -142,34 +142,34 @@ class Checkpoints:
         return {meta["best"]["step"]} if meta.get("best") else set()
 
     def _sound(self, name: str) -> bool:
-        """Whether a checkpoint can be trusted; one that cannot is named and removed."""
+        """Whether a checkpoint is sound; an unsound one is reported and removed."""
         fault = self._fault(name)
         if fault is None and self._needs(name) - self.best_steps():
-            fault = "the best parameters that it refers to are gone"
+            fault = "the best parameters that it refers to are missing"
         if fault is not None:
             self.say(f"checkpoint {self.folder / name}: {fault}; falling back")
             self._remove(name)
         return fault is None
 
     def _fault(self, name: str) -> str | None:
-        """What is wrong with a checkpoint, None where it is sound. A file that the manifest does not name is no part of it."""
+        """The fault of a checkpoint, None if it is sound. A file that the manifest does not name is not part of it."""
         folder = self.folder / name
         if is_former(folder):
             return "it is in the format of an older version, which this one does not read"
         manifest = read_manifest(folder)
         if manifest is None:
-            return "its manifest is missing or torn"
+            return "its manifest is missing or incomplete"
         if not isinstance(manifest, dict) or not {ARRAYS, "meta.json"} <= manifest.keys():
-            return "its manifest is none"
+            return "its manifest is invalid"
         for path, checksum in manifest.items():
             if not (folder / path).is_file():
                 return f"{path} is missing"
             if sha256(folder / path) != checksum:
-                return f"{path} does not have the checksum that it was saved with"
+                return f"{path} does not match its checksum"
         return None
 
     def _remove(self, name: str) -> None:
-        # First out of sight by one rename: a kill halfway through must not leave half a checkpoint under its name.
+        # Hidden first, by one rename: a kill in between must not leave a partial checkpoint under its name.
         if (self.folder / name).exists():
             delete(hide(self.folder / name, os.getpid()))
 
@@ -183,7 +183,7 @@ def _paths(tree: Any) -> dict[str, Any]:
 
 
 def _named(tree: Any) -> dict[str, np.ndarray]:
-    """Path → array on the host. An array that is spread over the devices of this process is gathered."""
+    """Path → array on the host. An array that is sharded over the devices of this process is gathered."""
     return {path: np.asarray(array) for path, array in jax.device_get(_paths(tree)).items()}
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while training runs, on standard error: bars on a terminal, lines elsewhere. Standard output is for results."""
+"""What the user sees while training runs, on standard error: bars on a terminal, lines elsewhere. Standard output is for results."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ EVERY = 10.0  # seconds between two lines of one run
 
 
 class Screen(AbstractContextManager):
-    """Lines, and where standard error is a terminal bars below them."""
+    """Lines, with bars below them if standard error is a terminal."""
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True)
@@ -29,7 +29,7 @@ class Screen(AbstractContextManager):
             TextColumn("{task.fields[note]}"),
         )
         self.bars = Progress(*columns, console=self.console, auto_refresh=False)
-        # What is printed to standard output goes there, also where it is no terminal.
+        # Standard output is not redirected, because it need not be a terminal.
         self.live = (
             Live(self.bars, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=False)
             if self.console.is_terminal
@@ -54,8 +54,8 @@ class Screen(AbstractContextManager):
 
 
 class RunDisplay(Screen):
-    """Shows one run of `steps` steps by its events: a line for each validation. Elsewhere than on a terminal there is a line too as soon
-    as the time to go is known, and wherever none was printed for `EVERY` seconds."""
+    """Shows one run of `steps` steps by its events: one line per validation. Without a terminal, there is also a line as soon as the time
+    to go is known, and whenever none was printed for `EVERY` seconds."""
 
     def __init__(
         self, label: str, steps: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic

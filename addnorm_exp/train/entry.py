@@ -1,4 +1,4 @@
-"""What a run's folder says before its first step: which run it is, and all that is known of it beforehand."""
+"""The metadata that a run's folder has before step 0: its identity, and everything known beforehand."""
 
 import os
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ from addnorm_exp.words import counted
 
 
 def identify(config: Config, corpus_sha256: str) -> str:
-    """The run's id. Axes of the norm and the init law count as what they come to: the record's digest holds the norm itself."""
+    """The run's id. Axes of the norm and the init law count by their resolved values: the record's digest includes the norm itself."""
     return run_id(resolved(config), corpus_sha256, resolve(config).digest(blocks(config)))
 
 
 def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) -> None:
-    """Writes config.json, or makes sure that the one there is this run's."""
+    """Writes config.json, or checks that the existing one is this run's."""
     identity = identify(config, corpus.sha256)
     there = folder.config()
     if there is None:
@@ -53,40 +53,40 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
         )
     elif there["semantics"] != SEMANTICS:
         raise UserError(
-            f"{folder.path}: made under semantics {there['semantics']}, and training means something else since "
+            f"{folder.path}: made under semantics {there['semantics']}, but the meaning of training has changed "
             f"(semantics {SEMANTICS}); choose another folder"
         )
     elif there["id"] != identity:
         raise UserError(
-            f"{folder.path}: holds another run, {_difference(there, config, corpus)}; choose another folder"
+            f"{folder.path}: contains another run, {_difference(there, config, corpus)}; choose another folder"
         )
 
 
 def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str:
-    """What makes the run of this config another than the one there: the first key that changes the run's id."""
+    """How the run of this config differs from the existing one: the first key that changes the run's id."""
     ours, theirs = dotted(science(config)), dotted(there["science"])
-    # Where the bytes lie is no difference; what they are comes below.
+    # The location of the data does not matter; its content is compared below.
     typed = {key: ours[key] for key in ours if key not in ("data.name", "data.path") and ours[key] != theirs.get(key)}
     key = _telling(typed, theirs, config)
     if key is not None:
-        return f"with {key}={theirs.get(key)!r} where this one has {ours[key]!r}"
+        return f"with {key}={theirs.get(key)!r} where this run has {ours[key]!r}"
     if there["data"]["sha256"] != corpus.sha256:
         return f"on other data ({there['data']['name']})"
-    return f"{there['id']} (the scheme's record has changed since)"
+    return f"{there['id']} (the scheme's record has changed)"
 
 
 def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], config: Config) -> str | None:
-    """Of the keys that are written differently, the first that changes the id; None where both come to the same."""
+    """Of the keys with different values, the first that changes the id; None if the ids are equal."""
     try:
         former = override(Config(), {key: value for key, value in theirs.items() if key in leaves()})
-    except UserError:  # of a version that allowed other values
+    except UserError:  # the other version allowed other values
         return next(iter(typed), None)
     if identify(former, "") == identify(config, ""):
         return None
     for key, value in typed.items():
         try:
             changed = override(former, {key: value})
-        except UserError:  # it goes with others that differ
+        except UserError:  # it is valid only with other differing keys
             return key
         if identify(changed, "") != identify(former, ""):
             return key
@@ -94,7 +94,7 @@ def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], config: Config
 
 
 def remarks(config: Config, corpus: Corpus) -> tuple[str, ...]:
-    """What a person should know about the data of a run before it is trained, a line each."""
+    """What the user should know about the data of a run before training, one line each."""
     lengths = {"validation": corpus.val.size, "test": corpus.test.size}
     counts = {split: window_count(length, config.eval.sequences, config.seq_len) for split, length in lengths.items()}
     if min(counts.values()) == config.eval.sequences:
@@ -102,15 +102,14 @@ def remarks(config: Config, corpus: Corpus) -> tuple[str, ...]:
     listed = " and ".join(counted(count, f"{split} window") for split, count in counts.items())
     return (
         *corpus.notes,
-        f"{corpus.name} has {listed} of seq_len={config.seq_len}: all are used, as eval.sequences={config.eval.sequences} are not "
-        "there",
+        f"{corpus.name} has {listed} of seq_len={config.seq_len}: all are used, fewer than eval.sequences={config.eval.sequences}",
     )
 
 
 def describe(
     config: Config, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
 ) -> dict[str, Any]:
-    """The part of the summary that is known before the first step of this attempt, the one after `step`."""
+    """The part of the summary that is known before the first step of this attempt, which follows `step`."""
     scheme, beside = resolve(config), recipe(config)
     attempt = {
         "from_step": step,
@@ -157,7 +156,7 @@ def describe(
 
 
 def dtype_of(config: Config) -> str:
-    """The type that matrix products are computed in, with their precision where it is not the type's own."""
+    """The type of matrix products, with their precision if it is not the type's own."""
     model = config.model
     plain = model.compute_dtype != "float32" or model.matmul_precision == "highest"
     return model.compute_dtype if plain else f"{model.compute_dtype}, {model.matmul_precision} matmul precision"

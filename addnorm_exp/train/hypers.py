@@ -1,4 +1,4 @@
-"""Hypers: the numbers of a config that change neither shape nor structure. They are traced, so runs that differ in them share a program."""
+"""Hypers: the numbers of a config that change neither shape nor structure. They are traced: runs with different hypers share a program."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ Hypers = dict[str, Any]  # scalars: numpy, on the device, or traced
 
 
 def hypers(config: Config) -> Hypers:
-    """Name → scalar, float32 but for the seeds (uint32)."""
+    """Name → scalar: float32, or uint32 for the seeds."""
     optim = config.optim
     numbers = {
         "lr": optim.lr,
@@ -40,9 +40,9 @@ def hypers(config: Config) -> Hypers:
 
 
 def static(config: Config) -> Config:
-    """The config with every hyper set to a fixed value: what keys a compiled program.
+    """The config with every hyper set to a fixed value; it keys a compiled program.
 
-    Where a number also switches something on (dropout, clipping), it stays 0 or becomes 1.
+    A number that also switches something on (dropout, clipping) becomes 0 or 1.
     """
     zeros: dict[str, Any] = dict.fromkeys(("lr", "final_lr", "decay", "beta1", "beta2", "eps", "weight_decay"), 0.0)
     drop_path = None if config.model.drop_path is None else float(config.model.drop_path > 0.0)

@@ -33,7 +33,7 @@ Summary = dict[str, Any]
 
 
 class Stopped(Exception):
-    """The run was asked to stop; its state is saved, and the same command goes on from there."""
+    """The user asked the run to stop; its state is saved, and the same command continues it."""
 
 
 def run(
@@ -47,14 +47,14 @@ def run(
     keep: str = "best",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Summary:
-    """Trains to the end, or on from where an earlier attempt stopped, and returns the summary. A finished run is not run again.
+    """Trains to the end, from step 0 or from where an earlier attempt stopped, and returns the summary. A finished run is not repeated.
 
-    `stop` is asked between dispatches of a few seconds each (`pace`), of training and of all that is measured; `clock` tells seconds.
-    `keep`: what a finished run keeps of checkpoints/ where `execution.keep` is not set.
+    `stop` is checked between dispatches of a few seconds each (`pace`), of training and of measurements; `clock` returns seconds.
+    `keep`: what a finished run keeps in checkpoints/ if `execution.keep` is not set.
 
-    Raises: UserError where the folder holds another run or the corpus is too short; Stopped when `stop()` became true;
-    folder.Busy where another process trains this run. Any other exception is recorded in the folder as a failure and raised,
-    unless it is the disk that takes no more: the run is sound then, and there is no room to write of it.
+    Raises: UserError if the folder contains another run or the corpus is too short; Stopped if `stop()` became true;
+    folder.Busy if another process is training this run. Any other exception is recorded in the folder as a failure and raised,
+    except a full disk: the run is sound then, and there is no room for the record of a failure.
     """
     check(config, corpus)
     with folder.claimed():
@@ -79,7 +79,7 @@ def run(
 
 
 def check_machine(config: Config) -> None:
-    """Raises UserError where the run does not fit the devices or the memory of this machine. Nothing of it is built."""
+    """Raises UserError if the run does not fit the devices or the memory of this machine, without building it."""
     switch = refused_switch()
     if switch:
         raise UserError(switch)
@@ -88,18 +88,18 @@ def check_machine(config: Config) -> None:
 
 
 def check(config: Config, corpus: Corpus) -> None:
-    """Raises UserError where the run does not fit this machine, or the corpus is too short for the config."""
+    """Raises UserError if the run does not fit this machine, or the corpus is too short for the config."""
     check_machine(config)
     check_data(config, corpus)
 
 
 def check_data(config: Config, corpus: Corpus) -> None:
-    """Raises UserError where the corpus is too short for the config."""
+    """Raises UserError if the corpus is too short for the config."""
     check_lengths(corpus, config.seq_len)
 
 
 def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
-    """Records that an attempt failed: reason in the summary, traceback beside it."""
+    """Records that an attempt failed: the reason in the summary, the traceback beside it."""
     before = folder.summary() or {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
     folder.write_summary(
         {
@@ -151,7 +151,7 @@ class Attempt:
         self.recorder = Recorder(folder, config, self.program.task, base, watch, progress, clock)
 
     def train(self) -> Summary:
-        """Returns the summary of a run that is done or diverged. Raises Stopped where `stop()` became true before."""
+        """Returns the summary of a run that is done or diverged. Raises Stopped if `stop()` becomes true before."""
         self.recorder.summary("running", self.step)
         self._compile()
         self.watch({"event": "start", "step": self.step})
@@ -169,7 +169,7 @@ class Attempt:
                 self._leave()
 
     def _compile(self) -> None:
-        """Compiles all that the run needs while there is nothing to lose: compilation cannot be interrupted."""
+        """Compiles everything that the run needs while there is no progress to lose: compilation cannot be interrupted."""
         wanted = {"train": self.step < self.config.steps, "attention": bool(self.times.attention)}
         self.program.prepare(self.state, self.hypers, self.held, **wanted, stop=self.stop)
         if self.stop():
@@ -180,9 +180,9 @@ class Attempt:
     def _advance(self) -> int:
         """Trains until something is due, `stop()` is true, or the run diverges; returns the index of the cause in CAUSES, or 0.
 
-        While the device computes a dispatch, the one before is recorded.
+        While the device computes a dispatch, the previous one is recorded.
         """
-        waiting: Dispatch | None = None  # computed, and not recorded yet
+        waiting: Dispatch | None = None  # computed, but not recorded yet
         self.saved = False
         while True:
             if waiting and self.timer.alone():
@@ -206,7 +206,7 @@ class Attempt:
                 return cause
 
     def _measure(self) -> bool:
-        """Makes the measurements that are due at this step and not made yet; False where a validation shows that the run has diverged."""
+        """Makes the measurements that are still due at this step; False if a validation shows that the run has diverged."""
         pending = self.recorder.progress.pending
         while pending:
             if self.stop():
@@ -221,21 +221,21 @@ class Attempt:
         return True
 
     def _validate(self) -> bool:
-        """Validates; False where the loss is not finite: the run has diverged since its last training loss."""
+        """Validates; False if the loss is not finite: the run has diverged since its last training loss."""
         loss = self._evaluate(self.state.parameters, self.held.val)
         if self.recorder.validation(self.step, loss):
             self.best = jax.tree.map(jnp.copy, self.state.parameters)
         return math.isfinite(loss)
 
     def _evaluate(self, parameters: Any, windows: jax.Array) -> float:
-        """The mean loss. Leaves the run where `stop()` becomes true before the end."""
+        """The mean loss. Leaves the run if `stop()` becomes true before the end."""
         loss = self.program.evaluate(
             parameters, windows, self.step, pace=self.evaluation_pace, stop=self.stop, clock=self.clock
         )
         return self._leave() if loss is None else loss
 
     def _save(self) -> None:
-        """Saves the state. What was recorded up to here is on the disk first, since a resumed run goes on from it."""
+        """Saves the state. The record up to this step is synced to disk first, because a resumed run continues it."""
         self.recorder.settle()
         best = self.recorder.progress.best
         if best is not None and self.best is not None and best["step"] not in self.checkpoints.best_steps():
@@ -245,12 +245,12 @@ class Attempt:
         self.saved = True
 
     def _leave(self) -> NoReturn:
-        """Saves what is not saved yet, and raises Stopped. Before the first step there is nothing to save."""
+        """Saves the state if it is not saved yet, and raises Stopped. Before the first step there is nothing to save."""
         if self.step and not self.saved:
             self._save()
         self.recorder.summary("running", self.step)
         done = f"stopped after {self.step:,} of {counted(self.config.steps, 'step')}"
-        raise Stopped(f"{self.folder.path}: {done}; the same command continues from there")
+        raise Stopped(f"{self.folder.path}: {done}; run the same command again to continue")
 
     def _test(self) -> Summary:
         parameters = {"final": self.state.parameters, "best": self.best}
@@ -258,7 +258,7 @@ class Attempt:
             weights: self._evaluate(value, self.held.test) for weights, value in parameters.items() if value is not None
         }
         self.recorder.test(self.step, results)
-        self.recorder.settle()  # a summary that says `done` must not outlive its metrics
+        self.recorder.settle()  # a summary with status `done` must not exist without its metrics
         if not all(map(math.isfinite, results.values())):
             return self._diverged("non-finite test loss", results["final"])
         test = {weights: self.program.task.metrics(loss) for weights, loss in results.items()}
@@ -277,7 +277,7 @@ class Attempt:
         return saved
 
     def _diverged(self, cause: str, value: float) -> Summary:
-        """Ends the run. `step` is the update that failed, or the one after which the evaluation did."""
+        """Ends the run. `step` is the update that diverged, or the last one before the evaluation that did."""
         self.recorder.settle()
         in_update = int(self.state.cause) > 0
         step = self.step + in_update
@@ -298,7 +298,7 @@ class Attempt:
         return summary
 
     def _resume(self) -> tuple[Any, Progress]:
-        """State to start from; the record is rewound to it."""
+        """The state to start from. The record is rewound to it."""
         state, step = self.program.init(self.hypers), -1
         checkpoint = self.checkpoints.latest(like(state))
         if checkpoint is None:
@@ -317,5 +317,5 @@ class Attempt:
 
 
 def is_ready(array: Any) -> bool:
-    """Whether the device has computed it."""
+    """Whether the device has computed the array."""
     return array.is_ready()

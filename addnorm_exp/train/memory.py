@@ -1,7 +1,7 @@
-"""Whether a run can fit into memory: told in a moment, before anything of it is built or allocated.
+"""Whether a run can fit in memory: decided at once, before anything is built or allocated.
 
-What is compared is the least that a run can take with what the machine has in all, so a run that is let through may still be too large; one
-that is refused could not have run. Without this a machine with a swap or an overcommitting kernel would be brought to its knees.
+A lower bound on the run's memory is compared with the machine's total memory. So an accepted run may still be too large, but a refused
+one could not have run. Without this check, such a run would stall a machine that swaps or overcommits memory.
 """
 
 import functools
@@ -17,8 +17,8 @@ from addnorm_exp.tasks import least
 from addnorm_exp.train.hypers import static
 from addnorm_exp.words import counted, size
 
-# A parameter in training, in float32: its value, Adam's two moments, its gradient (all of them are there before the first is used, for the
-# global norm), and the copy that is the best by validation so far.
+# A parameter in training, in float32: its value, Adam's two moments, its gradient (the global norm needs all gradients at once), and the
+# copy of the best value by validation so far.
 BYTES_A_PARAMETER = 4 * 5
 ROWS = 3  # per-layer quantities by site, and as many by tensor: train/step.py
 
@@ -28,14 +28,14 @@ MODEL, BATCH, CHUNK = (
     "metrics of a chunk",
 )
 REMEDIES = {
-    MODEL: "take a smaller model.width or model.depth",
-    BATCH: "take a smaller batch_size, seq_len or model, or more micro-batches with optim.accumulate",
-    CHUNK: "take a smaller execution.chunk_steps or model.depth",
+    MODEL: "reduce model.width or model.depth",
+    BATCH: "reduce batch_size, seq_len or the model, or use more micro-batches (optim.accumulate)",
+    CHUNK: "reduce execution.chunk_steps or model.depth",
 }
 
 
 def check_memory(config: Config) -> None:
-    """Raises UserError where a run cannot fit into the memory of this machine, or of its devices."""
+    """Raises UserError if a run cannot fit in the memory of this machine, or of its devices."""
     parts = needed(static(config), jax.local_device_count(), _shared())
     require(parts, REMEDIES[max(parts, key=lambda name: parts[name])])
 
@@ -49,31 +49,31 @@ def fits(config: Config) -> bool:
 
 
 def require(parts: Mapping[str, int], remedy: str) -> None:
-    """Raises UserError where these parts, in bytes, are more than there is."""
-    there, total = memory(), sum(parts.values())
-    if there is not None and total > there:
-        told = ", ".join(f"{size(count)} of {name}" for name, count in parts.items() if count > 0.01 * total)
+    """Raises UserError if these parts, in bytes, exceed the memory."""
+    available, total = memory(), sum(parts.values())
+    if available is not None and total > available:
+        listed = ", ".join(f"{size(count)} of {name}" for name, count in parts.items() if count > 0.01 * total)
         whose = "this machine has" if _shared() else "the device has"
-        raise UserError(f"needs at least {size(total)} of memory ({told}), and {whose} {size(there)}; {remedy}")
+        raise UserError(f"needs at least {size(total)} of memory ({listed}), but {whose} {size(available)}; {remedy}")
 
 
 @functools.lru_cache(maxsize=64)
 def needed(config: Config, devices: int, shared: bool) -> dict[str, int]:
-    """The least that training takes of one device, in bytes by part; of all `devices` where they share a memory."""
-    here = least(config)
+    """A lower bound on the memory that training takes on one device, in bytes by part; on all `devices` if they share a memory."""
+    footprint = least(config)
     copies = devices if shared else 1
     sequences = config.batch_size // config.optim.accumulate // (1 if shared else devices)
-    rows = config.execution.chunk_steps * ROWS * (here.tensors + config.model.depth) * config.execution.diagnostics
+    rows = config.execution.chunk_steps * ROWS * (footprint.tensors + config.model.depth) * config.execution.diagnostics
     return {
-        MODEL: copies * here.parameters * BYTES_A_PARAMETER,
-        BATCH: sequences * here.activations,
+        MODEL: copies * footprint.parameters * BYTES_A_PARAMETER,
+        BATCH: sequences * footprint.activations,
         CHUNK: copies * rows * 4,
     }
 
 
 def memory() -> int | None:
-    """Bytes that there are: of a device that has its own, else of this machine or of the control group that bounds this process. None where
-    nobody says."""
+    """The memory in bytes: of a device that has its own, else of this machine or of the control group that limits this process. None if it
+    is unknown."""
     if not _shared():
         limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
         return None if limit is None else int(limit)
@@ -85,17 +85,17 @@ def memory() -> int | None:
 
 
 def _shared() -> bool:
-    """Whether the devices live in the machine's own memory."""
+    """Whether the devices use the machine's memory."""
     return jax.local_devices()[0].platform == "cpu"
 
 
 def _bounds(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """What control groups allow this process: its own and those above it, of version 2 and 1 (see cgroups(7))."""
+    """The limits of this process's control group and of its ancestors, of version 2 and 1 (see cgroups(7))."""
     try:
         lines = process.read_text().splitlines()
     except OSError:
         return []
-    found = []
+    limits = []
     for line in lines:
         _, kinds, path = line.split(":", 2)
         if kinds not in ("", "memory"):
@@ -105,26 +105,26 @@ def _bounds(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/f
         for folder in (group, *group.parents):
             try:
                 text = (folder / name).read_text().strip()
-            except OSError:  # inside a container the path may be that of the machine outside
+            except OSError:  # inside a container the path may be that of the host
                 text = ""
-            found += [int(text)] if text.isdigit() else []
+            limits += [int(text)] if text.isdigit() else []
             if folder == place:
                 break
-    return found
+    return limits
 
 
 def check_devices(config: Config) -> None:
-    """Raises UserError where a batch does not split over the local devices, or these cannot do what the config asks."""
+    """Raises UserError if a batch does not split over the local devices, or if they do not support the config."""
     kind = jax.local_devices()[0].platform
     if config.execution.attention == "cudnn" and (kind != "gpu" or config.model.compute_dtype != "bfloat16"):
         raise UserError(
-            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, and this is {kind} with "
-            f"{config.model.compute_dtype}; take einsum or xla"
+            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, but this is {kind} with "
+            f"{config.model.compute_dtype}; use einsum or xla"
         )
     devices = jax.local_device_count()
     part = config.batch_size // config.optim.accumulate
     if part % devices:
         raise UserError(
-            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split over "
-            f"{devices} devices; take a multiple of {devices * config.optim.accumulate}, or fewer devices"
+            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split "
+            f"evenly over {devices} devices; use a multiple of {devices * config.optim.accumulate}, or fewer devices"
         )

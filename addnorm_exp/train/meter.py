@@ -1,4 +1,4 @@
-"""What the events of a run say of its progress: the latest losses, its speed, the time to go."""
+"""The progress of a run from its events: the latest losses, its speed, the time to go."""
 
 import statistics
 import time
@@ -12,15 +12,15 @@ WINDOW = 8  # dispatches over which the speed is the median
 
 
 class Meter:
-    """Hears the events of one run (runs/events.py) of `steps` steps."""
+    """Receives the events of one run (runs/events.py) of `steps` steps."""
 
     def __init__(self, steps: int, clock: Callable[[], float] = time.monotonic):
         self.steps, self.clock = steps, clock
         self.step = 0
         self._losses: dict[str, str] = {}
-        self._speeds: deque[float] = deque(maxlen=WINDOW)  # tokens a second
+        self._speeds: deque[float] = deque(maxlen=WINDOW)  # tokens per second
         self._shares: deque[float] = deque(maxlen=WINDOW)  # MFU
-        self._first: tuple[int, float] | None = None  # the step that the first dispatch ended with, and when
+        self._first: tuple[int, float] | None = None  # the last step of the first dispatch, and its time
         self._latest: tuple[int, float] | None = None
 
     def watch(self, event: Mapping[str, Any]) -> None:
@@ -33,25 +33,25 @@ class Meter:
             self._latest = event["step"], self.clock()
             if self._first is None:
                 self._first = self._latest
-            else:  # caches are cold in the first
+            else:  # caches are cold in the first dispatch
                 for name, values in (("tokens_per_second", self._speeds), ("mfu", self._shares)):
                     if name in event:
                         values.append(event[name])
 
     def step_seconds(self) -> float | None:
-        """Seconds a step, with all that happens between two steps; None before the second dispatch has ended."""
+        """Seconds per step, including everything between two steps; None before the second dispatch has ended."""
         if self._first is None or self._latest is None or self._first[0] == self._latest[0]:
             return None
         return (self._latest[1] - self._first[1]) / (self._latest[0] - self._first[0])
 
     def speed(self) -> str:
-        """`12.3 k tokens/s  MFU 31%`; empty where nothing is known yet."""
+        """`12.3 k tokens/s  MFU 31%`; empty before the speed is known."""
         parts = [f"{si(statistics.median(self._speeds))} tokens/s"] if self._speeds else []
         parts += [f"MFU {statistics.median(self._shares):.0%}"] if self._shares else []
         return "  ".join(parts)
 
     def remaining(self) -> str:
-        """`3 min to go`; empty where it is not known, or nothing is left."""
+        """`3 min to go`; empty if it is not known, or if nothing is left."""
         seconds = self.step_seconds()
         left = self.steps - self.step
         return f"{duration(seconds * left)} to go" if seconds is not None and left else ""
@@ -61,5 +61,5 @@ class Meter:
         return "  ".join(f"{kind} {self._losses[kind]}" for kind in ("train", "val") if kind in self._losses)
 
     def note(self) -> str:
-        """All of it in a line."""
+        """Losses, speed and time to go in one line."""
         return "  ".join(filter(None, (self.losses(), self.speed(), self.remaining())))

@@ -1,16 +1,16 @@
-"""How long a dispatch may be, and what a dispatch says of the device's speed. Both know time only by what they are told."""
+"""How long a dispatch may be, and which dispatches show the device's speed. The caller measures all times."""
 
 DISPATCH_SECONDS = (
-    2.0  # a notice of 30 s must suffice for a dispatch, its record and a checkpoint, on a machine that slows down too
+    2.0  # a notice of 30 s must suffice for a dispatch, its record and a checkpoint, even on a machine that slows down
 )
 
 
 class Pace:
-    """How many units of work (steps, micro-batches) one dispatch holds: one at first, then as many as take `DISPATCH_SECONDS` by the
-    latest measurement, and never less than one."""
+    """How many units of work (steps, micro-batches) one dispatch has: one at first, then as many as take `DISPATCH_SECONDS` by the
+    latest measurement, but at least one."""
 
     def __init__(self) -> None:
-        self.each: float | None = None  # seconds a unit
+        self.each: float | None = None  # seconds per unit
 
     def count(self, most: int) -> int:
         if self.each is None:
@@ -24,9 +24,9 @@ class Pace:
 class DeviceTimer:
     """Which dispatches show the device's own time.
 
-    While the device computes, the host records the dispatch before. Where the device is still busy when the host has finished, the wait
-    ends with the device, and the time is the device's. Where the host takes longer, the end of the device's work is not seen: so now and
-    then a dispatch is timed alone, with nothing recorded beside it, seldom enough to cost little.
+    While the device computes, the host records the previous dispatch. If the device is still busy when the host has finished, the wait
+    ends with the device, and the time is the device's. If the host takes longer, the end of the device's work is not seen. Therefore a
+    dispatch is occasionally timed alone, without recording beside it, rarely enough to cost little.
     """
 
     RARELY = 8  # at most one dispatch in so many is timed alone

@@ -1,12 +1,12 @@
-"""The peak speed of devices, by which the share that a run reaches (MFU) is told. No processor (CPU) is listed: its peak depends on
-clock, cores and load."""
+"""The peak speed of devices, for the share that a run reaches (MFU). No processor (CPU) is listed: its peak depends on clock, cores
+and load."""
 
 import jax
 
-# Dense products in bfloat16 (where a device has none, in float16), 10¹² a second, by JAX's `device_kind`; the longest name that begins
-# the kind counts. Of the older TPUs JAX counts each core as a device.
+# Dense products in bfloat16 (or float16 if a device lacks it), 10¹² per second, by JAX's `device_kind`. The longest name that the kind
+# begins with counts. On older TPUs, JAX counts each core as a device.
 PEAK = {
-    # NVIDIA's data sheets, "Tensor Core" rows; where these give the figure "with sparsity", half of it.
+    # NVIDIA's data sheets, "Tensor Core" rows; half of a figure that is given "with sparsity".
     "NVIDIA B200": 2250.0,
     "NVIDIA H200": 989.0,
     "NVIDIA H100 80GB HBM3": 989.0,  # SXM
@@ -35,12 +35,12 @@ PEAK = {
 
 
 def peak_of(kind: str) -> float | None:
-    """Operations a second of one device of this kind; None where it is not known."""
+    """Operations per second of one device of this kind; None if unknown."""
     names = [name for name in PEAK if kind == name or kind.startswith((f"{name} ", f"{name}-"))]
     return 1e12 * PEAK[max(names, key=len)] if names else None
 
 
 def peak_flops() -> float | None:
-    """Operations a second of all local devices together; None where it is not known."""
+    """Operations per second of all local devices together; None if unknown."""
     peak = peak_of(jax.local_devices()[0].device_kind)
     return None if peak is None else peak * jax.local_device_count()

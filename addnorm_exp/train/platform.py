@@ -1,19 +1,19 @@
-"""What a process does once, before it computes."""
+"""Settings that a process makes once, before it computes."""
 
 import ctypes
 import functools
 import sys
 
-# mallopt(3): the threshold above which glibc gives an allocation pages of its own, and the one above which it returns memory.
+# mallopt(3): the threshold above which glibc gives an allocation separate pages, and the one above which it returns memory.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @functools.cache
 def keep_memory() -> bool:
-    """Tells glibc to keep freed memory. True where that was done.
+    """Makes glibc keep freed memory. True if that succeeded.
 
-    Every dispatch on CPU allocates and frees large temporaries; by default glibc hands them back to the system each time, and the
-    page faults of getting them again were up to 40 % of a step (benchmarks/NOTES.md). Elsewhere this does nothing.
+    Every dispatch on CPU allocates and frees large temporaries. By default glibc returns them to the system each time, and the page
+    faults of the next allocation took up to 40 % of a step (benchmarks/NOTES.md). On other systems this does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -25,9 +25,9 @@ def keep_memory() -> bool:
 
 
 def pin_generator() -> None:
-    """Batches, dropout and initial values come from threefry in its partitionable form, whatever the environment asks for: it is the
-    default of JAX today, the former one draws other numbers."""
-    import jax  # here: the PyTorch side of benchmarks/step.py takes this file where there is no JAX
+    """Makes batches, dropout and initial values come from partitionable threefry, whatever the environment sets. It is JAX's default
+    today; the former default draws other numbers."""
+    import jax  # here: the PyTorch side of benchmarks/step.py uses this file without JAX
 
     jax.config.update("jax_threefry_partitionable", True)
 
@@ -45,7 +45,7 @@ REFUSED = {
 
 
 def refused_switch() -> str | None:
-    """One line for a switch of JAX under which no run can work, with the remedy; None where there is none."""
+    """One line for a switch of JAX under which no run can work, with the remedy; or None."""
     import jax
 
     for option, (value, reason) in REFUSED.items():

@@ -22,7 +22,7 @@ from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
 
-# Attention statistics hold the whole (heads, queries, keys) matrix, which the training step may never do: so, few sequences.
+# Attention statistics need the whole (heads, queries, keys) matrix, which the training step may never hold: so they use few sequences.
 ATTENTION_SEQUENCES = 8
 
 
@@ -36,7 +36,7 @@ class Held:
 
 
 class Call(NamedTuple):
-    """A function to compile, once for each shape of the data: all else about its arguments is the same for every run of a program."""
+    """A function to compile, once for each shape of the data. Everything else about its arguments is the same in all runs of a program."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,8 +53,8 @@ def never() -> bool:
 class Program:
     """Compiled on first use, for one static config and one corpus size.
 
-    Data parallelism: a mesh with the axis `data` over all local devices; the state is replicated, each batch split over the devices,
-    and XLA adds the reductions. One device is the mesh of one.
+    Data parallelism: a mesh with the axis `data` over all local devices. The state is replicated, each batch is split over the devices,
+    and XLA adds the reductions. One device is a mesh of one.
     """
 
     def __init__(self, config: Config):
@@ -74,13 +74,13 @@ class Program:
 
     def init(self, hypers: Hypers) -> TrainState:
         """The state before step 0."""
-        # Not jitted as a whole: each shape's draw is compiled once a process and then serves every scheme. Its constants come from
-        # the host, once, so JAX_TRANSFER_GUARD, which looks for transfers in the loop, does not apply.
+        # Not jitted as a whole: each shape's draw is compiled once per process and serves every scheme. Its constants come from the
+        # host, once, so JAX_TRANSFER_GUARD, which finds transfers in the loop, does not apply.
         with jax.transfer_guard("allow"):
             return jax.device_put(initial_state(self.task, hypers), self.replicated)
 
     def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
-        """The state before step 0 as the scheme sets it from the first batch; itself where the scheme sets nothing."""
+        """The state before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
         if self.task.scheme.calibrate is None:
             return state
         arguments = (state.parameters, hypers, held.train)
@@ -105,15 +105,15 @@ class Program:
         attention: bool,
         stop: Callable[[], bool] = never,
     ) -> None:
-        """Compiles what a run needs, so that nothing is compiled while there is progress to lose. Between two compilations it asks
-        `stop`."""
+        """Compiles what a run needs, so that nothing is compiled while there is progress to lose. It checks `stop` between two
+        compilations."""
         for call in self._calls(state, hypers, held, train=train, attention=attention):
             if stop():
                 return
             self._compiled_for(call)
 
     def is_prepared(self, held: Held, *, train: bool, attention: bool) -> bool:
-        """Whether all that `prepare` would compile is compiled."""
+        """Whether everything that `prepare` would compile is compiled."""
         calls = self._calls(None, None, held, train=train, attention=attention)
         return all((call.name, call.shape) in self._compiled for call in calls)
 
@@ -131,9 +131,9 @@ class Program:
         stop: Callable[[], bool] = never,
         clock: Callable[[], float] = time.perf_counter,
     ) -> float | None:
-        """Mean loss over all evaluation windows after `step` updates, no dropout; None where `stop()` became true before the end.
+        """Mean loss over all evaluation windows after `step` updates, no dropout; None if `stop()` became true before the end.
 
-        `pace` says how many micro-batches a dispatch holds (all of them where it is not given); `stop` is asked before each dispatch.
+        `pace` sets how many micro-batches a dispatch has (default: all); `stop` is checked before each dispatch.
         """
         _, whole, rest = self._parts(windows.shape[0])
         losses, first = self._no_losses(windows), 0
@@ -158,7 +158,7 @@ class Program:
         """Largest logit and entropy of each attention sublayer, on the first sequences of the next batch, no dropout."""
         return jax.device_get(self._call(self._measurement(parameters, hypers, held, step)))
 
-    # What there is to compile, with arguments. To ask for names and shapes alone, the arguments may be None.
+    # The functions to compile, with arguments. If only names and shapes are needed, the arguments may be None.
 
     def _calls(self, state: Any, hypers: Any, held: Held, *, train: bool, attention: bool) -> Iterator[Call]:
         parameters = state and state.parameters
@@ -196,12 +196,12 @@ class Program:
         return self._compiled_for(call)(*self._placed(call))
 
     def _placed(self, call: Call) -> tuple[Any, ...]:
-        """The arguments; a number from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow demands."""
+        """The arguments. A number from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
         return tuple(jax.device_put(x, self.replicated) if isinstance(x, np.generic) else x for x in call.arguments)
 
     def _compiled_for(self, call: Call) -> Callable[..., Any]:
         """Compiled on first use."""
-        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # nothing is compiled: each operation runs by itself
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # nothing is compiled: each operation runs separately
             return jax.default_matmul_precision(self.config.model.matmul_precision)(call.function)
         key = call.name, call.shape
         if key not in self._compiled:
@@ -216,7 +216,7 @@ class Program:
     def _shard(self, batch: Any) -> Any:
         if self.mesh.size == 1:
             return batch
-        # Of a batch that does not split evenly XLA pads the last part.
+        # If a batch does not split evenly, XLA pads the last part.
         split = NamedSharding(self.mesh, PartitionSpec("data"))
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
 
@@ -230,13 +230,13 @@ class Program:
         def fill(number: jax.Array, losses: jax.Array) -> jax.Array:
             return losses.at[number].set(self._total(parameters, batches[number], step))
 
-        # Replicated, as it came: a compiled program takes its own result again.
+        # Replicated like the input: a compiled program takes its own result again.
         return jax.lax.with_sharding_constraint(jax.lax.fori_loop(first, end, fill, losses), self.replicated)
 
     def _evaluate_rest(
         self, parameters: Parameters, windows: jax.Array, step: jax.Array, losses: jax.Array
     ) -> jax.Array:
-        """The sum of `losses`, and of what is left of the windows beside whole micro-batches."""
+        """The sum of `losses` and of the losses of the windows beyond whole micro-batches."""
         size, whole, rest = self._parts(windows.shape[0])
         summed = jnp.sum(losses)
         return summed + self._total(parameters, windows[whole * size :], step) if rest else summed
@@ -250,7 +250,7 @@ class Program:
         return jax.device_put(np.zeros(self._parts(windows.shape[0])[1], np.float32), self.replicated)
 
     def _parts(self, count: int) -> tuple[int, int, int]:
-        """Of so many windows: sequences in a micro-batch, whole micro-batches, sequences left over."""
+        """For `count` windows: sequences in a micro-batch, whole micro-batches, remaining sequences."""
         size = min(self._micro_batch, count)
         return size, count // size, count % size
 
@@ -270,7 +270,7 @@ class Program:
 
     @property
     def _micro_batch(self) -> int:
-        """Sequences that are in memory at once."""
+        """Sequences in memory at once."""
         return self.config.batch_size // self.config.optim.accumulate
 
 
@@ -282,16 +282,16 @@ def _planned(plan: Any) -> int:
 
 _PROGRAMS: dict[tuple[Config, str], Program] = {}
 _TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
-_KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study takes its runs shape by shape anyway
+_KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study trains its runs shape by shape anyway
 
 
 def program(config: Config) -> Program:
-    """The program of a config's shape, compiled at most once a process while it is in use."""
+    """The program of a config's shape, compiled at most once per process while it is in use."""
     shape = static(config)
-    # By the scheme's record too: in a notebook a name may come to mean another one (`catalogue.add`).
+    # Keyed by the scheme's record too: in a notebook, the record of a name may change (`catalogue.add`).
     key = (shape, resolve(shape).digest(blocks(shape)))
-    found = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape)
-    _PROGRAMS[key] = found  # at the end: the first in the dict is the one not used for longest
+    latest = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape)
+    _PROGRAMS[key] = latest  # at the end: the first in the dict is the least recently used
     while len(_PROGRAMS) > _KEPT:
         _PROGRAMS.pop(next(iter(_PROGRAMS)))
-    return found
+    return latest

@@ -19,28 +19,27 @@ from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.peaks import peak_flops
 
 SCALARS = ("loss", "grad_norm", "lr")
-ROWS = tuple(name for name, of in COLUMNS.items() if of != "attention_sites")  # attention has rows of its own
+ROWS = tuple(name for name, of in COLUMNS.items() if of != "attention_sites")  # attention has separate rows
 HEARTBEAT = 5.0  # seconds between two summaries of a running run
 
 
 @dataclass
 class Progress:
-    """What the record says of a run so far; saved with each checkpoint."""
+    """The record's summary of a run so far; saved with each checkpoint."""
 
     train_loss: float | None = None
     train_seconds: float = 0.0
-    chunk_ms: list[float] = field(default_factory=list)  # the device's milliseconds a step, by dispatch timed
-    record_ms: list[float] = field(default_factory=list)  # the host's milliseconds to record a step, by dispatch
+    chunk_ms: list[float] = field(default_factory=list)  # the device's milliseconds per step, for each timed dispatch
+    record_ms: list[float] = field(default_factory=list)  # the host's milliseconds to record a step, for each dispatch
     validation: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
-    pending: list[str] = field(default_factory=list)  # measurements due at this step and not made yet
+    pending: list[str] = field(default_factory=list)  # measurements still due at this step
     calibrated: dict[str, float] = field(
         default_factory=dict
     )  # means of the tensors that the scheme set from data before step 0
 
     def step_seconds(self) -> float | None:
-        """The device's time of a step: the median over dispatches. The first is left out where there are others, for caches are cold
-        in it."""
+        """The device's time per step: the median over dispatches. The first one counts only if it is alone, because its caches are cold."""
         return _median(self.chunk_ms[1:] or self.chunk_ms)
 
     def record_seconds(self) -> float | None:
@@ -54,10 +53,9 @@ def _median(milliseconds: list[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Steps that the device has made in one dispatch, the first of them update number `first`; with `diverged` the last is the one in
-    which the run ended.
+    """Steps that the device has made in one dispatch. The first is update number `first`; with `diverged`, the run ended in the last.
 
-    `seconds` is the time from the call to the result; `device_seconds` is the device's own, None where its end was not seen.
+    `seconds` is the time from the call to the result; `device_seconds` is the device's own time, None if its end was not seen.
     """
 
     first: int
@@ -118,7 +116,7 @@ class Recorder:
         progress.record_ms.append(1e3 * (self.clock() - begun) / dispatch.count)
 
     def _speed(self, dispatch: Dispatch) -> dict[str, float]:
-        """Tokens a second and, where the device's peak is known, the share of it that the model's own products take (MFU)."""
+        """Tokens per second and, if the device's peak is known, the share of it that the model's products take (MFU)."""
         if dispatch.seconds <= 0:
             return {}
         tokens = dispatch.count * self.config.batch_size * self.config.seq_len / dispatch.seconds
@@ -130,7 +128,7 @@ class Recorder:
             self.layers.add(step, rows, "attention-")
 
     def validation(self, step: int, loss: float) -> bool:
-        """Records a validation; True where it is the best so far."""
+        """Records a validation; True if it is the best so far."""
         line = {"step": step, **self.task.metrics(loss)}
         self.folder.append([{"step": step, "split": "val", **self.task.metrics(loss)}])
         self.progress.validation = line
@@ -153,13 +151,13 @@ class Recorder:
         return self.progress.validation["loss"] if self.progress.validation else math.nan
 
     def settle(self) -> None:
-        """Puts all that was recorded on the disk."""
+        """Syncs the whole record to disk."""
         if self.layers:
             self.layers.flush()
         self.folder.sync()
 
     def _running(self, step: int) -> None:
-        now = time.monotonic()  # a clock that is set back must not silence the heart
+        now = time.monotonic()  # a clock that is set back must not stop the heartbeat
         if now - self._beat > HEARTBEAT:
             self._beat = now
             self.summary("running", step)

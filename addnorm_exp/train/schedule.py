@@ -1,4 +1,4 @@
-"""Learning-rate schedules on traced numbers, so that a sweep over them compiles once (optax's own want Python numbers)."""
+"""Learning-rate schedules on traced numbers, so that a sweep over them compiles once (those of optax need Python numbers)."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ KINDS = ("cosine", "inverse_sqrt", "constant", "wsd")
 def learning_rate(kind: str, step: jax.Array, hypers: Mapping[str, jax.Array]) -> jax.Array:
     """The rate of update number `step` (0 for the first), float32.
 
-    All start with a linear warmup: update w - 1 is the first at the peak, and the first update is not lost on a rate of 0. After it:
+    All start with a linear warmup: update w - 1 is the first at the peak, and the first update does not have a rate of 0. Afterwards:
     cosine        from the peak to `final_lr` times the peak at the last update (Loshchilov & Hutter 2016, 1608.03983, eq. 5)
     inverse_sqrt  peak · √(w / updates so far) (Vaswani 2017, eq. 3; w = 1 without warmup)
     constant      the peak

@@ -23,10 +23,10 @@ DROPOUT_STREAM = 1  # folded into the run's key; initial values use paths, batch
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All there is to resume. `step` counts finished updates.
+    """Everything needed to resume. `step` counts finished updates.
 
-    `cause` is an index into CAUSES, 0 while the run is sound; once it is not, `step` stands still, `value` is the loss or the gradient
-    norm that ended the run, and parameters and moments mean nothing.
+    `cause` is an index into CAUSES, 0 while the run is sound. After that, `step` no longer increases, `value` is the loss or the gradient
+    norm that ended the run, and parameters and moments are meaningless.
     """
 
     parameters: Parameters
@@ -48,16 +48,16 @@ def initial_state(task: Task, hypers: Mapping[str, Any]) -> TrainState:
 
 
 def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
-    """`step(state, hypers, corpus) → state, metrics`; `config` counts with its static part only.
+    """`step(state, hypers, corpus) → state, metrics`; only the static part of `config` matters.
 
     Metrics: loss, grad_norm, lr, and with diagnostics per site (sites,) stream_rms, branch_ratio, grad_stream and per tensor
-    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zeros but in rows of the record (`is_layers_row`).
+    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zero except in rows of the record (`is_layers_row`).
     """
     specs, gradients = task.model.specs, _gradients(config, task, shard)
 
     def step(state: TrainState, hypers, corpus) -> tuple[TrainState, Metrics]:
         (loss, stats), (grads, taps) = gradients(state, hypers, corpus)
-        # In the order of `specs`, by which the record names its columns: inside jit a dict is sorted, block 10 before 2.
+        # In the order of `specs`, which names the record's columns: inside jit a dict is sorted, block 10 before 2.
         squares = {path: jnp.sum(jnp.square(grads[path])) for path in specs}
         grad_norm = jnp.sqrt(sum(squares.values()))
         if config.optim.clip:
@@ -66,8 +66,8 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
         lr = learning_rate(config.optim.schedule, state.step, hypers)
         updates, moments = _adamw(specs, state, grads, lr, hypers)
         cause = _cause(loss, grad_norm, hypers["bound"] * task.uniform_loss)
-        # The arrays of a run that diverged are of no use, so they are not kept from the bad update: a select over the whole state
-        # would cost a copy of it in every step. The count is, and `make_chunk` stops at the cause.
+        # The arrays of a diverged run are useless, so they are not protected from the bad update: a select over the whole state would
+        # copy it in every step. The count is protected, and `make_chunk` stops at the cause.
         moved = TrainState(
             parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
             moments=moments,
@@ -130,9 +130,9 @@ def _gradients(config: Config, task: Task, shard: Callable[[Any], Any]):
 
 
 def _adamw(specs: Mapping[str, Spec], state: TrainState, grads: Parameters, lr: jax.Array, hypers: Mapping[str, Any]):
-    """What AdamW (Loshchilov & Hutter 2019, 1711.05101, alg. 2; decay times the learning rate) adds to the parameters, under each tensor's
-    factors, and the new moments."""
-    # Adam's ε of one tensor alone: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
+    """The updates of AdamW (Loshchilov & Hutter 2019, 1711.05101, alg. 2; decay times the learning rate) with each tensor's factors, and
+    the new moments."""
+    # Adam's ε of a single tensor: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
     grads = {path: grad / specs[path].factors.eps for path, grad in grads.items()}
     adam = optax.scale_by_adam(hypers["beta1"], hypers["beta2"], hypers["eps"])
     with jax.numpy_dtype_promotion("standard"):  # Optax raises β, a float, to an integer count
@@ -148,7 +148,7 @@ def _adamw(specs: Mapping[str, Spec], state: TrainState, grads: Parameters, lr: 
 
 
 def _cause(loss: jax.Array, grad_norm: jax.Array, bound: jax.Array) -> jax.Array:
-    """The index into CAUSES of what ends the run with this update; 0 where nothing does."""
+    """The index into CAUSES if this update ends the run, else 0."""
     infinite = jnp.where(jnp.isfinite(loss), jnp.where(jnp.isfinite(grad_norm), 0, 2), 1)
     return jnp.where((infinite == 0) & (loss > bound), 3, infinite).astype(jnp.int32)
 
@@ -157,7 +157,7 @@ def _weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metrics:
     weight = jnp.stack([jnp.linalg.norm(value) for value in parameters])
     update = jnp.stack([jnp.linalg.norm(value) for value in updates])
     root = jnp.sqrt(jnp.array([value.size for value in parameters], jnp.float32))
-    # A tensor that is still 0 (a bias, ReZero's a) has no ratio: 0 here, where JAX_DEBUG_NANS would stop at a NaN, and NaN in the
+    # A tensor that is still 0 (a bias, ReZero's a) has no ratio. It is 0 here, because JAX_DEBUG_NANS stops at a NaN, and NaN in the
     # record (runs/columns.py).
     return {
         "update_ratio": jnp.where(weight > 0, update, 0.0) / jnp.where(weight > 0, weight, 1.0),
@@ -173,8 +173,7 @@ def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metric
 def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
     """`chunk(state, hypers, corpus, count) → state, metrics of every step, each with a leading axis of `length``.
 
-    Runs `count ≤ length` steps (traced: a remainder needs no program of its own), fewer where the run diverges. The rows that were
-    not run are zeros.
+    Runs `count ≤ length` steps (traced: a remainder needs no separate program), fewer if the run diverges. The other rows are zero.
     """
 
     def chunk(state: TrainState, hypers, corpus, count):

@@ -10,7 +10,7 @@ What = Literal["validation", "attention", "checkpoint"]
 
 @dataclass(frozen=True)
 class Timetable:
-    """Periods in steps; 0 is off. Whatever is on also happens after the last step."""
+    """Periods in steps; 0 is off. Every action that is on also happens after the last step."""
 
     steps: int
     chunk: int
@@ -19,8 +19,8 @@ class Timetable:
     checkpoint: int
 
     def due(self, step: int, what: What) -> bool:
-        """Whether it happens after `step` updates. Validation and attention also happen before the first; a state is always saved
-        after the last."""
+        """Whether `what` happens after `step` updates. Validation and attention also happen before the first update; a state is always
+        saved after the last."""
         if what == "checkpoint":
             return step > 0 and (step == self.steps or (bool(self.checkpoint) and step % self.checkpoint == 0))
         period = self.validation if what == "validation" else self.attention
@@ -36,8 +36,8 @@ class Timetable:
         return bool(self.measurements(step)) or self.due(step, "checkpoint")
 
     def boundary(self, step: int) -> int:
-        """The step at which a dispatch that begins after `step` updates must end. It may end sooner (`pace.Pace`): where dispatches
-        end changes no number."""
+        """The step at which a dispatch that begins after `step` updates must end. It may end sooner (`pace.Pace`): the ends of
+        dispatches do not change any number."""
         periods = (self.chunk, self.validation, self.checkpoint, self.attention)
         return min(self.steps, *((step // period + 1) * period for period in periods if period))
 

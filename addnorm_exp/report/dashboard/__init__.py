@@ -1,12 +1,12 @@
-"""The local dashboard: studies' records -> one HTML page that holds its data, its code and plotly.js, and asks no network for anything.
+"""The local dashboard: studies' records -> one HTML page that contains its data, its code and plotly.js, and uses no network.
 
-    pack      arrays as short texts, each held once; thinning of long curves
+    pack      arrays as short texts, each stored once; thinning of long curves
     runs      the runs of a study with their configs, results and groups
     curves    their scalars against steps
     heat      their per-layer diagnostics, layer × step
     rates     final loss against learning rate
-    page      puts it together: data, style and scripts from page/, plotly.js
+    page      assembles data, style and scripts from page/, and plotly.js
 
-The numbers of the page are made here, from the same functions as the table's and the pictures'; the scripts in page/ (read in the
-order of `page.SCRIPTS`) filter, smooth and draw them.
+This package computes the page's numbers with the same functions as the table and the pictures. The scripts in page/ (read in the order
+of `page.SCRIPTS`) filter, smooth and draw them.
 """

@@ -1,4 +1,4 @@
-"""Scalars against steps, run by run: what metrics.jsonl holds, thinned to what can be seen."""
+"""Scalars against steps, run by run: the content of metrics.jsonl, thinned to a visible number of points."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,16 @@ from addnorm_exp.report.dashboard.pack import POINTS, Pool, stride, thin
 from addnorm_exp.report.record import Run, read_splits
 
 SPLITS = {"val": "validation", "train": "training"}
-NAMES = {"bpb": "bits per byte", "loss": "loss (nats a token)", "grad_norm": "gradient norm", "lr": "learning rate"}
+NAMES = {"bpb": "bits per byte", "loss": "loss (nats per token)", "grad_norm": "gradient norm", "lr": "learning rate"}
 
 
 def curves(runs: Sequence[Run], pool: Pool) -> dict[str, Any]:
-    """`runs`: for each, {split: {"x": place in the pool, quantity: place, …}}; `quantities`: what there is, as [split, key, label];
-    `thinned`: the steps that one point stands for, by split, where more than one.
+    """`runs`: for each, {split: {"x": place in the pool, quantity: place, …}}; `quantities`: those that exist, as [split, key, label];
+    `thinned`: the number of steps that one point represents, by split, if more than one.
 
-    Loss is left out where bits per byte are there, which is the same curve. Bins of training steps hold means.
+    Loss is omitted if there are bits per byte, which give the same curve. Bins of training steps have means.
     """
-    found: list[dict[str, dict[str, int]]] = []
+    by_run: list[dict[str, dict[str, int]]] = []
     names: dict[tuple[str, str], None] = {}
     thinned: dict[str, int] = {}
     for run in runs:
@@ -38,12 +38,12 @@ def curves(runs: Sequence[Run], pool: Pool) -> dict[str, Any]:
             x, columns = thin(steps, columns, size)
             mine[split] = {"x": pool.add(x)} | {name: pool.add(values) for name, values in columns.items()}
             names |= dict.fromkeys((split, name) for name in columns)
-        found.append(mine)
+        by_run.append(mine)
     order = {split: place for place, split in enumerate(SPLITS)}
     known = {name: place for place, name in enumerate(NAMES)}
     ranked = sorted(names, key=lambda pair: (known.get(pair[1], len(known)), order[pair[0]], pair[1]))
     return {
-        "runs": found,
+        "runs": by_run,
         "quantities": [[split, name, _label(split, name)] for split, name in ranked],
         "thinned": thinned,
     }

@@ -1,4 +1,4 @@
-"""Per-layer diagnostics as cells of layer × step: two bytes a cell, long records joined, within a budget for the whole page."""
+"""Per-layer diagnostics as cells of layer × step: two bytes per cell, long records joined, within a budget for the whole page."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ from addnorm_exp.runs.joining import joined, steps_a_cell
 from addnorm_exp.runs.layers import KINDS, Layers, read_index
 
 CELLS = 3_000_000  # on a page at most
-ROWS = 120  # in steps, of a run at most; more cannot be told apart
-FEWEST = 30  # rows that a run keeps where the page has many runs; runs for which even these are too many are left out
+ROWS = 120  # in steps, of a run at most; more are not visible
+FEWEST = 30  # rows that a run keeps if the page has many runs; runs are omitted if even these are too many
 LEVELS = 65535
 
 # Quantity -> words for it, and whether its colours are logarithmic.
@@ -32,12 +32,12 @@ QUANTITIES = {
 
 
 def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any]:
-    """`runs`: of each run that has a per-layer record, by its place, {quantity: [names, steps, cells, low, high]}, the first three being
-    places in `names` and in the pool. `first` are the ids of the runs that are kept before others where there is not room for all.
+    """`runs`: for each run with a per-layer record, by its place, {quantity: [names, steps, cells, low, high]}; the first three are places
+    in `names` and in the pool. `first` are the ids of the runs that are kept before others if there is not room for all.
 
-    `scale` holds bounds of the colours by quantity: all but the utmost cells of the runs in `first` that did not diverge.
-    Cells are uint16 (rows of steps one after another): 0 where there is no value, else 1 + 65534 · (v − low) / (high − low), v the value or
-    its common logarithm. `joined`: the record's rows that one row stands for at most; `left_out`: runs for which there was no room.
+    `scale` has the bounds of the colours by quantity, without the most extreme cells, from the runs in `first` that did not diverge.
+    Cells are uint16 (rows of steps one after another): 0 without a value, else 1 + 65534 · (v − low) / (high − low), v the value or
+    its common logarithm. `joined`: the largest number of the record's rows that one row represents; `left_out`: the number of omitted runs.
     """
     sizes = {run.id: size for run in runs if (size := _columns(run))}
     rows = int(np.clip(CELLS // max(1, sum(sizes.values())), FEWEST, ROWS))
@@ -48,7 +48,7 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
         if room >= 0 or not chosen:
             chosen.add(name)
     names: list[dict[str, Any]] = []
-    found: dict[int, dict[str, list[Any]]] = {}
+    cells_of: dict[int, dict[str, list[Any]]] = {}
     seen: dict[str, list[np.ndarray]] = {}
     most = 1
     for place, run in enumerate(runs):
@@ -67,12 +67,12 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
                 if run.id in first and run.status != "diverged":
                     seen.setdefault(key, []).append(values[np.isfinite(values)])
         if mine:
-            found[place] = mine
-    present = {quantity for mine in found.values() for quantity in mine}
+            cells_of[place] = mine
+    present = {quantity for mine in cells_of.values() for quantity in mine}
     return {
         "quantities": [[key, words, log, COLUMNS[key]] for key, (words, log) in QUANTITIES.items() if key in present],
         "names": names,
-        "runs": found,
+        "runs": cells_of,
         "scale": {key: bounds for key, values in seen.items() if (bounds := _bounds(np.concatenate(values)))},
         "joined": most,
         "left_out": len(sizes) - len(chosen),
@@ -85,7 +85,7 @@ def _columns(run: Run) -> int:
 
 
 def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
-    """Key, names of the columns and at most `rows` joined rows of each quantity: common logarithms where its colours are logarithmic."""
+    """Key, names of the columns and at most `rows` joined rows of each quantity: common logarithms if its colours are logarithmic."""
     for key, (_, log) in QUANTITIES.items():
         if (values := layers.arrays.get(key)) is not None:
             _, cells = joined(layers.step, values, rows, geometric=log)
@@ -97,7 +97,7 @@ def _bounds(values: np.ndarray) -> list[float] | None:
 
 
 def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:
-    """`labels` of the columns; of tensors also `families`: what a tensor is called within its block, empty outside of blocks."""
+    """`labels` of the columns; for tensors also `families`: a tensor's name within its block, empty outside blocks."""
     if kind != "tensors":
         return {"labels": site_names(columns)}
     places = [within(name) for name in columns]
@@ -112,7 +112,7 @@ def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:
 
 
 def coded(values: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Values as uint16 with the bounds of their scale; 0 where there is none."""
+    """Values as uint16 with the bounds of their scale; 0 without a value."""
     good = np.isfinite(values)
     if not good.any():
         return np.zeros(values.shape, np.uint16), 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Arrays in a page: base64 of little-endian float32 or uint16 in a pool that holds equal arrays once, and thinning of curves."""
+"""Arrays in a page: base64 of little-endian float32 or uint16 in a pool that stores equal arrays once, and thinning of curves."""
 
 import base64
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ POINTS = 400  # of a curve at most
 
 @dataclass
 class Pool:
-    """Texts of arrays; `add` gives an array's place. Learning rates and steps are alike in most runs of a study and stand here once."""
+    """Texts of arrays; `add` returns an array's place. Most runs of a study share learning rates and steps, which are stored once."""
 
     texts: list[str] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: np.ndarray) -> int:
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and left out of pictures
+        with np.errstate(over="ignore"):  # values beyond float32 are infinite, and pictures omit them
             return self._add(np.ascontiguousarray(values, "<f4"))
 
     def codes(self, values: np.ndarray) -> int:
@@ -31,13 +31,13 @@ class Pool:
 
 
 def stride(last: int, points: int = POINTS) -> int:
-    """Steps that become one point, so that `last` steps make at most `points`. By the length that is planned: runs of one plan stay
-    comparable point by point, however far each has come."""
+    """The number of steps that become one point, so that `last` steps make at most `points`. `last` is the planned length, so that runs
+    of one plan can be compared point by point, however far each has come."""
     return max(1, -(-last // points))
 
 
 def thin(steps: np.ndarray, columns: dict[str, np.ndarray], size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Steps (n,) in bins of `size` steps: their mean step (m,) and of every column the mean of its finite values, NaN where none is."""
+    """Steps (n,) in bins of `size` steps: their mean step (m,) and for every column the mean of its finite values, NaN without any."""
     if size <= 1 or not len(steps):
         return steps, columns
     bins, place = np.unique((steps - 1) // size, return_inverse=True)

@@ -1,7 +1,7 @@
-"""One self-contained page of one study or several: `dashboard(directory)` writes it.
+"""One self-contained page of one or more studies, written by `dashboard(directory)`.
 
-Whatever comes from a record reaches the page as JSON in which `<`, `>` and `&` are written as escapes, so that no name can end the
-element that holds it; the scripts put names into the page as text, never as markup. A content security policy forbids it any network.
+All content of records is JSON in which `<`, `>` and `&` are escaped, so that no name can end its element. The scripts insert names as
+text, never as markup. A content security policy forbids network access.
 """
 
 import contextlib
@@ -48,43 +48,43 @@ def dashboard(
     mix_semantics: bool = False,
     say: Callable[[str], None],
 ) -> Path:
-    """Write the page of every study under `directory` to `out`, by default `dashboard.html` in `directory`; returns its path.
+    """Writes the page of every study under `directory` to `out`, by default `dashboard.html` in `directory`; returns its path.
 
     Raises:
-        UserError: what `load_study` refuses (of several studies the others are still shown, and `say` hears of it); no plotly; a file
-            that cannot be written.
+        UserError: `load_study` refuses every study (if only some, the others are shown, and `say` is called with each error); plotly is
+            missing; the file cannot be written.
     """
     folders = study_folders(directory)
     plotly = plotly_script()
-    found: list[dict[str, Any]] = []
+    studies: list[dict[str, Any]] = []
     problems: list[UserError] = []
     for folder in folders:
         try:
-            found.append(data(load_study(folder, mix_semantics=mix_semantics), baseline=baseline))
+            studies.append(data(load_study(folder, mix_semantics=mix_semantics), baseline=baseline))
         except UserError as error:
             problems.append(error)
-    if not found:
+    if not studies:
         raise problems[0]
     for problem in problems:
         say(f"error: {problem}")
     path = Path(directory) / NAME if out is None else Path(out)
     if path.exists() and not path.is_file():  # a device would be replaced by the page
-        raise UserError(f"{path}: cannot be written (it is no regular file); choose a file by --out=FILE")
-    text = page(found, plotly, datetime.now(UTC))
-    made = path.parent / f".{path.name}-{os.getpid()}"
+        raise UserError(f"{path}: cannot be written (it is not a regular file); choose a file with --out=FILE")
+    text = page(studies, plotly, datetime.now(UTC))
+    temporary = path.parent / f".{path.name}-{os.getpid()}"
     try:
-        made.write_text(text, encoding="utf-8")
-        made.replace(path)  # at once: who reloads the page sees the old one or the new
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)  # atomically: a reload shows the old page or the new one
     except OSError as error:
         with contextlib.suppress(OSError):
-            made.unlink()
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose a file by --out=FILE") from None
+            temporary.unlink()
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose a file with --out=FILE") from None
     return path
 
 
 def data(study: Study, *, baseline: str | None = None) -> dict[str, Any]:
-    """All that the page holds of one study, ready for JSON."""
-    shown = reported(study)
+    """The page's data of one study, ready for JSON."""
+    report = reported(study)
     runs = study.runs
     unit = unit_of(runs)
     table = build(study, baseline=baseline)
@@ -99,10 +99,10 @@ def data(study: Study, *, baseline: str | None = None) -> dict[str, Any]:
             "warnings": list(table.warnings),
             "notes": list(table.notes),
         },
-        **described(study, shown, runs, unit),
+        **described(study, report, runs, unit),
         "curves": curves(runs, pool),
-        "layers": heat(runs, [run.id for group in shown.groups for run in group.runs], pool),
-        "rates": rates(study, shown, runs),
+        "layers": heat(runs, [run.id for group in report.groups for run in group.runs], pool),
+        "rates": rates(study, report, runs),
         "pool": pool.texts,
     }
 
@@ -126,7 +126,7 @@ _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028",
 
 
 def as_json(value: Any) -> str:
-    """JSON that can stand inside a script element: no character in it can end the element or open a comment."""
+    """JSON for use inside a script element: no character in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda match: _ESCAPES[match[0]], text)
 
@@ -143,7 +143,7 @@ def plotly_script() -> str:
 
 
 def _closed(script: str) -> str:
-    """A script's source with nothing in it that would end its element."""
+    """A script's source, escaped so that nothing in it ends its element."""
     return re.sub(r"</(script)", r"<\\/\1", script, flags=re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""Final validation loss against learning rate, as the picture of `main.py plot` has it (report/sensitivity.py)."""
+"""Final validation loss against learning rate, as in the picture of `main.py plot` (report/sensitivity.py)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,26 +11,26 @@ from addnorm_exp.report.record import Run
 from addnorm_exp.report.titles import titles_of
 
 
-def rates(study: Study, shown: Reported, runs: Sequence[Run]) -> dict[str, Any] | None:
-    """A panel for each value of the axes besides the scheme; in it a line a scheme: `points` [rate, loss, place of the run, diverged],
-    `means` [rate, mean by the protocol, diverged, n], `best` the rate of the least mean. None where there are not two rates to compare.
+def rates(study: Study, report: Reported, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """One panel for each value of the axes besides the scheme, with one line per scheme: `points` [rate, loss, place of the run, diverged],
+    `means` [rate, mean by the protocol, diverged, n], `best` the rate with the lowest mean. None with fewer than two rates.
     """
-    found = tried(study)
-    if found is None:
+    trials = tried(study)
+    if trials is None:
         return None
     place = {run.id: i for i, run in enumerate(runs)}
-    names = schemes(study, shown)
-    titled = replace(shown, titles=titles_of(study))
+    names = schemes(study, report)
+    titled = replace(report, titles=titles_of(study))
     return {
-        "unit": found.unit,
-        "uniform": found.uniform,
-        "phase": found.phase,
+        "unit": trials.unit,
+        "uniform": trials.uniform,
+        "phase": trials.phase,
         "panels": [
             {
                 "label": titled.words(key),
-                "lines": [_line(group, found.unit, place, names) for group in members],
+                "lines": [_line(group, trials.unit, place, names) for group in members],
             }
-            for key, members in found.panels.items()
+            for key, members in trials.panels.items()
         ],
     }
 

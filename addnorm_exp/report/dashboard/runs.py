@@ -1,4 +1,4 @@
-"""A study's runs as the page needs them: who they are, what they gave, how they differ, which are seeds of one another."""
+"""A study's runs for the page: their identity, their results, their differences, and which are seeds of one another."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,25 +13,25 @@ from addnorm_exp.report.statistics import ENOUGH, t_quantile
 from addnorm_exp.report.titles import titles_of
 from addnorm_exp.runs.life import standing
 
-DARK = "#1b1c1f"  # the page's background at night (page/style.css), on which colours must be seen
+DARK = "#1b1c1f"  # the page's dark background (page/style.css), on which colours must be visible
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "triangle-left")
 WIDTH = 2.0  # of a line in the page, in pixels; line styles are in units of it
 STATUSES = ("done", "diverged", "running", "stopped", "failed", "missing")
-FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown beside the config where runs are compared
+FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown beside the config in the comparison of runs
 
 
-def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
-    """Schemes with their looks, runs with their results, configs by key, groups of seeds by phase. `runs` are the study's, and
-    everything that names a run does so by its place there."""
-    looks = looks_of(study, shown)
+def described(study: Study, report: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
+    """Schemes with their looks, runs with their results, configs by key, groups of seeds by phase. `runs` are the study's; a run
+    is always named by its place there."""
+    looks = looks_of(study, report)
     names, titles = list(looks.names), titles_of(study)
     place = {run.id: i for i, run in enumerate(runs)}
-    shown_runs = [run for group in shown.groups for run in group.runs]
+    reported_runs = [run for group in report.groups for run in group.runs]
     phases: dict[str, list[str]] = {run.id: [] for run in runs}
     for phase, members in study.phases.items():
         for run in members:
             phases[run.id].append(phase)
-    groups = _groups(study, replace(shown, titles=titles), place)
+    groups = _groups(study, replace(report, titles=titles), place)
     listed = [
         _run(run, names.index(run.scheme), phases[run.id], unit) | {"variant": looks.variant(run)} for run in runs
     ]
@@ -39,11 +39,11 @@ def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> 
         "schemes": [
             scheme_look(name, looks.of(run)) | {"title": titles.get(name, name)}
             for name in names
-            for run in [next(run for run in (*shown_runs, *runs) if run.scheme == name)]
+            for run in [next(run for run in (*reported_runs, *runs) if run.scheme == name)]
         ],
         "variants": variant_looks(looks),
         "phases": list(study.phases),
-        "shown": shown.phase,
+        "shown": report.phase,
         "statuses": [status for status in STATUSES if any(run["status"] == status for run in listed)],
         "runs": listed,
         "config": columns([run.flat for run in runs]),
@@ -60,7 +60,7 @@ def described(study: Study, shown: Reported, runs: Sequence[Run], unit: str) -> 
 
 
 def scheme_look(name: str, look: style.Look) -> dict[str, Any]:
-    """A scheme's colour by day and by night, line and marker, in plotly's words."""
+    """A scheme's light and dark colour, line and marker, in plotly's terms."""
     return {
         "name": name,
         "light": look.colour,
@@ -71,7 +71,7 @@ def scheme_look(name: str, look: style.Look) -> dict[str, Any]:
 
 
 def variant_looks(looks: Looks) -> list[dict[str, Any]]:
-    """Of each variant of a crossed design its dash, and whether its markers are open; empty where the scheme's look tells all."""
+    """For each variant of a crossed design, its dash and whether its markers are open; empty if the scheme's look is enough."""
     if len(looks.variants) < 2:
         return []
     rows = [style.crossed(0, i) if looks.crossed else style.look(i) for i in range(len(looks.variants))]
@@ -83,7 +83,7 @@ def variant_looks(looks: Looks) -> list[dict[str, Any]]:
 
 
 def dash(line: Any) -> str:
-    """A line style of the pictures in plotly's words."""
+    """A line style of the pictures in plotly's terms."""
     return "solid" if line == "-" else ",".join(f"{WIDTH * part:g}px" for part in line[1])
 
 
@@ -92,7 +92,7 @@ def symbol(look: style.Look) -> str:
 
 
 def lightened(colour: str, against: str = DARK, contrast: float = 4.5) -> str:
-    """The colour with as much white as it needs to stand out from a dark ground (WCAG's contrast ratio)."""
+    """The colour, with as much white as it needs for contrast with a dark background (WCAG's contrast ratio)."""
     for white in range(0, 101, 5):
         mixed = [round(c + (255 - c) * white / 100) for c in _rgb(colour)]
         if (luminance(mixed) + 0.05) / (luminance(_rgb(against)) + 0.05) >= contrast:
@@ -130,15 +130,15 @@ def _run(run: Run, scheme: int, phases: list[str], unit: str) -> dict[str, Any]:
 
 
 def _status(run: Run) -> str:
-    """In the words of `main.py runs`, which tells by its lock whether a run that has not ended is still being trained."""
+    """The status as in `main.py runs`, which uses the lock to decide whether an unfinished run is being trained."""
     if run.finished:
         return run.status
-    found = standing(run.path, "").status
-    return found if run.recorded or found == "running" else run.status
+    status = standing(run.path, "").status
+    return status if run.recorded or status == "running" else run.status
 
 
 def exact(value: Any) -> str:
-    """A config value without loss, as the command line takes it; `default` where it is not set."""
+    """A config value in full precision, as the command line takes it; `default` if it is not set."""
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -147,35 +147,35 @@ def exact(value: Any) -> str:
 
 
 def columns(flats: Sequence[Any]) -> dict[str, Any]:
-    """By key: one text where all have the same, else [distinct texts, each run's index among them], null where a run has no such
+    """By key: one text if all runs share it, else [distinct texts, each run's index among them], with null for a run without the
     key."""
-    found: dict[str, Any] = {}
+    by_key: dict[str, Any] = {}
     for key in sorted({key for flat in flats for key in flat}):
         texts = [exact(flat[key]) if key in flat else None for flat in flats]
         distinct = list(dict.fromkeys(texts))
-        found[key] = distinct[0] if len(distinct) == 1 else [distinct, [distinct.index(text) for text in texts]]
-    return found
+        by_key[key] = distinct[0] if len(distinct) == 1 else [distinct, [distinct.index(text) for text in texts]]
+    return by_key
 
 
 def _axes(study: Study, runs: Sequence[Run]) -> list[str]:
-    """Keys that have a column of their own in the list of runs: tuned ones and those by which the study groups or differs."""
+    """Keys with a column in the list of runs: tuned keys, and axes of the study's groups that differ."""
     groups = [axis for members in study.phases.values() for axis in axes_of(study, members)]
     keys = dict.fromkeys((*study.tuned, *groups))
     differing = {key for key in keys if len({repr(run.flat.get(key)) for run in runs}) > 1}
     return [key for key in keys if key in differing and key != "scheme"]
 
 
-def _groups(study: Study, shown: Reported, place: dict[str, int]) -> list[dict[str, Any]]:
-    """Runs that are seeds of one another, phase by phase; those of the reported phase as the table has them."""
-    found = []
+def _groups(study: Study, report: Reported, place: dict[str, int]) -> list[dict[str, Any]]:
+    """Runs that are seeds of one another, phase by phase; in the reported phase, the groups of the table."""
+    listed = []
     for phase, members in study.phases.items():
-        if phase == shown.phase and phase != "tune":
-            held = shown
+        if phase == report.phase and phase != "tune":
+            part = report
         else:
             axes = axes_of(study, members)
-            held = Reported(phase, groups_of(members, axes), axes, {}, titles=shown.titles)
-        found += [
-            {"phase": phase, "label": held.label(group), "runs": [place[run.id] for run in group.runs]}
-            for group in held.groups
+            part = Reported(phase, groups_of(members, axes), axes, {}, titles=report.titles)
+        listed += [
+            {"phase": phase, "label": part.label(group), "runs": [place[run.id] for run in group.runs]}
+            for group in part.groups
         ]
-    return found
+    return listed

@@ -1,8 +1,8 @@
 """The process that mirrors runs while another trains them (started by mirror.py).
 
-Standard input: a JSON object a line, {"begin": FOLDER} or {"end": FOLDER}; its end says that the training process is gone, whatever
-became of it. Standard output: a JSON object a line, {"say": LINE} for the person, {"done": FOLDER, "sent": WHETHER} for a run that is
-dealt with, and {"stop": LINE} before the process gives up. The client runs nowhere else, so here it may fail, hang or be killed.
+Standard input: one JSON object per line, {"begin": FOLDER} or {"end": FOLDER}; its end means that the training process has ended.
+Standard output: one JSON object per line, {"say": LINE} for the user, {"done": FOLDER, "sent": WHETHER} for a completed run, and
+{"stop": LINE} before the process gives up. The client runs only in this process, so it may fail, hang or be killed.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from addnorm_exp.runs.mirror.server import answers, is_clients
 from addnorm_exp.runs.mirror.settings import SWEEP_AGENT, Place, patience
 from addnorm_exp.runs.mirror.window import Window, claimed, reason
 
-POLL = 1.0  # seconds between two looks at the record
+POLL = 1.0  # seconds between two reads of the record
 STUCK = 600.0  # seconds beyond the client's own time-outs, after which it counts as hung: on a busy machine this process is slow
-PAUSE = 600.0  # seconds for which a server that did not answer is left alone
+PAUSE = 600.0  # seconds without requests to a server that did not answer
 
 
 class Agent:
-    """Mirrors one run at a time. `tell` takes the messages; `remedy` ends the lines of what was not sent.
+    """Mirrors one run at a time. `tell` receives the messages; `remedy` ends the lines about runs that were not sent.
 
-    A run that the server refuses, or whose record is damaged, is left out with a line. Where the server does not answer, runs are left
-    out with one line for all, until one begins after the pause.
+    A run that the server refuses, or whose record is damaged, is skipped with a line. If the server does not answer, runs are skipped
+    with one line for all, until a run begins after the pause.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Agent:
     ):
         self.mode, self.place, self.remedy, self.tell, self.clock = mode, place, remedy, tell, clock
         self.window: Window | None = None
-        self.folder: Path | None = None  # of the run that was begun last, until it is dealt with
+        self.folder: Path | None = None  # of the run that began last, until it is completed
         self.lock = contextlib.ExitStack()
-        self.deadline: float | None = None  # of what the client is doing
+        self.deadline: float | None = None  # of the client's current call
         self.paused_until = -1.0
         self._announced = self._complained = False
 
     def serve(self, commands: "queue.Queue[dict[str, str] | None]") -> None:
-        """Until the training process is gone, and all is sent."""
+        """Runs until the training process has ended and everything is sent."""
         while True:
             try:
                 command = commands.get(timeout=POLL)
@@ -94,11 +94,11 @@ class Agent:
 
     @contextlib.contextmanager
     def _one_run(self) -> Iterator[None]:
-        """Whatever fails inside costs this run its mirror, and no other run."""
+        """A failure inside stops the mirror of this run only."""
         try:
             yield
         except Busy:
-            self._leave("another process mirrors it")
+            self._leave("another process is mirroring it")
         except Exception as error:
             clients = is_clients(error)
             if not clients and not isinstance(error, UserError):
@@ -112,9 +112,9 @@ class Agent:
             self._leave(reason(error))
 
     def _leave(self, why: str | None) -> None:
-        """Gives up on the run that was begun last."""
+        """Gives up on the run that began last."""
         if why and self.folder:
-            self._say(f"{self.folder.name} is left out ({why}); {self.remedy}")
+            self._say(f"{self.folder.name} is skipped ({why}); {self.remedy}")
         self._done(sent=False)
 
     def _pause(self, error: Exception) -> None:
@@ -122,7 +122,7 @@ class Agent:
         if not self._complained:
             self._complained = True
             self._say(f"the server cannot be reached ({why_unreachable(error)}); {self.remedy}")
-        self._announced = False  # its address says that runs are sent again
+        self._announced = False  # printing the address again means that runs are sent again
         self._done(sent=False)
 
     def _done(self, sent: bool) -> None:
@@ -149,7 +149,7 @@ class Agent:
             self.deadline = before
 
     def watch(self) -> None:
-        """Ends the process where the client hangs; for a thread of its own."""
+        """Ends the process if the client hangs; runs in its own thread."""
         while True:
             time.sleep(POLL)
             deadline = self.deadline
@@ -159,7 +159,7 @@ class Agent:
 
 
 def why_unreachable(error: BaseException) -> str:
-    """Why no run can be sent, in a line."""
+    """Why no run can be sent, in one line."""
     line = reason(error)
     if "api key" in line.lower() and "configured" in line.lower():
         return "no API key"
@@ -167,21 +167,21 @@ def why_unreachable(error: BaseException) -> str:
 
 
 def forget(exit_code: int = 1) -> None:
-    """Ends the client's own process, which keeps the id of a run that could not be opened, and opens it to no other."""
+    """Ends the client's own process: it keeps the id of a run that could not be opened, and would open no other."""
     import wandb
 
     wandb.teardown(exit_code=exit_code)
 
 
 def _end_of_sweep_run() -> None:
-    """The id that a W&B sweep agent dictates is for one run: the client, which read it as it started, starts anew for the next."""
+    """Restarts the client after a run with the id of a W&B sweep agent: the id is for one run, and the client read it at its start."""
     dictated = [os.environ.pop(name, None) for name in SWEEP_AGENT]
     if any(dictated):
         forget(exit_code=0)
 
 
 def read_commands() -> "queue.Queue[dict[str, str] | None]":
-    """Lines of standard input as they come; None at its end."""
+    """Lines of standard input as they arrive; None at its end."""
     commands: queue.Queue[dict[str, str] | None] = queue.Queue()
 
     def read() -> None:
@@ -194,7 +194,7 @@ def read_commands() -> "queue.Queue[dict[str, str] | None]":
 
 
 def messages() -> Callable[[dict[str, Any]], None]:
-    """Writes to standard output, which from here on nobody else does: what libraries print goes to standard error."""
+    """Reserves standard output for messages: from now on, what libraries print goes to standard error."""
     stream = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     lock = threading.Lock()
@@ -208,12 +208,12 @@ def messages() -> Callable[[dict[str, Any]], None]:
 
 def main(settings: str) -> None:
     """`settings`: a JSON object with mode, project, entity and remedy."""
-    os.nice(19)  # before the client starts a process of its own
+    os.nice(19)  # before the client starts its own process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of standard input says when to stop
-    os.environ.pop("WANDB_MODE", None)  # the mode that was chosen counts
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process stops at the end of standard input
+    os.environ.pop("WANDB_MODE", None)  # the mode in `settings` counts
     os.environ["WANDB_SILENT"] = "true"
-    asked = json.loads(settings)
-    agent = Agent(asked["mode"], Place(asked["project"], asked["entity"]), asked["remedy"], messages())
+    options = json.loads(settings)
+    agent = Agent(options["mode"], Place(options["project"], options["entity"]), options["remedy"], messages())
     threading.Thread(target=agent.watch, daemon=True).start()
     agent.serve(read_commands())

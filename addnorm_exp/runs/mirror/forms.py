@@ -1,7 +1,7 @@
-"""What W&B is told of a run beside its curves, made from the record; and the record's files made from it again.
+"""What W&B stores of a run besides its curves, made from the record; and the conversion back to the record's files.
 
-The config is the science config as it is nested, with `execution` and `record` (the rest of config.json) beside its keys. The summary is
-summary.json. Not sent: where files lie on this machine, and the list of attempts.
+The config is the nested science config, with `execution` and `record` (the rest of config.json) beside its keys. The summary is
+summary.json. Paths on this machine and the list of attempts are not sent.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _KEPT_BACK = ("format", "attempts", "heartbeat")  # of summary.json
 
 @dataclass(frozen=True)
 class About:
-    """A run by W&B's names. `group` is the study, `job_type` the phase."""
+    """A run with W&B's names for its fields. `group` is the study, `job_type` the phase."""
 
     id: str
     name: str
@@ -31,16 +31,16 @@ class About:
 
 
 def about(folder: Path) -> About | None:
-    """None where the folder holds no run that has begun."""
+    """The run of a folder; None if no run has begun there."""
     config, summary = RunFolder(folder).config(), RunFolder(folder).summary()
     if config is None or summary is None:
         return None
     plan = plan_of(folder)
     phase, overrides = _planned(plan, config["id"])
     study = str(plan["name"]) if phase else config.get("study")
-    # Two machines, or a folder that was removed and trained anew, are two runs with one id of ours; W&B has them apart.
-    born = (summary.get("attempts") or [summary])[0].get("started")
-    apart = hashlib.sha256(json.dumps([study, born]).encode()).hexdigest()[:6]
+    # Two machines, or a folder that was removed and trained again, are two runs with one id of ours. W&B keeps them apart.
+    started = (summary.get("attempts") or [summary])[0].get("started")
+    apart = hashlib.sha256(json.dumps([study, started]).encode()).hexdigest()[:6]
     scheme = str(config.get("scheme"))
     words = [scheme, *(f"{key}={value}" for key, value in overrides.items() if key != "scheme")]
     return About(
@@ -54,17 +54,17 @@ def about(folder: Path) -> About | None:
 
 
 def plan_of(folder: Path) -> Tree:
-    """study.json beside the run, {} where there is none."""
+    """study.json beside the run, or {}."""
     return read_study(folder.resolve().parent / "study.json") or {}
 
 
 def to_plan(plan: Mapping[str, Any]) -> Tree:
-    """study.json as it is sent: the study file by its name, and no run's place of data."""
+    """study.json as it is sent: with only the name of the study file, and without data paths."""
     phases = {
         phase: [{**entry, "overrides": _without_path(entry["overrides"])} for entry in entries]
         for phase, entries in plan["phases"].items()
     }
-    # The rows there have no place of data, so a number that asks for one would stand beside none.
+    # The sent rows have no data path, so a published number with one would match none.
     published = [entry for entry in plan.get("published") or () if "data.path" not in entry]
     return {**plan, "file": PurePath(plan["file"]).name, "phases": phases, "published": published}
 
@@ -79,7 +79,7 @@ def plan_digest(plan: Mapping[str, Any]) -> str | None:
 
 
 def _planned(plan: Mapping[str, Any], name: str) -> tuple[str | None, Tree]:
-    """The phase that the run belongs to and what the study file set for it, but for the place of its data."""
+    """The phase of the run, and the keys that the study file set for it, without `data.path`."""
     for phase, entries in plan.get("phases", {}).items():
         for entry in entries:
             if entry["id"] == name:
@@ -94,22 +94,22 @@ def to_config(config: Mapping[str, Any], phase: str | None, plan: Mapping[str, A
     return {**science, "execution": config.get("execution", {}), "record": record}
 
 
-def from_config(told: Mapping[str, Any]) -> Tree | None:
-    """config.json again, None where this is no run of ours. `phase` and `plan` stay in it."""
-    record = told.get("record")
+def from_config(config: Mapping[str, Any]) -> Tree | None:
+    """config.json from W&B's config, None if this is not one of our runs. `phase` and `plan` remain in it."""
+    record = config.get("record")
     if not isinstance(record, Mapping) or "id" not in record:
         return None
     # A W&B sweep adds its parameters, named as flags are (`config.optim.lr`); the science config has them already.
     science = {
-        key: value for key, value in told.items() if key not in ("record", "execution", "_wandb") and "." not in key
+        key: value for key, value in config.items() if key not in ("record", "execution", "_wandb") and "." not in key
     }
-    return {**record, "science": science, "execution": told.get("execution", {})}
+    return {**record, "science": science, "execution": config.get("execution", {})}
 
 
 def to_summary(summary: Mapping[str, Any]) -> Tree:
     return {key: value for key, value in summary.items() if key not in _KEPT_BACK}
 
 
-def from_summary(told: Mapping[str, Any]) -> Tree:
-    """summary.json again: what W&B adds by itself (last values of curves, its own keys) is left out."""
-    return {key: value for key, value in told.items() if "/" not in key and not key.startswith("_")}
+def from_summary(summary: Mapping[str, Any]) -> Tree:
+    """summary.json from W&B's summary, without W&B's additions (last values of curves, its own keys)."""
+    return {key: value for key, value in summary.items() if "/" not in key and not key.startswith("_")}

@@ -1,4 +1,4 @@
-"""The training process's end of the mirror: starts the agent, tells it which run begins and ends, and waits for it at the end."""
+"""The training process's side of the mirror: starts the agent, tells it which run begins and ends, and waits for it at the end."""
 
 import contextlib
 import json
@@ -22,8 +22,8 @@ from addnorm_exp.runs.mirror.settings import LATER, Place, patience
 from addnorm_exp.words import counted
 
 MARGIN = 10.0  # seconds beyond the client's own time-out in which one run must be sent at the end of a command
-HURRY = 5.0  # seconds for all of them where the person has asked the command to stop
-# The package by its place, and nothing else from there: neither the current folder nor that of the package may pass for a library.
+HURRY = 5.0  # seconds for all of them if the user has asked the command to stop
+# Imports only the package from its folder: neither the current folder nor the package's parent may be mistaken for a library.
 BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); import addnorm_exp; del sys.path[0]; "
     "from addnorm_exp.runs.mirror.agent import main; main(sys.argv[2])"
@@ -33,8 +33,8 @@ BOOT = (
 class Mirror:
     """`with Mirror(mode, place, say, directory) as mirror:`; `mirror.watch(folder, then)` is a watcher of training that mirrors the run.
 
-    The agent is started when the first run begins. Nothing here waits for it but the end, and nothing that becomes of it is an error.
-    `directory` holds all runs: `main.py sync` of it uploads what was not sent. `stopping` says whether the command has been asked to stop.
+    The agent is started when the first run begins. Only the end of the command waits for it, and no failure of it is an error.
+    `directory` contains all runs: `main.py sync` of it uploads what was not sent. `stopping` says whether the user asked to stop.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Mirror:
         where = shlex.quote(str(directory)) if directory else "DIR"
         self.sync = f"`main.py sync {where}`"
         self.process: subprocess.Popen[str] | None = None
-        self.pending: set[str] = set()  # runs that were begun and are not dealt with
+        self.pending: set[str] = set()  # runs that began and are not completed
         self._changed = threading.Condition()  # of `pending` and `_gone`
         self._gone = False  # the agent has ended, or cannot be started
         self._closing = self._deferred = False
@@ -58,7 +58,7 @@ class Mirror:
         self._errors = -1  # the descriptor of what the agent's process prints to standard error
 
     def watch(self, folder: Path, then: Watcher) -> Watcher:
-        """Passes events on to `then`; the run's record is mirrored from its first event on, when it has been rewound."""
+        """Passes events on to `then`. The run's record is mirrored from its start event on, after it has been rewound."""
 
         def watch(event: Mapping[str, Any]) -> None:
             if event["event"] == "start":
@@ -68,7 +68,7 @@ class Mirror:
         return watch if self.mode != "disabled" else then
 
     def end(self) -> None:
-        """The run that was begun last is no longer trained."""
+        """The run that began last is no longer trained."""
         if self._began is not None:
             self._send({"end": self._began})
             self._began = None
@@ -79,7 +79,7 @@ class Mirror:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits until all is sent; Ctrl-C and SIGTERM end the wait, and nothing else of the command. Then the agent is killed."""
+        """Waits until everything is sent, then kills the agent. Ctrl-C and SIGTERM end only the wait."""
         if self.process is None:
             return
         assert self.process.stdin is not None
@@ -103,12 +103,12 @@ class Mirror:
             os.close(self._errors)
 
     def _wait(self, limit: float | None) -> None:
-        """Until no run is pending, for `limit` seconds; None: as long as one run after the other is sent."""
+        """Waits until no run is pending, for up to `limit` seconds; None: as long as one run after another is sent."""
         each = patience("WANDB_FINISH_TIMEOUT") + MARGIN
         with self._changed:
             if self.pending and not self._gone:
                 verb = "writing" if self.mode == "offline" else "sending"
-                self.say(f"W&B: {verb} {counted(len(self.pending), 'run')}; Ctrl-C skips")
+                self.say(f"W&B: {verb} {counted(len(self.pending), 'run')}; press Ctrl-C to skip")
             deadline = time.monotonic() + (each if limit is None else limit)
             number = len(self.pending)
             while self.pending and not self._gone:
@@ -142,7 +142,7 @@ class Mirror:
         if self.process is None:
             return
         assert self.process.stdin is not None
-        # A pipe that is full, or closed at its other end, belongs to an agent that hangs or is gone.
+        # A full or broken pipe means that the agent hangs or has ended.
         with contextlib.suppress(OSError):
             os.write(self.process.stdin.fileno(), (json.dumps(command) + "\n").encode())
 
@@ -159,7 +159,7 @@ class Mirror:
                     stderr=errors,
                     text=True,
                     errors="replace",
-                    # One thread: the cores belong to training. A group of its own: Ctrl-C at the terminal is for the training process.
+                    # One thread: training needs the cores. A separate group: Ctrl-C at the terminal goes only to the training process.
                     env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                     process_group=0,
                 )
@@ -174,14 +174,14 @@ class Mirror:
         self._reader.start()
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
-        """Messages of the agent, to its end."""
+        """Handles messages of the agent until it ends."""
         assert process.stdout is not None
         explained = False
         with process.stdout:
             for line in process.stdout:
                 try:
                     message = json.loads(line)
-                except ValueError:  # half of one, of a process that was killed
+                except ValueError:  # a partial message of a killed process
                     continue
                 if "say" in message:
                     self.say(message["say"])
@@ -207,7 +207,7 @@ class Mirror:
         self.say(f"W&B: stopped ({why}); {self.sync} uploads what is missing")
 
     def _how(self, code: int) -> str:
-        """How the agent ended, with the last line that it printed."""
+        """How the agent ended, with its last printed line."""
         if code < 0:
             return f"was killed by signal {-code}"
         text = os.pread(self._errors, 4000, max(0, os.fstat(self._errors).st_size - 4000)).decode(errors="replace")
@@ -216,14 +216,14 @@ class Mirror:
 
 
 class _Skipped(BaseException):
-    """The person does not want to wait."""
+    """The user does not want to wait."""
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise _Skipped inside; what they did before, they do again afterwards. In other threads none comes.
+    """SIGINT and SIGTERM raise _Skipped inside; afterwards their former handlers are restored. Other threads get no signals.
 
-    A thread that reads signals from a descriptor (cli/stop.py) hears nothing of these meanwhile: they are not for it.
+    Meanwhile a thread that reads signals from a descriptor (cli/stop.py) does not receive these signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

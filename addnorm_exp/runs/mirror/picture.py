@@ -1,4 +1,4 @@
-"""The per-layer record as one image: layer × step, a panel a quantity."""
+"""The per-layer record as one image: layer × step, one panel per quantity."""
 
 import math
 
@@ -22,24 +22,23 @@ DPI = 120
 
 
 def heatmap(layers: Layers) -> np.ndarray | None:
-    """The quantities in PANELS on logarithmic colour scales, as (height, width, RGB) of bytes; None where there is nothing to show.
+    """The quantities in PANELS on logarithmic colour scales, as (height, width, RGB) of bytes; None if there is no data.
 
-    A row of the picture is a site, or for weight matrices a layer with their mean; neighbouring steps are joined by their geometric
-    mean.
+    A row of the picture is a site, or for weight matrices the mean over a layer. Neighbouring steps are joined by their geometric mean.
     """
-    found = {name: part for name in PANELS if (part := panel(layers, name)) is not None}
-    if not found:
+    parts = {name: part for name in PANELS if (part := panel(layers, name)) is not None}
+    if not parts:
         return None
-    down = math.ceil(len(found) / 2)
+    down = math.ceil(len(parts) / 2)
     fig = Figure(figsize=(9.0, 2.9 * down), layout="constrained", dpi=DPI)
     canvas = FigureCanvasAgg(fig)
     panels = fig.subplots(down, 2, squeeze=False).ravel()
-    for axes in panels[len(found) :]:
+    for axes in panels[len(parts) :]:
         axes.set_axis_off()
-    for axes, (name, (edges, cells)) in zip(panels, found.items(), strict=False):
+    for axes, (name, (edges, cells)) in zip(panels, parts.items(), strict=False):
         low, high = np.nanquantile(cells, [0.005, 0.995])
         norm = LogNorm(low, high if high > low else 1.01 * low)
-        axes.set_facecolor("#C8C8C8")  # what is missing: zero, not finite
+        axes.set_facecolor("#C8C8C8")  # missing values: zero or not finite
         heights = np.arange(cells.shape[1] + 1) - 0.5
         image = axes.pcolormesh(edges, heights, np.ma.masked_invalid(cells).T, norm=norm, cmap="viridis")
         axes.set_title(f"{PANELS[name]} ({name})", fontsize=9)
@@ -47,14 +46,14 @@ def heatmap(layers: Layers) -> np.ndarray | None:
         axes.tick_params(labelsize=7)
         axes.yaxis.get_major_locator().set_params(integer=True)
         fig.colorbar(image, ax=axes, pad=0.02).ax.tick_params(labelsize=7, which="both")
-    for axes in panels[max(0, len(found) - 2) : len(found)]:
+    for axes in panels[max(0, len(parts) - 2) : len(parts)]:
         axes.set_xlabel("optimiser steps", fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def panel(layers: Layers, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Edges in steps (m + 1,) and cells (m, rows of the picture), NaN where there is nothing to show; None where every cell is NaN."""
+    """Edges in steps (m + 1,) and cells (m, rows of the picture), NaN for missing values; None if every cell is NaN."""
     values = layers.arrays.get(name)
     if values is None:
         return None

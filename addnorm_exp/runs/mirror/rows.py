@@ -1,7 +1,7 @@
-"""A run's record as rows of W&B's history: each step once, in order, whole.
+"""A run's record as rows of W&B's history: each step once, in order, complete.
 
-A step's row is whole when nothing can be added to it any more: a later step is on the disk, and so are the per-layer rows that are due
-at it. Which rows there are depends on the record alone, not on when it is read.
+A step's row is complete when nothing can be added to it: a later step is on the disk, and so are the per-layer rows that are due at it.
+The rows depend only on the record, not on when it is read.
 """
 
 import math
@@ -23,30 +23,30 @@ Row = dict[str, float]
 
 
 class Rows:
-    """The rows of a run's folder after step `after`, as they come to be. The folder must have been rewound before (train/loop.py)."""
+    """The rows of a run's folder after step `after`, as the folder grows. It must have been rewound before (train/loop.py)."""
 
     def __init__(self, folder: Path, after: int = -1):
         self.folder, self.after = folder, after
-        self.last_layers = -1  # the step of the newest per-layer row that has been read
+        self.last_layers = -1  # the step of the newest per-layer row read so far
         self._lines = LineReader(folder / "metrics.jsonl")
         self._rows: dict[int, Row] = defaultdict(dict)
         self._layers: dict[int, Row] = defaultdict(dict)
         self._chunks: set[tuple[str, int, int]] = (
             set()
-        )  # by name, size and time: the last of a finished run comes to hold all
+        )  # by name, size and time: the last chunk of a finished run is replaced by the merged one
         self._newest = dict.fromkeys(KINDS, -1)
         config = RunFolder(folder).config() or {}
         self._science = config.get("science", {})
         attempts = (RunFolder(folder).summary() or {}).get("attempts") or [{}]
         self._execution: Mapping[str, Any] = attempts[-1].get("execution") or config.get("execution") or {}
-        # What an earlier attempt left is whole: attempts go on from a checkpoint, before which all is put on the disk.
-        # What was due at that checkpoint and not measured yet follows.
+        # The rows of an earlier attempt are complete: attempts continue from a checkpoint, before which everything is synced to disk.
+        # Measurements that were due at that checkpoint but not made follow.
         self._settled = (attempts[-1].get("from_step") or -1) - bool(attempts[-1].get("pending"))
 
     def poll(self, ended: bool = False) -> list[tuple[int, Row]]:
-        """Rows that have become whole since the last call. `ended`: nothing will follow, so that all are.
+        """Rows that were completed since the last call. `ended`: nothing follows, so all rows are complete.
 
-        Raises UserError where metrics.jsonl is damaged.
+        Raises UserError if metrics.jsonl is damaged.
         """
         self._read_layers()
         for line in self._lines.read():
@@ -78,7 +78,7 @@ class Rows:
 
     def _take(self, line: Mapping[str, Any]) -> None:
         split = line["split"]
-        if split == "test":  # a number, not a curve: it is in the summary
+        if split == "test":  # a single number, which is in the summary
             return
         numbers = {name: value for name, value in line.items() if name not in ("step", "split") and is_number(value)}
         self._rows[line["step"]].update({f"{split}/{name}": value for name, value in numbers.items()})
@@ -94,18 +94,18 @@ class Rows:
             self._chunks.add(version)
             try:
                 chunk = read_chunk(path, index) or {}
-            except UserError:  # tables and pictures will say so
+            except UserError:  # tables and pictures report it
                 chunk = {}
             for number, step in enumerate(chunk.pop("step", np.array([])).tolist()):
                 self._newest[kind] = max(self._newest[kind], step)
-                if step <= self.after:  # its row is sent
+                if step <= self.after:  # its row has been sent
                     continue
                 self._layers[step].update(scalars(index, {name: values[number] for name, values in chunk.items()}))
         self.last_layers = self._newest[""]
 
 
 def _version(path: Path) -> tuple[str, int, int] | None:
-    """What tells a file from one that takes its place; None where it is gone."""
+    """What distinguishes a file from its replacement; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -115,14 +115,14 @@ def _version(path: Path) -> tuple[str, int, int] | None:
 
 def scalars(index: Mapping[str, Sequence[str]], row: Mapping[str, np.ndarray]) -> Row:
     """One per-layer row as the numbers of the first, the middle and the last layer: means over a layer's sites or weight matrices."""
-    found: Row = {}
+    numbers: Row = {}
     for name, values in row.items():
         layers = by_layer(index[COLUMNS[name]])
         for place, layer in _ends(list(layers)).items():
             value = float(np.mean(values[layers[layer]]))
             if math.isfinite(value):
-                found[f"layers/{name}/{place}"] = value
-    return found
+                numbers[f"layers/{name}/{place}"] = value
+    return numbers
 
 
 def _ends(layers: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What W&B's server says when it is asked: whether it answers, and what it has of a run."""
+"""Queries to W&B's server: whether it answers, and what it has of a run."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from addnorm_exp.runs.mirror.window import reason
 
 
 def is_clients(error: BaseException) -> bool:
-    """Whether the client raised it, or the network: not a fault of ours."""
+    """Whether the client or the network raised it, and not our code."""
     import wandb
 
     return isinstance(error, wandb.Error | TimeoutError | ConnectionError)
@@ -25,13 +25,13 @@ def answers() -> bool:
     """Whether the server answers and takes the key."""
     try:
         connect()
-    except Exception:  # the client's kinds are many
+    except Exception:  # the client has many kinds
         return False
     return True
 
 
 def remote(api: Any, entity: str | None, project: str, id: str) -> Any | None:
-    """The run as the server has it (a `wandb.apis.public.Run`), None where it has none. Raises what the client raises."""
+    """The run as the server has it (a `wandb.apis.public.Run`), or None. Raises what the client raises."""
     try:
         return api.run(f"{entity or api.default_entity}/{project}/{id}")
     except Exception as error:  # RunNotFoundError, or a CommError that repeats its words
@@ -41,5 +41,5 @@ def remote(api: Any, entity: str | None, project: str, id: str) -> Any | None:
 
 
 def was_deleted(error: BaseException) -> bool:
-    """Whether the server refused a run because one of its id was there and was deleted."""
+    """Whether the server refused a run because a run with its id existed and was deleted."""
     return "HTTP 409" in str(error) or "previously created and deleted" in reason(error)

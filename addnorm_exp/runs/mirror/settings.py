@@ -1,7 +1,7 @@
-"""What the person asks of W&B: flags, then environment variables, then the settings files of W&B's client.
+"""The user's W&B settings: flags, then environment variables, then the settings files of W&B's client.
 
-This is read without the client, whose import takes a second. A value that this program interprets is checked here, before anything is
-trained, and a wrong one is a UserError.
+They are read without the client, whose import takes a second. A value that this program interprets is checked here, before training; an
+invalid one is a UserError.
 """
 
 import configparser
@@ -21,13 +21,13 @@ MODES = ("online", "offline", "disabled")
 LATER = "later"  # no key and no mode: nothing is sent now, `main.py sync` uploads from the record
 PROJECT = "addnorm_exp"
 LOGIN = "set WANDB_API_KEY, or run `wandb login`"
-# Seconds that the client tries to open a run, and to send the rest of one. It has variables of these names itself.
+# Seconds for which the client tries to open a run, and to send the rest of one. The client itself has variables with these names.
 PATIENCE = {"WANDB_INIT_TIMEOUT": 20.0, "WANDB_FINISH_TIMEOUT": 60.0}
 # What `wandb agent` sets for the run that it starts.
 SWEEP_AGENT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
 
 _LEGACY = {"dryrun": "offline", "run": "online"}
-# Servers that share their keys. The client's default has been either one.
+# Servers that share their keys. The client's default depends on its version.
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com", "forge.coreweave.com")
 _TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")  # a JSON web token
 _FORBIDDEN = "/\\#?%:"  # in the name of a project or an entity
@@ -35,19 +35,19 @@ _FORBIDDEN = "/\\#?%:"  # in the name of a project or an entity
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs go on W&B, as the flags say. None: what the environment says, else where the run is already, else the default."""
+    """Where runs go on W&B, from the flags. None: from the environment, else where the run already is, else the default."""
 
     project: str | None = None
     entity: str | None = None
 
     def of(self, ledger: Mapping[str, Any]) -> tuple[str, str | None]:
-        """Project and entity for the run of this ledger (mirror.json); entity None is the person's own."""
+        """Project and entity for the run of this ledger (mirror.json); entity None is the user's own."""
         project = self.project or os.environ.get("WANDB_PROJECT") or ledger.get("project") or PROJECT
         return project, self.entity or os.environ.get("WANDB_ENTITY") or ledger.get("entity")
 
 
 def mode_of(flag: str | None) -> str:
-    """One of MODES or LATER. Raises UserError for a mode, address, key or time-out that is none, and for `online` without a key."""
+    """One of MODES or LATER. Raises UserError for an invalid mode, address, key or time-out, and for `online` without a key."""
     mode, source = _asked(flag)
     if mode == "disabled":
         return mode
@@ -59,20 +59,18 @@ def mode_of(flag: str | None) -> str:
     if has_key():
         return "online"
     if mode == "online":
-        raise UserError(
-            f"{source}: there is no W&B API key; {LOGIN}, or leave the mode out and upload later (main.py sync)"
-        )
+        raise UserError(f"{source}: there is no W&B API key; {LOGIN}, or omit the mode and upload later (main.py sync)")
     return LATER
 
 
 def check_place(place: Place) -> None:
-    """Raises UserError where W&B refuses the name of the project or of the entity."""
+    """Raises UserError if W&B refuses the name of the project or of the entity."""
     named = {"--wandb_project": place.project, "--wandb_entity": place.entity}
     for key in ("WANDB_PROJECT", "WANDB_ENTITY"):
         named[key] = os.environ.get(key)
     for source, name in named.items():
         if name and (wrong := sorted(set(name) & set(_FORBIDDEN))):
-            raise UserError(f"{source}={name}: W&B refuses {' '.join(wrong)} in a name; choose another")
+            raise UserError(f"{source}={name}: W&B refuses {' '.join(wrong)} in a name; choose another one")
         if name and len(name) > 128:
             raise UserError(
                 f"{source}={name:.20}…: W&B refuses names of more than 128 characters; choose a shorter one"
@@ -80,19 +78,19 @@ def check_place(place: Place) -> None:
 
 
 def require_key(purpose: str) -> None:
-    """Raises UserError where `purpose`, which needs the server, cannot have it for want of an API key."""
+    """Raises UserError if there is no API key for `purpose`, which needs the server."""
     _check_server()
     if not has_key():
         raise UserError(f"{purpose}: there is no W&B API key; {LOGIN}")
 
 
 def has_key() -> bool:
-    """Whether the client would find credentials, by its own order. Raises UserError where WANDB_API_KEY is no key."""
+    """Whether the client would find credentials, in its own order. Raises UserError if WANDB_API_KEY is not a key."""
     key = os.environ.get("WANDB_API_KEY")
     if key:
         if not _is_key(key):
             raise UserError(
-                "WANDB_API_KEY: is no API key (40 or more letters, digits, _ and -); copy it from W&B again, or unset it"
+                "WANDB_API_KEY: this is not an API key (40 or more letters, digits, _ and -); copy it from W&B again, or unset it"
             )
         return True
     return (
@@ -103,7 +101,7 @@ def has_key() -> bool:
 
 
 def patience(name: str) -> float:
-    """Seconds, by the client's own variable `name`."""
+    """The seconds that the client's variable `name` sets."""
     text = os.environ.get(name)
     if not text:
         return PATIENCE[name]
@@ -112,12 +110,12 @@ def patience(name: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise UserError(f"{name}={text}: expected seconds, e.g. {name}={PATIENCE[name]:.0f}")
+        raise UserError(f"{name}={text}: expected a number of seconds, e.g. {name}={PATIENCE[name]:.0f}")
     return seconds
 
 
 def _asked(flag: str | None) -> tuple[str | None, str]:
-    """The mode that was asked for, and by what; None where nothing was."""
+    """The requested mode and its source; None without a request."""
     if flag:
         return flag, f"--wandb={flag}"
     stated = {"WANDB_MODE": os.environ.get("WANDB_MODE"), "W&B's settings file: mode": _file_settings().get("mode")}
@@ -125,7 +123,7 @@ def _asked(flag: str | None) -> tuple[str | None, str]:
         if text:
             mode = _LEGACY.get(text.strip().lower(), text.strip().lower())
             if mode not in MODES:
-                raise UserError(f"{source}={text}: is no mode; {nearest(mode, MODES)}")
+                raise UserError(f"{source}={text}: unknown mode; {nearest(mode, MODES)}")
             return mode, f"{source}={text}"
     return None, ""
 
@@ -137,18 +135,18 @@ def _check_server() -> None:
     try:
         parts = urlsplit(address)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # of a port that is no number
+    except ValueError:  # the port is not a number
         sound = False
     if not sound or any(letter.isspace() for letter in address):
         raise UserError(
-            f"WANDB_BASE_URL={address}: is no address; write e.g. https://wandb.example.org, or unset it for W&B's own server"
+            f"WANDB_BASE_URL={address}: this is not an address; write e.g. https://wandb.example.org, or unset it to use W&B's own server"
         )
     if parts.hostname in ("wandb.ai", "app.wandb.ai", "www.wandb.ai"):
-        raise UserError(f"WANDB_BASE_URL={address}: is W&B's website; unset it for W&B's own server")
+        raise UserError(f"WANDB_BASE_URL={address}: this is W&B's website; unset it to use W&B's own server")
 
 
 def _is_key(text: str | None) -> bool:
-    """By the client's rule."""
+    """Whether this is an API key, by the client's rule."""
     if not text:
         return False
     secret = text.split("-", 1)[-1]
@@ -156,7 +154,7 @@ def _is_key(text: str | None) -> bool:
 
 
 def _netrc() -> str | None:
-    """The password that the netrc file has for the server."""
+    """The password for the server in the netrc file."""
     places = [Path(os.environ["NETRC"])] if os.environ.get("NETRC") else [Path("~/.netrc"), Path("~/_netrc")]
     address = os.environ.get("WANDB_BASE_URL") or _file_settings().get("base_url")
     host = urlsplit(address).netloc if address else _HOSTS[0]
@@ -170,7 +168,7 @@ def _netrc() -> str | None:
 
 
 def _file_settings() -> dict[str, str]:
-    """What `wandb login`, `wandb offline` and `wandb disabled` wrote: for the person, and over it for the current folder."""
+    """What `wandb login`, `wandb offline` and `wandb disabled` wrote. The current folder's settings override the user's."""
     home = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     beside = ".wandb" if Path(".wandb").exists() else "wandb"
     settings: dict[str, str] = {}
@@ -179,6 +177,6 @@ def _file_settings() -> dict[str, str]:
         try:
             parser.read(Path(folder).expanduser() / "settings")
             settings |= dict(parser["default"]) if parser.has_section("default") else {}
-        except (OSError, RuntimeError, UnicodeDecodeError, configparser.Error):  # the client takes it as empty too
+        except (OSError, RuntimeError, UnicodeDecodeError, configparser.Error):  # the client also treats it as empty
             continue
     return settings

@@ -1,6 +1,6 @@
-"""One run on W&B, through its client: opened under its id, fed with the rows that it lacks, closed.
+"""One run on W&B, through its client: opened under its id, sent the rows that it lacks, closed.
 
-The server knows how far its history goes (`starting_step` of a resumed run), and rows are the same whenever they are read: so nothing is
+The server knows the end of its history (`starting_step` of a resumed run), and rows do not depend on when they are read. So nothing is
 sent twice, however often a run is stopped, rewound, killed, or uploaded again.
 """
 
@@ -27,7 +27,7 @@ LEDGER = "mirror.json"
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Holds the mirror of a run for this process. Raises folder.Busy where another mirrors it."""
+    """Locks the mirror of a run for this process. Raises folder.Busy if another process is mirroring it."""
     place = folder / "wandb"
     place.mkdir(exist_ok=True)
     with open(place / "lock", "a") as lock:
@@ -39,9 +39,9 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 class Window:
-    """A run that is open on W&B (`mode` online) or in an offline run of the client's (`mode` offline).
+    """A run that is open on W&B (`mode` online) or in an offline run of the client (`mode` offline).
 
-    It is opened under `id`; None is the id that it has had, or its first.
+    It is opened under `id`; None means its former id, or its first.
     """
 
     def __init__(self, folder: Path, place: Place, mode: str, id: str | None = None):
@@ -50,12 +50,12 @@ class Window:
         self.folder, self.mode = folder, mode
         run = about(folder)
         if run is None:
-            raise UserError(f"{folder}: holds no run that has begun")
+            raise UserError(f"{folder}: no run has begun here")
         summary = RunFolder(folder).summary() or {}
         self.steps = int(summary.get("steps") or 0)
         ledger = read_ledger(folder)
         project, entity = place_of(place, ledger)
-        on_cpu = (summary.get("device") or {}).get("platform") == "cpu"  # nothing to sample but this program
+        on_cpu = (summary.get("device") or {}).get("platform") == "cpu"  # only this program to sample
         self.run: Any = wandb.init(
             project=project,
             entity=entity,
@@ -83,7 +83,7 @@ class Window:
                 x_save_requirements=False,
             ),
         )
-        # An offline run cannot ask the server, so there the ledger must do. A sweep agent dictates an id of its own.
+        # An offline run cannot ask the server, so it uses the ledger. A sweep agent sets its own id.
         known = ledger if ledger.get("id") == self.run.id else {}
         after = int(known.get("step", -1)) if mode != "online" else int(self.run.starting_step) - 1
         self.rows = Rows(folder, after)
@@ -103,7 +103,7 @@ class Window:
         return str(self.run.url or "")
 
     def feed(self, ended: bool = False) -> None:
-        """Sends the rows that have become whole; a picture and the summary now and then, and when the run has `ended`."""
+        """Sends completed rows; also a picture and the summary at intervals, and when the run has `ended`."""
         whole = self.rows.poll(ended)
         for place, (step, row) in enumerate(whole):
             last = place == len(whole) - 1
@@ -116,11 +116,11 @@ class Window:
             self.run.summary.update(to_summary(RunFolder(self.folder).summary() or {}))
 
     def close(self, ended: bool) -> None:
-        """Sends the rest and waits until the server has it. Raises TimeoutError where it does not take it in time."""
+        """Sends the rest and waits until the server has it. Raises TimeoutError if that takes too long."""
         self.feed(ended)
         status = (RunFolder(self.folder).summary() or {}).get("status")
         if status == "running":
-            self.run.mark_preempting()  # stopped or killed, not failed: the same command goes on with it
+            self.run.mark_preempting()  # stopped or killed, not failed: the same command continues it
         self.run.finish(exit_code=0 if status in FINISHED else 1)
         self._note(finished=ended and self.mode == "online")
 
@@ -131,7 +131,7 @@ class Window:
             self.run.define_metric(name, step_metric="step")
 
     def _note(self, finished: bool = False) -> None:
-        """The ledger: where the run is, under which id, how far, and (`finished`) when the run ended that is there whole."""
+        """Writes the ledger: where the run is, under which id, up to which step, and (`finished`) when a completely sent run ended."""
         summary = RunFolder(self.folder).summary() or {}
         server = {"server": self.run.settings.base_url} if self.mode == "online" else {}
         end = {"finished": summary.get("finished")} if finished else {}
@@ -142,7 +142,7 @@ class Window:
         return PICTURES * max(step, 0) // max(self.steps, 1)
 
     def _picture(self, step: int, ended: bool) -> dict[str, Any]:
-        """A heatmap where one is due: at every eighth of the run, not too often, and at its end."""
+        """A heatmap if one is due: at every eighth of the run, but not too often, and at its end."""
         due = self._share(step) > self._pictures and time.monotonic() - self._pictured > PICTURE_EVERY
         if self.rows.last_layers < 0 or not (due or ended):
             return {}
@@ -151,7 +151,7 @@ class Window:
 
         try:
             layers = read_layers(self.folder / "layers")
-        except UserError:  # a damaged chunk costs the picture, and no curve
+        except UserError:  # a damaged chunk affects the picture, but no curve
             layers = None
         image = heatmap(layers) if layers else None
         if image is None:
@@ -162,7 +162,7 @@ class Window:
 
 
 def read_ledger(folder: Path) -> dict[str, Any]:
-    """mirror.json; {} where there is none, or none that can be read."""
+    """mirror.json; {} if it is missing or unreadable."""
     try:
         ledger = json.loads((folder / "wandb" / LEDGER).read_text())
     except (OSError, ValueError):
@@ -171,7 +171,7 @@ def read_ledger(folder: Path) -> dict[str, Any]:
 
 
 def place_of(place: Place, ledger: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Project and entity of a run. Where the ledger speaks of another server it does not count."""
+    """Project and entity of a run. A ledger of another server does not count."""
     import wandb
 
     here = ledger.get("server") in (None, wandb.setup().settings.base_url)
@@ -179,7 +179,7 @@ def place_of(place: Place, ledger: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def reason(error: BaseException) -> str:
-    """What the client said, in a line, without its advice on settings that a person cannot reach here."""
+    """The client's message in one line, without its advice on settings that a user cannot reach here."""
     text = str(error).partition("\nConsider increasing")[0].removeprefix("Timed out while retrying: ")
     text = text.replace(
         "Failed to execute API request: the service process is busy and did not respond in time", "no answer"

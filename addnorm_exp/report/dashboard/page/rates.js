@@ -45,7 +45,7 @@ function drawRates() {
   const layout = {
     height: 420, hovermode: "closest", legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0, font: { size: 12 } },
     xaxis: axis("peak learning rate", { type: "log", tickvals: every, ticktext: every.map(String), range: [Math.log10(every[0]) - room, Math.log10(every[every.length - 1]) + room] }),
-    yaxis: axis(`final validation ${rates.unit === "bpb" ? "bits per byte" : "loss (nats a token)"}`, strip ? { domain: [0, 0.86], range: [low - pad, high + pad] } : {}),
+    yaxis: axis(`final validation ${rates.unit === "bpb" ? "bits per byte" : "loss (nats per token)"}`, strip ? { domain: [0, 0.86], range: [low - pad, high + pad] } : {}),
     shapes: [],
   };
   if (strip) layout.yaxis2 = axis("", { domain: [0.9, 1], range: [rates.uniform - 1, rates.uniform + 1], tickvals: [rates.uniform], ticktext: [String(Number(rates.uniform.toPrecision(3)))], showgrid: false, anchor: "x" });
