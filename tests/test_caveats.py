@@ -16,7 +16,7 @@ from addnorm_exp.report.load import load_study
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import render
 from addnorm_exp.report.table import build
-from addnorm_exp.runs.caveats import Row, lines
+from addnorm_exp.runs.caveats import Row, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above
 from addnorm_exp.sweep.study import read_study
@@ -40,7 +40,7 @@ def config(**keys):
 def row(name, **keys):
     given = config(scheme=name, **keys)
     axes = {"scheme": name} | {key.replace("__", "."): value for key, value in keys.items()}
-    return Row(name, tuple(axes.items()), asdict(recipe(given)), resolve(given).digest(blocks(given)))
+    return Row(name, tuple(axes.items()), asdict(recipe(given)), twins.function_of(given))
 
 
 def case(folder, base):
@@ -54,6 +54,7 @@ def case(folder, base):
         path = folder / f"r{number}" / "config.json"
         record = json.loads(path.read_text())
         record |= {"resolved": asdict(recipe(given)), "scheme_digest": resolve(given).digest(blocks(given))}
+        record["science"]["model"] = asdict(given.model)
         path.write_text(json.dumps(record))
     groups = twins.find(configs).groups
     plan = {"among": [], "groups": [list(group) for group in groups]}
@@ -164,12 +165,26 @@ def test_records_of_before_are_compared_by_the_name_of_the_law(tmp_path):
     assert line.endswith("init (lns: normal; others: xavier).")
 
 
+def test_a_record_of_before_beside_a_new_one_is_compared_by_the_name_of_the_law():
+    former = Row("sandwich_ln", (("scheme", "sandwich_ln"),), {"norm": "layer", "law": "normal"})
+    (line,) = lines([row("pre_ln"), row("peri_ln"), former])
+    assert line.endswith("init (sandwich_ln: normal; others: xavier).")
+    (line,) = lines([row("pre_ln"), replace(former, resolved={"norm": "layer", "law": "xavier"}), row("ngpt")])
+    assert "init (" not in line
+    new = [row("sandwich_ln"), replace(row("pre_ln", init__law="normal"), axes=(("scheme", "pre_ln"),))]
+    (line,) = lines([*new, former])  # new ones are compared by more than the name
+    assert line.endswith("init (sandwich_ln: normal, out and down × 0.3536; pre_ln: normal).")
+
+
 def test_rows_are_one_function_only_where_their_models_are_one():
-    same = [
-        Row(name, (("scheme", name),), {}, digest, model) for name, digest, model in (("a", "1", "m"), ("b", "2", "n"))
-    ]
-    assert lines(same, [("1", "2")]) == ()
-    assert lines([same[0], replace(same[1], model="m")], [("1", "2")]) == ("a and b are the same function.",)
+    digest, models = "0" * 64, ({"model.depth": 2, "seed": 0}, {"model.depth": 4, "seed": 0})
+    first, second = (
+        Row(name, (("scheme", name),), {}, function_id(digest, model)) for name, model in zip("ab", models, strict=True)
+    )
+    assert lines([first, second]) == ()
+    same = "a and b are the same function."
+    assert lines([first, replace(second, function=function_id(digest, models[0] | {"seed": 1}))]) == (same,)
+    assert lines([first, second], [(first.function, second.function)]) == (same,)
 
 
 @pytest.mark.parametrize(
@@ -187,12 +202,15 @@ def test_rows_are_one_function_only_where_their_models_are_one():
             {"scheme": "gpt2", "norm.kind": "detach"},
             False,
         ),
+        # One function of the parameters, trained to another end.
+        ({"scheme": "pre_ln", "logits.z_loss": 1e-3}, {"scheme": "gpt2"}, False),
+        ({"scheme": "pre_ln", "model.drop_path": 0.1}, {"scheme": "gpt2", "model.drop_path": 0.1}, True),
     ],
 )  # fmt: skip
 def test_twins(first, second, one):
     configs = [override(Config(), {"model.activation": "relu"} | keys) for keys in (first, second)]
-    digests = tuple(resolve(given).digest(blocks(given)) for given in configs)
-    assert twins.find(configs).groups == ((digests,) if one else ())
+    ids = tuple(twins.function_of(given) for given in configs)
+    assert twins.find(configs).groups == ((ids,) if one else ())
 
 
 def test_schemes_of_one_digest_are_one_function_without_a_comparison():

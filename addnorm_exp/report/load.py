@@ -31,7 +31,7 @@ class Study:
     group: tuple[str, ...] = ("scheme",)
     strangers: int = 0  # run folders in the study's folder that are not in its plan
     mixed_semantics: tuple[int, ...] = field(default=())
-    twins: tuple[tuple[str, ...], ...] = ()  # digests of schemes that are the same function
+    twins: tuple[tuple[str, ...], ...] = ()  # sets of `function_id`s that are the same function
     published: tuple[Published, ...] = ()  # published numbers, printed beside ours
 
     @property

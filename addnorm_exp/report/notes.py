@@ -44,8 +44,8 @@ def above(study: Study, report: Reported) -> tuple[str, ...]:
         first = next((run for run in group.runs if run.resolved), None)
         if first is not None:
             axes = tuple((axis, group[axis]) for axis in report.varying)
-            model = tuple(sorted((key, repr(value)) for key, value in first.flat.items() if key.startswith("model.")))
-            rows.append(caveats.Row(first.scheme, axes, first.resolved, first.digest, model))
+            function = caveats.function_id(first.digest, first.flat) if first.digest else ""
+            rows.append(caveats.Row(first.scheme, axes, first.resolved, function))
     return caveats.lines(rows, study.twins)
 
 

@@ -5,8 +5,10 @@ norm, and init multipliers that belong to it. Everything else in its record (res
 difference that an axis of the study sets is not reported.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from addnorm_exp.runs.winners import Pairs
@@ -26,13 +28,12 @@ DIFFERS = "Rows differ in more than their methods and the study's axes: "
 @dataclass(frozen=True)
 class Row:
     """A row of a table. `axes`: its scheme and the axes that distinguish rows; `resolved`: what its runs recorded, empty if they
-    recorded nothing; `digest`: that of its scheme; `model`: the config keys of its model."""
+    recorded nothing; `function`: the id of the function that its runs train (`function_id`), empty if unknown."""
 
     scheme: str
     axes: Pairs
     resolved: Mapping[str, Any]
-    digest: str = ""
-    model: Hashable = None
+    function: str = ""
 
     def value(self, axis: str) -> Any:
         return dict(self.axes).get(axis)
@@ -40,6 +41,12 @@ class Row:
     @property
     def label(self) -> str:
         return ", ".join([self.scheme, *(f"{axis} = {show(value)}" for axis, value in self.axes if axis != "scheme")])
+
+
+def function_id(digest: str, flat: Mapping[str, Any]) -> str:
+    """Identifies the function of the parameters that a run trains: the digest of its scheme and the config keys of its model."""
+    model = sorted((key, repr(value)) for key, value in flat.items() if key.startswith("model.") and value is not None)
+    return hashlib.sha256(json.dumps([digest, model]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,15 @@ class Item:
 
 
 def _deviations(resolved: Mapping[str, Any]) -> Hashable:
-    """None if the method sets the weights. Tensors are compared by name, so that an additional tensor is not a difference."""
-    deviations = resolved.get("law_deviations")
-    if deviations is None:
-        return resolved.get("law")  # a record from before deviations
+    """None if the method sets the weights. Tensors are compared by name, so one more tensor does not make the others differ."""
+    deviations = resolved["law_deviations"]
     return tuple(sorted((role, _hashable(value)) for role, value in deviations.items())) or None
+
+
+def _law(resolved: Mapping[str, Any]) -> str | None:
+    """The name of the law, without the multipliers that newer runs record after it; None if the method sets the weights."""
+    named = resolved.get("law_deviations") != {} and "law" in resolved
+    return str(resolved["law"]).partition(",")[0] if named else None
 
 
 def _hashable(value: Any) -> Any:
@@ -87,8 +98,9 @@ def _of_the_norm(key: str, name: str, *keys: str) -> Item:
 
 _SIZES = ("model.width", "model.depth", "model.mlp_ratio", "model.tie_embeddings")
 _INIT = ("init.law", "init.std", "init.gain", "init.multipliers", "init.depth_scaled", "model.activation", *_SIZES)
+INIT = Item("init", _deviations, lambda resolved: str(resolved["law"]), _INIT)
+LAW = Item("init", _law, lambda resolved: str(_law(resolved)), _INIT)
 ITEMS = (
-    Item("init", _deviations, lambda resolved: str(resolved["law"]), _INIT),
     _plain("embedding_norm", "embedding norm", "embedding.norm"),
     Item("embedding scale", lambda resolved: resolved.get("embedding_scale"), _scale, ("embedding.scale", *_INIT)),
     _plain("factors", "optimiser factors", "model.depth"),
@@ -103,13 +115,18 @@ ITEMS = (
 def lines(rows: Sequence[Row], twins: Iterable[Iterable[str]] = ()) -> tuple[str, ...]:
     """The lines above a table: one on what differs besides methods and axes, one on rows that are the same function. Either may be absent.
 
-    `twins` are sets of digests of schemes that are the same function (sweep/twins.py).
+    `twins` are sets of `function_id`s that are the same function (sweep/twins.py).
     """
-    if any("law_deviations" in row.resolved for row in rows):  # then the name of a law alone is not enough to compare
-        rows = [row if "law_deviations" in row.resolved else replace(row, resolved={}) for row in rows]
-    parts = [part for item in ITEMS if (part := _part(item, rows))]
+    parts = [part for part in (_init(rows), *(_part(item, rows) for item in ITEMS)) if part]
     same = _functions(rows, [frozenset(group) for group in twins])
     return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([" ".join(same)] if same else []))
+
+
+def _init(rows: Sequence[Row]) -> str | None:
+    """By the deviations of tensors where these differ; else by the name of the law, the only thing that older runs recorded."""
+    recorded = [row for row in rows if "law_deviations" in row.resolved]
+    part = _part(INIT, recorded)
+    return part if part or len(recorded) == len(rows) else _part(LAW, rows)
 
 
 def _varying(rows: Iterable[Row]) -> tuple[str, ...]:
@@ -149,12 +166,12 @@ def _names(rows: Sequence[Row], total: Sequence[Row]) -> list[str]:
 
 def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str]:
     """`peri_ln and sandwich_ln are the same function under norm.kind = layer`."""
-    known = [row for row in rows if row.digest]
+    known = [row for row in rows if row.function]
     varying = [axis for axis in _varying(rows) if axis.startswith(FUNCTION)]
     classes: list[list[Row]] = []
     for row in known:
         for members in classes:
-            if row.model == members[0].model and _same_function(row.digest, members[0].digest, twins):
+            if _same_function(row.function, members[0].function, twins):
                 members.append(row)
                 break
         else:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from addnorm_exp.config import flatten
 from addnorm_exp.config.schema import DataConfig
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data import corpus
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
@@ -20,7 +19,7 @@ from addnorm_exp.sweep.launch import Launcher, Outcome
 from addnorm_exp.sweep.record import read_twins, write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
-from addnorm_exp.sweep.twins import Twins, find
+from addnorm_exp.sweep.twins import Twins, find, function_of
 from addnorm_exp.tasks import recipe
 from addnorm_exp.train.entry import remarks
 from addnorm_exp.train.loop import check_data, check_machine
@@ -33,7 +32,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
         runs = study.sweep()
         _some(choose(runs, chosen), chosen)
         launcher.check(choose(runs, chosen))
-        twins = find((run.config for run in runs), read_twins(folder))
+        twins = find((run.config for run in runs), read_twins(folder), launcher.display.say)
         _say(study, choose(runs, chosen), twins, launcher)
         write_plan(folder, study, {"run": runs}, twins)
         return {"run": launcher.launch("run", choose(runs, chosen))}
@@ -44,7 +43,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     _some(tried, chosen)
     _reported(reported, chosen)
     launcher.check((*tried, *reported))
-    twins = find((run.config for run in (*tuning, *standing_in)), read_twins(folder))
+    twins = find((run.config for run in (*tuning, *standing_in)), read_twins(folder), launcher.display.say)
     _say(study, reported or tried, twins, launcher)
     # The plan keeps groups that were tuned before, whatever this call does with the others.
     _plan_report(study, folder, tuning, twins)
@@ -74,10 +73,8 @@ def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
     for run in runs:
         flat = flatten(run.config)
         axes = tuple((axis, flat[axis]) for axis in study.axes(runs))
-        model = tuple((key, repr(value)) for key, value in flat.items() if key.startswith("model."))
         if axes not in rows:
-            digest = resolve(run.config).digest(blocks(run.config))
-            rows[axes] = Row(run.config.scheme, axes, asdict(recipe(run.config)), digest, model)
+            rows[axes] = Row(run.config.scheme, axes, asdict(recipe(run.config)), function_of(run.config))
     lines = list(caveats.lines(list(rows.values()), twins.groups))
     if twins.skipped:
         lines.append(

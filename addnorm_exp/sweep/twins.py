@@ -4,20 +4,24 @@ Two schemes are compared if their parameters have the same paths and shapes, at 
 from N(0, 1) by its path, the embedding is scaled as under one init law, and the logits and gradients of two sequences are compared. The
 model is narrow (two heads of 16). No constant of a scheme or of a norm makes two functions equal at one width that differ at another,
 and all sizes (width, head, hidden units, vocabulary, length) differ from one another, so that tensors with equal shapes here have
-equal shapes at the runs' width. Operations run one by one on the CPU, without compiling the model as a whole.
+equal shapes at the runs' width. Operations run one by one: no model is compiled as a whole.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from addnorm_exp.config import flatten
 from addnorm_exp.config.schema import Config, InitConfig, ModelConfig
 from addnorm_exp.config.scheme import blocks, resolve
-from addnorm_exp.residual import Context
+from addnorm_exp.errors import to_stderr
+from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.residual.init import path_hash
+from addnorm_exp.runs.caveats import function_id
 from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.task import Task
 
@@ -30,35 +34,51 @@ STEP = 1  # of coefficients that grow with time: at step 0 a branch may be off
 
 @dataclass(frozen=True)
 class Twins:
-    """`groups` are sets of digests of schemes that are the same function; `among` are the digests that were compared."""
+    """`groups` are sets of ids (`function_of`) that are the same function; `among` are the ids that were compared."""
 
     among: frozenset[str] = frozenset()
     groups: tuple[tuple[str, ...], ...] = ()
     skipped: int = 0  # schemes of models too deep to compare
 
 
-def find(configs: Iterable[Config], known: Twins | None = None) -> Twins:
-    """The twins among the schemes of these configs; `known` if that has compared them all."""
+def function_of(config: Config) -> str:
+    """The id of the function that runs of this config train."""
+    return function_id(resolve(config).digest(blocks(config)), flatten(config))
+
+
+def find(configs: Iterable[Config], known: Twins | None = None, say: Callable[[str], None] = to_stderr) -> Twins:
+    """The twins among the schemes of these configs; `known` if that has compared them all. `say` is told before a comparison."""
     candidates = _candidates(configs)
-    digests = frozenset(digest for schemes in candidates.values() for digest in schemes)
-    if known is not None and digests <= known.among:
+    ids = frozenset(id for schemes in candidates.values() for id in schemes)
+    if known is not None and ids <= known.among:
         return known
     total = sum(model.depth * len(schemes) for model, schemes in candidates.items())
     if total > MOST_BLOCKS:
-        return Twins(skipped=len(digests))
-    groups: dict[tuple[str, ...], None] = {}
-    with jax.default_device(jax.local_devices(backend="cpu")[0]), jax.default_matmul_precision("highest"):
-        for schemes in candidates.values():
-            groups |= dict.fromkeys(_groups(schemes))
-    return Twins(digests, tuple(groups))
+        return Twins(skipped=len(ids))
+    groups = [group for schemes in candidates.values() for group in _comparable(schemes)]
+    if not groups:
+        return Twins(ids)
+    say("checking which schemes are the same function…")
+    with _by_operation():
+        return Twins(ids, tuple(members for tasks in groups for members in _equal(tasks) if len(members) > 1))
+
+
+@contextmanager
+def _by_operation() -> Iterator[None]:
+    """Operation by operation, on the CPU if this process has one, and whatever JAX's switches say of implicit transfers."""
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        device = jax.local_devices()[0]
+    with jax.default_device(device), jax.default_matmul_precision("highest"), jax.transfer_guard("allow"):
+        yield
 
 
 def _candidates(configs: Iterable[Config]) -> dict[ModelConfig, dict[str, Config]]:
-    """For each model, the narrow config of each scheme by its digest."""
+    """For each model, the narrow config of each scheme by the id of its function."""
     by_model: dict[ModelConfig, dict[str, Config]] = {}
     for config in configs:
-        digest = resolve(config).digest(blocks(config))
-        by_model.setdefault(config.model, {}).setdefault(digest, _narrow(config))
+        by_model.setdefault(config.model, {}).setdefault(function_of(config), _narrow(config))
     return {model: schemes for model, schemes in by_model.items() if len({c.scheme for c in schemes.values()}) > 1}
 
 
@@ -76,19 +96,21 @@ def _narrow(config: Config) -> Config:
     return replace(config, model=model, init=InitConfig(law="xavier"), seq_len=LENGTH, execution=execution)
 
 
-def _groups(schemes: dict[str, Config]) -> Iterator[tuple[str, ...]]:
-    """For one model: groups of digests of the same function, in the plan's order."""
-    by_tensors: dict[frozenset, dict[str, Task]] = {}
-    for digest, config in schemes.items():
+def _comparable(schemes: dict[str, Config]) -> list[dict[str, Task]]:
+    """For one model: the tasks by id that could be the same function, since they have the same tensors and train them alike. In the
+    plan's order; groups of one scheme are left out."""
+    groups: dict[Hashable, dict[str, Task]] = {}
+    for id, config in schemes.items():
         task = make_task(config)
         tensors = frozenset((path, spec.shape) for path, spec in task.model.specs.items())
-        by_tensors.setdefault(tensors, {})[digest] = task
-    for tasks in by_tensors.values():
-        names = {digest: schemes[digest].scheme for digest in tasks}
-        if len(set(names.values())) > 1:
-            for members in _equal(tasks):
-                if len({names[digest] for digest in members}) > 1:
-                    yield members
+        groups.setdefault((tensors, *_beside_the_logits(task.scheme)), {})[id] = task
+    return [tasks for tasks in groups.values() if len({task.scheme.name for task in tasks.values()}) > 1]
+
+
+def _beside_the_logits(scheme: Scheme) -> tuple[Hashable, ...]:
+    """What a scheme does in training that neither its logits nor their gradients show."""
+    projected = None if scheme.project is None else scheme.project.identity
+    return scheme.around.z_loss, scheme.around.drop_path, projected
 
 
 def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:
