@@ -173,7 +173,7 @@ def test_a_record_of_before_beside_a_new_one_is_compared_by_the_name_of_the_law(
     assert "init (" not in line
     new = [row("sandwich_ln"), replace(row("pre_ln", init__law="normal"), axes=(("scheme", "pre_ln"),))]
     (line,) = lines([*new, former])  # new ones are compared by more than the name
-    assert line.endswith("init (sandwich_ln: normal, out and down × 0.3536; pre_ln: normal).")
+    assert line.endswith("init (pre_ln: normal; sandwich_ln: normal, out and down × 0.3536).")
 
 
 def test_rows_are_one_function_only_where_their_models_are_one():
