@@ -210,6 +210,8 @@ def keys(name: str, known: Iterable[str], *, fuzzy: bool = True) -> tuple[str, .
     for pool in (inside, names):
         exact = [one for one in pool if normal(_tail(one)) == normal(tail)]
         called = [one for one in pool if normal(tail) in KEYS.get(one, ())]
+        if exact and called and any(one.startswith(f"{name}.") for one in names):
+            return (*called, *exact)  # `norm` is a group, and what people call norm.kind; it is also embedding.norm
         if exact or called:
             return tuple(called if pool is inside and not exact else exact or called)
     if not fuzzy:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
+import jax
 import pytest
 from studies import sweep, write
 from test_report_study import summary_of, write_plan, write_run
@@ -211,6 +212,17 @@ def test_twins(first, second, one):
     configs = [override(Config(), {"model.activation": "relu"} | keys) for keys in (first, second)]
     ids = tuple(twins.function_of(given) for given in configs)
     assert twins.find(configs).groups == ((ids,) if one else ())
+
+
+def test_twins_are_found_where_jax_forbids_transfers_or_has_no_cpu(monkeypatch):
+    def devices(backend: str | None = None, devices=jax.local_devices()) -> list:  # noqa: B008
+        if backend is not None:  # as under JAX_PLATFORMS=cuda
+            raise RuntimeError(f"Unknown backend {backend}")
+        return devices
+
+    monkeypatch.setattr(jax, "local_devices", devices)
+    with jax.transfer_guard("disallow"):
+        assert len(twins.find([config(scheme=name) for name in ("pre_ln", "gpt2")]).groups) == 1
 
 
 def test_schemes_of_one_digest_are_one_function_without_a_comparison():

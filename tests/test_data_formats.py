@@ -179,6 +179,12 @@ def test_zstandard_with_a_reader(reader):
     compress = module.compress
     frames = compress(TEXT[:5000]) + compress(TEXT[5000:])  # a file may have several
     assert formats.read(frames, "file", "FILE", 2**20).data == TEXT
+    damaged = (frames[:-7], frames[:20] + bytes(len(frames) - 20), frames + b"\x28\xb5\x2f\xfd")
+    for content in damaged:
+        with pytest.raises(UserError, match="FILE is a Zstandard file that cannot be unpacked"):
+            formats.read(content, "file", "FILE", 2**20)
+    with pytest.raises(UserError, match="FILE holds more than the 1,048,576 bytes"):
+        formats.read(compress(bytes(2**21)), "file", "FILE", 2**20)
 
 
 def test_formats_inside_one_another_end():

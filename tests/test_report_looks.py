@@ -53,6 +53,12 @@ def learning(folder, **more):
         return curves.draw(shown, looks_of(loaded, shown))
 
 
+@pytest.mark.parametrize("variants", [2, 3])
+def test_rows_of_a_design_look_different(variants):
+    looks = [style.crossed(scheme, variant) for scheme in range(52) for variant in range(variants)]
+    assert len(set(looks)) == len(looks)
+
+
 def test_of_a_design_colour_and_marker_tell_the_scheme_and_the_dash_the_other_axis(design):
     loaded = load_study(design)
     shown = reported(loaded)

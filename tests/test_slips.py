@@ -21,6 +21,9 @@ SWEEP = "sweep sweeps/quickstart.py"
 
 # What was typed, and the line that it gets.
 SLIPS = {
+    f"{TRAIN} norm=rms": "train: unexpected 'norm=rms' (it takes flags only); did you mean '--config.norm.kind=rms' or "
+    "'--config.embedding.norm=rms'?",
+    f"{TRAIN} --norm=rms": "--norm: no such flag; did you mean '--config.norm.kind' or '--config.embedding.norm'?",
     "traing": "unknown command 'traing'; did you mean 'train'?",
     "tabel": "unknown command 'tabel'; did you mean 'table'?",
     "halp": "unknown command 'halp'; did you mean 'help'?",

@@ -247,7 +247,7 @@ def test_a_save_for_which_there_is_no_room_leaves_the_one_before(tmp_path, monke
         assert [path.name for path in folder.iterdir()] == ["00000002"]
 
 
-def test_a_checkpoint_of_an_older_version_is_named_and_passed_over(data, undisturbed, halfway, tmp_path):
+def test_a_checkpoint_of_an_older_version_is_kept_and_the_run_refused(data, halfway, tmp_path):
     """They were Orbax's, whose files are told by their names."""
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)
@@ -257,12 +257,12 @@ def test_a_checkpoint_of_an_older_version_is_named_and_passed_over(data, undistu
         (checkpoint / "arrays.npz").rename(checkpoint / "arrays" / "_METADATA")
         sums = {path: sha256(checkpoint / path) for path in ("arrays/_METADATA", "meta.json")}
         (checkpoint / "manifest.json").write_text(json.dumps(sums))
-    events = []
-    run(CONFIG, data, RunFolder(folder), watch=events.append)
-    texts = [event["text"] for event in events[:3]]
-    assert all("in the format of an older version, which this one does not read" in text for text in texts)
-    assert events[3] == {"event": "start", "step": 0}
-    assert_equal_runs(undisturbed, folder)
+    before = states(folder)
+    with pytest.raises(
+        UserError, match="an older version wrote it, and this one cannot read it; use that version, or delete"
+    ):
+        run(CONFIG, data, RunFolder(folder))
+    assert states(folder) == before
 
 
 def test_arrays_that_are_not_this_versions_are_one_line(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, place_of
 from addnorm_exp.config.flags import Arguments, Flag, parse
-from addnorm_exp.errors import UserError, to_stderr
+from addnorm_exp.errors import UserError, program, to_stderr
 
 HELP = "write a study's page: table, runs, curves, per-layer heatmaps, in one HTML file that needs no network"
 ABOUT = f"""{HELP}
@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
     if arguments["wandb"]:
         return _save(arguments)
     if not arguments.positionals:
-        raise UserError("dashboard needs DIR: main.py dashboard DIR")
+        raise UserError(f"dashboard needs DIR: {program()} dashboard DIR")
     from addnorm_exp.report.dashboard.page import (
         dashboard,
     )  # its libraries are slow to import; --help does not need them

@@ -20,6 +20,7 @@ import numpy as np
 from addnorm_exp.errors import UserError, one_line
 
 BLOCK = 2**24  # bytes
+FRAME_PART = 2**12  # compressed bytes at a time, for a few can stand for many
 LAYERS = 3  # formats inside one another, such as a tar archive in a gzip file
 SAMPLE = 2**18  # bytes; three such parts of a file are looked at
 CONTROLS = 0.01  # the share of control characters above which bytes are not text
@@ -153,20 +154,46 @@ def _require_one(names: list[str], where: str, kind: str) -> None:
 
 def _zstandard(file: IO[bytes], where: str) -> IO[bytes]:
     """By Python's own module (3.14 on), else by the package `zstandard`."""
-    modules: dict[str, Any] = {}
     for name in ("compression.zstd", "zstandard"):
         try:
-            modules[name] = importlib.import_module(name)
+            module = importlib.import_module(name)
         except ImportError:
             continue
-    if "compression.zstd" in modules:
-        return modules["compression.zstd"].open(file)
-    if "zstandard" in modules:
-        return modules["zstandard"].ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return _Frames(file, module)
     raise UserError(
         f"{where} is a Zstandard file, for which this Python has no reader; unpack it with `zstd -d` and name the result, "
         "or install the package zstandard"
     )
+
+
+class _Frames(io.RawIOBase, IO[bytes]):
+    """The content of Zstandard frames, one after another. Raises EOFError if the last one is not whole, which the reader of the package
+    `zstandard` does not notice, and OSError if one is damaged."""
+
+    def __init__(self, file: IO[bytes], module: Any):
+        self.file, self.module = file, module
+        self.frame: Any = None
+
+    def read(self, size: int = -1) -> bytes:
+        """The next part, of any size; empty at the end."""
+        while True:
+            ended = self.frame is None or self.frame.eof
+            data = (self.frame.unused_data if self.frame is not None and ended else b"") or self.file.read(FRAME_PART)
+            if not data:
+                if ended:
+                    return b""
+                raise EOFError("the file ended before its last frame did")
+            if ended:
+                self.frame = self._new()
+            try:
+                if part := self.frame.decompress(data):
+                    return part
+            except self.module.ZstdError as error:
+                raise OSError(one_line(error)) from error
+
+    def _new(self) -> Any:
+        decompressor = self.module.ZstdDecompressor()
+        return decompressor.decompressobj() if hasattr(decompressor, "decompressobj") else decompressor
 
 
 PACKINGS = (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from addnorm_exp.config import Config, override
+from addnorm_exp.errors import program
 from addnorm_exp.report.render import Column, Table
 from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
 from addnorm_exp.residual.diagram import diagrams, in_words
@@ -75,7 +76,7 @@ def listing() -> Table:
         Column(name, name.replace("_", " ", 2) if name == added else name, right=name in (added, "year"))
         for name in columns
     ]
-    return Table("Schemes", heads, rows, ("main.py schemes NAME shows one in full.",), records)
+    return Table("Schemes", heads, rows, (f"{program()} schemes NAME shows one in full.",), records)
 
 
 def in_full(scheme: Scheme) -> str:

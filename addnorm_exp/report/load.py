@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, program
 from addnorm_exp.report.record import Run, flatten, progress, read_run
 from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
@@ -80,7 +80,7 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
         return Study(folder.resolve().name, folder, {"run": (run,)})
     study = _planned(folder) if _holds(folder, "study.json") else _unplanned(folder)
     if not study.runs:
-        raise UserError(f"{folder}: no runs here; run the study first (main.py sweep)")
+        raise UserError(f"{folder}: no runs here; run the study first ({program()} sweep)")
     semantics = _one(study.recorded, lambda run: run.semantics)
     if len(semantics) > 1 and not mix_semantics:
         raise UserError(

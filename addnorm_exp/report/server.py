@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, program
 from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
 from addnorm_exp.runs.mirror.forms import from_config, from_summary
 from addnorm_exp.runs.mirror.settings import require_key
@@ -44,7 +44,7 @@ def fetch(source: str, into: Path, *, curves: bool = False) -> None:
         runs[config["id"]] = max(runs.get(config["id"], run), run, key=_counts)
     if not studies:
         raise UserError(
-            f"--from={source}: contains no runs of this program; upload some (main.py sync), or name another source"
+            f"--from={source}: contains no runs of this program; upload some ({program()} sync), or name another source"
         )
     for name, runs in studies.items():
         folder = into / name

@@ -108,7 +108,8 @@ def look(index: int) -> Look:
 def crossed(scheme: int, variant: int) -> Look:
     """The look of a row of a crossed design: colour and marker show the scheme, the dash shows the other axes. The markers of every
     second variant are open."""
-    colour, marker = COLOURS[scheme % len(COLOURS)], MARKERS[scheme % len(MARKERS)]
+    cycle = scheme // len(COLOURS)  # from the ninth scheme on, a colour comes with another marker
+    colour, marker = COLOURS[scheme % len(COLOURS)], MARKERS[(scheme + cycle) % len(MARKERS)]
     return Look(colour, LINES[variant % len(LINES)], marker, bool(variant % 2))
 
 

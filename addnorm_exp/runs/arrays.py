@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name}: {array.dtype} cannot be saved as a NumPy array")
+    members: dict[str, Any] = dict(arrays)  # without `allow_pickle`, which NumPy before 2.2 would save as an array
     with open(path, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **members)
         file.flush()
         os.fsync(file.fileno())
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, program
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.reading import read_study
 
@@ -112,5 +112,5 @@ def chosen(standings: list[Standing], ids: tuple[str, ...]) -> Iterator[Standing
                 f"{name}: matches {len(fitting)} runs, e.g. {fitting[0].id} and {fitting[1].id}; give more of the id"
             )
         if not fitting:
-            raise UserError(f"{name}: no such run here; `main.py runs` lists them")
+            raise UserError(f"{name}: no such run here; `{program()} runs` lists them")
         yield fitting[0]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from addnorm_exp.config import Config, leaves, override
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, program
 from addnorm_exp.runs.folder import Busy, RunFolder
 from addnorm_exp.runs.life import Standing
 from addnorm_exp.runs.mirror.mirror import Mirror
@@ -20,7 +20,9 @@ def planned(run: Standing) -> Planned:
     """The run as an entry of a plan. Raises UserError if its folder has no config."""
     record = RunFolder(run.path).config()
     if record is None:
-        raise UserError(f"{run.id}: this run has not begun, so it cannot be repeated; run the sweep (main.py sweep)")
+        raise UserError(
+            f"{run.id}: this run has not begun, so it cannot be repeated; run the sweep ({program()} sweep)"
+        )
     flat = dotted({**record["science"], "execution": record.get("execution") or {}})
     summary = RunFolder(run.path).summary() or {}
     flat["execution.keep"] = flat.get("execution.keep") or summary.get("keep") or keeps(run.phase)

@@ -69,10 +69,17 @@ class Checkpoints:
         return {"file": f"{self.folder.name}/{path.name}", "step": step, "sha256": checksum}
 
     def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest sound state and its meta, or None. `like` gives structure, types and sharding.
+        """The newest sound state and its meta; `like` gives structure, types and sharding. None if there is none.
 
-        Unsound states are reported by `say` and removed. A state without the best parameters that it refers to is unsound.
+        Unsound ones are removed, and `say` is told which. A state without the best parameters that it refers to is unsound. Raises
+        UserError if an older version wrote one: it may be all that is left of a long run.
         """
+        for name in self._names():
+            if is_former(self.folder / name):
+                raise UserError(
+                    f"checkpoint {self.folder / name}: an older version wrote it, and this one cannot read it; use that version, or "
+                    f"delete {self.folder} to train anew"
+                )
         for step in self.best_steps():
             self._sound(f"{BEST}{step:08d}")
         for name in reversed(self._states()):
@@ -154,8 +161,6 @@ class Checkpoints:
     def _fault(self, name: str) -> str | None:
         """The fault of a checkpoint, None if it is sound. A file that the manifest does not name is not part of it."""
         folder = self.folder / name
-        if is_former(folder):
-            return "it is in the format of an older version, which this one does not read"
         manifest = read_manifest(folder)
         if manifest is None:
             return "its manifest is missing or incomplete"

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import addnorm_exp
-from addnorm_exp.errors import one_line
+from addnorm_exp.errors import one_line, program
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.mirror.settings import LATER, Place, patience
 from addnorm_exp.words import counted
@@ -48,7 +48,7 @@ class Mirror:
         self.mode, self.place, self.stopping = mode, place, stopping
         self._line = say
         where = shlex.quote(str(directory)) if directory else "DIR"
-        self.sync = f"`main.py sync {where}`"
+        self.sync = f"`{program()} sync {where}`"
         self.process: subprocess.Popen[str] | None = None
         self.pending: set[str] = set()  # runs that began and are not completed
         self._changed = threading.Condition()  # of `pending` and `_gone`

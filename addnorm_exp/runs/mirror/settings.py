@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.errors import UserError, nearest, program
 
 MODES = ("online", "offline", "disabled")
 LATER = "later"  # no key and no mode: nothing is sent now, `main.py sync` uploads from the record
@@ -59,7 +59,9 @@ def mode_of(flag: str | None) -> str:
     if has_key():
         return "online"
     if mode == "online":
-        raise UserError(f"{source}: there is no W&B API key; {LOGIN}, or omit the mode and upload later (main.py sync)")
+        raise UserError(
+            f"{source}: there is no W&B API key; {LOGIN}, or omit the mode and upload later ({program()} sync)"
+        )
     return LATER
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.errors import UserError, disk_trouble, program
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import KINDS
 from addnorm_exp.runs.layers import read as read_layers
@@ -102,7 +102,7 @@ class Uploader:
         if there is None and self._was_there(ledger):
             if not self.again:
                 return (
-                    f"skipped (it was deleted on the server); `main.py sync {folder} --again` sends it under a new id",
+                    f"skipped (it was deleted on the server); `{program()} sync {folder} --again` sends it under a new id",
                     False,
                 )
             id = _next(id, run.id)
@@ -151,7 +151,7 @@ class Uploader:
         project, entity = self._where(ledger)
         place = {"id": id, "project": project, "entity": entity, "server": wandb.setup().settings.base_url}
         write_json(folder / "wandb" / LEDGER, {"step": -1, **ledger, **place, "deleted": True})
-        return f"skipped (it was deleted on the server); `main.py sync {folder} --again` sends it under a new id"
+        return f"skipped (it was deleted on the server); `{program()} sync {folder} --again` sends it under a new id"
 
 
 def _unreachable(folder: Path, error: Exception) -> Unreachable:
