@@ -7,11 +7,19 @@ import pytest
 from compiler import QUICK
 
 os.environ.setdefault("XLA_FLAGS", QUICK)  # before anything imports JAX; processes that tests start inherit it
-gc.set_threshold(100_000, 20, 50)  # to search JAX's traces for cycles, millions of living objects, takes long
+gc.set_threshold(100_000, 20, 50)  # a trace makes millions of objects that live
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["WANDB_MODE"] = (
     "disabled"  # commands that tests run mirror nothing, but where a test sets up a server of its own
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """What outlives a module, JAX's compiled programs above all, is not searched for garbage again."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

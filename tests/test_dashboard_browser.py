@@ -240,7 +240,10 @@ def test_two_ticked_runs_are_compared_key_by_key(seen, study):
     assert seen.texts("#difference-table tr") == []
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (1280, True)])
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [(1280, True), *(pytest.param(*window, marks=pytest.mark.full) for window in ((390, False), (1280, False)))],
+)
 def test_the_page_fits_its_window_by_day_and_by_night(browser, folder, tmp_path, width, dark):
     seen = Watched(browser, folder / "dashboard.html", width=width, dark=dark)
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width, "nothing reaches beyond the window"
@@ -314,6 +317,7 @@ def test_studies_that_have_hardly_begun_and_the_choice_between_them(browser, tmp
     seen.page.close()
 
 
+@pytest.mark.full
 def test_hundreds_of_runs_are_a_page_of_few_megabytes_that_can_be_filtered(browser, tmp_path):
     rng, plan = np.random.default_rng(0), []
     rows = {scheme: curve(rng, level, 300) for scheme, level in SCHEMES.items()}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiler import QUICK
-from sample import depth_of, expensive
+from sample import FEW, depth_of, expensive
 from training import ROOT, config, flags, layers, lines
 
 from addnorm_exp.cli import main
@@ -144,7 +144,7 @@ def test_bfloat16_runs_under_every_switch(name, data, tmp_path, monkeypatch):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("scheme", expensive(core=("pre_ln",)))
+@pytest.mark.parametrize("scheme", expensive(core=("pre_ln",), default=FEW))
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.full), "bfloat16"])
 def test_the_step_promotes_nothing_unsaid(scheme, dtype):
     """Traced under strict promotion and x64 together: no array of 64 bits but integers of JAX's own, and a state of the types that it had,

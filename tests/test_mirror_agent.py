@@ -50,6 +50,7 @@ def test_its_id_and_then_the_same_run_without_it(server, home, data, agent):
     assert (code, err, len(server.runs)) == (0, "", 1)
 
 
+@pytest.mark.full
 def test_its_id_is_for_the_first_run_alone(server, home, data, agent):
     """A study under an agent: its other runs are runs of their own."""
     agent("dictated")

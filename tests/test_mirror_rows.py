@@ -98,6 +98,7 @@ def test_a_row_waits_for_its_layers(data, tmp_path):
     assert [step for step, _ in readers[0].poll(ended=True)] == list(range(1, 13))
 
 
+@pytest.mark.full
 def test_rows_come_though_the_next_measurement_is_far_away(data, tmp_path, monkeypatch):
     """Attention is measured at steps 0 and 12 alone, and half a minute passes between two dispatches: its row is not waited for."""
     clock, seen, readers = [0.0], [], []

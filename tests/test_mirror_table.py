@@ -69,7 +69,9 @@ def command(server: Server, *words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("words", [(), ("--format=csv",), ("--match=tokens",)])
+@pytest.mark.parametrize(
+    "words", [("--format=csv",), *(pytest.param(words, marks=pytest.mark.full) for words in ((), ("--match=tokens",)))]
+)
 def test_the_same_table(server, study, words, capsys):
     assert cli.main(["table", str(study), *words]) == 0
     expected = capsys.readouterr().out
@@ -79,6 +81,7 @@ def test_the_same_table(server, study, words, capsys):
     assert "no_norm" in out
 
 
+@pytest.mark.full
 def test_two_machines_with_plans_of_their_own(server, tmp_path):
     """Each run of either plan is in the table; of one that both made the finished record counts, here the elder."""
     for machine, status, started in (("one", "done", 100.0), ("two", "running", 200.0)):

@@ -21,8 +21,8 @@ from addnorm_exp.residual.scheme import Versioned
     "scheme",
     [
         pytest.param("pre_ln", marks=pytest.mark.core),
-        "post_ln",
-        "residual_dual",
+        pytest.param("post_ln", marks=pytest.mark.full),
+        pytest.param("residual_dual", marks=pytest.mark.full),
         "lns",  # constants
         pytest.param("denseformer", marks=pytest.mark.full),  # a history
         pytest.param("attn_res", marks=pytest.mark.full),  # that every sublayer reads
