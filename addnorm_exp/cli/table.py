@@ -9,7 +9,7 @@ from pathlib import Path
 from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.choice import brief, choose_columns
-from addnorm_exp.report.load import Study, load_study, study_folders
+from addnorm_exp.report.load import Study, load_studies
 from addnorm_exp.report.metric import BUDGETS, Budget, parse_budget
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import FORMATS, Table, render
@@ -80,17 +80,13 @@ def run(argv: list[str]) -> int:
     """Prints or writes the table. 0 if every study could be read, 2 if one of several could not."""
     arguments = parse(argv, FLAGS, command="table", about=ABOUT, positionals=("[DIR]",))
     tables: list[Table] = []
-    problems: list[UserError] = []
     _check(arguments)
     with _place(arguments) as place:
-        folders = study_folders(place)
-        for folder in folders:
+        studies, problems = load_studies(place, mix_semantics=arguments["mix_semantics"])
+        for study in studies:
             try:
-                study = load_study(folder, mix_semantics=arguments["mix_semantics"])
                 tables += _tables(study, arguments)
             except UserError as error:
-                if len(folders) == 1:
-                    raise
                 problems.append(error)
         if not tables:
             raise problems[0]

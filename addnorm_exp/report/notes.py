@@ -151,7 +151,15 @@ def run_notes(study: Study) -> list[str]:
     if study.strangers:
         verb = "is" if study.strangers == 1 else "are"
         lines.append(f"{counted(study.strangers, 'run folder')} here {verb} not in the study's plan; omitted.")
-    return lines
+    return lines + copy_notes(study)
+
+
+def copy_notes(study: Study) -> list[str]:
+    """Runs that are in two folders."""
+    return [
+        f"The same run is in {' and '.join(map(str, (first, *rest)))}; only {first} is shown."
+        for first, *rest in study.copies
+    ]
 
 
 def nothing_finished(runs: Sequence[Run]) -> str | None:
