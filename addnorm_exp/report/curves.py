@@ -73,6 +73,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
             panel_width,
         )
         panel.set_xlim(0, last)
+        panel.xaxis.set_major_locator(style.StepTicks(last))
         if banded and not bands:
             _bars(panel, [(middle, look_of(looks, group)) for group, _, middle in rows], last)
             barred = True
