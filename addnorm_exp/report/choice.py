@@ -1,9 +1,11 @@
-"""The columns of a printed table that the user chooses. A note names the omitted columns that differ between rows."""
+"""The columns of a printed table that the user chooses. A note goes with its columns, and one names the omitted
+columns that differ between rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.report.notes import EDGE, Note
 from addnorm_exp.report.render import Table
 
 
@@ -40,10 +42,23 @@ def _with(table: Table, chosen: Sequence[int]) -> Table:
         for i, column in enumerate(table.columns)
         if i not in chosen and len({row[i] for row in table.rows}) > 1
     ]
-    note = f"Omitted columns that differ between the rows: {'; '.join(hidden)}."
+    keys = [table.columns[i].key for i in chosen]
+    notes = [note.within(keys) if isinstance(note, Note) else note for note in table.notes]
+    omitted = f"Omitted columns that differ between the rows: {'; '.join(hidden)}."
     return replace(
         table,
         columns=[table.columns[i] for i in chosen],
-        rows=[[row[i] for i in chosen] for row in table.rows],
-        notes=[*table.notes, *([note] if hidden else [])],
+        rows=_marked(table, chosen),
+        notes=[*(note for note in notes if note), *([omitted] if hidden else [])],
+        bold={key: rows for key, rows in table.bold.items() if key in keys},
     )
+
+
+def _marked(table: Table, chosen: Sequence[int]) -> list[list[str]]:
+    """The rows' chosen cells. The mark of an omitted column, of a tuned key at its edge, is on the metric instead."""
+    metric = next(i for i, column in enumerate(table.columns) if not column.axis)
+    omitted = [i for i in range(len(table.columns)) if i not in chosen]
+    marked = [any(row[i].endswith(EDGE) for i in omitted) for row in table.rows]
+    return [
+        [row[i] + EDGE * (i == metric and mark) for i in chosen] for row, mark in zip(table.rows, marked, strict=True)
+    ]
