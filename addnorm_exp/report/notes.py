@@ -61,7 +61,7 @@ def above(study: Study, report: Reported) -> tuple[str, ...]:
         if first is not None:
             axes = tuple((axis, group[axis]) for axis in report.varying)
             function = caveats.function_id(first.digest, first.flat) if first.digest else ""
-            rows.append(caveats.Row(first.scheme, axes, first.resolved, function))
+            rows.append(caveats.Row(first.scheme, axes, first.resolved, function, report.words))
     return caveats.lines(rows, study.twins)
 
 
