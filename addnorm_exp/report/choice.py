@@ -29,6 +29,30 @@ def choose_columns(table: Table, names: Sequence[str]) -> Table:
     return _with(table, chosen)
 
 
+PAGE = 388.0  # points: the text width of LaTeX's article, in a font of 9 points that is shrunk to 8 at most
+LETTER, GAP = 4.6, 8.0  # widths of a letter in that font, and of the space between columns
+FIRST = ("difference", "p")  # of a page's columns, after the axes and the metric
+
+
+def page(table: Table, tuned: Sequence[str] = ()) -> Table:
+    """The axes, the metric, its difference, p, and of the others, tuned keys first, as many as a page is wide."""
+    first = next(i for i, column in enumerate(table.columns) if not column.axis)
+    fixed = [i for i, c in enumerate(table.columns) if c.axis or i == first or c.key in FIRST]
+    room = PAGE - sum(_points(table, i) for i in fixed)
+    others = [i for i in range(len(table.columns)) if i not in fixed]
+    kept = list(fixed)
+    for i in sorted(others, key=lambda i: (table.columns[i].key not in tuned, i)):
+        if _points(table, i) > room:
+            break
+        room -= _points(table, i)
+        kept.append(i)
+    return _with(table, sorted(kept)) if len(kept) < len(table.columns) else table
+
+
+def _points(table: Table, i: int) -> float:
+    return GAP + LETTER * max(len(text) for text in (table.columns[i].label, *(row[i] for row in table.rows)))
+
+
 def brief(table: Table) -> Table:
     """The axes, the metric, its difference to the baseline and p."""
     results = ("difference", "p")
