@@ -66,6 +66,10 @@ def test_rows_of_one_axis_differ_without_the_dash():
     assert len({look.colour for look in first}) == len({look.marker for look in first}) == 8
 
 
+def test_an_open_marker_hides_no_filled_one():
+    assert {style.crossed(0, 1).face, style.crossed(0, 1).handle("x").get_markerfacecolor()} == {"none"}
+
+
 def test_of_a_design_colour_and_marker_tell_the_scheme_and_the_dash_the_other_axis(design):
     loaded = load_study(design)
     shown = reported(loaded)

@@ -85,11 +85,11 @@ class Look:
     line: Any
     marker: str
 
-    open: bool = False  # a marker with a white face
+    open: bool = False  # a marker without a face, which hides nothing
 
     @property
     def face(self) -> str:
-        return "white" if self.open else self.colour
+        return "none" if self.open else self.colour
 
     def handle(self, label: str, *, marker: bool = False) -> Line2D:
         """A line for the legend."""
@@ -136,9 +136,9 @@ def legend(fig: Figure, handles: Sequence[Line2D]) -> None:
     fig.legend(handles=handles, loc="outside upper center", ncols=count, columnspacing=1.4, borderaxespad=0.2)
 
 
-def cross(axes: Axes, x: float, y: float, colour: str) -> None:
+def cross(axes: Axes, x: float, y: float, colour: str, size: float = 5) -> None:
     """The mark of a diverged run; it is drawn whole even on the frame."""
-    axes.plot([x], [y], "x", color=colour, markersize=5, markeredgewidth=1.4, clip_on=False, zorder=5)
+    axes.plot([x], [y], "x", color=colour, markersize=size, markeredgewidth=1.4, clip_on=False, zorder=5)
 
 
 def cross_handle() -> Line2D:
