@@ -26,12 +26,12 @@ from addnorm_exp.tasks import recipe
 CASE = [
     {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")
 ]
+TITLES = {"pre_ln": "Pre-LN", "peri_ln": "Peri-LN", "sandwich_ln": "Sandwich-LN"}
 MATCHED = {"init.law": "xavier", "init.multipliers": "none"}
-INIT = (
-    "Rows differ in more than their methods and the study's axes: "
-    "init (sandwich_ln: normal, out and down × 0.3536; others: xavier)."
-)
-TWINS = "peri_ln and sandwich_ln are the same function under norm.kind = layer and under norm.kind = rms."
+LEAD = "Besides methods and axes, rows differ in "
+INIT = f"{LEAD}init: sandwich_ln = normal with out and down × 0.3536 | others = xavier."
+GAP = "any gap between them comes from init and the optimiser."
+TWINS = f"With norm.kind = layer or rms, peri_ln and sandwich_ln compute the same function; {GAP}"
 
 
 def config(**keys):
@@ -51,7 +51,11 @@ def case(folder, base):
     for number, (overrides, given) in enumerate(zip(CASE, configs, strict=True)):
         name = overrides["scheme"]
         kind = overrides["norm.kind"]
-        entries.append(write_run(folder / f"r{number}", name, 0, summary_of(name, 2.0), **{"norm.kind": kind}, **base))
+        entries.append(
+            write_run(
+                folder / f"r{number}", name, 0, summary_of(name, 2.0, title=TITLES[name]), **{"norm.kind": kind}, **base
+            )
+        )
         path = folder / f"r{number}" / "config.json"
         record = json.loads(path.read_text())
         record |= {"resolved": asdict(recipe(given)), "scheme_digest": resolve(given).digest(blocks(given))}
@@ -79,7 +83,7 @@ def test_the_hidden_confound_stands_above_the_table(published, matched, capsys):
     for form in ("md", "latex"):
         text = render([table], form)
         assert text.index("sandwich") < text.index("peri") or form == "latex"
-        assert "Rows differ in more than their methods" in text.split("| pre" if form == "md" else r"\midrule")[0]
+        assert LEAD in text.split("| pre" if form == "md" else r"\midrule")[0]
     assert table_command.run([str(published), "--format=csv"]) == 0
     assert f"note: {INIT}" in capsys.readouterr().err
     assert build(load_study(matched)).warnings == (TWINS,)
@@ -108,9 +112,7 @@ def test_the_plan_says_it_before_anything_is_trained(tmp_path, capsys):
     path = write(tmp_path, source)
     assert sweep(path, "--dry_run") == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith(
-        "Rows differ in more than their methods and the study's axes: init (sandwich_ln: normal, out"
-    )
+    assert out[0].startswith(f"{LEAD}init: sandwich_ln = normal with out")
     assert out[1] == TWINS
     assert out[2].startswith("run: 6 runs")
 
@@ -127,15 +129,13 @@ def test_an_axis_that_sets_it_takes_the_blame():
     wide = [row("pre_ln", model__width=width) for width in (64, 128)]
     assert lines(wide) == ()
     both = [row(name, model__width=width) for name in ("pre_ln", "lns") for width in (64, 128)]
-    assert lines(both) == (
-        "Rows differ in more than their methods and the study's axes: init (lns: normal; pre_ln: xavier).",
-    )
+    assert lines(both) == (f"{LEAD}init: lns = normal | pre_ln = xavier.",)
 
 
 def test_a_norm_and_its_published_constants_are_the_method():
     assert lines([row("post_ln"), row("pre_ln"), row("pre_rms"), row("no_norm")]) == ()
     (line,) = lines([row("pre_rms"), row("hybrid_norm", init__law="xavier", init__multipliers="none")])
-    assert line.endswith("axes: ε (hybrid_norm: rms 1e-05; pre_rms: rms 1e-06).")
+    assert line.endswith("in ε: hybrid_norm = rms 1e-05 | pre_rms = rms 1e-06.")
 
 
 def test_a_methods_multipliers_are_its_own():
@@ -147,14 +147,15 @@ def test_a_methods_multipliers_are_its_own():
 def test_everything_that_is_no_method_is_named():
     schemes = ("pre_ln", "pre_rms", "dyt", "ngpt", "depth_mup")
     (line,) = lines([row(scheme, init__law="normal") for scheme in schemes])
-    assert "embedding norm (ngpt: l2; others: none)" in line
-    assert "embedding scale (dyt: × 11.3137, learned; ngpt: × 1; others: by the init law)" in line
-    assert "optimiser factors (" in line
+    assert "embedding norm: ngpt = l2 | others = none; " in line
+    assert "embedding scale: dyt = × 11.3137, learned | ngpt = × 1 | others = by the init law; " in line
+    (factors,) = [part for part in line.removesuffix(".").split("; ") if part.startswith("optimiser factors: ")]
+    assert len(factors.split(" | ")) > 1
     drop = [
         row("pre_ln"),
         replace(row("post_ln"), resolved=asdict(recipe(config(scheme="post_ln", model__drop_path=0.1)))),
     ]
-    assert lines(drop)[0].endswith("stochastic depth (post_ln: 0.1; pre_ln: 0).")
+    assert lines(drop)[0].endswith("stochastic depth: post_ln = 0.1 | pre_ln = 0.")
 
 
 def test_records_of_before_are_compared_by_the_name_of_the_law(tmp_path):
@@ -163,18 +164,18 @@ def test_records_of_before_are_compared_by_the_name_of_the_law(tmp_path):
         summary["confounds"] |= {"init": law}
         write_run(tmp_path / name, name, 0, summary)
     (line,) = build(load_study(tmp_path)).warnings
-    assert line.endswith("init (lns: normal; others: xavier).")
+    assert line.endswith("init: lns = normal | others = xavier.")
 
 
 def test_a_record_of_before_beside_a_new_one_is_compared_by_the_name_of_the_law():
     former = Row("sandwich_ln", (("scheme", "sandwich_ln"),), {"norm": "layer", "law": "normal"})
     (line,) = lines([row("pre_ln"), row("peri_ln"), former])
-    assert line.endswith("init (sandwich_ln: normal; others: xavier).")
+    assert line.endswith("init: sandwich_ln = normal | others = xavier.")
     (line,) = lines([row("pre_ln"), replace(former, resolved={"norm": "layer", "law": "xavier"}), row("ngpt")])
-    assert "init (" not in line
+    assert "init:" not in line
     new = [row("sandwich_ln"), replace(row("pre_ln", init__law="normal"), axes=(("scheme", "pre_ln"),))]
     (line,) = lines([*new, former])  # new ones are compared by more than the name
-    assert line.endswith("init (pre_ln: normal; sandwich_ln: normal, out and down × 0.3536).")
+    assert line.endswith("init: pre_ln = normal | sandwich_ln = normal with out and down × 0.3536.")
 
 
 def test_rows_are_one_function_only_where_their_models_are_one():
@@ -183,7 +184,7 @@ def test_rows_are_one_function_only_where_their_models_are_one():
         Row(name, (("scheme", name),), {}, function_id(digest, model)) for name, model in zip("ab", models, strict=True)
     )
     assert lines([first, second]) == ()
-    same = "a and b are the same function."
+    same = f"a and b compute the same function; {GAP}"
     assert lines([first, replace(second, function=function_id(digest, models[0] | {"seed": 1}))]) == (same,)
     assert lines([first, second], [(first.function, second.function)]) == (same,)
 
@@ -227,7 +228,7 @@ def test_twins_are_found_where_jax_forbids_transfers_or_has_no_cpu(monkeypatch):
 
 def test_schemes_of_one_digest_are_one_function_without_a_comparison():
     rows = [row("pre_ln", norm__kind="rms", init__gain=0.5), row("pre_rms")]
-    assert lines(rows)[-1] == "pre_ln (norm.kind = rms) and pre_rms are the same function."
+    assert lines(rows)[-1] == f"pre_ln (norm.kind = rms) and pre_rms compute the same function; {GAP}"
 
 
 def test_twins_are_sought_once():
@@ -236,3 +237,21 @@ def test_twins_are_sought_once():
     assert twins.find(configs[:1], known) is known
     deep = [config(scheme=name, model__depth=400) for name in ("pre_ln", "gpt2")]
     assert twins.find(deep) == twins.Twins(skipped=2)
+
+
+def test_a_table_with_titles_has_titles_above_it(published, capsys):
+    assert table_command.run([str(published), "--format=latex"]) == 0
+    comments = [line.removeprefix("% ") for line in capsys.readouterr().out.splitlines() if line.startswith("% ")]
+    assert comments[1:] == [
+        f"{LEAD}init: Sandwich-LN = normal with out and down × 0.3536 | others = xavier.",
+        f"With LayerNorm or RMSNorm, Peri-LN and Sandwich-LN compute the same function; {GAP}",
+    ]
+
+
+def test_rows_with_axes_are_named_in_brackets():
+    rows = [
+        replace(row("pre_ln", norm__kind=kind), resolved=asdict(recipe(config(scheme="pre_ln", init__law=law))))
+        for kind, law in (("layer", "normal"), ("rms", "xavier"), ("layer_no_affine", "xavier"))
+    ]
+    (line,) = lines(rows)
+    assert "init: pre_ln (norm.kind = layer) = normal | others = xavier" in line

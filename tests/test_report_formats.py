@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from test_report_study import summary_of, write_run
 
 from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
+from addnorm_exp.report.dashboard.page import dashboard
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.render import Column, Table, markdown, render
 from addnorm_exp.report.table import build
@@ -66,12 +68,45 @@ def test_the_command_prints_and_writes(three, tmp_path, capsys):
 def test_one_bad_study_of_several_does_not_hide_the_others(three, tmp_path, capsys):
     write_run(tmp_path / "good" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))
     write_run(tmp_path / "bad" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))
-    write_run(tmp_path / "bad" / "b", "pre_ln", 1, summary_of("pre_ln", 2.0), sha="b" * 64)
+    write_run(tmp_path / "bad" / "b", "pre_ln", 1, summary_of("pre_ln", 2.0), semantics=2)
     assert command.run([str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert "### good" in printed.out
     assert "error: " in printed.err
-    assert "different data" in printed.err
+    assert "different semantics" in printed.err
+
+
+def test_single_runs_on_different_data_have_a_table_each(three, tmp_path, capsys):
+    """As the README's runs/ holds them: runs/try, runs/mine, and a study beside them."""
+    for name, data, sha in (("try", "text", "a"), ("mine", "text", "b"), ("more", "text", "b"), ("big", "enwik8", "c")):
+        write_run(tmp_path / name, "pre_ln", len(name), summary_of("pre_ln", 2.0), sha=sha * 64)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        config["data"]["name"] = data
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    write_run(tmp_path / "study" / "x", "pre_ln", 0, summary_of("pre_ln", 2.0))
+    assert command.run([str(tmp_path)]) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if line.startswith("###")]
+    root = tmp_path.name
+    assert sorted(head.split(", ")[0].removeprefix("### ") for head in heads) == sorted(
+        [f"{root}-text-aaaaaaaa", f"{root}-text-bbbbbbbb", f"{root}-enwik8", "study"]
+    )
+    assert "data enwik8 (sha256 cccccccccccc)" in next(head for head in heads if f"{root}-enwik8" in head)
+    page = dashboard(tmp_path, say=pytest.fail).read_text()
+    assert f'"name":"{root}-text-bbbbbbbb"' in page
+    with pytest.raises(UserError, match="different data"):
+        load_study(tmp_path)
+
+
+def test_one_run_in_two_folders_is_shown_once(tmp_path):
+    write_run(tmp_path / "b" / "first", "pre_ln", 0, summary_of("pre_ln", 2.0, "running", 300))
+    write_run(tmp_path / "b" / "second", "pre_ln", 0, summary_of("pre_ln", 2.0))
+    for name in ("first", "second"):
+        path = tmp_path / "b" / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"id": "one"}))
+    table = build(load_study(tmp_path / "b"))
+    assert table["test_bpb"] == ["2.000"]
+    first, second = (tmp_path / "b" / name for name in ("first", "second"))
+    assert f"The same run is in {second} and {first}; only {second} is shown." in table.notes
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The LaTeX that tables are printed as: every text is escaped, and a TeX that is installed sets it."""
 
+import re
 import shutil
 import subprocess
 
@@ -7,10 +8,11 @@ import pytest
 from processes import NET
 from test_report_study import summary_of, write_plan, write_run
 
+from addnorm_exp.cli import table as command
 from addnorm_exp.report.latex import escape
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import Column, Table, markdown, render
+from addnorm_exp.report.render import Column, Table, markdown, numeric, render
 from addnorm_exp.report.table import build
 
 NASTY = r"a_b & 50% #1 {x} $y$ ~z^2 \n <t> |p| `q` --flag 'r' \"s\" é Łódź σΩΑ → 中 😀 [end]"
@@ -81,3 +83,48 @@ def test_tables_with_nasty_names_compile(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Missing character" not in done.stdout
     assert (tmp_path / "t.pdf").stat().st_size > 5000
+
+
+def test_p_is_aligned_at_the_point(five):
+    """All have three decimals, so they are aligned right; in a siunitx column <0.001 would be centred."""
+    table = build(load_study(five), labels="titles")
+    place = [column.key for column in table.columns].index("p")
+    assert "<0.001" in table["p"]
+    assert numeric(table.columns[place], table["p"]) is None
+    assert numeric(table.columns[place], ["0.012", "0.250"]) is None
+
+
+def test_the_columns_of_latex_fit_a_page(five, tmp_path, capsys):
+    assert command.run([str(five), "--format=latex"]) == 0
+    text = capsys.readouterr().out
+    head = text[text.index(r"\toprule") : text.index(r"\midrule")]
+    assert "test bpb" in head
+    assert "p (Holm)" in head
+    assert "FLOPs" not in head
+    assert "Omitted columns that differ between the rows: " in text
+    assert command.run([str(five), "--format=latex", "--columns=all"]) == 0
+    full = capsys.readouterr().out
+    assert "params" in full[full.index(r"\toprule") : full.index(r"\midrule")]
+    assert "Omitted columns" not in full
+    assert command.run([str(five)]) == 0
+    assert "Omitted columns" not in capsys.readouterr().out, "only LaTeX has a page's width"
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here: pdflatex is not installed")
+@pytest.mark.parametrize("name", ["three", "five", "laws"])
+def test_a_table_shrinks_to_footnote_size_at_most(name, request, tmp_path, capsys):
+    """In the narrowest usual text, that of article: its natural width in \\small is at most 9/8 of the line."""
+    assert command.run([str(request.getfixturevalue(name)), "--format=latex"]) == 0
+    text = capsys.readouterr().out
+    tabular = text[text.index(r"\begin{tabular}") : text.index(r"\end{tabular}") + len(r"\end{tabular}")]
+    setup = "\n".join(line for line in text.splitlines() if line.startswith((r"\sisetup", "group-", r"\setlength")))
+    source = (
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx,siunitx}\n\\begin{document}\n"
+        f"{setup}\\small\\sbox0{{{tabular}}}\\typeout{{WIDTHS \\the\\wd0 \\the\\linewidth END}}\n\\end{{document}}\n"
+    )
+    (tmp_path / "t.tex").write_text(source)
+    arguments = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=NET, errors="replace")
+    found = re.search(r"WIDTHS ([\d.]+)pt\s*([\d.]+)pt\s*END", done.stdout)
+    assert found, done.stdout[-2000:]
+    assert float(found[1]) <= 9 / 8 * float(found[2])

@@ -59,6 +59,17 @@ def test_rows_of_a_design_look_different(variants):
     assert len(set(looks)) == len(looks)
 
 
+def test_rows_of_one_axis_differ_without_the_dash():
+    looks = [style.look(index) for index in range(64)]
+    assert len({(look.colour, look.marker) for look in looks}) == 64
+    first = looks[:8]
+    assert len({look.colour for look in first}) == len({look.marker for look in first}) == 8
+
+
+def test_an_open_marker_hides_no_filled_one():
+    assert {style.crossed(0, 1).face, style.crossed(0, 1).handle("x").get_markerfacecolor()} == {"none"}
+
+
 def test_of_a_design_colour_and_marker_tell_the_scheme_and_the_dash_the_other_axis(design):
     loaded = load_study(design)
     shown = reported(loaded)
@@ -127,6 +138,8 @@ def test_bands_are_drawn_only_where_they_can_be_told_apart(design, tmp_path):
     assert ends == sorted(ends)
     assert ends[0] > 200
     assert ends[-1] < validation.get_xlim()[1]
+    assert validation.get_xticks()[-1] == 200, "no step after the last one"
+    assert {panel.get_xticks()[-1] for panel in blended.axes} == {200}
     low, high = bars[0].lines[2][0].get_segments()[0][:, 1]
     remains = 1 - 0.6 * math.exp(-200 / 25) - 0.4 * math.exp(-200 / 180)  # of the seeds' distances, at step 200
     half = 2.7764451 * 0.15811388 * remains / 5**0.5

@@ -1,6 +1,7 @@
 """What is said under the table: edges of the grid, what failed, what is missing, what was made by another version."""
 
 import pytest
+from test_report_looks import write_design
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.cli import table as command
@@ -151,4 +152,63 @@ def test_the_title_is_in_the_singular_too(tmp_path):
     one = {"model.depth": 1, "steps": 1}
     plan = [write_run(tmp_path / "s" / "a", "pre_ln", 0, summary_of("pre_ln", 2.0), **one)]
     write_plan(tmp_path / "s", {"run": plan}, tuned=[])
-    assert "1 step of 16 × 128 tokens, 1 block, 128 wide" in build(load_study(tmp_path / "s")).title
+    assert "1 step of 16 × 128 tokens, 1 block, width 128" in build(load_study(tmp_path / "s")).title
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_several_baselines_are_explained(tmp_path, seeds):
+    (note,) = [n for n in build(load_study(write_design(tmp_path / "s", seeds=seeds))).notes if n.startswith("Δ: ")]
+    assert note.startswith("Δ: each row minus pre_ln with the same norm.kind, seed by seed")
+    assert ("mean [95 % interval]; p two-sided" in note) == (seeds == 5)
+    titled = build(load_study(tmp_path / "s"), labels="titles").notes
+    assert any("each row minus Pre-LN with the same norm, seed by seed" in note for note in titled)
+
+
+def test_the_best_validation_is_a_column_only_where_it_is_printed_differently(tmp_path):
+    for name, better in (("alike", 1e-5), ("apart", 1e-2)):
+        for scheme in ("pre_ln", "post_ln"):
+            summary = summary_of(scheme, 2.0)
+            summary["val"]["best"] = {"loss": 1.0, "bpb": 1.99 - better, "step": 900}
+            write_run(tmp_path / name / scheme, scheme, 0, summary)
+        table = build(load_study(tmp_path / name))
+        assert ("val_best_bpb" in [column.key for column in table.columns]) == (name == "apart")
+        assert not any("best validation at the last step" in note for note in table.notes)
+
+
+def test_long_steps_have_the_usual_precision(tmp_path):
+    for scheme, seconds in (("pre_ln", 1.044924), ("post_ln", 0.5)):
+        write_run(tmp_path / scheme, scheme, 0, summary_of(scheme, 2.0, step_time_s=seconds))
+    assert build(load_study(tmp_path))["ms_per_step"] == ["500", "1,045"]
+    assert build(load_study(tmp_path / "pre_ln"))["ms_per_step"] == ["1,045"]
+    write_run(tmp_path / "post_ln", "post_ln", 0, summary_of("post_ln", 2.0, step_time_s=1.044924))
+    assert any("1,045 ms/step" in note for note in build(load_study(tmp_path)).notes)
+
+
+def test_in_tuning_the_table_shows_the_validation_metric(tmp_path):
+    plan = [
+        write_run(tmp_path / f"t{rate}", "pre_ln", 0, summary_of("pre_ln", 2.0 + rate), lr=rate)
+        for rate in (1e-3, 1e-2)
+    ]
+    write_plan(tmp_path, {"tune": plan, "report": [{"id": "r", "overrides": {"scheme": "pre_ln", "seed": 1}}]})
+    table = build(load_study(tmp_path))
+    assert table["val_bpb"] == ["1.991"]
+    assert not any("test" in column.key for column in table.columns)
+    assert any("tuning sees only the validation split" in note for note in table.notes)
+
+
+def test_a_single_run_is_called_one(tmp_path):
+    write_run(tmp_path / "a", "pre_ln", 0, summary_of("pre_ln", 2.0))
+    notes = build(load_study(tmp_path / "a")).notes
+    assert "A single run." in notes
+    assert not any("medians" in note or "all runs of the study" in note for note in notes)
+
+
+def test_an_edge_of_all_rows_does_not_list_them(tmp_path):
+    plan, report = [], []
+    for scheme in ("pre_ln", "post_ln"):
+        for rate in (1e-3, 3e-3):
+            plan.append(write_run(tmp_path / f"{scheme}{rate}", scheme, 0, summary_of(scheme, 2.0 + rate), lr=rate))
+        report.append(write_run(tmp_path / scheme, scheme, 5, summary_of(scheme, 2.0), lr=1e-3))
+    write_plan(tmp_path, {"tune": plan, "report": report})
+    notes = build(load_study(tmp_path)).notes
+    assert "† optim.lr at the edge of its grid (0.001, 0.003) for all rows: a wider grid may do better." in notes

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.choice import brief, choose_columns
-from addnorm_exp.report.load import Study, load_study, study_folders
+from addnorm_exp.report.choice import brief, choose_columns, page
+from addnorm_exp.report.load import Study, load_studies
 from addnorm_exp.report.metric import BUDGETS, Budget, parse_budget
 from addnorm_exp.report.pivot import pivot
 from addnorm_exp.report.render import FORMATS, Table, render
@@ -58,7 +58,14 @@ FLAGS = (
     ),
     Flag("at", str, None, "validation loss at this budget: tokens:1e6, flops:3e15 or time:600 (seconds)", "BUDGET"),
     Flag("baseline", str, None, "the row to compare with; default: the study's baseline, else the first row", "NAME"),
-    Flag("columns", str, None, "print only the axes and these columns, e.g. test_bpb,difference,parameters", "KEYS"),
+    Flag(
+        "columns",
+        str,
+        None,
+        "print only the axes and these columns, e.g. test_bpb,difference,parameters; all: every column, also in LaTeX, "
+        "which has those that fit a page",
+        "KEYS",
+    ),
     Flag("brief", bool, False, "print only the metric, its difference and p"),
     Flag(
         "labels",
@@ -80,17 +87,13 @@ def run(argv: list[str]) -> int:
     """Prints or writes the table. 0 if every study could be read, 2 if one of several could not."""
     arguments = parse(argv, FLAGS, command="table", about=ABOUT, positionals=("[DIR]",))
     tables: list[Table] = []
-    problems: list[UserError] = []
     _check(arguments)
     with _place(arguments) as place:
-        folders = study_folders(place)
-        for folder in folders:
+        studies, problems = load_studies(place, mix_semantics=arguments["mix_semantics"])
+        for study in studies:
             try:
-                study = load_study(folder, mix_semantics=arguments["mix_semantics"])
                 tables += _tables(study, arguments)
             except UserError as error:
-                if len(folders) == 1:
-                    raise
                 problems.append(error)
         if not tables:
             raise problems[0]
@@ -155,9 +158,13 @@ def _tables(study: Study, arguments: Arguments) -> list[Table]:
             study, baseline=baseline, metric=metric, budget=budget, p_values=arguments["p_values"], labels=labels
         )
         if arguments["columns"] is not None:
+            if arguments["columns"].strip() == "all":
+                return [table]
             names = [name.strip() for name in arguments["columns"].split(",")]
             return [choose_columns(table, names)]
-        return [brief(table) if arguments["brief"] else table]
+        if arguments["brief"]:
+            return [brief(table)]
+        return [page(table, study.tuned) if arguments["format"] == "latex" else table]
     if baseline:
         raise UserError("--baseline: a table with --rows or --cols shows no differences; omit one of them")
     if rows and not cols and "scheme" not in rows.split(","):

@@ -1,9 +1,11 @@
-"""The columns of a printed table that the user chooses. A note names the omitted columns that differ between rows."""
+"""The columns of a printed table that the user chooses. A note goes with its columns, and one names the omitted
+columns that differ between rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.report.notes import EDGE, Note
 from addnorm_exp.report.render import Table
 
 
@@ -27,6 +29,30 @@ def choose_columns(table: Table, names: Sequence[str]) -> Table:
     return _with(table, chosen)
 
 
+PAGE = 388.0  # points: the text width of LaTeX's article, in a font of 9 points that is shrunk to 8 at most
+LETTER, GAP = 4.6, 8.0  # widths of a letter in that font, and of the space between columns
+FIRST = ("difference", "p")  # of a page's columns, after the axes and the metric
+
+
+def page(table: Table, tuned: Sequence[str] = ()) -> Table:
+    """The axes, the metric, its difference, p, and of the others, tuned keys first, as many as a page is wide."""
+    first = next(i for i, column in enumerate(table.columns) if not column.axis)
+    fixed = [i for i, c in enumerate(table.columns) if c.axis or i == first or c.key in FIRST]
+    room = PAGE - sum(_points(table, i) for i in fixed)
+    others = [i for i in range(len(table.columns)) if i not in fixed]
+    kept = list(fixed)
+    for i in sorted(others, key=lambda i: (table.columns[i].key not in tuned, i)):
+        if _points(table, i) > room:
+            break
+        room -= _points(table, i)
+        kept.append(i)
+    return _with(table, sorted(kept)) if len(kept) < len(table.columns) else table
+
+
+def _points(table: Table, i: int) -> float:
+    return GAP + LETTER * max(len(text) for text in (table.columns[i].label, *(row[i] for row in table.rows)))
+
+
 def brief(table: Table) -> Table:
     """The axes, the metric, its difference to the baseline and p."""
     results = ("difference", "p")
@@ -40,10 +66,23 @@ def _with(table: Table, chosen: Sequence[int]) -> Table:
         for i, column in enumerate(table.columns)
         if i not in chosen and len({row[i] for row in table.rows}) > 1
     ]
-    note = f"Omitted columns that differ between the rows: {'; '.join(hidden)}."
+    keys = [table.columns[i].key for i in chosen]
+    notes = [note.within(keys) if isinstance(note, Note) else note for note in table.notes]
+    omitted = f"Omitted columns that differ between the rows: {'; '.join(hidden)}."
     return replace(
         table,
         columns=[table.columns[i] for i in chosen],
-        rows=[[row[i] for i in chosen] for row in table.rows],
-        notes=[*table.notes, *([note] if hidden else [])],
+        rows=_marked(table, chosen),
+        notes=[*(note for note in notes if note), *([omitted] if hidden else [])],
+        bold={key: rows for key, rows in table.bold.items() if key in keys},
     )
+
+
+def _marked(table: Table, chosen: Sequence[int]) -> list[list[str]]:
+    """The rows' chosen cells. The mark of an omitted column, of a tuned key at its edge, is on the metric instead."""
+    metric = next(i for i, column in enumerate(table.columns) if not column.axis)
+    omitted = [i for i in range(len(table.columns)) if i not in chosen]
+    marked = [any(row[i].endswith(EDGE) for i in omitted) for row in table.rows]
+    return [
+        [row[i] + EDGE * (i == metric and mark) for i in chosen] for row, mark in zip(table.rows, marked, strict=True)
+    ]

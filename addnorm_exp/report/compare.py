@@ -1,12 +1,13 @@
 """Every row against its baseline: paired differences over shared seeds, Holm's correction, the minimum detectable difference."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from addnorm_exp import words
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report.groups import Reported
+from addnorm_exp.report.notes import Note, note
 from addnorm_exp.report.outcome import NOTHING, Outcome, shared_decimals, shared_places
 from addnorm_exp.report.statistics import ENOUGH, Paired, detectable_effect, holm, minimum_detectable, paired
 
@@ -22,6 +23,9 @@ class Comparison:
     lost: str | None  # the baseline that the study names, if no row has it
     differences: Sequence[Paired | None]  # None with fewer than five shared seeds or a diverged run
     adjusted: Sequence[float | None]  # p, Holm-corrected over all of these
+    within: Sequence[
+        str
+    ] = ()  # headings of the axes that a row shares with its baseline, if there are several baselines
 
     def texts(self) -> list[str]:
         """The differences, as printed."""
@@ -59,8 +63,8 @@ class Comparison:
             elif any(self.differences) and not self.differences[i]:
                 reason = f"no interval and no p, because fewer than {ENOUGH} seeds ({shared}) are shared with the baseline {base}"
                 why.setdefault(reason, []).append(label)
-        lines = [f"{'; '.join(labels)}: {reason}." for reason, labels in why.items()]
-        return lines + ["– under p: a baseline is not tested against itself."] * any(self.differences)
+        lines = [note(f"{'; '.join(labels)}: {reason}.", "difference", "p") for reason, labels in why.items()]
+        return [*lines, *([note("–: the baseline is not tested.", "p")] * any(self.differences))]
 
     def _seeds(self, i: int, j: int) -> list[float]:
         own, base = self.main[i].values, self.main[j].values
@@ -88,29 +92,37 @@ class Comparison:
         return [{"p": f.p if f else None, "p_holm": p} for f, p in zip(self.differences, self.adjusted, strict=True)]
 
     def notes(self, p_values: bool) -> list[str]:
-        lines = []
+        lines: list[str] = []
+        several = f"Δ: each row minus {self.name} with the same {' and '.join(self.within)}, seed by seed" * bool(
+            self.within
+        )
         if any(self.differences):
             tested = [(label, f) for label, f in zip(self.labels, self.differences, strict=True) if f]
-            lines.append(
-                f"Δ: mean paired difference to {self.name} over shared seeds [95 % interval"
-                + (f"]; p two-sided, Holm-corrected over {len(tested)}." if p_values else ", each on its own].")
-            )
+            head = f"{several}: mean" if several else f"Δ: mean paired difference to {self.name} over shared seeds"
+
+            def delta(printed: Collection[str]) -> str | None:
+                corrected = f"]; p two-sided, Holm-corrected over {len(tested)}."
+                tail = corrected if p_values and "p" in printed else ", each on its own]."
+                return f"{head} [95 % interval{tail}" if "difference" in printed or "p" in printed else None
+
+            lines.append(Note(delta(("difference", "p")) or "", delta))
             effects = ", ".join(f"δ({n}) = {detectable_effect(n):.3g}" for n in sorted({f.n for _, f in tested}))
             each = "; ".join(f"{label} {minimum_detectable(f.sd, f.n):.2g}" for label, f in tested)
-            lines.append(
+            text = (
                 f"Minimum detectable difference (one two-sided paired t test, α = 0.05, power 0.8; δ(n) × standard deviation of the "
                 f"differences, {effects}): {each}."
             )
+            lines.append(note(text, "difference", "p"))
+        elif several:
+            lines.append(note(f"{several}.", "difference"))
         if len(self.against) > 1 and all(i == j for i, j in enumerate(self.against)):
-            lines.append(
-                f"Every row is a baseline ({self.name}), so there is no Δ; set --baseline to a value that distinguishes the rows."
-            )
+            text = f"Every row is a baseline ({self.name}), so there is no Δ; set --baseline to a value that distinguishes the rows."
+            lines.append(note(text, "difference"))
         if self.lost is not None:
-            lines.append(
-                f"The study's baseline {self.lost} is not a row here; Δ is to {self.name}, as in the first row."
-            )
+            text = f"The study's baseline {self.lost} is not a row here; Δ is to {self.name}, as in the first row."
+            lines.append(note(text, "difference", "p"))
         if any(j is None for j in self.against):
-            lines.append(f"No Δ for a row if no row {self.name} shares its other axes.")
+            lines.append(note(f"No Δ for a row if no row {self.name} shares its other axes.", "difference"))
         return lines
 
 
@@ -129,7 +141,15 @@ def compare(report: Reported, main: Sequence[Outcome], baseline: str | None, fal
         lost,
         differences,
         [next(adjusted) if d else None for d in differences],
+        _shared_axes(report, against),
     )
+
+
+def _shared_axes(report: Reported, against: Sequence[int | None]) -> list[str]:
+    """Headings of the axes in which baselines differ; empty if there is one baseline, or if every row is one."""
+    bases = dict.fromkeys(j for i, j in enumerate(against) if j is not None and i != j)
+    rows = [report.groups[j] for j in bases]
+    return [report.heading(axis) for axis in report.varying if len({repr(row[axis]) for row in rows}) > 1]
 
 
 def paired_with(own: Outcome, base: Outcome) -> Paired | None:

@@ -15,6 +15,7 @@ from addnorm_exp.report.outcome import NOTHING, Outcome
 from addnorm_exp.report.record import Run
 from addnorm_exp.words import show, si, si_column
 
+COSTS = ("parameters", "flops_per_token", "ms_per_step")
 CONFOUNDS = (
     *("norm", "final_norm", "eps", "affine", "init", "embedding_norm", "embedding_scale"),
     *("factors", "drop_path", "warmup", "dtype", "evidence"),
@@ -86,7 +87,7 @@ def _costs(report: Reported, silent: Sequence[bool]) -> list[Fact]:
     kinds: tuple[tuple[str, str, str, Callable[[float], float], Callable[[float], str]], ...] = (
         ("parameters", "parameters", "params", round, lambda v: f"{v:,}"),
         ("flops_per_token", "flops_per_token", "FLOPs/token", round, si),
-        ("ms_per_step", "step_time_s", "ms/step", lambda v: 1e3 * v, lambda v: f"{v:.3g}"),
+        ("ms_per_step", "step_time_s", "ms/step", lambda v: 1e3 * v, _time),
     )
     costs = []
     for name, key, label, convert, form in kinds:
@@ -105,10 +106,15 @@ def _costs(report: Reported, silent: Sequence[bool]) -> list[Fact]:
     return costs
 
 
+def _time(value: float) -> str:
+    """A measured time with three figures."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def _times(values: Sequence[float]) -> list[str]:
     """Measured times with one precision: three figures of the longest, at least two of the shortest."""
     finest = max(0, 1 - math.floor(math.log10(min(values)))) if min(values) > 0 else 0
-    places = max(finest, min(len(f"{value:.3g}".partition(".")[2]) for value in values))
+    places = max(finest, min(len(_time(value).partition(".")[2]) for value in values))
     return [f"{value:,.{places}f}" for value in values]
 
 

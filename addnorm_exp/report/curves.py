@@ -49,6 +49,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
         looks.crossed or len(report.groups) > len(style.LINES)
     )  # dashes alone do not distinguish rows
     panel_width, barred = fig.get_figwidth() / len(splits) - 0.4, False
+    drawn_curves: list[Curve] = []  # smoothed, which set the limits
     axes = np.atleast_1d(fig.subplots(1, len(splits), sharey=True))
     for panel, split in zip(axes, splits, strict=True):
         lines = {group.key: curves[group.key, split] for group in report.groups}
@@ -56,6 +57,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
         rows = []
         for group in report.groups:
             smooth = [(steps, style.smooth(values, window)) for steps, values in lines[group.key]]
+            drawn_curves += smooth
             middle = None if running else _middle(drawn[group.key], smooth)
             rows.append((group, smooth, middle))
         last = _last(lines.values())
@@ -73,14 +75,13 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
             panel_width,
         )
         panel.set_xlim(0, last)
+        panel.xaxis.set_major_locator(style.StepTicks(last))
         if banded and not bands:
             _bars(panel, [(middle, look_of(looks, group)) for group, _, middle in rows], last)
             barred = True
     axes[0].set_ylabel(f"loss ({_unit(drawn, splits)})")
     every = [run for group in report.groups for run in drawn[group.key]]
-    axes[0].set_ylim(
-        *_view(every * len(splits), [c for split in splits for g in report.groups for c in curves[g.key, split]])
-    )
+    axes[0].set_ylim(*_view(every * len(splits), drawn_curves))
     for panel, split in zip(axes, splits, strict=True):
         for group in report.groups:
             _ends(panel, drawn[group.key], curves[group.key, split], look_of(looks, group))
@@ -109,7 +110,7 @@ def each(report: Reported, baseline: str | None, split: str) -> Figure | str:
         _group(axes, drawn[row.key], smooth[row.key], multiples.OWN, running)
     panels[0].set_xlim(0, _last(curves.values()))
     panels[0].set_ylim(
-        *_view([run for row in rows for run in drawn[row.key]], [c for r in rows for c in curves[r.key]])
+        *_view([run for row in rows for run in drawn[row.key]], [c for r in rows for c in smooth[r.key]])
     )
     multiples.steps_axis(panels[0])
     for axes, row in zip(panels, rows, strict=True):

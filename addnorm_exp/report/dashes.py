@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from addnorm_exp.report.compare import Comparison
 from addnorm_exp.report.groups import Reported
+from addnorm_exp.report.notes import Note, note
 from addnorm_exp.report.outcome import NOTHING
 from addnorm_exp.report.render import Column
 
@@ -25,7 +26,7 @@ def dash_notes(
         names = [label for label, empty in zip(labels, silent, strict=True) if empty]
         lines.append(f"{NOTHING}: no run of {'; '.join(names)} has finished.")
     lines += compared.reasons(silent)
-    by_rows: dict[tuple[str, ...], list[str]] = {}
+    by_rows: dict[tuple[str, ...], dict[str, str]] = {}  # labels by column key
     for i, column in enumerate(columns):
         lacking = tuple(
             label
@@ -36,13 +37,22 @@ def dash_notes(
             and label not in explained.get(column.key, ())
         )
         if lacking and column.key.startswith("published_"):
-            lines.append(f"P{column.label[1:]}: no number for {'; '.join(lacking)}.")
+            lines.append(note(f"P{column.label[1:]}: no number for {'; '.join(lacking)}.", column.key))
         elif lacking and column.key == "lr_sensitivity":
-            lines.append(f"{NOTHING} under {column.label}: {'; '.join(lacking)} was not tuned in full at these rates.")
+            text = f"{NOTHING} under {column.label}: {'; '.join(lacking)} was not tuned in full at these rates."
+            lines.append(note(text, column.key))
         elif lacking:
-            by_rows.setdefault(lacking, []).append(column.label)
-    lines += [
-        f"{NOTHING} under {'; '.join(names)}: the runs of {'; '.join(lacking)} have not recorded it."
-        for lacking, names in by_rows.items()
-    ]
-    return lines
+            by_rows.setdefault(lacking, {})[column.key] = column.label
+    return lines + [_unrecorded(lacking, labels) for lacking, labels in by_rows.items()]
+
+
+def _unrecorded(rows: Sequence[str], columns: Mapping[str, str]) -> Note:
+    def text(printed: Collection[str]) -> str | None:
+        names = [label for key, label in columns.items() if key in printed]
+        return (
+            f"{NOTHING} under {'; '.join(names)}: the runs of {'; '.join(rows)} have not recorded it."
+            if names
+            else None
+        )
+
+    return Note(text(columns) or "", text)

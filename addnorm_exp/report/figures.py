@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.report import curves, gradients, multiples, sensitivity, style
 from addnorm_exp.report.groups import Reported, reported
-from addnorm_exp.report.load import Study, load_study, study_folders
+from addnorm_exp.report.load import Study, load_studies
 from addnorm_exp.report.looks import looks_of
-from addnorm_exp.report.notes import how_far, nothing_finished, semantics_notes
+from addnorm_exp.report.notes import copy_notes, how_far, nothing_finished, semantics_notes
 from addnorm_exp.report.titles import titles_of
 from addnorm_exp.words import counted
 
@@ -39,25 +39,20 @@ def plot(
     """Draws every study under `directory`; returns the written files, PNG and SVG of each picture.
 
     `labels` sets the names in legends: titles (Peri-LN, RMSNorm) or names (peri_ln, norm.kind = rms).
-    The files are written to `<study>/figures/`, or to `out` (with several studies, to one folder per
-    study). `say` is called with a line about each picture that could not be drawn.
+    The files are written to `<study>/figures/` (of runs on several data sets, to one folder per data set in it), or to `out` (with
+    several studies, to one folder per study). `say` is called with a line about each picture that could not be drawn.
 
     Raises:
-        UserError: `load_study` refuses every study (if only some, the others are drawn); a folder cannot be written.
+        UserError: `load_studies` refuses every study (if only some, the others are drawn); a folder cannot be written.
     """
-    folders = study_folders(directory)
+    studies, problems = load_studies(directory, mix_semantics=mix_semantics)
     written: list[Path] = []
-    problems: list[UserError] = []
-    for folder in folders:
-        try:
-            study = load_study(folder, mix_semantics=mix_semantics)
-        except UserError as error:
-            problems.append(error)
-            continue
-        target = folder / "figures" if out is None else Path(out) / study.name if len(folders) > 1 else Path(out)
+    for study in studies:
+        if out is None:
+            target = study.path / "figures" / study.part
+        else:
+            target = Path(out) / study.name if len(studies) + len(problems) > 1 else Path(out)
         written += draw(study, target, say, labels)
-    if problems and len(problems) == len(folders):
-        raise problems[0]
     for problem in problems:
         say(f"error: {problem}")
     return written
@@ -68,7 +63,7 @@ def draw(study: Study, target: Path, say: Callable[[str], None] = to_stderr, lab
     report = reported(study)
     if labels == "titles":
         report = replace(report, titles=titles_of(study))
-    for line in semantics_notes(study):
+    for line in (*semantics_notes(study), *copy_notes(study)):
         say(f"{study.name}: {line}")
     written: list[Path] = []
     lacking: dict[str, list[str]] = {}  # reason → pictures

@@ -32,11 +32,13 @@ Mapped = tuple[str, Run, Layers]  # a heatmap: its title, its run and the run's 
 def heatmap(report: Reported) -> Figure | str:
     """The Frobenius norm of dLoss/dstream at each site against steps: one panel per group, for its lowest seed; one colour scale."""
     maps: list[Mapped] = []
+    keys: list[Pairs] = []
     for group in report.groups:
         for run in group.finished:
             layers = _with(read_layers(run), "grad_stream")
             if layers is not None:
                 maps.append((f"{report.label(group)}{' (diverged)' if run.status == 'diverged' else ''}", run, layers))
+                keys.append(group.key)
                 break
     if not maps:
         return NO_RECORD
@@ -47,7 +49,11 @@ def heatmap(report: Reported) -> Figure | str:
     many = multiples.many(maps)
     low, high = multiples.limits(every) if many else np.quantile(every, [0.002, 0.998])
     norm = LogNorm(low, high if high > low else low * 1.01)
-    fig, panels, image = (_small_maps if many else _maps)(maps, norm)
+    if many:
+        fig, panels, image = _small_maps(maps, norm)
+    else:
+        order, across = _design(keys)
+        fig, panels, image = _maps([maps[i] for i in order], norm, across)
     panels[0].set_xlim(1, max(2.0, *(float(layers.step[-1]) for _, _, layers in maps)))
     bar = fig.colorbar(image, ax=panels, pad=0.015, aspect=60 if many else 28, fraction=0.05, extend="both")
     bar.set_label(STREAM)
@@ -56,9 +62,28 @@ def heatmap(report: Reported) -> Figure | str:
     return fig
 
 
-def _maps(maps: Sequence[Mapped], norm: LogNorm) -> tuple[Figure, list[Axes], QuadMesh]:
-    """Panels that name every site."""
-    across = len(maps) if len(maps) < 4 else 2 if len(maps) == 4 else min((3, 4), key=lambda n: -len(maps) % n)
+def _design(keys: Sequence[Pairs]) -> tuple[list[int], int | None]:
+    """The order of panels and their number in a line: of a full design, a column for each scheme and a line for each value of the
+    other axes. None if the rows are no such design."""
+    schemes = list(dict.fromkeys(dict(key).get("scheme") for key in keys))
+    others = list(dict.fromkeys(tuple(pair for pair in key if pair[0] != "scheme") for key in keys))
+    if not (1 < len(schemes) <= 4 and len(others) > 1 and len(keys) == len(schemes) * len(others)):
+        return list(range(len(keys))), None
+
+    def place(i: int) -> tuple[int, int]:
+        return others.index(tuple(p for p in keys[i] if p[0] != "scheme")), schemes.index(dict(keys[i])["scheme"])
+
+    return sorted(range(len(keys)), key=place), len(schemes)
+
+
+def _across(count: int) -> int:
+    """The number of panels in a line, with the fewest empty places."""
+    return count if count < 4 else 2 if count == 4 else min((3, 4), key=lambda n: -count % n)
+
+
+def _maps(maps: Sequence[Mapped], norm: LogNorm, columns: int | None) -> tuple[Figure, list[Axes], QuadMesh]:
+    """Panels that name every site, by default as many in a line as fit."""
+    across = columns or _across(len(maps))
     down = math.ceil(len(maps) / across)
     sites = max(len(layers.sites) for _, _, layers in maps)
     height = min(2.4, 0.55 + 0.13 * min(sites, 14))

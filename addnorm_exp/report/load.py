@@ -1,13 +1,12 @@
 """From a folder that the user names to the studies in it.
 
 A folder is a study (it contains study.json, or run folders), a root of several studies, or a single run. Runs that must not share a
-table (different semantics or data) are refused here, before any computation.
+table (different semantics or data) are refused here, before any computation; runs without a plan make one study for each data set.
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ class Study:
     mixed_semantics: tuple[int, ...] = field(default=())
     twins: tuple[tuple[str, ...], ...] = ()  # sets of `function_id`s that are the same function
     published: tuple[Published, ...] = ()  # published numbers, printed beside ours
+    part: str = ""  # the data set, if the folder has runs on several
+    copies: tuple[tuple[Path, ...], ...] = ()  # folders with the same run; only the first of each is read
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -75,27 +76,67 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
         UserError: no runs; unreadable JSON; runs of different semantics (unless `mix_semantics`) or of different data.
     """
     folder = Path(folder)
+    studies = _studies(folder)
+    if len(studies) > 1:
+        data = {str(study.runs[0].data.get("sha256"))[:12]: list(study.runs) for study in studies}
+        raise _mixed_data(folder, data)
+    return _checked(studies[0], mix_semantics)
+
+
+def load_studies(directory: Path | str, *, mix_semantics: bool = False) -> tuple[list[Study], list[UserError]]:
+    """Every study under `directory`, and the reasons why others were refused. Runs without a plan make one study for each data set.
+
+    Raises:
+        UserError: no study could be read.
+    """
+    studies: list[Study] = []
+    problems: list[UserError] = []
+    for folder in study_folders(directory):
+        try:
+            parts = _studies(folder)
+        except UserError as error:
+            problems.append(error)
+            continue
+        for part in parts:
+            try:
+                studies.append(_checked(part, mix_semantics))
+            except UserError as error:
+                problems.append(error)
+    if not studies:
+        raise problems[0]
+    return studies, problems
+
+
+def _studies(folder: Path) -> list[Study]:
+    """The folder's study; of runs without a plan, one for each data set."""
     if _holds(folder, "config.json"):
         run = read_run(folder)
-        return Study(folder.resolve().name, folder, {"run": (run,)})
-    study = _planned(folder) if _holds(folder, "study.json") else _unplanned(folder)
-    if not study.runs:
+        return [Study(folder.resolve().name, folder, {"run": (run,)})]
+    studies = [_planned(folder)] if _holds(folder, "study.json") else _unplanned(folder)
+    if not any(study.runs for study in studies):
         raise UserError(f"{folder}: no runs here; run the study first ({program()} sweep)")
+    return studies
+
+
+def _checked(study: Study, mix_semantics: bool) -> Study:
+    """The study, if its runs may share a table."""
     semantics = _one(study.recorded, lambda run: run.semantics)
     if len(semantics) > 1 and not mix_semantics:
         raise UserError(
-            f"{folder}: runs of different semantics are mixed here ({_named(semantics)}), so their numbers cannot be compared;"
+            f"{study.path}: runs of different semantics are mixed here ({_named(semantics)}), so their numbers cannot be compared;"
             " run the study again with this version, or pass --mix_semantics"
         )
-    data = _one(study.recorded, lambda run: str(run.data.get("sha256")))
+    data = _one(study.recorded, lambda run: str(run.data.get("sha256"))[:12])
     if len(data) > 1:
-        raise UserError(
-            f"{folder}: runs on different data are mixed here (sha256 {_named({k[:12]: v for k, v in data.items()})}), so"
-            " their numbers cannot be compared; keep each data set in its own folder"
-        )
-    if len(semantics) > 1:
-        return Study(**{**study.__dict__, "mixed_semantics": tuple(sorted(semantics))})
-    return study
+        raise _mixed_data(study.path, data)
+    return replace(study, mixed_semantics=tuple(sorted(semantics))) if len(semantics) > 1 else study
+
+
+def _mixed_data(folder: Path, data: Mapping[str, list[Run]]) -> UserError:
+    return UserError(
+        f"{folder}: runs on different data are mixed here (sha256 {_named(data)}), so their numbers cannot be compared; keep each data"
+        " set in its own folder"
+    )
 
 
 def _holds(folder: Path, name: str) -> bool:
@@ -122,12 +163,26 @@ def _named(by_value: Mapping[Any, list[Run]]) -> str:
     return ", ".join(f"{k}: {counted(len(runs), 'run')}, e.g. {runs[0].id}" for k, runs in sorted(by_value.items()))
 
 
-def _unplanned(folder: Path) -> Study:
+def _unplanned(folder: Path) -> list[Study]:
+    """One study for each data set, named after it if there are several."""
     runs = sorted((read_run(d) for d in _run_folders(folder)), key=lambda run: (run.scheme, run.seed, run.id))
-    repeated = [name for name, n in Counter(run.id for run in runs).items() if n > 1]
-    if repeated:
-        raise UserError(f"{folder}: contains run {repeated[0]} twice; delete one of the two copies")
-    return Study(folder.resolve().name, folder, {"run": tuple(runs)})
+    by_data = _one(runs, lambda run: str(run.data.get("sha256")))
+    names = [str(members[0].data.get("name")) for members in by_data.values()]
+    studies = []
+    for (checksum, members), name in zip(by_data.items(), names, strict=True):
+        part = "" if len(names) == 1 else name if names.count(name) == 1 else f"{name}-{checksum[:8]}"
+        # A copy that has finished comes first.
+        copies = [sorted(c, key=lambda run: not run.finished) for c in _one(members, lambda run: run.id).values()]
+        studies.append(
+            Study(
+                folder.resolve().name + f"-{part}" * bool(part),
+                folder,
+                {"run": tuple(each[0] for each in copies)},
+                part=part,
+                copies=tuple(tuple(run.path for run in each) for each in copies if len(each) > 1),
+            )
+        )
+    return studies
 
 
 def _planned(folder: Path) -> Study:

@@ -84,7 +84,10 @@ def headline(runs: Sequence[Run], *, validation: bool = False) -> Metric:
     validated = any(run.number("val", "final", unit) is not None for run in runs)
     split = "val" if validation or (validated and not tested) else "test"
     note = "The metric is computed with the final weights"
-    note += "." if split == "test" or validation else "; no run was tested, so it is on the validation split."
+    if validation:
+        note += "; tuning sees only the validation split."
+    else:
+        note += "." if split == "test" else "; no run was tested, so it is on the validation split."
     return Metric(
         f"{split}_{unit}",
         f"{split} {unit}",

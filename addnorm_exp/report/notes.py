@@ -1,6 +1,6 @@
 """The notes under a table: the number of seeds, the phase, what is missing, what was not controlled."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from addnorm_exp.report.groups import Group, Reported, label
 from addnorm_exp.report.load import Study
@@ -19,6 +19,22 @@ PHASES = {
 LISTED = 12  # failed or unfinished runs that a note names
 
 
+class Note(str):
+    """A note on columns of the table. `within` has its text if only the columns with these keys are printed, or None."""
+
+    within: Callable[[Collection[str]], str | None]
+
+    def __new__(cls, text: str, within: Callable[[Collection[str]], str | None]) -> "Note":
+        note = super().__new__(cls, text)
+        note.within = within
+        return note
+
+
+def note(text: str, *keys: str) -> Note:
+    """A note that is printed with any of these columns."""
+    return Note(text, lambda printed: text if any(key in printed for key in keys) else None)
+
+
 def setting(runs: Sequence[Run]) -> str:
     """Data, length and size, if all runs share them."""
     parts = []
@@ -30,10 +46,10 @@ def setting(runs: Sequence[Run]) -> str:
     one = {key: next(iter(values)) for key, values in facts.items() if len(values) == 1}
     if len(one) == 3 and None not in one.values():
         parts.append(f"{counted(int(one['steps'] or 0), 'step')} of {one['batch_size']} × {one['seq_len']} tokens")
-    for key, words in (("model.depth", ("block", "blocks")), ("model.width", ("wide", "wide"))):
+    for key, form in (("model.depth", lambda depth: counted(depth, "block")), ("model.width", "width {}".format)):
         values = {run.flat.get(key) for run in runs}
         if len(values) == 1 and None not in values:
-            parts.append(counted(int(values.pop() or 0), *words))
+            parts.append(form(int(values.pop() or 0)))
     return ", ".join(parts)
 
 
@@ -45,11 +61,13 @@ def above(study: Study, report: Reported) -> tuple[str, ...]:
         if first is not None:
             axes = tuple((axis, group[axis]) for axis in report.varying)
             function = caveats.function_id(first.digest, first.flat) if first.digest else ""
-            rows.append(caveats.Row(first.scheme, axes, first.resolved, function))
+            rows.append(caveats.Row(first.scheme, axes, first.resolved, function, report.words))
     return caveats.lines(rows, study.twins)
 
 
 def phase_notes(report: Reported) -> list[str]:
+    if report.phase == "run" and sum(len(group.runs) for group in report.groups) == 1:
+        return ["A single run."]
     text = PHASES[report.phase]
     if report.phase == "tune" and not report.winners:
         text = "tuning phase; nothing has been chosen yet"
@@ -86,12 +104,13 @@ def seed_notes(groups: Sequence[Group]) -> list[str]:
         )
     if min(len(used) for used in seeds) >= ENOUGH:
         return [f"{text}; mean ± half-width of the 95 % t interval."]
-    return [f"{text}; below n = {ENOUGH} each seed's number is printed, by rising seed, and no ranking is claimed."]
+    return [f"{text}; below n = {ENOUGH} each seed's number is printed, in order of seed, and no ranking is claimed."]
 
 
-def tuning_notes(study: Study, report: Reported) -> list[str]:
-    """Winners at the edge of the grid, incomplete candidates, and report runs that no longer belong to the winner."""
-    lines = []
+def tuning_notes(study: Study, report: Reported, metric: str = "") -> list[str]:
+    """Winners at the edge of the grid, incomplete candidates, and report runs that no longer belong to the winner. `metric` is the key
+    of the column that has the mark of the edge if that of the tuned key is omitted."""
+    lines: list[str] = []
     tune = study.phases.get("tune", ())
     for key in study.tuned:
         edges: dict[str, list[str]] = {}  # grid, as text → the rows whose winner is at its edge
@@ -100,10 +119,10 @@ def tuning_notes(study: Study, report: Reported) -> list[str]:
                 tried = {run.flat.get(key) for run in tune if all(run.flat.get(k) == v for k, v in group.key)}
                 grid = ", ".join(show(v) for v in sorted(tried, key=lambda v: (str(type(v)), v)))
                 edges.setdefault(grid, []).append(report.label(group))
-        lines += [
-            f"{EDGE} {key} at the edge of its grid ({grid}) for {'; '.join(names)}: a wider grid may do better."
-            for grid, names in edges.items()
-        ]
+        for grid, names in edges.items():
+            rows = "all rows" if len(names) == len(report.groups) > 1 else "; ".join(names)
+            text = f"{EDGE} {key} at the edge of its grid ({grid}) for {rows}: a wider grid may do better."
+            lines.append(note(text, key, metric) if metric else text)
     without = [report.label(group) for group in report.groups if group.key not in report.winners]
     if tune and without and report.winners:  # if no group has a winner, the note on phases says so
         lines.append(f"{'; '.join(without)}: no tuning run has a score, so nothing was chosen.")
@@ -151,7 +170,15 @@ def run_notes(study: Study) -> list[str]:
     if study.strangers:
         verb = "is" if study.strangers == 1 else "are"
         lines.append(f"{counted(study.strangers, 'run folder')} here {verb} not in the study's plan; omitted.")
-    return lines
+    return lines + copy_notes(study)
+
+
+def copy_notes(study: Study) -> list[str]:
+    """Runs that are in two folders."""
+    return [
+        f"The same run is in {' and '.join(map(str, (first, *rest)))}; only {first} is shown."
+        for first, *rest in study.copies
+    ]
 
 
 def nothing_finished(runs: Sequence[Run]) -> str | None:
@@ -184,10 +211,15 @@ def _named(run: Run, study: Study, *, reason: bool) -> str:
     return f"{' '.join(facts)} seed {run.seed} ({why[:160]})"
 
 
-def device_notes(runs: Iterable[Run]) -> list[str]:
+def device_notes(runs: Iterable[Run], *, column: bool = False) -> list[str]:
+    """The devices on which ms/step was measured. `column`: whether it is a column, with which the note goes."""
     kinds = {
         f"{d.get('count', 1)} × {d.get('kind')}" for run in runs if isinstance(d := run.summary.get("device"), dict)
     }
+    if not kinds:
+        return []
     if len(kinds) > 1:
-        return [f"ms/step was measured on different devices ({', '.join(sorted(kinds))}) and cannot be compared."]
-    return [f"Device: {kinds.pop()}; ms/step includes the effect of other load at the time."] if kinds else []
+        text = f"ms/step was measured on different devices ({', '.join(sorted(kinds))}) and cannot be compared."
+    else:
+        text = f"Device: {kinds.pop()}; ms/step includes the effect of other load at the time."
+    return [note(text, "ms_per_step") if column else text]

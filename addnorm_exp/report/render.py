@@ -144,7 +144,9 @@ def _latex_warning(text: str) -> str:
 def numeric(column: Column, cells: Sequence[str]) -> str | None:
     """siunitx's format of a column of single numbers, which may have ± and †; None for other columns."""
     parts = [match for cell in cells if (match := NUMBER.fullmatch(cell))]
-    if not column.right or not parts:
+    if (
+        not column.right or not parts or column.key == "p"
+    ):  # p has three decimals or is <0.001: right-aligned, points are aligned
         return None
     whole = max(len(part["whole"].replace(",", "")) for part in parts)
     digits = max(len(part["part"] or "") for part in parts)

@@ -1,18 +1,21 @@
 """The picture of tuning: final validation loss against learning rate, one line per scheme, one dot per seed.
 
-Schemes are side by side at each rate, so that none hides another. A diverged run is at the uniform prediction's loss, as the protocol
+Every point is at its own rate. Markers of later schemes are smaller and translucent, so that none hides another; crosses at one rate
+differ in size for the same reason. A diverged run is at the uniform prediction's loss, as the protocol
 scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run that ended above the uniform loss has its dot
 there, but counts as uniform.
 
-If one panel cannot show all schemes, each row has a small panel (multiples.py), whatever axes it differs in. There the rates are not
-spread; if the uniform prediction lies far above the rest, each × is below the upper frame, and the legend says so.
+If one panel cannot show all schemes, each row has a small panel (multiples.py), whatever axes it differs in. There, if the uniform
+prediction lies far above the rest, each × is below the upper frame, and the legend says so.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -24,6 +27,7 @@ from addnorm_exp.report.looks import Looks, looks_of
 from addnorm_exp.report.rates import KEY, Line, tried
 from addnorm_exp.report.record import Run
 
+SIZES = (5.4, 2.8)  # of the means' markers, from the first scheme to the last
 FAR = 1.6  # the uniform prediction gets its own strip if it lies more than this many heights of the rest above the rest
 UNIFORM: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8, "zorder": 1}
 
@@ -61,7 +65,7 @@ def draw(study: Study, report: Reported) -> Figure | str:
         handles.append(look.handle(report.words([("scheme", name)]), marker=True))
     if lost:
         handles.append(style.cross_handle())
-    handles.append(_ring())
+    handles.append(_ring(trials.groups, unit))
     fig = style.figure(style.COLUMN if across == 1 else style.PAGE, 2.45 * down + 0.1)
     style.legend(fig, handles)
     outer = fig.add_gridspec(down, across)
@@ -107,7 +111,7 @@ def _each(rows: Reported, baseline: str | None, unit: str, uniform: float | None
     _rates_axis(panels[0], rates, most=3)
     fig.supxlabel("peak learning rate", fontsize=7.5)
     fig.supylabel(_loss_name(unit), fontsize=7.5)
-    handles = [*multiples.handles(name), _ring()]
+    handles = [*multiples.handles(name), _ring(rows.groups, unit)]
     if uniform:
         cross = style.cross_handle()
         cross.set_label("diverged" + f" (uniform, {uniform:.3g}: above the axis)" * beyond)
@@ -125,15 +129,16 @@ def _view(losses: list[float]) -> tuple[float, float]:
     return min(losses) - pad, max(losses) + pad
 
 
-def _ring() -> Line2D:
+def _ring(groups: Iterable[Group], unit: str) -> Line2D:
+    """The legend entry of the rings; a rate with one seed has no mean."""
+    several = any(len(scored) > 1 for group in groups for scored in Line.of(group, unit).scored.values())
     ring: dict[str, Any] = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "linestyle": ""}
-    return Line2D([], [], color=style.GREY, label="best mean", **ring)
+    return Line2D([], [], color=style.GREY, label="best mean" if several else "chosen rate", **ring)
 
 
 def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, unit: str, uniform: float | None) -> None:
     names = looks.names
     rates = sorted({float(run.flat[KEY]) for group in groups for run in group.runs})
-    gap = _gap(rates)
     lost = {
         rate: sorted(
             {names.index(run.scheme) for g in groups for run in g.runs if _lost(run) and float(run.flat[KEY]) == rate}
@@ -143,14 +148,13 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, unit: str, 
     for group in groups:
         index = names.index(group.runs[0].scheme)
         look = looks.of(group.runs[0])
-        place = (index - 0.5 * (len(names) - 1)) / max(1, len(names) - 1)
-        shift = math.exp(min(0.14, 0.035 * len(names)) * gap * place)
         row = Line.of(group, unit)
         for rate, scored in row.scored.items():
             for run, value in scored:
                 if _lost(run):
-                    style.cross(top, rate * _beside(index, lost[rate], gap), value, look.colour)
-        _row(main, row, look, shift)
+                    behind = len(lost[rate]) - 1 - lost[rate].index(index)  # crosses that are drawn later
+                    style.cross(top, rate, value, look.colour, size=5 + min(2.5, 10 / len(lost[rate])) * behind)
+        _row(main, row, look, size=SIZES[0] + (SIZES[1] - SIZES[0]) * index / max(1, len(names) - 1))
     _rates_axis(main, rates)
     main.set_xlabel("peak learning rate")
     if top is not main and uniform:
@@ -159,20 +163,20 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, unit: str, 
         _uniform_line(main, uniform)
 
 
-def _row(axes: Axes, row: Line, look: style.Look, shift: float = 1.0, ring: float = 8.5) -> None:
-    """A row's dots, means and ring, without its crosses; each at `shift` times its rate."""
+def _row(axes: Axes, row: Line, look: style.Look, ring: float = 8.5, size: float = 3.6) -> None:
+    """A row's dots, means and ring, without its crosses; `size` of the means' markers."""
     dot: dict[str, Any] = {"color": look.colour, "markersize": 2.4, "alpha": 0.6, "markeredgewidth": 0}
     for rate, scored in row.scored.items():
         for run, value in scored:
             if not _lost(run):
-                axes.plot([rate * shift], [value], look.marker, **dot)
-    x, marked = [rate * shift for rate in row.means], [i for i, ok in enumerate(row.clear) if ok]
+                axes.plot([rate], [value], look.marker, **dot)
+    x, marked = [*row.means], [i for i, ok in enumerate(row.clear) if ok]
     line: dict[str, Any] = {"linestyle": look.line, "marker": look.marker, "markevery": marked, "zorder": 3}
-    line["markerfacecolor"] = look.face
-    axes.plot(x, list(row.means.values()), color=look.colour, **line)
+    line["markerfacecolor"] = look.face if look.open else to_rgba(look.face, 0.7)
+    axes.plot(x, list(row.means.values()), color=look.colour, markersize=size, **line)
     if row.best is not None:
         circle: dict[str, Any] = {"markersize": ring, "markerfacecolor": "none", "markeredgewidth": 0.8}
-        axes.plot([row.best * shift], [row.means[row.best]], "o", color=look.colour, **circle)
+        axes.plot([row.best], [row.means[row.best]], "o", color=look.colour, **circle)
 
 
 def _rates_axis(axes: Axes, rates: list[float], most: int | None = None) -> None:
@@ -207,11 +211,6 @@ def _uniform_line(axes: Axes, uniform: float) -> None:
 
 def _lost(run: Run) -> bool:
     return run.status == "diverged"
-
-
-def _beside(index: int, crosses: list[int], gap: float) -> float:
-    """A factor on the rate that places its crosses, which have one height, side by side; a single cross is not moved."""
-    return math.exp(0.09 * gap * (crosses.index(index) - 0.5 * (len(crosses) - 1)))
 
 
 def _strip(main: Axes, top: Axes, uniform: float) -> None:

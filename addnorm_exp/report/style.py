@@ -85,11 +85,11 @@ class Look:
     line: Any
     marker: str
 
-    open: bool = False  # a marker with a white face
+    open: bool = False  # a marker without a face, which hides nothing
 
     @property
     def face(self) -> str:
-        return "white" if self.open else self.colour
+        return "none" if self.open else self.colour
 
     def handle(self, label: str, *, marker: bool = False) -> Line2D:
         """A line for the legend."""
@@ -100,9 +100,10 @@ class Look:
 
 
 def look(index: int) -> Look:
-    """The look of the index-th group, by the order of the plan."""
+    """The look of the index-th group, by the order of the plan. From the ninth on, a colour comes with another marker and dash."""
     cycle = index // len(COLOURS)
-    return Look(COLOURS[index % len(COLOURS)], LINES[(index + cycle) % len(LINES)], MARKERS[index % len(MARKERS)])
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[(index + cycle) % len(MARKERS)]
+    return Look(colour, LINES[(index + cycle) % len(LINES)], marker)
 
 
 def crossed(scheme: int, variant: int) -> Look:
@@ -135,9 +136,9 @@ def legend(fig: Figure, handles: Sequence[Line2D]) -> None:
     fig.legend(handles=handles, loc="outside upper center", ncols=count, columnspacing=1.4, borderaxespad=0.2)
 
 
-def cross(axes: Axes, x: float, y: float, colour: str) -> None:
+def cross(axes: Axes, x: float, y: float, colour: str, size: float = 5) -> None:
     """The mark of a diverged run; it is drawn whole even on the frame."""
-    axes.plot([x], [y], "x", color=colour, markersize=5, markeredgewidth=1.4, clip_on=False, zorder=5)
+    axes.plot([x], [y], "x", color=colour, markersize=size, markeredgewidth=1.4, clip_on=False, zorder=5)
 
 
 def cross_handle() -> Line2D:
@@ -158,6 +159,18 @@ def log_ticks(axis: Axis) -> None:
         axis.set_major_locator(MaxNLocator(4))
         axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+
+
+class StepTicks(MaxNLocator):
+    """Ticks at whole steps, none after the last one."""
+
+    def __init__(self, last: float):
+        super().__init__("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
+        self.last = last
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        ticks = super().tick_values(vmin, vmax)
+        return [float(tick) for tick in ticks if vmin <= tick <= self.last]
 
 
 def _between(low: float, high: float, places: Sequence[int]) -> list[float]:

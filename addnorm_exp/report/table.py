@@ -11,7 +11,7 @@ from typing import Any
 from addnorm_exp.report import notes, published
 from addnorm_exp.report.best import best_rows
 from addnorm_exp.report.compare import Comparison, compare
-from addnorm_exp.report.confounds import facts
+from addnorm_exp.report.confounds import COSTS, facts
 from addnorm_exp.report.dashes import dash_notes
 from addnorm_exp.report.groups import Group, Reported, reported
 from addnorm_exp.report.load import Study
@@ -48,7 +48,7 @@ def build(
     if labels == "titles":
         report = replace(report, titles=titles_of(study))
     runs = [run for group in report.groups for run in group.runs]
-    chosen = choose(report, metric, budget)
+    chosen = choose(report, metric, budget, validation=report.phase == "tune")
     main = [chosen.of(group) for group in report.groups]
     compared = compare(report, main, baseline, study.baseline)
     rows = _Rows(study, report)
@@ -63,19 +63,14 @@ def build(
         rows.add("p", "p (Holm)", compared.p_texts(), compared.p_records(), seen=p_values)
     unit = unit_of(runs)
     final, best = ([_validation(group, which, unit) for group in report.groups] for which in ("final", "best"))
-    for which, label, outcomes, seen in (
-        ("final", f"val {unit}", final, chosen.split != "val" and any(o.n for o in final)),
-        ("best", f"best val {unit}", best, best != final),
+    final_texts, best_texts = ([o.brief(shared_places(final)) for o in outcomes] for outcomes in (final, best))
+    for which, label, outcomes, texts, seen in (
+        ("final", f"val {unit}", final, final_texts, chosen.split != "val" and any(o.n for o in final)),
+        ("best", f"best val {unit}", best, best_texts, best_texts != final_texts),
     ):
         side_key = f"val_{which}_{unit}"
         numbers = [o.columns(side_key) for o in outcomes]
-        rows.add(
-            side_key,
-            label,
-            [o.brief(shared_places(outcomes)) for o in outcomes],
-            numbers,
-            seen=seen and chosen.headline,
-        )
+        rows.add(side_key, label, texts, numbers, seen=seen and chosen.headline)
     for key in study.tuned:
         rows.add(key, key.removeprefix("optim."), *_tuned(report, key))
     sensitive = sensitivity(study, report, unit)
@@ -101,7 +96,7 @@ def build(
         title=", ".join(part for part in (study.name, notes.setting(runs)) if part),
         columns=rows.columns,
         rows=rows.rows,
-        notes=_notes(study, report, chosen, main, compared, same, sensitive, p_values, dashes),
+        notes=_notes(study, report, chosen, main, compared, same, sensitive, p_values, dashes, rows.columns),
         records=rows.records,
         warnings=notes.above(study, report),
     )
@@ -166,24 +161,31 @@ def _notes(
     sensitive: Sensitivity | None,
     p_values: bool,
     dashes: Sequence[str],
+    columns: Sequence[Column],
 ) -> list[str]:
     silent = any(not any(run.summary for run in group.runs) for group in report.groups)
     lines = [f"Same for all{' that have run' * silent}: {', '.join(same)}."] if same else []
     lines += [*notes.phase_notes(report), *notes.semantics_notes(study)]
     lines += notes.seed_notes(report.groups) if report.groups else []
-    lines += chosen.notes
+    lines += [notes.note(text, chosen.key) for text in chosen.notes]
     if any(o.diverged for o in main):
-        lines.append(
-            "A row with diverged runs shows their number and the median that counts them as worst; no mean, no difference."
+        text = "A row with diverged runs shows their number and the median that counts them as worst; no mean, no difference."
+        lines.append(notes.note(text, chosen.key))
+    keys = [column.key for column in columns]
+    if chosen.headline and any(1 < o.n < ENOUGH or (o.diverged and o.n > 1) for o in main):
+        medians = [key for key in keys if key in COSTS or key.startswith("val_")]
+        lines += [notes.note("Numbers without ±, apart from the metric, are medians over seeds.", *medians)] * bool(
+            medians
         )
-    if chosen.headline and (any(0 < o.n < ENOUGH for o in main) or any(o.diverged for o in main)):
-        lines.append("Side columns without ± are medians over seeds.")
     lines += [*compared.notes(p_values), *dashes]
-    lines += [sensitive.note] if sensitive and sensitive.note else []
+    lines += [notes.note(sensitive.note, "lr_sensitivity")] if sensitive and sensitive.note else []
     return [
         *lines,
-        *published.notes(study.published, report),
-        *notes.tuning_notes(study, report),
+        *(
+            notes.note(text, *(key for key in keys if key.startswith("published_")))
+            for text in published.notes(study.published, report)
+        ),
+        *notes.tuning_notes(study, report, chosen.key),
         *notes.run_notes(study),
-        *notes.device_notes([run for group in report.groups for run in group.runs]),
+        *notes.device_notes([run for group in report.groups for run in group.runs], column="ms_per_step" in keys),
     ]

@@ -22,25 +22,38 @@ FUNCTION = (
     "logits.",
     "model.",
 )  # config keys that change the function of the parameters
-DIFFERS = "Rows differ in more than their methods and the study's axes: "
+DIFFERS = "Besides methods and axes, rows differ in "
+GAP = "any gap between them comes from init and the optimiser"
+
+
+def in_keys(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Axes and their values by their keys: `pre_ln, norm.kind = rms`."""
+    return ", ".join(str(value) if axis == "scheme" else f"{axis} = {show(value)}" for axis, value in pairs)
 
 
 @dataclass(frozen=True)
 class Row:
     """A row of a table. `axes`: its scheme and the axes that distinguish rows; `resolved`: what its runs recorded, empty if they
-    recorded nothing; `function`: the id of the function that its runs train (`function_id`), empty if unknown."""
+    recorded nothing; `function`: the id of the function that its runs train (`function_id`), empty if unknown; `words` names axes and
+    their values in print."""
 
     scheme: str
     axes: Pairs
     resolved: Mapping[str, Any]
     function: str = ""
+    words: Callable[[Iterable[tuple[str, Any]]], str] = in_keys
 
     def value(self, axis: str) -> Any:
         return dict(self.axes).get(axis)
 
     @property
+    def title(self) -> str:
+        """The scheme's name in print."""
+        return self.words([("scheme", self.scheme)])
+
+    @property
     def label(self) -> str:
-        return ", ".join([self.scheme, *(f"{axis} = {show(value)}" for axis, value in self.axes if axis != "scheme")])
+        return _name(self, [axis for axis, _ in self.axes if axis != "scheme"])
 
 
 def function_id(digest: str, flat: Mapping[str, Any]) -> str:
@@ -98,7 +111,7 @@ def _of_the_norm(key: str, name: str, *keys: str) -> Item:
 
 _SIZES = ("model.width", "model.depth", "model.mlp_ratio", "model.tie_embeddings")
 _INIT = ("init.law", "init.std", "init.gain", "init.multipliers", "init.depth_scaled", "model.activation", *_SIZES)
-INIT = Item("init", _deviations, lambda resolved: str(resolved["law"]), _INIT)
+INIT = Item("init", _deviations, lambda resolved: str(resolved["law"]).replace(", ", " with ", 1), _INIT)
 LAW = Item("init", _law, lambda resolved: str(_law(resolved)), _INIT)
 ITEMS = (
     _plain("embedding_norm", "embedding norm", "embedding.norm"),
@@ -136,7 +149,7 @@ def _varying(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def _part(item: Item, rows: Sequence[Row]) -> str | None:
-    """`init (sandwich_ln: normal; others: xavier)`; None if all rows that no axis distinguishes agree."""
+    """`init: sandwich_ln = normal | others = xavier`; None if all rows that no axis distinguishes agree."""
     axes = [axis for axis in _varying(rows) if axis in item.keys]
     panels: dict[Hashable, list[Row]] = {}
     for row in rows:
@@ -147,25 +160,25 @@ def _part(item: Item, rows: Sequence[Row]) -> str | None:
     for panel in panels.values():
         if len({item.same(row.resolved) for row in panel}) > 1:
             for row in panel:
-                by_words.setdefault(item.words(row.resolved), []).append(row)
+                by_words.setdefault(item.words(row.resolved).replace("; ", ", "), []).append(row)
     if not by_words or set(by_words) == {"by the init law"}:  # then the init says it
         return None
     total = [row for members in by_words.values() for row in members]
     named = {words: _names(members, total) for words, members in by_words.items()}
     largest = max(by_words, key=lambda words: len(by_words[words]))
-    texts = [f"{', '.join(names)}: {words}" for words, names in named.items() if words != largest]
+    texts = [f"{', '.join(names)} = {words}" for words, names in named.items() if words != largest]
     last = OTHERS if texts and len(named[largest]) > 1 else ", ".join(named[largest])
-    return f"{item.name} ({'; '.join([*texts, f'{last}: {largest}'])})"
+    return f"{item.name}: {' | '.join([*texts, f'{last} = {largest}'])}"
 
 
 def _names(rows: Sequence[Row], total: Sequence[Row]) -> list[str]:
     """Names of these rows: the scheme's name if they include all its rows, else the label of each row."""
     whole = {row.scheme for row in rows} - {row.scheme for row in total if row not in rows}
-    return list(dict.fromkeys(row.scheme if row.scheme in whole else row.label for row in rows))
+    return list(dict.fromkeys(row.title if row.scheme in whole else row.label for row in rows))
 
 
 def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str]:
-    """`peri_ln and sandwich_ln are the same function under norm.kind = layer`."""
+    """`With norm.kind = layer, peri_ln and sandwich_ln compute the same function; …`."""
     known = [row for row in rows if row.function]
     varying = [axis for axis in _varying(rows) if axis.startswith(FUNCTION)]
     classes: list[list[Row]] = []
@@ -190,12 +203,12 @@ def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str
 
 def _values(row: Row, axes: Iterable[str]) -> str:
     """The row's values on those of these axes that it sets."""
-    return ", ".join(f"{axis} = {show(value)}" for axis in axes if (value := row.value(axis)) is not None)
+    return row.words([(axis, value) for axis in axes if (value := row.value(axis)) is not None])
 
 
 def _name(row: Row, axes: Iterable[str]) -> str:
     values = _values(row, axes)
-    return f"{row.scheme} ({values})" if values else row.scheme
+    return f"{row.title} ({values})" if values else row.title
 
 
 def _same_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> bool:
@@ -204,5 +217,13 @@ def _same_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> 
 
 def _sentence(names: tuple[str, ...], places: Sequence[str]) -> str:
     *rest, last = names
-    where = f" under {' and under '.join(places)}" if all(places) else ""
-    return f"{', '.join(rest)} and {last} are the same function{where}."
+    where = f"With {_either(places)}, " if all(places) else ""
+    return f"{where}{', '.join(rest)} and {last} compute the same function; {GAP}."
+
+
+def _either(places: Sequence[str]) -> str:
+    """`norm.kind = layer or rms` if the places are values of one axis."""
+    axes = {place.partition(" = ")[0] for place in places}
+    if len(axes) == 1 and all(place.count(" = ") == 1 for place in places):
+        places = [places[0], *(place.partition(" = ")[2] for place in places[1:])]
+    return " or ".join(places)

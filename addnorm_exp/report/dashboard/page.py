@@ -22,7 +22,7 @@ from addnorm_exp.report.dashboard.pack import Pool
 from addnorm_exp.report.dashboard.rates import rates
 from addnorm_exp.report.dashboard.runs import described
 from addnorm_exp.report.groups import reported
-from addnorm_exp.report.load import Study, load_study, study_folders
+from addnorm_exp.report.load import Study, load_studies
 from addnorm_exp.report.metric import unit_of
 from addnorm_exp.report.table import build
 
@@ -51,16 +51,15 @@ def dashboard(
     """Writes the page of every study under `directory` to `out`, by default `dashboard.html` in `directory`; returns its path.
 
     Raises:
-        UserError: `load_study` refuses every study (if only some, the others are shown, and `say` is called with each error); plotly is
+        UserError: `load_studies` refuses every study (if only some, the others are shown, and `say` is called with each error); plotly is
             missing; the file cannot be written.
     """
-    folders = study_folders(directory)
+    loaded, problems = load_studies(directory, mix_semantics=mix_semantics)
     plotly = plotly_script()
     studies: list[dict[str, Any]] = []
-    problems: list[UserError] = []
-    for folder in folders:
+    for study in loaded:
         try:
-            studies.append(data(load_study(folder, mix_semantics=mix_semantics), baseline=baseline))
+            studies.append(data(study, baseline=baseline))
         except UserError as error:
             problems.append(error)
     if not studies:

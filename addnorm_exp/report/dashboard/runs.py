@@ -42,6 +42,11 @@ def described(study: Study, report: Reported, runs: Sequence[Run], unit: str) ->
             for run in [next(run for run in (*reported_runs, *runs) if run.scheme == name)]
         ],
         "variants": variant_looks(looks),
+        "row_axes": [axis for axis in looks.axes if looks.crossed],
+        "rows": [
+            None if not group.runs else [names.index(group.runs[0].scheme), looks.variant(group.runs[0])]
+            for group in report.groups
+        ],
         "phases": list(study.phases),
         "shown": report.phase,
         "statuses": [status for status in STATUSES if any(run["status"] == status for run in listed)],

@@ -58,6 +58,17 @@ let theme = "system";
 const dark = () => theme === "dark" || (theme === "system" && night.matches);
 const colour = (scheme) => state.study.schemes[scheme][dark() ? "dark" : "light"];
 
+// The line and marker of a row, as small as a letter: a copy of the page's template.
+function swatch(run) {
+  const own = look(run), made = $("swatch").content.firstElementChild.cloneNode(true);
+  const [line, marker] = made.children;
+  line.setAttribute("stroke", own.colour);
+  if (own.dash !== "solid") line.setAttribute("stroke-dasharray", own.dash.split(",").map((part) => 0.6 * parseFloat(part)).join(" "));
+  marker.setAttribute("stroke", own.colour);
+  marker.setAttribute("fill", own.symbol.endsWith("-open") ? inked("card") : own.colour);
+  return made;
+}
+
 // The look of a run: its scheme's colour and symbol; where rows differ in other axes too these give the dash, as in the pictures.
 function look(run) {
   const own = { ...state.study.schemes[run.scheme], ...(state.study.variants[run.variant] || {}) };

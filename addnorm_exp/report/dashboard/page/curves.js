@@ -139,17 +139,18 @@ function band(whole, scheme, shade, log) {
   };
 }
 
-// The losses to show first: those after the steep start, of runs that did not diverge. A double click shows everything.
-function view(curves, [, name], longest) {
+// The losses to show first: every validation after step 0, or training losses after the steep start; of runs that did not diverge.
+// A double click shows everything.
+function view(curves, [split, name], longest) {
   if (name !== "bpb" && name !== "loss") return null;
   const alive = curves.some((curve) => curve.run.status !== "diverged");
   let low = Infinity, high = -Infinity;
   for (const { run, x, y } of curves) {
     const late = [];
-    for (let i = 0; i < x.length; i++) if (Number.isFinite(y[i]) && x[i] >= STEEP * Math.min(longest, x[x.length - 1])) late.push(y[i]);
+    for (let i = 0; i < x.length; i++) if (Number.isFinite(y[i]) && (split === "val" ? x[i] > 0 : x[i] >= STEEP * Math.min(longest, x[x.length - 1]))) late.push(y[i]);
     if (!late.length) continue;
     low = Math.min(low, ...late);
-    if (run.status !== "diverged" || !alive) high = Math.max(high, quantile(late, 0.98));
+    if (run.status !== "diverged" || !alive) high = Math.max(high, split === "val" ? Math.max(...late) : quantile(late, 0.98));
   }
   if (!(high > low)) return null;
   const room = 0.05 * (high - low);
@@ -168,7 +169,7 @@ function curveWords(quantity, single, traces) {
   if (!single) words.push("Thick: mean of a group's finished seeds, with its 95 % interval from n = 5 on; where a seed diverged, the median with it as worst. Thin: single seeds, and runs that have not finished.");
   const size = state.study.curves.thinned[quantity[0]];
   if (size) words.push(`Thinned for this page: a point is the mean of up to ${size} steps; the record holds every one.`);
-  if (["bpb", "loss"].includes(quantity[1])) words.push("The steep start lies above the picture; a double click shows everything.");
+  if (["bpb", "loss"].includes(quantity[1])) words.push(`${quantity[0] === "val" ? "The validation before training" : "The steep start"} lies above the picture; a double click shows everything.`);
   else words.push("Drag to look closer, double click to go back.");
   return words.join(" ");
 }

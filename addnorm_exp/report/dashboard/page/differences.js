@@ -24,7 +24,7 @@ function drawDifferences() {
   }
   const results = runColumns().filter((column) => column.result).map((column) => resultRow(column, seen));
   rows.unshift(differencePart("results", seen), ...results);
-  const head = seen.map((run) => element("th", { scope: "col" }, swatch(run.scheme), `${study.schemes[run.scheme].name} seed ${run.seed}`, element("br"), element("span", { class: "muted" }, run.id)));
+  const head = seen.map((run) => element("th", { scope: "col" }, swatch(run), `${study.schemes[run.scheme].name} seed ${run.seed}`, element("br"), element("span", { class: "muted" }, run.id)));
   table.replaceChildren(element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "key"), ...head)), element("tbody", {}, ...rows));
   const more = runs.length > WIDEST ? `; the first ${WIDEST} of ${runs.length} are shown` : "";
   $("difference-note").textContent = `${runs.length} runs differ in ${count || "no"} key${count === 1 ? "" : "s"} of the config${more}.`;

@@ -110,8 +110,10 @@ function heatAxes(panel, i, count, beside, gap) {
 
 function heatTitle(cells, i) {
   const run = state.study.runs[cells.place], nth = i ? i + 1 : "";
+  const axes = state.study.row_axes.map((key) => `, ${key} = ${configured(state.study.config, key, run.place) ?? NOTHING}`);
+  const name = `<b>${plain(state.study.schemes[run.scheme].name)}</b>${plain(axes.join(""))}${axes.length ? "," : ""}`;
   return {
-    text: `<b>${plain(state.study.schemes[run.scheme].name)}</b> seed ${run.seed}${run.status === "done" ? "" : ` (${plain(run.status)})`}`,
+    text: `${name} seed ${run.seed}${run.status === "done" ? "" : ` (${plain(run.status)})`}`,
     xref: `x${nth} domain`, yref: `y${nth} domain`, x: 0, y: 1, xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12.5 },
   };
 }

@@ -21,23 +21,23 @@ function drawRates() {
   const traces = [];
   lines.forEach((line, i) => {
     const own = line.points.length ? look(state.study.runs[line.points[0][2]]) : { ...schemes[line.scheme], colour: colour(line.scheme) };
-    const shade = schemes.length > 1 ? colour(line.scheme) : own.colour, shift = 1.03 ** (i - (lines.length - 1) / 2);
+    const shade = schemes.length > 1 ? colour(line.scheme) : own.colour, behind = lines.length - 1 - i; // later lines lie over it
     const base = { type: "scatter", legendgroup: String(line.scheme), showlegend: false };
     const kept = line.points.filter((point) => !point[3]), gone = line.points.filter((point) => point[3]);
     const text = (points) => points.map((point) => runText(state.study.runs[point[2]]));
     traces.push({
       ...base, showlegend: true, name: plain(schemes[line.scheme].title), mode: "lines+markers",
-      x: line.means.map(([rate]) => rate * shift),
+      x: line.means.map(([rate]) => rate),
       y: line.means.map(([, mean, dead, n]) => (strip && dead === n ? null : mean)),
       customdata: line.means.map(([rate, , dead, n]) => [rate, n, dead ? `, ${dead} diverged` : ""]),
       line: { color: shade, width: 2, dash: own.dash },
-      marker: { symbol: own.symbol, size: 7 },
+      marker: { symbol: own.symbol, size: 7 + 5 * behind / Math.max(1, lines.length - 1), opacity: 0.8 },
       hovertemplate: "%{fullData.name}, learning rate %{customdata[0]}<br>mean %{y:.5~g} of n = %{customdata[1]}%{customdata[2]}<extra></extra>",
     });
     const best = line.means.filter(([rate, , dead, n]) => rate === line.best && !(strip && dead === n));
-    traces.push({ ...base, mode: "markers", x: best.map(([rate]) => rate * shift), y: best.map((mean) => mean[1]), hoverinfo: "skip", marker: { symbol: "circle-open", size: 15, color: shade, line: { width: 1.5 } } });
-    traces.push({ ...base, mode: "markers", x: kept.map(([rate]) => rate * shift), y: kept.map((point) => point[1]), text: text(kept), marker: { color: shade, size: 5, opacity: 0.6 }, hovertemplate: "%{text}<br>%{y:.5~g}<extra></extra>" });
-    traces.push({ ...base, mode: "markers", x: gone.map(([rate]) => rate * shift), y: gone.map((point) => point[1]), text: text(gone), yaxis: strip ? "y2" : "y", cliponaxis: false, marker: { color: shade, symbol: "x-thin", size: 9, line: { width: 2, color: shade } }, hovertemplate: "%{text}<extra></extra>" });
+    traces.push({ ...base, mode: "markers", x: best.map(([rate]) => rate), y: best.map((mean) => mean[1]), hoverinfo: "skip", marker: { symbol: "circle-open", size: 15, color: shade, line: { width: 1.5 } } });
+    traces.push({ ...base, mode: "markers", x: kept.map(([rate]) => rate), y: kept.map((point) => point[1]), text: text(kept), marker: { color: shade, size: 5, opacity: 0.6 }, hovertemplate: "%{text}<br>%{y:.5~g}<extra></extra>" });
+    traces.push({ ...base, mode: "markers", x: gone.map(([rate]) => rate), y: gone.map((point) => point[1]), text: text(gone), yaxis: strip ? "y2" : "y", cliponaxis: false, marker: { color: shade, symbol: "x-thin", size: 9 + Math.min(4, 16 / lines.length) * behind, line: { width: 2, color: shade } }, hovertemplate: "%{text}<extra></extra>" });
   });
   const every = [...new Set(lines.flatMap((line) => line.means.map(([rate]) => rate)))].sort((a, b) => a - b);
   const room = every.length > 1 ? 0.15 * Math.log10(every[every.length - 1] / every[0]) : 0.5;
@@ -51,7 +51,7 @@ function drawRates() {
   if (strip) layout.yaxis2 = axis("", { domain: [0.9, 1], range: [rates.uniform - 1, rates.uniform + 1], tickvals: [rates.uniform], ticktext: [String(Number(rates.uniform.toPrecision(3)))], showgrid: false, anchor: "x" });
   if (lost && rates.uniform !== null) layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, yref: strip ? "y2" : "y", y0: rates.uniform, y1: rates.uniform, line: { color: inked("muted"), width: 1, dash: "dot" } });
   draw("rates-plot", traces, layout);
-  const words = [`${rates.phase === "tune" ? "Tuning runs" : "Runs"}; ring: the best mean.`];
+  const words = [`${rates.phase === "tune" ? "Tuning runs" : "Runs"}; ring: ${lines.some((line) => line.means.some(([, , , n]) => n > 1)) ? "the best mean" : "the chosen rate"}.`];
   if (lost) words.push("×: diverged, scored as the uniform prediction (dotted), which is also the worst that a run counts as in a mean.");
   if (strip) words.push("The axis is broken below it.");
   $("rates-note").textContent = words.join(" ");

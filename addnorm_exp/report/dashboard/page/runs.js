@@ -98,7 +98,7 @@ function runRow(run, columns) {
       const known = ["done", "diverged", "running", "stopped", "failed"].includes(run.status) ? run.status : "";
       return element("td", { title: run.reason }, element("span", { class: `status ${known}` }, run.status));
     }
-    const lead = column.swatch ? [swatch(run.scheme)] : [];
+    const lead = column.swatch ? [swatch(run)] : [];
     return element("td", { class: column.right ? "right" : column.id ? "id" : null }, ...lead, column.text(run));
   });
   return element("tr", { class: tick.checked ? "ticked" : null, "data-run": run.id }, element("td", { class: "tick" }, tick), ...cells);
