@@ -3,6 +3,7 @@ each call of a compiled program takes as long as the test says."""
 
 import contextlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,6 +134,50 @@ def test_nothing_is_evaluated_between_the_signal_and_the_saved_state(data, undis
     summary = run(ASKED, data, RunFolder(tmp_path))
     assert [each["pending"] for each in summary["attempts"]] == [[], *[["validation", "attention"]] * 2]
     assert_equal_runs(undisturbed, tmp_path)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("seconds", "saved"), [(70.0, [5]), (400.0, [1, 2, 3, 4, 5, 6, 7]), (30.0, [])])
+def test_a_slow_run_saves_every_five_minutes(seconds, saved, data, undisturbed, tmp_path, monkeypatch):
+    """A kill after the last of them loses what came after it, and no bit of the record is another."""
+    asked = replace(ASKED, execution=replace(ASKED.execution, checkpoint_every=1000))
+    steps, save = [], loop.Attempt._save
+
+    def killed(attempt):
+        save(attempt)
+        if attempt.step < 8:
+            steps.append(attempt.step)
+        if saved and steps == saved:
+            raise KeyboardInterrupt
+
+    clock = Clock("step", seconds)
+    with slowed(clock, monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(loop.Attempt, "_save", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            run(asked, data, RunFolder(tmp_path), clock=clock)
+    assert steps == saved
+    summary = run(asked, data, RunFolder(tmp_path))
+    assert summary["attempts"][-1]["from_step"] == (saved or [0])[-1]
+    assert_equal_runs(undisturbed, tmp_path)
+
+
+def test_steps_without_a_checkpoint_are_said_to_be_discarded(data, tmp_path, monkeypatch):
+    asked, notes = config(eval__every=12, execution__checkpoint_every=0), []
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Attempt, "_validate", lambda attempt: True)
+        patch.setattr(loop.Attempt, "_save", lambda attempt: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(asked, data, RunFolder(tmp_path))
+
+    def watch(event):
+        if event["event"] == "note":
+            notes.append(event["text"])
+
+    run(asked, data, RunFolder(tmp_path), watch=watch)
+    assert notes == ["no checkpoint; starting again from step 0 (12 recorded steps are discarded)"]
+    notes.clear()
+    run(asked, data, RunFolder(tmp_path), watch=watch)
+    assert notes == [f"{tmp_path} is already finished; nothing was run"]
 
 
 def test_before_the_first_step_there_is_nothing_to_save(data, tmp_path):

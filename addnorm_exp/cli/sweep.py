@@ -50,6 +50,7 @@ def run(argv: list[str]) -> int:
         stop.mirror = mirror
         with display:
             launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
+            stop.prospect = launcher.prospect
             outcomes = carry_out(study, folder, launcher, chosen)
         return _conclude(folder, outcomes, stop)
 

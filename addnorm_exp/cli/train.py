@@ -28,6 +28,7 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are reported at once
     from addnorm_exp.runs.folder import Busy, RunFolder
+    from addnorm_exp.runs.states import prospect
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.entry import remarks
     from addnorm_exp.train.loop import Stopped, check_data, check_machine
@@ -43,6 +44,7 @@ def run(argv: list[str]) -> int:
     try:
         with StopSignal(display.say) as stop, mirror:
             stop.mirror, mirror.stopping = mirror, stop
+            stop.prospect = lambda: prospect(folder)
             with display:
                 watch = mirror.watch(folder, display.watch)
                 summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
