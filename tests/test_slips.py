@@ -20,6 +20,7 @@ TRAIN = "train --config=configs/lm.py"
 SWEEP = "sweep sweeps/quickstart.py"
 
 # What was typed, and the line that it gets.
+OWN = "a scheme defined in a study file is known only to that study (CONTRIBUTING.md)"
 SLIPS = {
     f"{TRAIN} norm=rms": "train: unexpected 'norm=rms' (it takes flags only); did you mean '--config.norm.kind=rms' or "
     "'--config.embedding.norm=rms'?",
@@ -50,7 +51,7 @@ SLIPS = {
     "train --config=pre_ln": "pre_ln: no such config file; did you mean 'configs/lm.py:pre_ln'?",
     # Schemes
     **{
-        f"{TRAIN}:{typed}": f"configs/lm.py:{typed}: unknown scheme '{typed}'; did you mean {name}?"
+        f"{TRAIN}:{typed}": f"configs/lm.py:{typed}: unknown scheme '{typed}'; did you mean '{name}'?"
         for typed, name in {
             "prenorm": "pre_ln",
             "PreNorm": "pre_ln",
@@ -70,12 +71,15 @@ SLIPS = {
             "rezro": "rezero",
         }.items()
     },
-    f"{TRAIN} --config.scheme=prenorm": "--config.scheme=prenorm: unknown scheme 'prenorm'; did you mean pre_ln?",
+    f"{TRAIN} --config.scheme=prenorm": "--config.scheme=prenorm: unknown scheme 'prenorm'; did you mean 'pre_ln'?",
     f"{TRAIN} --config.scheme=pre_ln,post_ln": "--config.scheme=pre_ln,post_ln: unknown scheme 'pre_ln,post_ln'; give one "
     "name (a study compares several)",
-    "schemes Pre-LN": "unknown scheme 'Pre-LN'; did you mean pre_ln?",
+    "schemes peri": "unknown scheme 'peri'; did you mean 'peri_ln'?",
+    "schemes leaky": f"unknown scheme 'leaky'; {OWN}",
+    "probe --schemes=leaky": f"--schemes=leaky: unknown scheme 'leaky'; {OWN}",
+    "schemes Pre-LN": "unknown scheme 'Pre-LN'; did you mean 'pre_ln'?",
     "probe pre_ln": "probe: unexpected 'pre_ln' (it takes flags only); did you mean '--schemes=pre_ln'?",
-    "probe --schemes=preln": "--schemes=preln: unknown scheme 'preln'; did you mean pre_ln?",
+    "probe --schemes=preln": "--schemes=preln: unknown scheme 'preln'; did you mean 'pre_ln'?",
     # Keys without their dashes, without --config, without their group, under other names
     f"{TRAIN} optim.lr=1e-3": "train: unexpected 'optim.lr=1e-3' (it takes flags only); did you mean "
     "'--config.optim.lr=1e-3'?",

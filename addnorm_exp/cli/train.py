@@ -33,8 +33,10 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.train.entry import remarks
     from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
+    from addnorm_exp.train.timetable import timetable
 
-    display = RunDisplay(config.scheme, config.steps)
+    times = timetable(config)
+    display = RunDisplay(config.scheme, config.steps, validates=lambda step: times.due(step, "validation"))
     mirror = mirror_of(arguments, display.say, folder)
     check_machine(config)  # check this and W&B's settings before fetching data
     data = corpus.load(config.data)

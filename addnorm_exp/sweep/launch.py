@@ -97,7 +97,8 @@ class Launcher:
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
         self.check(waiting)
         self._keep = keeps(phase)
-        self.display.phase(phase, total=len(runs), finished=len(outcome.summaries))
+        shapes = len({static(run.config) for run in waiting})
+        self.display.phase(phase, total=len(runs), finished=len(outcome.summaries), shapes=shapes)
         for run in waiting:
             if self.stop():
                 outcome.stopped = True
