@@ -1,6 +1,7 @@
 """Slips that people make on this command line, each with the whole line that it gets; and what a hint suggests works."""
 
 import importlib
+import json
 import random
 import re
 import shlex
@@ -33,6 +34,8 @@ SLIPS = {
     "status": "unknown command 'status'; did you mean 'runs'?",
     "catalogue": "unknown command 'catalogue'; did you mean 'schemes'?",
     "sweeps/quickstart.py": "unknown command 'sweeps/quickstart.py'; did you mean 'main.py sweep sweeps/quickstart.py'?",
+    "optim.lr=1e-3": "unknown command 'optim.lr=1e-3'; did you mean 'main.py train --config=… --config.optim.lr=1e-3'?",
+    "lr=1e-3": "unknown command 'lr=1e-3'; did you mean 'main.py train --config=… --config.optim.lr=1e-3'?",
     "configs/lm.py:pre_ln": "unknown command 'configs/lm.py:pre_ln'; did you mean 'main.py train "
     "--config=configs/lm.py:pre_ln'?",
     "--config=configs/lm.py": "--config=configs/lm.py: the command comes first; main.py train --config=configs/lm.py …",
@@ -182,6 +185,10 @@ SLIPS = {
     f"{SWEEP} --config.steps=10": "--config.steps: no such flag; set it in the study file: BASE = {'steps': …}",
     f"{SWEEP} --dry-run": "--dry-run: no such flag; did you mean '--dry_run'?",
     f"{SWEEP} --workdir=a": "--workdir: no such flag; did you mean '--runs'?",
+    "sweep empty": "empty: is a folder, not a sweep file; name a sweep file, e.g. sweeps/quickstart.py",
+    "sweep runs/made": "runs/made: is a folder, not a sweep file; did you mean 'sweeps/catalogue.py'?",
+    "table runs/quickstart --columns=": "--columns is empty; write --columns=test_bpb,difference,parameters",
+    f"{TRAIN} --workdir=text": "text is a file; --workdir needs a folder",
     "table quickstart": "quickstart: no such folder; did you mean 'runs/quickstart'?",
     "table runs/quikstart": "runs/quikstart: no such folder; did you mean 'runs/quickstart'?",
     "table sweeps/quickstart.py": "sweeps/quickstart.py: is a file; did you mean 'runs/quickstart'?",
@@ -207,6 +214,11 @@ def project(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "runs" / "quickstart").mkdir(parents=True)
     (tmp_path / "runs" / "quickstart" / "study.json").write_text("{}")
+    (tmp_path / "runs" / "made").mkdir()
+    plan = {"file": str(tmp_path / "sweeps" / "catalogue.py")}
+    (tmp_path / "runs" / "made" / "study.json").write_text(json.dumps(plan))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("text")
     monkeypatch.chdir(tmp_path)
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from training import assert_equal_runs, config, lines
+from training import TEXT, assert_equal_runs, config, flags, lines, signals_restored
 
+from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import loop
 from addnorm_exp.train.checkpoint import Checkpoints, like
@@ -175,9 +176,17 @@ def test_steps_without_a_checkpoint_are_said_to_be_discarded(data, tmp_path, mon
 
     run(asked, data, RunFolder(tmp_path), watch=watch)
     assert notes == ["no checkpoint; starting again from step 0 (12 recorded steps are discarded)"]
-    notes.clear()
-    run(asked, data, RunFolder(tmp_path), watch=watch)
-    assert notes == [f"{tmp_path} is already finished; nothing was run"]
+
+
+def test_a_finished_run_is_said_to_be_so(data, tmp_path, capsys):
+    (tmp_path / "text").write_bytes(TEXT)
+    words = ["train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={tmp_path / 'run'}"]
+    with signals_restored():
+        assert cli.main(words) == 0
+        first, err = capsys.readouterr()
+        assert "already finished" not in err
+        assert cli.main(words) == 0
+    assert capsys.readouterr() == (first, f"{tmp_path / 'run'} is already finished; nothing was run\n")
 
 
 def test_before_the_first_step_there_is_nothing_to_save(data, tmp_path):

@@ -23,6 +23,8 @@ def run(argv: list[str]) -> int:
     folder = arguments["workdir"]
     if folder is None:
         raise UserError("train needs --workdir=DIR, the folder of the run")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; --workdir needs a folder")
     config = arguments.config
     assert config is not None
 
@@ -50,6 +52,8 @@ def run(argv: list[str]) -> int:
             with display:
                 watch = mirror.watch(folder, display.watch)
                 summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
+            if not display.begun:
+                to_stderr(f"{folder} is already finished; nothing was run")
             mirror.end()
             _conclude(summary, folder)
     except Busy:

@@ -69,6 +69,7 @@ class RunDisplay(Screen):
         super().__init__(console)
         self.meter, self.clock, self.validates = Meter(steps, clock), clock, validates
         self._said = self.clock()  # when the latest line about steps was printed
+        self.begun = False  # whether the run has been trained
         self._foretold = False  # whether the time to go has been printed
         self._bar = self.bars.add_task(label, total=steps, note="")
 
@@ -83,7 +84,7 @@ class RunDisplay(Screen):
         if kind == "compiled":
             self.say(f"compiled in {duration(event['seconds'])}")
         if kind == "start":
-            self._said = self.clock()
+            self._said, self.begun = self.clock(), True
             if event["step"]:
                 self.say(f"resumed after step {event['step']:,}")
         due = kind == "train" and not self.live and not self.validates(event["step"]) and self._due()

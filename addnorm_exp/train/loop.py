@@ -62,7 +62,6 @@ def run(
         done = folder.summary()
         if done is not None and done["status"] in FINISHED:
             finish(folder, done)
-            watch({"event": "note", "text": f"{folder.path} is already finished; nothing was run"})
             return done
         folder.sweep()
         try:
