@@ -22,7 +22,7 @@ FLAGS = (
         metavar="DIR",
     ),
     Flag("filter", str, None, "only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3", "KEY=VALUE,…"),
-    Flag("max_runs", int, None, help="stop after N runs", metavar="N", minimum=1),
+    Flag("max_runs", int, None, help="make at most N runs", metavar="N", minimum=1),
     *WANDB_FLAGS,
 )
 

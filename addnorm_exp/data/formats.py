@@ -236,7 +236,7 @@ def _unmarked(data: bytes) -> str | None:
 
 def _is_utf8(data: bytes) -> bool:
     """Whether the bytes are UTF-8. At its beginning and its end, a part of a file may be cut within a character."""
-    first = next((place for place, byte in enumerate(data[:3]) if byte >> 6 != 0b10), 0)
+    first = next((place for place, byte in enumerate(data[:4]) if byte >> 6 != 0b10), 0)
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(first, len(data), BLOCK):

@@ -34,7 +34,7 @@ MULTIPLIERS = {
     RECIPE: "these multipliers are a recipe (init.multipliers=none removes them)",
 }
 DEPTH = 12  # of the diagrams and constants that are shown
-WIDEST = 32  # characters of a cell of the listing
+WIDEST = 28  # characters of a cell of the listing
 HEAD = f"""\
 # The catalogue of schemes
 
