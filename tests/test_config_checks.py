@@ -75,7 +75,7 @@ MISTAKES = [
     ({"optim.warmup": 1001}, "optim.warmup=1001 is longer than the run (steps=1000)"),
     (
         {"optim.schedule": "wsd", "optim.warmup": 801},
-        "optim.schedule='wsd': optim.warmup=801 and the final decay overlap",
+        "optim.schedule='wsd': optim.warmup=801 overlaps the final decay",
     ),
     ({"norm.kind": "none", "norm.eps": 1e-5}, "norm.eps=1e-05 has no effect with norm.kind='none'"),
     ({"norm.affine": "none", "norm.gain": "plain"}, "norm.gain='plain' has no effect with norm.affine='none'"),
