@@ -127,6 +127,8 @@ def disk_trouble(error: BaseException) -> str | None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _REMEDIES:
             path = cause.filename2 or cause.filename
+            if cause.errno == errno.EEXIST and path is not None and Path(os.fsdecode(path)).is_file():
+                return f"{os.fsdecode(path)} is a file, and a folder is needed; write elsewhere"
             place = f"{path}" if path is not None else "writing a file or standard output"
             return f"{place}: {os.strerror(cause.errno).lower()}; {_REMEDIES[cause.errno]}"
         cause = cause.__cause__

@@ -2,8 +2,8 @@
 
 Command:   main.py sweep sweeps/catalogue.py
            main.py table runs/catalogue --nop_values
-Cost:      468 runs of 200 steps (208 tuning, 260 reported) and a compilation a scheme and phase: about two hours on two cores that did
-           other work as well (2026-11-26, two cores of an AMD EPYC, JAX 0.10.2); memory 6 GB.
+Cost:      477 runs of 200 steps (212 tuning, 265 reported) and one compilation per scheme and phase: about two hours on two cores that
+           did other work as well (2026-11-26, with 52 schemes, two cores of an AMD EPYC, JAX 0.10.2); memory 6 GB.
 Expected:  docs/catalogue-results.md, with what it does not show.
 
 The smallest size at which most schemes learn more than the frequencies of bytes. To ask the question in earnest, raise `model.width`,

@@ -198,7 +198,7 @@ def test_exit_codes_pass_through(code, expected, command):
         ),
         (
             ["--config=configs/lm.py:pre_nl"],
-            "error: configs/lm.py:pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln",
+            "error: configs/lm.py:pre_nl: unknown scheme 'pre_nl'; did you mean 'pre_ln'",
         ),
         (["--config=configs/no.py"], "error: configs/no.py: no such config file"),
         (

@@ -201,7 +201,7 @@ def edit(**changes):
         ({"seed": True}, "my.py: seed=True: expected a whole number"),
         ({"steps": None}, "my.py: steps=None: expected a whole number"),
         ({"optim__lr": float("nan")}, "my.py: optim.lr=nan: expected a finite number"),
-        ({"scheme": "pre_nl"}, "my.py: unknown scheme 'pre_nl'; did you mean pre_ln"),
+        ({"scheme": "pre_nl"}, "my.py: unknown scheme 'pre_nl'; did you mean 'pre_ln'"),
     ],
 )
 def test_what_ml_collections_lets_through_is_stopped_at_the_door(changes, message):

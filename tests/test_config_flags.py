@@ -133,7 +133,7 @@ def test_a_command_may_do_without_a_config():
             [LM, "--config.optim.warmup=9", "--config.steps=5"],
             "--config.optim.warmup=9 is longer than the run (--config.steps=5)",
         ),
-        ([LM, "--config.scheme=pre_nl"], "--config.scheme=pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln"),
+        ([LM, "--config.scheme=pre_nl"], "--config.scheme=pre_nl: unknown scheme 'pre_nl'; did you mean 'pre_ln'"),
         (
             ["--config=configs/lm.py:no_norm", "--config.norm.alpha=2"],
             "configs/lm.py:no_norm: scheme 'no_norm' has no norm, so --config.norm.alpha has no meaning",
@@ -160,7 +160,7 @@ def test_a_command_may_do_without_a_config():
         (["--config=configs/lmm.py"], "configs/lmm.py: no such config file; did you mean 'configs/lm.py'?"),
         (["--config=nowhere/lm.py"], "nowhere/lm.py: no such config file; did you mean 'configs/lm.py'?"),
         (["--config=configs"], "configs: is a folder, not a config file"),
-        (["--config=configs/lm.py:pre_nl"], "configs/lm.py:pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln"),
+        (["--config=configs/lm.py:pre_nl"], "configs/lm.py:pre_nl: unknown scheme 'pre_nl'; did you mean 'pre_ln'"),
     ],
     ids=lambda part: " ".join(part)[-40:] if isinstance(part, list) else "",
 )

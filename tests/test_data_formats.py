@@ -95,7 +95,18 @@ PLAIN = {
 def test_text_stays_as_it_is(case):
     content = formats.read(PLAIN[case], "file", "FILE", 2**20)
     assert content.data is PLAIN[case]
-    assert content.notes == ()
+    other = "file is text but not in UTF-8 (perhaps Latin-1); its bytes are used as they are"
+    assert content.notes == ((other,) if case in ("Latin-1", "Shift JIS") else ())
+
+
+def test_utf_8_that_is_cut_within_a_character_is_utf_8(monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK", 7)
+    data = ("naïve 愚か者 😀\n" * 500).encode()
+    starts = [place for place in range(40) if data[place] >> 6 == 0b10]
+    for place in starts:
+        assert formats.read(data[place:], "file", "FILE", 2**20).notes == ()
+        assert formats.read(data[:place], "file", "FILE", 2**20).notes == ()
+    assert formats.read(b"\x80\x80\x80\x80" + data, "file", "FILE", 2**20).notes != ()
 
 
 BINARY = {

@@ -57,3 +57,11 @@ def test_a_folder_without_runs_is_told_in_the_same_words(tmp_path, capsys):
         assert str(caught.value) == line
     assert main(["rerun", str(folder)]) == 2
     assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_as_such(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("text")
+    with pytest.raises(FileExistsError) as caught:
+        path.mkdir(parents=True, exist_ok=True)
+    assert disk_trouble(caught.value) == f"{path} is a file, and a folder is needed; write elsewhere"

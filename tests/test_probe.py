@@ -148,8 +148,8 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flag", "line"),
     [
-        ("--schemes=pre_nl", "--schemes=pre_nl: unknown scheme 'pre_nl'; did you mean pre_ln"),
-        ("--schemes=post_ln,Pre_LN", "unknown scheme 'Pre_LN'; did you mean pre_ln"),
+        ("--schemes=pre_nl", "--schemes=pre_nl: unknown scheme 'pre_nl'; did you mean 'pre_ln'"),
+        ("--schemes=post_ln,Pre_LN", "unknown scheme 'Pre_LN'; did you mean 'pre_ln'"),
         ("--schemes=", "--schemes is empty"),
         ("--schemes=pre_ln,", "--schemes=pre_ln,: a scheme's name is empty; expected one like pre_ln"),
         ("--depths=6,x", "expected whole numbers from 1 to 1000"),

@@ -18,7 +18,7 @@ from addnorm_exp.residual.predictions import Equal, Slope
 PREDICTED = [name for name in catalogue.names() if catalogue.get(name).predictions]
 CHEAP = ("pre_ln",)
 # What was found not to hold, as docs/probe.md says: (2/3)^((L-l)/2) of Xiong's section 3 leaves out the gain of the branch.
-REFUTED = {("post_ln", "the stream's gradient shrinks by √(2/3) a block on its way down")}
+REFUTED = {("post_ln", "the stream's gradient shrinks by √(2/3) per block on its way down")}
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,11 @@ def test_gc_completes_it_too(killed, capsys):
 def test_gc_does_the_same_to_older_folders(keep, data, tmp_path, capsys):
     run(config(**BROKEN, execution__keep="state"), data, RunFolder(tmp_path / "run"))
     summary = summary_of(tmp_path / "run")
+    capsys.readouterr()
+    assert cli.main(["gc", str(tmp_path / "run"), f"--keep={keep}"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(f"(beyond --keep={keep})") == len(set(KEPT["state"]) - set(KEPT[keep] or []))
+    assert "not kept once" not in out
     interrupt(config(seed=5), data, tmp_path / "going", 1)
     before = names(tmp_path / "going" / "checkpoints")
     for name in ("run", "going"):

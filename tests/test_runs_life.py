@@ -326,6 +326,8 @@ def test_diff_of_runs(study, tmp_path, data, capsys):
     assert code == 1
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("  ")}
     assert rows["seed"] == ["0", "1"]
+    assert out.splitlines()[0] == "config"
+    assert out.splitlines()[1].split() == [first, second], "the heads of the columns of values"
     assert "val.final.loss" in rows
     assert "optim.lr" not in rows
 

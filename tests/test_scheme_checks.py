@@ -129,13 +129,13 @@ def test_norm_axes_that_do_not_go_together():
 
 
 def test_unknown_name_has_the_nearest():
-    with pytest.raises(SchemeError, match="unknown scheme 'preln'; did you mean pre_ln"):
+    with pytest.raises(SchemeError, match="unknown scheme 'preln'; did you mean 'pre_ln'"):
         catalogue.get("preln")
-    with pytest.raises(SchemeError, match="unknown scheme 'Pre-LN'; did you mean pre_ln"):
+    with pytest.raises(SchemeError, match="unknown scheme 'Pre-LN'; did you mean 'pre_ln'"):
         catalogue.get("Pre-LN")
-    with pytest.raises(SchemeError, match="the catalogue has post_ln, pre_ln"):
+    with pytest.raises(SchemeError, match="a scheme defined in a study file is known only to that study"):
         catalogue.get("zzz")
-    with pytest.raises(SchemeError, match=r"unknown scheme 'Hyper'; did you mean hyper\?$"):
+    with pytest.raises(SchemeError, match=r"unknown scheme 'Hyper'; did you mean 'hyper'\?$"):
         catalogue.get("Hyper")
 
 

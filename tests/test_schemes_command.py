@@ -70,6 +70,13 @@ def test_every_block_is_drawn_once(name):
     assert sorted(seen) == list(range(1, 9))
 
 
+def test_the_listing_fits_a_terminal(capsys):
+    assert main(["schemes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert any("…" in line for line in lines)
+
+
 def test_the_listing_has_every_scheme(capsys):
     assert main(["schemes", "--format=csv"]) == 0
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
@@ -87,7 +94,7 @@ def test_one_scheme_and_its_neighbours(capsys):
     assert "- Tests in the suite: forward pass" in told
     assert "- Predicted at init: each sublayer adds unit variance: 1 + 2l after l blocks (Kim et al. 2025" in told
     assert main(["schemes", "pre_lm"]) == 2
-    assert "did you mean pre_ln" in capsys.readouterr().err
+    assert "did you mean 'pre_ln'" in capsys.readouterr().err
     assert main(["schemes", ""]) == 2
     assert capsys.readouterr().err == "error: a scheme's name is empty; expected one like pre_ln\n"
     assert main(["schemes", "pre_ln", "--format=csv"]) == 2

@@ -1,6 +1,7 @@
 """Slips that people make on this command line, each with the whole line that it gets; and what a hint suggests works."""
 
 import importlib
+import json
 import random
 import re
 import shlex
@@ -20,6 +21,7 @@ TRAIN = "train --config=configs/lm.py"
 SWEEP = "sweep sweeps/quickstart.py"
 
 # What was typed, and the line that it gets.
+OWN = "a scheme defined in a study file is known only to that study (CONTRIBUTING.md)"
 SLIPS = {
     f"{TRAIN} norm=rms": "train: unexpected 'norm=rms' (it takes flags only); did you mean '--config.norm.kind=rms' or "
     "'--config.embedding.norm=rms'?",
@@ -32,6 +34,8 @@ SLIPS = {
     "status": "unknown command 'status'; did you mean 'runs'?",
     "catalogue": "unknown command 'catalogue'; did you mean 'schemes'?",
     "sweeps/quickstart.py": "unknown command 'sweeps/quickstart.py'; did you mean 'main.py sweep sweeps/quickstart.py'?",
+    "optim.lr=1e-3": "unknown command 'optim.lr=1e-3'; did you mean 'main.py train --config=… --config.optim.lr=1e-3'?",
+    "lr=1e-3": "unknown command 'lr=1e-3'; did you mean 'main.py train --config=… --config.optim.lr=1e-3'?",
     "configs/lm.py:pre_ln": "unknown command 'configs/lm.py:pre_ln'; did you mean 'main.py train "
     "--config=configs/lm.py:pre_ln'?",
     "--config=configs/lm.py": "--config=configs/lm.py: the command comes first; main.py train --config=configs/lm.py …",
@@ -50,7 +54,7 @@ SLIPS = {
     "train --config=pre_ln": "pre_ln: no such config file; did you mean 'configs/lm.py:pre_ln'?",
     # Schemes
     **{
-        f"{TRAIN}:{typed}": f"configs/lm.py:{typed}: unknown scheme '{typed}'; did you mean {name}?"
+        f"{TRAIN}:{typed}": f"configs/lm.py:{typed}: unknown scheme '{typed}'; did you mean '{name}'?"
         for typed, name in {
             "prenorm": "pre_ln",
             "PreNorm": "pre_ln",
@@ -70,12 +74,15 @@ SLIPS = {
             "rezro": "rezero",
         }.items()
     },
-    f"{TRAIN} --config.scheme=prenorm": "--config.scheme=prenorm: unknown scheme 'prenorm'; did you mean pre_ln?",
+    f"{TRAIN} --config.scheme=prenorm": "--config.scheme=prenorm: unknown scheme 'prenorm'; did you mean 'pre_ln'?",
     f"{TRAIN} --config.scheme=pre_ln,post_ln": "--config.scheme=pre_ln,post_ln: unknown scheme 'pre_ln,post_ln'; give one "
     "name (a study compares several)",
-    "schemes Pre-LN": "unknown scheme 'Pre-LN'; did you mean pre_ln?",
+    "schemes peri": "unknown scheme 'peri'; did you mean 'peri_ln'?",
+    "schemes leaky": f"unknown scheme 'leaky'; {OWN}",
+    "probe --schemes=leaky": f"--schemes=leaky: unknown scheme 'leaky'; {OWN}",
+    "schemes Pre-LN": "unknown scheme 'Pre-LN'; did you mean 'pre_ln'?",
     "probe pre_ln": "probe: unexpected 'pre_ln' (it takes flags only); did you mean '--schemes=pre_ln'?",
-    "probe --schemes=preln": "--schemes=preln: unknown scheme 'preln'; did you mean pre_ln?",
+    "probe --schemes=preln": "--schemes=preln: unknown scheme 'preln'; did you mean 'pre_ln'?",
     # Keys without their dashes, without --config, without their group, under other names
     f"{TRAIN} optim.lr=1e-3": "train: unexpected 'optim.lr=1e-3' (it takes flags only); did you mean "
     "'--config.optim.lr=1e-3'?",
@@ -178,6 +185,10 @@ SLIPS = {
     f"{SWEEP} --config.steps=10": "--config.steps: no such flag; set it in the study file: BASE = {'steps': …}",
     f"{SWEEP} --dry-run": "--dry-run: no such flag; did you mean '--dry_run'?",
     f"{SWEEP} --workdir=a": "--workdir: no such flag; did you mean '--runs'?",
+    "sweep empty": "empty: is a folder, not a sweep file; name a sweep file, e.g. sweeps/quickstart.py",
+    "sweep runs/made": "runs/made: is a folder, not a sweep file; did you mean 'sweeps/catalogue.py'?",
+    "table runs/quickstart --columns=": "--columns is empty; write --columns=test_bpb,difference,parameters",
+    f"{TRAIN} --workdir=text": "text is a file; --workdir needs a folder",
     "table quickstart": "quickstart: no such folder; did you mean 'runs/quickstart'?",
     "table runs/quikstart": "runs/quikstart: no such folder; did you mean 'runs/quickstart'?",
     "table sweeps/quickstart.py": "sweeps/quickstart.py: is a file; did you mean 'runs/quickstart'?",
@@ -203,6 +214,11 @@ def project(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "runs" / "quickstart").mkdir(parents=True)
     (tmp_path / "runs" / "quickstart" / "study.json").write_text("{}")
+    (tmp_path / "runs" / "made").mkdir()
+    plan = {"file": str(tmp_path / "sweeps" / "catalogue.py")}
+    (tmp_path / "runs" / "made" / "study.json").write_text(json.dumps(plan))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("text")
     monkeypatch.chdir(tmp_path)
 
 

@@ -6,11 +6,14 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 from processes import ROOT
 
 from addnorm_exp.cli.stop import NOTICE, QUIT, StopSignal
+from addnorm_exp.runs.states import prospect
 from addnorm_exp.runs.uncut import uncut
+from addnorm_exp.train.checkpoint import Checkpoints
 
 
 class Heard:
@@ -54,6 +57,32 @@ def test_what_comes_just_before_the_end_is_told_too():
     assert heard.lines == [NOTICE]
 
 
+def test_from_where_a_run_that_is_quit_continues(tmp_path, capfd):
+    heard = Heard()
+    with StopSignal(heard.say, heard.leave) as stop:
+        stop.prospect = lambda: prospect(tmp_path)
+        for number in (1, 2):
+            signal.raise_signal(signal.SIGINT)
+            heard.left.wait(60 if number == 2 else 0)
+    assert capfd.readouterr().err == f"{QUIT}there is no checkpoint yet, so the next run starts from step 0\n"
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=3)
+    for step in (500, 1500):
+        checkpoints.save(step, {"a": np.zeros(2)}, {})
+    checkpoints.save_best(1700, {"a": np.zeros(2)})
+    (tmp_path / "checkpoints" / "20261130").mkdir()  # not ours
+    assert prospect(tmp_path) == "the last checkpoint is at step 1,500"
+
+
+def test_a_disk_that_cannot_be_read_does_not_keep_the_process(capfd):
+    heard = Heard()
+    with StopSignal(heard.say, heard.leave) as stop:
+        stop.prospect = lambda: 1 / 0
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert heard.left.wait(60)
+    assert QUIT in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_interrupt_ends_the_process_and_a_second_termination_does_not(first, capfd):
     heard = Heard()
@@ -67,7 +96,7 @@ def test_a_second_interrupt_ends_the_process_and_a_second_termination_does_not(f
             assert not heard.left.wait(0.2)
         assert heard.left.wait(60)
     assert heard.codes == [130]
-    assert QUIT in capfd.readouterr().err
+    assert f"{QUIT}run the same command again to continue\n" in capfd.readouterr().err
 
 
 def test_a_handler_that_takes_a_signal_meanwhile_has_it_alone():
@@ -136,4 +165,4 @@ def test_while_the_compiler_runs_the_notice_comes_at_once_and_a_second_interrupt
     finally:
         process.kill()
     assert process.returncode == 130
-    assert (out, err) == ("", f"{QUIT}\n")
+    assert (out, err) == ("", f"{QUIT}there is no checkpoint yet, so the next run starts from step 0\n")

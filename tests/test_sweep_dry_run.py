@@ -4,7 +4,7 @@ import pytest
 from studies import PLAN, STUDY, sweep, write
 
 from addnorm_exp.data import cache
-from addnorm_exp.sweep import launch
+from addnorm_exp.sweep import launch, phases
 
 
 @pytest.fixture
@@ -41,6 +41,14 @@ def test_its_columns_are_aligned_and_no_time_is_zero(tmp_path, capsys):
             assert all(line[place - 1] == " " and line[place] != " " for place in left), line
             assert all(line[place] == " " and line[place - 1] != " " for place in right), line
             assert " 0 s " not in line
+
+
+def test_what_limits_the_comparison_stands_beside_the_total(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(phases, "above", lambda *_: ["Not the same: this."])
+    assert sweep(write(tmp_path), "--dry_run") == 0
+    *rows, caveat, total, time = capsys.readouterr().out.splitlines()
+    assert (caveat, total[:12], time[:6]) == ("Not the same: this.", "to do: 8 run", "time: ")
+    assert caveat not in rows
 
 
 def test_one_group_is_told_in_the_singular(tmp_path, capsys):

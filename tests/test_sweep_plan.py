@@ -25,12 +25,17 @@ WRONG = {
     "a number that is none": (SWEEP + "return [{'optim.lr': float('nan')}]", "expected a finite number"),
     "no mapping": (SWEEP + "return [3]", "yield dicts of overrides"),
     "an impossible combination": (SWEEP + "return [{'model.num_heads': 3}]", "does not divide"),
-    "no function": ("SEED = 1", "defines none of them"),
+    "no function": ("SEED = 1", "tiny.py defines neither sweep() nor tune() and report(best)"),
     "both kinds": (
         "def sweep(): ...\ndef tune(): ...\ndef report(best): ...",
-        "defines tune() and report() and sweep()",
+        "tiny.py defines tune() and report(best) and sweep(); define tune() and report(best), or only sweep()",
     ),
-    "no report": ("def tune(): ...", "defines tune()"),
+    "no report": ("def tune(): ...", "tiny.py defines tune() but not report(best)"),
+    "no tuning": ("def report(best): ...", "tiny.py defines report(best) but not tune()"),
+    "a report without a parameter": (
+        "def tune(): ...\n\n\ndef report():\n    return []",
+        "tiny.py:4: report() must take one parameter, the winners; write def report(best):",
+    ),
     "an unknown setting": (SWEEP + "return [{}]\nBASES = {}", "BASES is not a setting"),
     "TUNED as text": ("TUNED = 'optim.lr'\ndef tune(): ...\ndef report(best): ...", "write a tuple of keys"),
     "a seed as a choice": (

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from addnorm_exp.config import Config
+from addnorm_exp.config import Config, override
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay
@@ -47,6 +47,38 @@ def test_speed_and_time_to_go():
     assert meter.note() == "train 3.0000 bits/byte  val loss 1.0000  12.3 k tokens/s  MFU 30%  60 s to go"
     meter.watch(train_event(100))
     assert meter.remaining() == ""
+    assert "val loss 1.0000 (step 40)" in meter.note()
+
+
+def test_short_first_dispatches_tell_no_time_to_go():
+    clock = Clock()
+    meter = Meter(1000, clock)
+    for step, now in ((1, 1.0), (4, 1.6), (10, 5.9)):
+        clock.now = now
+        meter.watch(train_event(step))
+        assert meter.remaining() == ""
+    clock.now = 6.0
+    meter.watch(train_event(11))
+    assert meter.remaining() == "8 min to go"
+
+
+def test_a_step_with_a_validation_has_one_line():
+    clock = Clock()
+    text = io.StringIO()
+    shown = RunDisplay("pre_ln", 1000, Console(file=text, width=200), clock, validates=lambda step: step % 40 == 0)
+    clock.now = 60.0
+    shown.watch({"event": "start", "step": 22})
+    shown.watch(train_event(23))
+    for step in (40, 41):
+        clock.now += 20.0
+        shown.watch(train_event(step))
+        if step == 40:
+            shown.watch({"event": "val", "step": step, "loss": 5.5, "bpb": 8.0})
+    assert [line.split()[:2] for line in text.getvalue().splitlines()] == [
+        ["resumed", "after"],
+        ["step", "40/1000"],
+        ["step", "41/1000"],
+    ]
 
 
 def test_without_a_terminal_a_line_comes_soon_and_then_every_ten_seconds():
@@ -63,8 +95,8 @@ def test_without_a_terminal_a_line_comes_soon_and_then_every_ten_seconds():
             shown.watch(train_event(step))
     lines = text.getvalue().splitlines()
     assert lines[1:3] == ["compiled in 40 s", "step    0/1000  val 8.0000 bits/byte"]
-    assert [line.split("/")[0].split()[-1] for line in lines[3:]] == ["2", "12", "22"]
-    assert lines[3].endswith("val 8.0000 bits/byte  1 k tokens/s  17 min to go")
+    assert [line.split("/")[0].split()[-1] for line in lines[3:]] == ["6", "16", "26"]
+    assert lines[3].endswith("val 8.0000 bits/byte (step 0)  1 k tokens/s  17 min to go")
 
 
 def test_steps_of_minutes_have_a_line_each():
@@ -103,6 +135,27 @@ def test_a_sweep_without_a_terminal_has_a_line_of_a_long_run_every_minute():
     lines = [line for line in text.getvalue().splitlines() if "step " in line]
     assert [line.split("step ")[1].split()[0] for line in lines] == ["60", "120", "180"]
     assert all("to go" in line for line in lines)
+
+
+def test_the_time_to_go_of_a_sweep_has_each_compilation_once():
+    """Four runs of 10 s in two shapes, of which each takes 100 s to compile."""
+    clock, text = Clock(), io.StringIO()
+    shown = Display(Console(file=text, width=200), clock)
+    shown.phase("run", 4, 0, shapes=2)
+    runs = [
+        Planned(str(depth + seed), override(Config(), {"model.depth": depth, "seed": seed}), {})
+        for depth in (2, 4)
+        for seed in (0, 1)
+    ]
+    for number, run in enumerate(runs):
+        shown.begin(run)
+        if number % 2 == 0:
+            clock.now += 100.0
+            shown.watch({"event": "compiled", "seconds": 100.0})
+        clock.now += 10.0
+        shown.end(run, {"status": "done", "val": {"final": {"loss": 1.0, "bpb": None}}}, 10.0)
+    remaining = [line.rpartition(", ")[2] for line in text.getvalue().splitlines()[:3]]
+    assert remaining == ["2 min to go)", "2 min to go)", "10 s to go)"]
 
 
 def test_the_peak_of_a_device_by_the_name_that_jax_gives_it():

@@ -3,11 +3,13 @@ each call of a compiled program takes as long as the test says."""
 
 import contextlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from training import assert_equal_runs, config, lines
+from training import TEXT, assert_equal_runs, config, flags, lines, signals_restored
 
+from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import loop
 from addnorm_exp.train.checkpoint import Checkpoints, like
@@ -133,6 +135,58 @@ def test_nothing_is_evaluated_between_the_signal_and_the_saved_state(data, undis
     summary = run(ASKED, data, RunFolder(tmp_path))
     assert [each["pending"] for each in summary["attempts"]] == [[], *[["validation", "attention"]] * 2]
     assert_equal_runs(undisturbed, tmp_path)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("seconds", "saved"), [(70.0, [5]), (400.0, [1, 2, 3, 4, 5, 6, 7]), (30.0, [])])
+def test_a_slow_run_saves_every_five_minutes(seconds, saved, data, undisturbed, tmp_path, monkeypatch):
+    """A kill after the last of them loses what came after it, and no bit of the record is another."""
+    asked = replace(ASKED, execution=replace(ASKED.execution, checkpoint_every=1000))
+    steps, save = [], loop.Attempt._save
+
+    def killed(attempt):
+        save(attempt)
+        if attempt.step < 8:
+            steps.append(attempt.step)
+        if saved and steps == saved:
+            raise KeyboardInterrupt
+
+    clock = Clock("step", seconds)
+    with slowed(clock, monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(loop.Attempt, "_save", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            run(asked, data, RunFolder(tmp_path), clock=clock)
+    assert steps == saved
+    summary = run(asked, data, RunFolder(tmp_path))
+    assert summary["attempts"][-1]["from_step"] == (saved or [0])[-1]
+    assert_equal_runs(undisturbed, tmp_path)
+
+
+def test_steps_without_a_checkpoint_are_said_to_be_discarded(data, tmp_path, monkeypatch):
+    asked, notes = config(eval__every=12, execution__checkpoint_every=0), []
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Attempt, "_validate", lambda attempt: True)
+        patch.setattr(loop.Attempt, "_save", lambda attempt: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(asked, data, RunFolder(tmp_path))
+
+    def watch(event):
+        if event["event"] == "note":
+            notes.append(event["text"])
+
+    run(asked, data, RunFolder(tmp_path), watch=watch)
+    assert notes == ["no checkpoint; starting again from step 0 (12 recorded steps are discarded)"]
+
+
+def test_a_finished_run_is_said_to_be_so(data, tmp_path, capsys):
+    (tmp_path / "text").write_bytes(TEXT)
+    words = ["train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={tmp_path / 'run'}"]
+    with signals_restored():
+        assert cli.main(words) == 0
+        first, err = capsys.readouterr()
+        assert "already finished" not in err
+        assert cli.main(words) == 0
+    assert capsys.readouterr() == (first, f"{tmp_path / 'run'} is already finished; nothing was run\n")
 
 
 def test_before_the_first_step_there_is_nothing_to_save(data, tmp_path):

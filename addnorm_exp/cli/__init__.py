@@ -113,6 +113,12 @@ def _known(name: str, known: Iterable[str]) -> str:
         else None
     )
     hint = f"did you mean '{close}'?" if close else f"commands: {', '.join(known)}"
+    key, equals, value = name.partition("=")
+    if equals:
+        from addnorm_exp.config import keys  # here: help needs no library
+
+        if meant := hints.keys(key.removeprefix("config."), keys.leaves()):
+            hint = f"did you mean '{program()} train --config=… --config.{meant[0]}={value}'?"
     if name.partition(":")[0].endswith(".py"):
         hint = f"did you mean '{program()} {_for_file(name)}'?"
     raise UserError(f"unknown command {name!r}; {hint}")

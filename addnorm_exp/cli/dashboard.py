@@ -6,7 +6,7 @@ from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, place_of
 from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError, program, to_stderr
 
-HELP = "write a study's page: table, runs, curves, per-layer heatmaps, in one HTML file that needs no network"
+HELP = "write an HTML page of a study: table, runs, curves, per-layer heatmaps, in one file that needs no network"
 ABOUT = f"""{HELP}
 
 DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Runs may be unfinished.

@@ -11,8 +11,8 @@ HELP = "list leftovers of interrupted attempts in a study or a run, and remove t
 ABOUT = f"""{HELP}
 
 DIR is a study's folder (runs/quickstart), a folder of studies (runs) or a single run. Nothing is removed without --yes. Files of
-a run that is being trained are never listed. Checkpoints of a finished run are listed if its own policy (execution.keep), or the policy
---keep, does not keep them. Policies: none, final (the final parameters), best (also those of the best validation), state (everything)."""
+a running run are never listed. For a finished run, gc lists what its policy (execution.keep) does not keep; --keep sets another policy
+for all of them. Policies: none, final (the final parameters), best (also those of the best validation), state (everything)."""
 
 FLAGS = (
     Flag("yes", bool, False, "remove the listed files"),

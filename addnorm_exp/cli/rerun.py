@@ -17,6 +17,7 @@ DIR is the folder of a study or of a single run. An id can be shortened as long 
 config.json, so no study file is needed. The former records are moved to DIR/.former-…; `main.py gc DIR --former` lists and removes
 them. A failed or stopped run needs no rerun: `main.py sweep` resumes it from its last checkpoint."""
 
+REST = "some runs were moved aside and not repeated: run `sweep` or `train` again"
 FLAGS = (
     Flag("failed", bool, False, "every run that failed"),
     Flag("diverged", bool, False, "every run that diverged"),
@@ -60,11 +61,12 @@ def run(argv: list[str]) -> int:
         mirror_of(arguments, display.say, folder, stop) as mirror,
     ):
         stop.mirror = mirror
+        stop.prospect = lambda: REST
         outcome, aside = again(requested, display, stop, mirror)
     for path in aside:
         print(f"former record: {path}")
     if stop():
-        print("stopped; some runs were moved aside and not repeated: run `sweep` or `train` again", file=sys.stderr)
+        print(f"stopped; {REST}", file=sys.stderr)
         return stop.code
     for planned in outcome.failed:
         place = next(run_.path for run_ in requested if run_.id == planned.id)

@@ -7,7 +7,7 @@ from addnorm_exp.config.flags import Flag, parse
 HELP = "list the catalogue of schemes, or show one: equation, source, axes, traps, diagram"
 ABOUT = f"""{HELP}
 
-Without NAME: one line per scheme; "parameters vs pre_ln" is the difference from pre_ln in the model of configs/lm.py.
+Without NAME: one line per scheme; long equations are cut. --format=csv has them in full.
 --format=doc writes docs/schemes.md."""
 
 FLAGS = (

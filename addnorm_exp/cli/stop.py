@@ -14,7 +14,7 @@ from addnorm_exp.errors import to_stderr
 from addnorm_exp.runs.uncut import between
 
 NOTICE = "stopping after this dispatch; press Ctrl-C again to quit now"
-QUIT = "quit; run the same command again to continue from the last checkpoint"
+QUIT = "quit; "
 PATIENCE = 5.0  # seconds to wait for a file that is being replaced, before the process ends
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,6 +37,7 @@ class StopSignal:
     def __init__(self, say: Callable[[str], None] = to_stderr, leave: Callable[[int], Any] = os._exit):
         self.came, self.code = False, 0
         self.say, self.leave = say, leave
+        self.prospect: Callable[[], str] = lambda: "run the same command again to continue"  # follows QUIT
         self.mirror: Any = None  # a `Mirror`, whose process must not outlive this one
         self._former: dict[int, Any] = {}
         self._notice: threading.Thread | None = None
@@ -102,8 +103,14 @@ class StopSignal:
             if process:
                 process.kill()
             cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # a bar hides the cursor
-            _write(f"{cursor}{QUIT}\n")
+            _write(f"{cursor}{QUIT}{self._prospect()}\n")
             self.leave(130)
+
+    def _prospect(self) -> str:
+        try:
+            return self.prospect()
+        except Exception as error:  # whatever it is, the process must end
+            return f"the checkpoints cannot be read ({error})"
 
 
 def _write(text: str) -> None:

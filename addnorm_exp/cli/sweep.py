@@ -22,7 +22,7 @@ FLAGS = (
         metavar="DIR",
     ),
     Flag("filter", str, None, "only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3", "KEY=VALUE,…"),
-    Flag("max_runs", int, None, help="stop after N runs", metavar="N", minimum=1),
+    Flag("max_runs", int, None, help="make at most N runs", metavar="N", minimum=1),
     *WANDB_FLAGS,
 )
 
@@ -50,6 +50,7 @@ def run(argv: list[str]) -> int:
         stop.mirror = mirror
         with display:
             launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
+            stop.prospect = launcher.prospect
             outcomes = carry_out(study, folder, launcher, chosen)
         return _conclude(folder, outcomes, stop)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, place_of
 from addnorm_exp.config.flags import Flag, parse
 
-HELP = "upload runs that are missing or incomplete on W&B"
+HELP = "upload runs, or parts of runs, that W&B does not have yet"
 ABOUT = f"""{HELP}
 
 DIR is the folder of a run, of a study or of several studies; default: runs. The command first asks the server what it has, so nothing is

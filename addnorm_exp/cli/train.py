@@ -23,17 +23,22 @@ def run(argv: list[str]) -> int:
     folder = arguments["workdir"]
     if folder is None:
         raise UserError("train needs --workdir=DIR, the folder of the run")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; --workdir needs a folder")
     config = arguments.config
     assert config is not None
 
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are reported at once
     from addnorm_exp.runs.folder import Busy, RunFolder
+    from addnorm_exp.runs.states import prospect
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.entry import remarks
     from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
+    from addnorm_exp.train.timetable import timetable
 
-    display = RunDisplay(config.scheme, config.steps)
+    times = timetable(config)
+    display = RunDisplay(config.scheme, config.steps, validates=lambda step: times.due(step, "validation"))
     mirror = mirror_of(arguments, display.say, folder)
     check_machine(config)  # check this and W&B's settings before fetching data
     data = corpus.load(config.data)
@@ -43,9 +48,12 @@ def run(argv: list[str]) -> int:
     try:
         with StopSignal(display.say) as stop, mirror:
             stop.mirror, mirror.stopping = mirror, stop
+            stop.prospect = lambda: prospect(folder)
             with display:
                 watch = mirror.watch(folder, display.watch)
                 summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
+            if not display.begun:
+                to_stderr(f"{folder} is already finished; nothing was run")
             mirror.end()
             _conclude(summary, folder)
     except Busy:

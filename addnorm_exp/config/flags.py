@@ -6,6 +6,7 @@ every mistake in one line with the nearest valid name. `--flag=value` and `--fla
 and `--noflag`, the last value of a repeated flag counts, and `--` ends the flags.
 """
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -164,6 +165,10 @@ def _value(flag: Flag, text: str) -> object:
         if not text:
             raise UserError(f"--{flag.name} is empty: expected a path")
         return expanded(text, f"--{flag.name}={text}")
+    if flag.type is str and not text.strip():
+        example = re.search(r"e\.g\. (\S+)", flag.help)
+        word = example[1].removeprefix(f"--{flag.name}=").rstrip(",;") if example else flag.metavar
+        raise UserError(f"--{flag.name} is empty; write --{flag.name}={word}")
     value = door.convert(keys.Leaf(flag.name, flag.type), text, f"--{flag.name}")
     if flag.choices and value not in flag.choices:
         raise UserError(f"--{flag.name}={door.abbreviated(value)}: {nearest(str(value), flag.choices)}")

@@ -120,7 +120,7 @@ class ExecutionConfig:
     chunk_steps: int = 20  # optimiser steps per dispatch
     scan_layers: str = "auto"  # auto | on | off
     attention: str = "einsum"  # einsum | xla | cudnn (xla and cudnn use jax.nn.dot_product_attention)
-    checkpoint_every: int = 1000  # steps; 0: only at the end and on SIGTERM
+    checkpoint_every: int = 1000  # steps, and at least every 5 minutes; 0: only at the end and on SIGTERM
     keep_checkpoints: int = 2  # newest checkpoints to keep during the run; the best by validation loss is kept as well
     keep: str | None = None  # a finished run keeps none|final|best|state; not set: best, in a sweep final, tuning none
     diagnostics: bool = True  # per-layer statistics

@@ -3,6 +3,7 @@
 Each function returns the end of a line, `; did you mean '…'?` or advice, or "" if there is no hint. Every suggestion is valid.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -165,6 +166,18 @@ def of_file(path: Path, folders: Mapping[str, Path], argument: str = "") -> str:
             if stem:
                 return _did_you_mean([f"{stems[stem]}{argument}"])
     return ""
+
+
+def of_study(path: Path) -> str:
+    """The hint for the folder of a study in the place of its file."""
+    try:
+        file = Path(json.loads((path / "study.json").read_bytes())["file"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return ""
+    if not file.is_file():
+        return f"; its study file was {file}, which is not there"
+    near = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return _did_you_mean([str(near)])
 
 
 def of_folder(path: Path) -> str:

@@ -4,6 +4,7 @@ Names of files decide nothing. What is returned is what a run is trained on, so 
 """
 
 import bz2
+import codecs
 import gzip
 import importlib
 import io
@@ -91,6 +92,8 @@ def read(data: bytes, name: str, where: str, most: int) -> Content:
         notes.append(f"{name} is {encoding} text; it is used as UTF-8 ({len(data):,} bytes)")
     elif likeness := _likeness(data):
         notes.append(f"{name} is not text but looks like {likeness}; its bytes are used as they are")
+    elif not _is_utf8(data):
+        notes.append(f"{name} is text but not in UTF-8 (perhaps Latin-1); its bytes are used as they are")
     return Content(data, tuple(notes))
 
 
@@ -229,6 +232,18 @@ def _unmarked(data: bytes) -> str | None:
         if western.size > 0.7 * low.size and np.mean(_NO_TEXT[western]) <= CONTROLS:
             return encoding
     return None
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Whether the bytes are UTF-8. At its beginning and its end, a part of a file may be cut within a character."""
+    first = next((place for place, byte in enumerate(data[:4]) if byte >> 6 != 0b10), 0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(first, len(data), BLOCK):
+            decoder.decode(data[start : start + BLOCK])
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _likeness(data: bytes) -> str | None:

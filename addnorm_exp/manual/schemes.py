@@ -31,9 +31,10 @@ UNTESTED = "none; the scheme is of this process alone (`catalogue.add`)"
 MULTIPLIERS = {
     None: "",
     METHOD: "these multipliers are part of the method",
-    RECIPE: "these multipliers are a recipe (init.multipliers=none takes them off)",
+    RECIPE: "these multipliers are a recipe (init.multipliers=none removes them)",
 }
 DEPTH = 12  # of the diagrams and constants that are shown
+WIDEST = 28  # characters of a cell of the listing
 HEAD = f"""\
 # The catalogue of schemes
 
@@ -56,7 +57,7 @@ def document() -> str:
 
 
 def listing() -> Table:
-    """The catalogue, a row a scheme."""
+    """The catalogue, one row per scheme. Long equations are cut in the rows; the records have them in full."""
     added = f"parameters_vs_{Config().scheme}"
     columns = ("name", "family", "equation", added, "paper", "year", "evidence")
     records: list[dict[str, Any]] = [
@@ -71,12 +72,19 @@ def listing() -> Table:
         }
         for scheme in map(catalogue.get, catalogue.names())
     ]
-    rows = [[_signed(value) if key == added else str(value) for key, value in row.items()] for row in records]
-    heads = [
-        Column(name, name.replace("_", " ", 2) if name == added else name, right=name in (added, "year"))
-        for name in columns
-    ]
-    return Table("Schemes", heads, rows, (f"{program()} schemes NAME shows one in full.",), records)
+    rows = [[_signed(value) if key == added else _cut(str(value)) for key, value in row.items()] for row in records]
+    head = f"vs {Config().scheme}"
+    heads = [Column(name, head if name == added else name, right=name in (added, "year")) for name in columns]
+    notes = (
+        f"{head}: how many more parameters than {Config().scheme}, in the model of configs/lm.py.",
+        f"{program()} schemes NAME shows one in full.",
+    )
+    return Table("Schemes", heads, rows, notes, records)
+
+
+def _cut(text: str) -> str:
+    """A cell that leaves a row at 120 columns."""
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1].rstrip()}…"
 
 
 def in_full(scheme: Scheme) -> str:
@@ -94,7 +102,7 @@ def in_full(scheme: Scheme) -> str:
         ("Around the blocks", _around(scheme)),
         ("Optimiser", factors.in_words(_task(scheme.name, depth=DEPTH).model.specs)),
         ("Before step 0", "sets parameters from the first batch" if scheme.calibrate else ""),
-        ("Parameters", f"{_signed(added_parameters(scheme.name))} against pre_ln in the model of configs/lm.py"),
+        ("Parameters", _against(added_parameters(scheme.name))),
     ]
     lines = [f"## {scheme.name}: {scheme.title}", "", f"    {scheme.equation}", ""]
     lines += [f"- {label}: {text}" for label, text in facts if text]
@@ -123,6 +131,12 @@ def _task(name: str, depth: int | None = None) -> Task:
 
 def _signed(count: int) -> str:
     return f"{count:+,}" if count else "0"
+
+
+def _against(added: int) -> str:
+    """Parameters against those of the default config's scheme, in words."""
+    model = "in the model of configs/lm.py"
+    return f"{added:+,} against {Config().scheme} {model}" if added else f"the same as {Config().scheme} {model}"
 
 
 def _first_and_last(ask: Callable[[Site], str]) -> str:

@@ -142,6 +142,11 @@ class RunFolder:
         if path.exists():
             _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
+    def recorded(self) -> int:
+        """The number of training steps with a metric line."""
+        lines, _ = read_lines(self.path / "metrics.jsonl")
+        return sum(line["split"] == "train" for line in lines)
+
     def sync(self) -> None:
         """Syncs metric lines to disk: a checkpoint must not exist without the record that it continues."""
         path = self.path / "metrics.jsonl"

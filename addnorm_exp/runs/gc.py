@@ -47,7 +47,7 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
             )
     for run in runs:
         if run.finished:
-            why = f"not kept once a run is {run.status}"
+            why = f"not kept once a run is {run.status}" if keep is None else f"beyond --keep={keep}"
             yield from (_left(path, why, run.path) for path in beyond(run.path, _summary(run), keep))
 
 

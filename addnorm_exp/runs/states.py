@@ -42,6 +42,14 @@ def whole(folder: Path, last: int | None = None) -> list[Path]:
     return checkpoints
 
 
+def prospect(run_folder: Path) -> str:
+    """From where a run continues if its process ends now."""
+    steps = [int(path.name) for path in whole(run_folder / "checkpoints") if path.name.isdigit()]
+    if steps:
+        return f"the last checkpoint is at step {max(steps):,}"
+    return "there is no checkpoint yet, so the next run starts from step 0"
+
+
 def halves(folder: Path) -> list[Path]:
     """Files of attempts that were killed while they wrote or removed something here."""
     return [

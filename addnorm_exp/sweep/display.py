@@ -8,6 +8,7 @@ from rich.console import Console
 
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import Screen
+from addnorm_exp.train.hypers import static
 from addnorm_exp.train.meter import Meter
 from addnorm_exp.words import counted, duration, loss
 
@@ -17,8 +18,9 @@ EVERY = 60.0  # seconds between two lines of one run if there is no terminal
 class Display(Screen):
     """Receives phases, runs and events of training. Prints to standard error, so that standard output has only the table.
 
-    The time to go is a rough estimate: the mean time of the runs trained in this phase, times the number of runs to go. Until the first
-    run has ended, it follows from the steps of the current run, as if the others took as long.
+    The time to go is a rough estimate: the mean time of the runs trained in this phase, times the number of runs to go, and the mean time
+    of a compilation, times the number of shapes to compile. Until the first run has ended, the time of a run follows from the steps of
+    the current one.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
@@ -27,11 +29,14 @@ class Display(Screen):
         self.now: Planned | None = None
         self.meter = Meter(0, clock)
 
-    def phase(self, name: str, total: int, finished: int) -> None:
+    def phase(self, name: str, total: int, finished: int, shapes: int = 1) -> None:
+        """A phase of `total` runs begins. The unfinished ones have `shapes` shapes, each of which is compiled at most once."""
         for bar in list(self.bars.task_ids):
             self.bars.remove_task(bar)
         self.name, self.total, self.done, self.trained = name, total, finished, 0
         self.started = self.clock()
+        self.shapes, self.compiling = shapes, 0.0  # seconds of compilation in this phase
+        self.begun: set[Any] = set()  # shapes
         self._runs = self.bars.add_task(name, total=total, completed=finished, note="")
         self._steps = self.bars.add_task("", total=1, note="", visible=False)
         if finished:
@@ -39,6 +44,7 @@ class Display(Screen):
 
     def begin(self, run: Planned) -> None:
         self.now, self.meter, self._said = run, Meter(run.config.steps, self.clock), self.clock()
+        self.begun.add(static(run.config))
         self.bars.reset(
             self._steps, description=f"  {run.label}", total=run.config.steps, completed=0, note="", visible=True
         )
@@ -51,6 +57,8 @@ class Display(Screen):
         label = self.now.label if self.now else ""
         if kind == "note":
             self.say(f"  {event['text']}")
+        if kind == "compiled":
+            self.compiling += event["seconds"]
         if kind == "start" and event["step"]:
             self.say(f"  {label}: resumed after step {event['step']:,}")
         if kind == "train":
@@ -65,7 +73,8 @@ class Display(Screen):
     def end(self, run: Planned, summary: Mapping[str, Any], seconds: float) -> None:
         self.done += 1
         self.trained += 1
-        left = (self.total - self.done) * (self.clock() - self.started) / self.trained
+        each = (self.clock() - self.started - self.compiling) / self.trained
+        left = (self.total - self.done) * each + self._compilations()
         remaining = f"{duration(left)} to go" if self.done < self.total else ""
         self.bars.update(self._runs, completed=self.done, note=remaining)
         self.bars.update(self._steps, visible=False)
@@ -79,12 +88,16 @@ class Display(Screen):
         self.say(f"{self.name}  {run.label}  {reason}")
         self.refresh()
 
+    def _compilations(self) -> float:
+        """Seconds for the shapes that have not begun, as long as those that have."""
+        return max(0, self.shapes - len(self.begun)) * self.compiling / max(1, len(self.begun))
+
     def _foresee(self) -> None:
         """Shows the time to go before any run has ended, from this run's steps since its first dispatch, which excludes compilation."""
         seconds = self.meter.step_seconds()
         if not self.trained and seconds is not None:
             steps = self.meter.steps
-            left = (steps - self.meter.step + (self.total - self.done - 1) * steps) * seconds
+            left = (steps - self.meter.step + (self.total - self.done - 1) * steps) * seconds + self._compilations()
             self.bars.update(self._runs, note=f"{duration(left)} to go")
 
 

@@ -12,6 +12,7 @@ from addnorm_exp.runs.finish import complete
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.settings import Place
+from addnorm_exp.runs.states import prospect
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import remarks
@@ -62,6 +63,7 @@ class Launcher:
         self.mirror = mirror or Mirror("disabled", Place(), display.say)
         self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
         self._keep = keeps("")
+        self.current: Path | None = None  # the folder of the run that is being trained
         self._remarks: set[str] = set()  # lines about data that were printed
 
     def place(self, run: Planned) -> RunFolder:
@@ -95,7 +97,8 @@ class Launcher:
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
         self.check(waiting)
         self._keep = keeps(phase)
-        self.display.phase(phase, total=len(runs), finished=len(outcome.summaries))
+        shapes = len({static(run.config) for run in waiting})
+        self.display.phase(phase, total=len(runs), finished=len(outcome.summaries), shapes=shapes)
         for run in waiting:
             if self.stop():
                 outcome.stopped = True
@@ -127,6 +130,10 @@ class Launcher:
             if outcome.busy:
                 time.sleep(INTERVAL)
 
+    def prospect(self) -> str:
+        """From where the same command continues if the process ends now."""
+        return prospect(self.current) if self.current else "run the same command again to continue"
+
     @property
     def _spent(self) -> bool:
         """Whether the limit of runs is reached."""
@@ -135,6 +142,7 @@ class Launcher:
     def _one(self, run: Planned, outcome: Outcome) -> None:
         folder = self.place(run)
         self.display.begin(run)
+        self.current = folder.path
         started = time.perf_counter()
         watch = self.mirror.watch(folder.path, self.display.watch)
         try:
@@ -159,6 +167,7 @@ class Launcher:
             outcome.summaries[run.id] = summary
             self.display.end(run, summary, time.perf_counter() - started)
         finally:
+            self.current = None
             self.mirror.end()
         if self.limit is not None:
             self.limit -= 1

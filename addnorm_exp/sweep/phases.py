@@ -126,7 +126,8 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     summaries = estimator.learn(everything)
     refused, remarked = _checked(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
     compared = phases.get("report") or phases.get("tune") or phases["run"]
-    lines = above(study, compared, find((run.config for run in everything), read_twins(folder)))
+    warnings = above(study, compared, find((run.config for run in everything), read_twins(folder)))
+    lines: list[str] = []
     missing: list[Planned] = []
     for phase, runs in phases.items():
         candidates = "its first candidate is" if open_groups == 1 else "their first candidates are"
@@ -143,10 +144,11 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
         lines += [f"  {line}" for line in aligned(rows, right=(2, 3, 4))]
     to_fetch = dict.fromkeys(line for run in missing if (line := corpus.to_fetch(run.config.data)))
     if not missing:
-        return "\n".join([*lines, "nothing to do: every run has finished"]) + "\n"
+        return "\n".join([*lines, *warnings, "nothing to do: every run has finished"]) + "\n"
     lines += [f"data: {line}" for line in (*to_fetch, *remarked)]
     lines += [f"this machine cannot train {counted(count, 'run')}: {reason}" for reason, count in refused.items()]
     total = estimator.total(missing)
+    lines += warnings  # beside the total: above hundreds of rows, nobody sees them
     lines += [
         f"to do: {counted(total.runs, 'run')}, {si(total.flops)}FLOPs of training; about {duration(total.seconds)} on this machine",
         f"time: {total.parts()}; a rough estimate {total.basis()}",

@@ -12,6 +12,7 @@ A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yie
 `report(best)` gets one dict of overrides per group: the group's own keys and the winning values of the tuned ones, without a seed.
 """
 
+import inspect
 import itertools
 import struct
 import types
@@ -255,8 +256,9 @@ def read_study(path: str) -> Study:
     module = files.run_file(path, "sweep file")
     functions = [name for name in ("tune", "report", "sweep") if callable(getattr(module, name, None))]
     if functions not in (["tune", "report"], ["sweep"]):
-        has = " and ".join(f"{name}()" for name in functions) or "none of them"
-        raise UserError(f"{path}: defines {has}; a sweep file must define tune() and report(best), or only sweep()")
+        raise UserError(_lacking(path, functions))
+    if "report" in functions:
+        _check_parameter(path, module.report)
     for name in vars(module):
         if name.isupper() and not name.startswith("_") and name not in SETTINGS and name.rstrip("S") in SETTINGS:
             raise UserError(f"{path}: {name} is not a setting; {nearest(name, SETTINGS)}")
@@ -288,6 +290,29 @@ def read_study(path: str) -> Study:
         baseline,
         _published(path, getattr(module, "PUBLISHED", ())),
     )
+
+
+def _lacking(path: str, functions: list[str]) -> str:
+    """The error for a file without the functions of a study. `functions`: those that it has."""
+    if not functions:
+        return f"{path} defines neither sweep() nor tune() and report(best)"
+    if "sweep" in functions:
+        has = " and ".join("report(best)" if name == "report" else f"{name}()" for name in functions)
+        return f"{path} defines {has}; define tune() and report(best), or only sweep()"
+    has, lacks = ("tune()", "report(best)") if functions == ["tune"] else ("report(best)", "tune()")
+    return f"{path} defines {has} but not {lacks}"
+
+
+def _check_parameter(path: str, report: Any) -> None:
+    """Raises UserError if `report` cannot be called with one argument."""
+    try:
+        inspect.signature(report).bind(())
+    except TypeError:
+        line = getattr(getattr(report, "__code__", None), "co_firstlineno", None)
+        place = f"{path}:{line}" if line else path
+        raise UserError(f"{place}: report() must take one parameter, the winners; write def report(best):") from None
+    except ValueError:  # a built-in function without a signature
+        return
 
 
 def _published(path: str, entries: Any) -> tuple[Published, ...]:

@@ -55,14 +55,21 @@ class Screen(AbstractContextManager):
 
 class RunDisplay(Screen):
     """Shows one run of `steps` steps by its events: one line per validation. Without a terminal, there is also a line as soon as the time
-    to go is known, and whenever none was printed for `EVERY` seconds."""
+    to go is known, and whenever none was printed for `EVERY` seconds. `validates`: whether a validation follows a step; its line is
+    enough then."""
 
     def __init__(
-        self, label: str, steps: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        label: str,
+        steps: int,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        validates: Callable[[int], bool] = lambda step: False,
     ):
         super().__init__(console)
-        self.meter, self.clock = Meter(steps, clock), clock
+        self.meter, self.clock, self.validates = Meter(steps, clock), clock, validates
         self._said = self.clock()  # when the latest line about steps was printed
+        self.begun = False  # whether the run has been trained
         self._foretold = False  # whether the time to go has been printed
         self._bar = self.bars.add_task(label, total=steps, note="")
 
@@ -76,9 +83,12 @@ class RunDisplay(Screen):
             self.say("compiling…")
         if kind == "compiled":
             self.say(f"compiled in {duration(event['seconds'])}")
-        if kind == "start" and event["step"]:
-            self.say(f"resumed after step {event['step']:,}")
-        if kind == "val" or (kind == "train" and not self.live and self._due()):
+        if kind == "start":
+            self._said, self.begun = self.clock(), True
+            if event["step"]:
+                self.say(f"resumed after step {event['step']:,}")
+        due = kind == "train" and not self.live and not self.validates(event["step"]) and self._due()
+        if kind == "val" or due:
             self._said, self._foretold = self.clock(), bool(self.meter.remaining())
             steps = str(self.meter.steps)
             self.say(f"step {event['step']:>{len(steps)}}/{steps}  {self.meter.note()}")

@@ -21,7 +21,7 @@ from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
 from addnorm_exp.train.memory import check_devices, check_memory
-from addnorm_exp.train.pace import DeviceTimer, Pace
+from addnorm_exp.train.pace import CHECKPOINT_SECONDS, DeviceTimer, Pace
 from addnorm_exp.train.platform import refused_switch
 from addnorm_exp.train.program import never, program
 from addnorm_exp.train.recorder import Dispatch, Progress, Recorder
@@ -154,11 +154,12 @@ class Attempt:
         """Returns the summary of a run that is done or diverged. Raises Stopped if `stop()` becomes true before."""
         self.recorder.summary("running", self.step)
         self._compile()
+        self.saved_at = self.clock()  # when the latest state was saved; nothing is unsaved before
         self.watch({"event": "start", "step": self.step})
         while True:
             if not self._measure():
                 return self._diverged("non-finite validation loss", self.recorder.validated())
-            if self.times.due(self.step, "checkpoint") and not self.saved:
+            if (self.times.due(self.step, "checkpoint") or self._overdue()) and not self.saved:
                 self._save()
             if self.step == self.config.steps:
                 return self._test()
@@ -178,7 +179,7 @@ class Attempt:
             self.watch({"event": "compiled", "seconds": self.clock() - self.begun})
 
     def _advance(self) -> int:
-        """Trains until something is due, `stop()` is true, or the run diverges; returns the index of the cause in CAUSES, or 0.
+        """Trains until something is due or overdue, `stop()` is true, or the run diverges; returns the index of the cause in CAUSES, or 0.
 
         While the device computes a dispatch, the previous one is recorded.
         """
@@ -201,7 +202,7 @@ class Attempt:
             self.steps_pace.took(count, seconds)
             updates = self.step - first + 1 + bool(cause)
             waiting = Dispatch(first, updates, bool(cause), metrics, seconds, seconds if seen else None)
-            if cause or self.times.eventful(self.step) or self.stop():
+            if cause or self.times.eventful(self.step) or self._overdue() or self.stop():
                 self.recorder.chunk(waiting)
                 return cause
 
@@ -242,7 +243,11 @@ class Attempt:
             self.checkpoints.save_best(best["step"], self.best)
         self.checkpoints.save(self.step, self.state, asdict(self.recorder.progress))
         self.checkpoints.remove_best_but(self.checkpoints.needed_best())
-        self.saved = True
+        self.saved, self.saved_at = True, self.clock()
+
+    def _overdue(self) -> bool:
+        """Whether a state must be saved between two that are due: a slow run would lose too much."""
+        return bool(self.times.checkpoint) and self.clock() - self.saved_at > CHECKPOINT_SECONDS
 
     def _leave(self) -> NoReturn:
         """Saves the state if it is not saved yet, and raises Stopped. Before the first step there is nothing to save."""
@@ -302,6 +307,12 @@ class Attempt:
         state, step = self.program.init(self.hypers), -1
         checkpoint = self.checkpoints.latest(like(state))
         if checkpoint is None:
+            if discarded := self.folder.recorded():
+                steps = counted(discarded, "recorded step")
+                text = (
+                    f"no checkpoint; starting again from step 0 ({steps} {'is' if discarded == 1 else 'are'} discarded)"
+                )
+                self.watch({"event": "note", "text": text})
             drawn = state.parameters
             state = self.program.calibrate(state, self.hypers, self.held)
             progress = Progress(pending=list(self.times.measurements(0)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from addnorm_exp.words import duration, loss, si
 
+FORECAST_SECONDS = 5.0  # a time to go is known after so much training beyond the first dispatch
 WINDOW = 8  # dispatches over which the speed is the median
 
 
@@ -18,6 +19,7 @@ class Meter:
         self.steps, self.clock = steps, clock
         self.step = 0
         self._losses: dict[str, str] = {}
+        self._validated = 0  # the step of the latest validation
         self._speeds: deque[float] = deque(maxlen=WINDOW)  # tokens per second
         self._shares: deque[float] = deque(maxlen=WINDOW)  # MFU
         self._first: tuple[int, float] | None = None  # the last step of the first dispatch, and its time
@@ -29,6 +31,8 @@ class Meter:
             self.step = event["step"]
         if kind in ("train", "val"):
             self._losses[kind] = loss(event)
+        if kind == "val":
+            self._validated = event["step"]
         if kind == "train":
             self._latest = event["step"], self.clock()
             if self._first is None:
@@ -39,10 +43,12 @@ class Meter:
                         values.append(event[name])
 
     def step_seconds(self) -> float | None:
-        """Seconds per step, including everything between two steps; None before the second dispatch has ended."""
-        if self._first is None or self._latest is None or self._first[0] == self._latest[0]:
+        """Seconds per step, including everything between two steps; None before that is known from a few seconds of training after the
+        first dispatch: the first ones are short, and caches are cold."""
+        if self._first is None or self._latest is None:
             return None
-        return (self._latest[1] - self._first[1]) / (self._latest[0] - self._first[0])
+        steps, seconds = (latest - first for first, latest in zip(self._first, self._latest, strict=True))
+        return seconds / steps if steps and seconds >= FORECAST_SECONDS else None
 
     def speed(self) -> str:
         """`12.3 k tokens/s  MFU 31%`; empty before the speed is known."""
@@ -57,8 +63,11 @@ class Meter:
         return f"{duration(seconds * left)} to go" if seconds is not None and left else ""
 
     def losses(self) -> str:
-        """`train 2.4513 bits/byte  val 2.5020 bits/byte`"""
-        return "  ".join(f"{kind} {self._losses[kind]}" for kind in ("train", "val") if kind in self._losses)
+        """`train 2.4513 bits/byte  val 2.5020 bits/byte`; a validation of an earlier step has its step: `val 2.5020 bits/byte (step 0)`."""
+        earlier = {"val": f" (step {self._validated:,})" * (self._validated != self.step)}
+        return "  ".join(
+            f"{kind} {self._losses[kind]}{earlier.get(kind, '')}" for kind in ("train", "val") if kind in self._losses
+        )
 
     def note(self) -> str:
         """Losses, speed and time to go in one line."""

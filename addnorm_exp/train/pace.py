@@ -4,6 +4,8 @@ DISPATCH_SECONDS = (
     2.0  # a notice of 30 s must suffice for a dispatch, its record and a checkpoint, even on a machine that slows down
 )
 
+CHECKPOINT_SECONDS = 300.0  # at most so much training is lost to a kill, beside one dispatch
+
 
 class Pace:
     """How many units of work (steps, micro-batches) one dispatch has: one at first, then as many as take `DISPATCH_SECONDS` by the

@@ -73,8 +73,10 @@ def get(name: str) -> Scheme:
         raise SchemeError(f"unknown scheme '{name}'; give one name (a study compares several)")
     if name not in _BY_NAME:
         same = spelt(name)
-        close = [same] if same else difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"the catalogue has {', '.join(_BY_NAME)}"
+        begun = [known for known in _BY_NAME if known.startswith(name.lower())][:3]
+        close = [same] if same else begun or difflib.get_close_matches(name.lower(), _BY_NAME, n=3, cutoff=0.6)
+        own = "a scheme defined in a study file is known only to that study (CONTRIBUTING.md)"
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else own
         raise SchemeError(f"unknown scheme '{name}'; {hint}")
     return _BY_NAME[name]
 

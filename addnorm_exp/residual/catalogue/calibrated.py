@@ -53,7 +53,7 @@ admin = Scheme(
     title="Admin",
     family="calibrated",
     equation="x ← N(ω ⊙ x + F(x));  before step 0, from the first batch, ω_1 = 1 and ω_(s+1)² = ω_s² Var[x_s] + Var[F(x_s)]",
-    citation="Liu et al., Understanding the Difficulty of Training Transformers (2004.08249), section 4, and the released code",
+    citation="Liu et al., Understanding the Difficulty of Training Transformers (2004.08249), §4, and the released code",
     year=2020,
     evidence="code",
     block=rescaled,
@@ -61,12 +61,12 @@ admin = Scheme(
     needs_norm=True,
     calibrate=Versioned(profile, version=1),
     traps=(
-        "What is measured is the training batch of step 0, with optim.accumulate its first micro-batch, so ω depends on the data seed; "
+        "The measurement uses the training batch of step 0 (with optim.accumulate, its first micro-batch), so ω depends on the data seed; "
         "without the measurement it is Post-LN.",
         "As in the released code ω_1 is 1 whatever the variance of the embedding, which counts from ω_2 on, and each branch is measured "
-        "behind the ω's that are set already. The paper is told as one measurement with every ω = 1.",
-        "Encoder and decoder each begin at ω = 1. The code measures under dropout, here there is none.",
-        "ω is learned and not decayed. After training it folds into the norm before it and the weights behind that: a plain Post-LN.",
+        "after the ω's that are set already. The paper describes one measurement with every ω = 1.",
+        "Encoder and decoder each begin at ω = 1. The code measures with dropout; here there is none.",
+        "ω is learned and not decayed. After training it folds into the norm before it and the weights after that: a plain Post-LN.",
         "A later package of the authors (admin-torch) computes ω from the depth and measures nothing.",
     ),
     predictions=theory.ADMIN,

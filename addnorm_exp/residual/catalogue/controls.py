@@ -17,7 +17,7 @@ no_skip = Scheme(
     ends=final,
     traps=(
         "A control: what Pre-LN's norms are worth without its skip. Two blocks learn to copy (a test); at depth it is not meant to train.",
-        "Tokens grow alike with depth: without a skip, attention's output loses rank doubly exponentially (2103.03404).",
+        "Tokens become similar with depth: without a skip, attention's output loses rank doubly exponentially (2103.03404).",
     ),
 )
 

@@ -46,10 +46,10 @@ deepnorm = Scheme(
     multipliers="method",
     needs_norm=True,
     traps=(
-        "The bounded update is one of the weight matrices: gains and biases of the norms, stepped alike, move the output as O(L).",
+        "The bound on the update holds for weight matrices: gains and biases of norms, updated at the same rate, move it by O(L).",
         "α and β go together; baselines in later repositories have a fixed α or an inverted β and are not DeepNorm.",
         "The law is Xavier's times β, as in the paper. torchscale's `reset_parameters`, which would draw q, k and v by Xavier with gain "
-        "1/√2, is called by nothing: there the base is PyTorch's U(±1/√fan_in), so that q, k, v and o start at 1/√3 of the bound here, "
+        "1/√2, is never called: there the base is PyTorch's U(±1/√fan_in), so that q, k, v and o start at 1/√3 of the bound here, "
         "W_1 at 0.91 and W_2 at 0.46 of it (hidden units 4 × width).",
         "Beside a decoder, torchscale's encoder has β = 1.15 (N⁴M)^-1/16, the inverse of the paper's 0.87, which stands here.",
     ),
@@ -89,7 +89,7 @@ sub_ln = Scheme(
     traps=(
         "The norm inside attention is over the whole width, not by head.",
         "The law is Xavier's times γ, as in the paper. torchscale's `reset_parameters`, which would draw q, k and v by Xavier with gain "
-        "1/√2, is called by nothing: there the base is PyTorch's U(±1/√fan_in), so that q, k, v and o start at 1/√3 of the bound here, "
+        "1/√2, is never called: there the base is PyTorch's U(±1/√fan_in), so that q, k, v and o start at 1/√3 of the bound here, "
         "W_1 at 0.91 and W_2 at 0.46 of it (hidden units 4 × width).",
         "Cross-attention has no inner norm and no γ, as in the released code.",
         "Encoder–decoder: γ = √(ln(3M) ln(2N) / 3) in the encoder, √ln(3M) in the decoder.",
@@ -102,7 +102,7 @@ gpt2 = Scheme(
     title="GPT-2",
     family="depth-scaled",
     equation="x ← x + F(N(x)),  y = N(x);  weights N(0, 0.02²), W_o and W_2 × 1/√(2L) at init",
-    citation="Radford et al., Language Models are Unsupervised Multitask Learners (2019), 2.3; constants as in later open code",
+    citation="Radford et al., Language Models are Unsupervised Multitask Learners (2019), §2.3; constants as in later open code",
     year=2019,
     evidence="secondary",
     block=pre,
@@ -112,7 +112,7 @@ gpt2 = Scheme(
     multipliers="recipe",
     traps=(
         "The stream's growth at init does not depend on the depth, so Pre-LN's law of gradients (1/√L at the last block) is gone.",
-        "The paper says by what the weights of residual layers are scaled; which matrices those are is told by code alone.",
+        "The paper gives the factor on the weights of residual layers; only code says which matrices these are.",
     ),
     predictions=theory.GPT2,
 )
@@ -133,9 +133,9 @@ lns = Scheme(
     norm=norms.RMS,
     law="normal",
     traps=(
-        "The amplitude falls by 1/√l and the variance by 1/l, in spite of how the abstract puts it. The final norm is not scaled.",
-        "Not to be combined with depth-scaled init (the authors: 20.35 to 20.79 perplexity at 250M).",
-        "In the repository the branch of this name cannot be reached; the formula is what it says. Norm, ε and init law are that code's.",
+        "The amplitude falls by 1/√l and the variance by 1/l, contrary to the abstract. The final norm is not scaled.",
+        "Do not combine it with depth-scaled init (the authors: 20.35 to 20.79 perplexity at 250M).",
+        "In the repository the branch of this name is never executed; the formula is taken from it. Norm, ε and init law are that code's.",
     ),
     predictions=theory.LNS,
 )
@@ -157,7 +157,7 @@ keel = Scheme(
     needs_norm=True,
     plain_init=True,
     traps=(
-        "α is the number of sublayers and constant; a learned one is an extension of others.",
+        "α is the number of sublayers and constant; a learned one is an extension by others.",
         "The last block's gradient shrinks with depth and the first one's does not: Adam hides that, SGD and global clipping do not.",
     ),
     predictions=theory.KEEL,

@@ -80,16 +80,16 @@ gtrxl = Scheme(
     family="gated",
     equation="y = ReLU(F(N(x))),  x ← (1 - z) ⊙ x + z ⊙ ĥ;  r = σ(W_r y + U_r x),  z = σ(W_z y + U_z x - b),  "
     "ĥ = tanh(W_g y + U_g (r ⊙ x)),  b = 2 at init",
-    citation="Parisotto et al., Stabilizing Transformers for Reinforcement Learning (1910.06764), 3.2; b and the ends as in DI-engine",
+    citation="Parisotto et al., Stabilizing Transformers for Reinforcement Learning (1910.06764), §3.2; b and the ends as in DI-engine",
     year=2019,
     evidence="secondary",
     block=lambda site, norm: tuple(At(kind, GRUGate(norm)) for kind in site.sublayers),
     ends=no_ends,
     traps=(
-        "A gate has 6 d² parameters, so that the two of a block weigh as much as the block (12 d²): compare at equal parameters too.",
-        "b > 0 starts near the identity: z = σ(-2) = 0.12 of the candidate goes in.",
-        "No final norm; the stream stays bounded because the candidate is.",
-        "The gates' matrices start by Xavier's law here, whatever that of the sublayers; no source says how.",
+        "A gate has 6 d² parameters, so the two gates of a block have as many as the block (12 d²): compare at equal parameters too.",
+        "b > 0 starts near the identity: z = σ(-2) = 0.12 of the candidate is added.",
+        "No final norm; the stream stays bounded because the candidate is bounded.",
+        "The gates' matrices follow Xavier's law here, whatever the law of the sublayers; no source gives one.",
         "The paper sits in Transformer-XL with memory; this record is its residual part.",
     ),
 )
@@ -131,7 +131,7 @@ highway = Scheme(
     traps=(
         "The norms before F and at the end are Pre-LN's; the paper of 2015 has none.",
         "The paper starts b at -1 to -3 by depth; here -2, whose gate is GTrXL's at init.",
-        "What is not taken in is taken away: 1 - t scales the stream, so that old content fades with depth.",
+        "1 - t scales the stream, so old content fades with depth.",
     ),
 )
 

@@ -130,7 +130,7 @@ denseformer = Scheme(
     block=lambda site, norm: (At(Chain(pre(site, norm)), DepthAverage(site.block)),),
     ends=DepthAverageEnds,
     traps=(
-        "Dilation and period are 1: every average is taken, and over all. The paper's larger models have 4 and 5.",
+        "Dilation and period are 1: every average is taken, over all outputs. The paper's larger models have 4 and 5.",
         "A later test at equal recipe (2603.15031, table 4) found no gain: loss 1.767 against 1.766.",
         "The averages' weights are not decayed here. The released code decays them by 1e-3 with all linear maps, towards 0, the present "
         "block's 1 included.",
@@ -288,8 +288,8 @@ attn_res_block = Scheme(
     ends=DepthAttentionEnds,
     norm=norms.RMS,
     traps=(
-        "Up to 4 Transformer blocks every sublayer is a part of its own, and this is attn_res.",
-        "The embedding stays a source of its own; it is in none of the sums.",
+        "With at most 4 Transformer blocks every sublayer is its own part, and this is attn_res.",
+        "The embedding remains a separate source; it is in none of the sums.",
         "Where 8 does not divide the sublayers, the parts are as even as they can be; the paper's sizes all divide.",
     ),
     predictions=theory.ATTN_RES_BLOCK,

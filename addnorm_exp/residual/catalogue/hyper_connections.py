@@ -110,7 +110,7 @@ def hyper_block(streams: int, dynamic: bool):
 
 _TRAPS = (
     "Pre-LN's function at init. Nothing bounds a product of A_r over depth; it was seen to reach 3000 in a 27B model (2512.24880).",
-    "At init the paper scales the deviation of W_o and W_2 'by a factor of √n' (4), to keep that of the summed streams. Times or over "
+    "At init the paper scales the deviation of W_o and W_2 'by a factor of √n' (§4), to keep that of the summed streams. Times or over "
     "it does not say; re-implementations divide. Here both keep their law, so that it starts as Pre-LN's function of Pre-LN's weights.",
 )
 
@@ -126,7 +126,7 @@ hyper_static = Scheme(
     ends=lambda norm: Copies(norm, STREAMS),
     traps=(
         *_TRAPS,
-        "The connection's weights are not decayed (4).",
+        "The connection's weights are not decayed (§4).",
     ),
     predictions=theory.HYPER,
 )
@@ -145,8 +145,8 @@ hyper = Scheme(
     traps=(
         "The norm under tanh has a gain (and bias) of its own; re-implementations take RMSNorm for it where the paper has LayerNorm.",
         *_TRAPS,
-        "W, which makes the weights by token, is decayed; A_m, A_r, B and s are not (4).",
-        "s has no gradient in the first step, for W is 0.",
+        "W, which makes the weights by token, is decayed; A_m, A_r, B and s are not (§4).",
+        "s has no gradient in the first step, because W is 0.",
     ),
     predictions=theory.HYPER,
 )
@@ -210,7 +210,7 @@ frac = Scheme(
     traps=(
         "The stream is not widened; width must be a multiple of m.",
         "The paper's large models have m = 4; the controlled comparison that the literature has (38M to 304M) has m = 2, taken here.",
-        "Pre-LN's function at init. W is decayed, Y, A_r and B are not (4.3).",
+        "Pre-LN's function at init. W is decayed, Y, A_r and B are not (§4.3).",
     ),
     predictions=theory.FRAC,
 )
@@ -340,7 +340,7 @@ mhc_zero = replace(
     block=lambda site, norm: tuple(At(kind, Manifold(norm, STREAMS)) for kind in site.sublayers),
     traps=(
         "α = 0.01 at init is table 5's; φ ~ N(0, 0.02²) and b = 0 are ours. The init of the paper's v2 is that of `mhc`.",
-        "With φ = 0 it is Pre-RMSNorm's function, and the streams would stay equal for ever: random φ parts them.",
+        "With φ = 0 it is Pre-RMSNorm's function, and the streams would stay equal forever: a random φ separates them.",
         *_MHC_TRAPS,
     ),
     predictions=theory.MHC_ZERO,

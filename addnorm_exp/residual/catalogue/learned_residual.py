@@ -44,7 +44,7 @@ layerscale = Scheme(
     traps=(
         "ε of the released code differs from the paper's: 1e-4 by default, 1e-5 and 1e-6 in its larger models.",
         "λ is not decayed.",
-        "In language models worse than Pre-LN in table 4 of 2502.05795 (27.93 against 26.73 perplexity at 130M).",
+        "Worse than Pre-LN in language models, in table 4 of 2502.05795 (27.93 against 26.73 perplexity at 130M).",
     ),
 )
 
@@ -95,7 +95,7 @@ laurel = Scheme(
     title="LAuReL",
     family="learned residual",
     equation="x ← a F(N(x)) + b (x + x A B),  (a, b) = 2 softmax(w),  rank 16;  w = 0, B = 0, A of orthogonal columns at init",
-    citation="Menghani et al., LAuReL: Learned Augmented Residual Layer (2411.07501), eq. 5 and 3.3, RW and LR together",
+    citation="Menghani et al., LAuReL: Learned Augmented Residual Layer (2411.07501), eq. 5 and §3.3, RW and LR together",
     year=2024,
     evidence="paper",
     block=lambda site, norm: tuple(At(kind, Laurel(norm, RANK)) for kind in site.sublayers),

@@ -73,7 +73,7 @@ hybrid_norm = Scheme(
     options=qkv_norm,
     traps=(
         "The norms of q, k and v are by head and before rotary positions.",
-        "The feed-forward's skip starts behind its norm.",
+        "The feed-forward's skip starts after its norm.",
         "The released configs draw weights with a deviation of 0.01398, which is √(2/(5 width)) at their width of 2048: init.std=0.0559 "
         "at width 128. They decay the norms too.",
         "ε is 1e-5 there, in the norms of q, k and v as well, which have 1e-6 here.",
@@ -149,7 +149,7 @@ span_norm = Scheme(
     ends=no_ends,
     traps=(
         "The feed-forward's skip starts at the block's input, so one skip runs through the whole stack.",
-        "The scaling of weights that the abstract speaks of was in no source that was reached, and is left out.",
+        "The abstract mentions a scaling of weights; no source that was reached describes it, so it is left out.",
     ),
 )
 
@@ -159,14 +159,14 @@ parallel = Scheme(
     title="Parallel block",
     family="mixed",
     equation="x ← x + F_a(N(x)) + F_f(N(x)),  one N for both,  y = N(x)",
-    citation="Wang & Komatsuzaki, GPT-J (2021); Chowdhery et al., PaLM (2204.02311), 2, and the code of GPT-J and Cohere",
+    citation="Wang & Komatsuzaki, GPT-J (2021); Chowdhery et al., PaLM (2204.02311), §2, and the code of GPT-J and Cohere",
     year=2021,
     evidence="code",
     block=lambda site, norm: (At(Sum(site.sublayers), Rule(pre=norm)),),
     ends=final,
     traps=(
-        "One sum a block: constants of depth count L of them, not 2L.",
-        "GPT-NeoX gives each sublayer a norm of its own.",
+        "One sum per block: constants of depth count L sums, not 2L.",
+        "GPT-NeoX gives each sublayer its own norm.",
     ),
 )
 

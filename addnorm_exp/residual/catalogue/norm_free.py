@@ -49,7 +49,7 @@ rezero = Scheme(
     traps=(
         "The identity at init: in the first step only a, the embedding and the head have a gradient.",
         "No norm at all, not even a final one; norm.kind=layer or rms adds both (ReZero+LN, ReZero+RMSNorm of 2102.11972).",
-        "Narang 2021 (2102.11972) found it worse than Pre-LN in T5, and in need of warmup.",
+        "Narang 2021 (2102.11972) found that in T5 it is worse than Pre-LN and needs warmup.",
     ),
     predictions=theory.IDENTITY,
 )
@@ -70,7 +70,7 @@ skipinit = Scheme(
     traps=(
         "Proposed for ResNets, where it replaces the norm; the rows of this name in language models put a on Pre-LN (norm.kind=layer).",
         "The code of 2502.05795, whose table 4 has it worse than Pre-LN, starts a at 0.001 and not at 0.",
-        "Differs from rezero in the count of a alone: one a sublayer, not one a block.",
+        "Differs from rezero only in the number of coefficients a: one per sublayer, not one per block.",
     ),
 )
 
@@ -93,10 +93,10 @@ dyt = Scheme(
         "α at init is 1 here (default of the LLaMA code and of 2512.10938's GPT-2 code), 0.5 outside of language models; the paper "
         "tunes it by width and place: attention 0.8, others 0.2 at width 4096; 0.2 and 0.05 at 8192 (norm.alpha sets one for all).",
         "The LLaMA code has no b (norm.affine=gain).",
-        "The stream itself is not bounded, and tanh has no scale invariance: where |α x| is large its gradient vanishes.",
-        "The learned √width on the embedding belongs to the law N(0, 0.02²), under which tanh would see next to nothing.",
+        "The stream itself is not bounded, and tanh is not scale invariant: where |α x| is large, its gradient vanishes.",
+        "The learned √width on the embedding belongs to the law N(0, 0.02²), under which tanh would see almost nothing.",
         "0.02 is a deviation for the paper's width: at 4096 the embedding enters at 0.02 √4096 = 1.28, at width 128 at 0.23, and matrices "
-        "have the same gain. init.std=0.113 is 1.28 at width 128; at 0.02 short runs saturate every tanh before they learn of tokens.",
+        "have the same gain. init.std=0.113 is 1.28 at width 128; at 0.02 short runs saturate every tanh before they learn any token.",
     ),
 )
 
@@ -165,7 +165,7 @@ fixup = Scheme(
     title="Fixup",
     family="norm-free",
     equation="x ← x + a F(x + b),  a = 1, b = 0 at init;  W_o = W_2 = head = 0,  W_q, W_k, W_v × S^(-1/6),  W_1 × S^(-1/2);  y = x + b",
-    citation="Zhang et al., Fixup Initialization: Residual Learning Without Normalization (1901.09321), 3, and the released code",
+    citation="Zhang et al., Fixup Initialization: Residual Learning Without Normalization (1901.09321), §3, and the released code",
     year=2019,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Rule(scale=Learned(1.0), shift=Learned(0.0))) for kind in site.sublayers),
@@ -213,8 +213,8 @@ t_fixup = Scheme(
     multipliers="method",
     traps=(
         "The theory is of encoder and decoder together; a decoder alone takes the encoder's constants here, which is an ansatz.",
-        "Meant to train without warmup (optim.warmup=0), with Adam.",
-        "Learned positions, which the paper has not, are scaled with the embedding of tokens.",
+        "Intended to train without warmup (optim.warmup=0), with Adam.",
+        "Learned positions, which the paper does not use, are scaled with the embedding of tokens.",
         "fairseq draws query, key and value with gain 1/√2. The code undoes it for the value matrices by a factor √2, not for query and "
         "key, which therefore start at 1/√2 of the law here.",
     ),

@@ -36,8 +36,8 @@ def factors(exponent: float, site: Site, group: str) -> Factors:
 
 _TRAPS = (
     f"m_L = L / {BASE_DEPTH}: the base model has {BASE_DEPTH} blocks, and optim.lr and optim.eps are those of the base model.",
-    "No depth-scaled init beside it (init.depth_scaled): the factor on the branch stands in its place.",
-    "Adam's ε is scaled for every parameter, as in the released code; table 1 of 2505.01618 scales it in the residual blocks alone.",
+    "Use no depth-scaled init with it (init.depth_scaled): the factor on the branch replaces it.",
+    "Adam's ε is scaled for every parameter, as in the released code; table 1 of 2505.01618 scales it only in the residual blocks.",
     "The rules of width (μP) are not part of this record; at one width they are constants.",
 )
 
@@ -56,7 +56,7 @@ depth_mup = Scheme(
     factors=partial(factors, 0.5),
     traps=(
         *_TRAPS,
-        "Its layers become linear in their weights' change as depth grows, which is what a = 1 mends (2505.01618).",
+        "Its layers become linear in their weights' change as depth grows, which a = 1 corrects (2505.01618).",
     ),
     predictions=theory.DEPTH_MUP,
 )
@@ -76,7 +76,7 @@ completep = Scheme(
     factors=partial(factors, 1.0),
     traps=(
         *_TRAPS,
-        "With a = 1 no learning rate depends on depth, but ε does (code; the README names the branch alone).",
+        "With a = 1 no learning rate depends on depth, but ε does (code; the README names only the branch).",
     ),
     predictions=theory.COMPLETEP,
 )

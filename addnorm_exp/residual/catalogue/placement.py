@@ -14,7 +14,7 @@ from addnorm_exp.residual.scheme import Scheme
 # Of schemes whose branches end in a norm, under the law `normal`.
 SMALL_EMBEDDING = (
     "Each branch adds an RMS of 1 to an embedding of deviation 0.02 (init.std), at any width: until the embedding has grown, the head "
-    "sees little of the token itself, and short runs are behind. init.law=xavier starts it at 1, as Peri-LN here."
+    "sees little of the token itself, and short runs lag behind. init.law=xavier starts it at 1, as Peri-LN here."
 )
 
 
@@ -23,13 +23,13 @@ post_ln = Scheme(
     title="Post-LN",
     family="placement",
     equation="x ← N(x + F(x))",
-    citation="Vaswani et al., Attention Is All You Need (1706.03762), 3.1",
+    citation="Vaswani et al., Attention Is All You Need (1706.03762), §3.1",
     year=2017,
     evidence="paper",
     block=post,
     ends=no_ends,
     traps=(
-        "Needs warmup at the learning rates that Pre-LN takes without.",
+        "Needs warmup at learning rates where Pre-LN does not.",
         "Has no final norm: the last sublayer's own norm stands before the head.",
     ),
     predictions=theory.POST_LN,
@@ -76,7 +76,7 @@ pre_rms = Scheme(
     title="Pre-RMSNorm",
     family="placement",
     equation="x ← x + F(N(x)),  y = N(x),  N = RMSNorm",
-    citation="Zhang & Sennrich 2019 (1910.07467); in this place Touvron et al., LLaMA (2302.13971), 2.2",
+    citation="Zhang & Sennrich 2019 (1910.07467); in this place Touvron et al., LLaMA (2302.13971), §2.2",
     year=2019,
     evidence="paper",
     block=pre,
@@ -108,13 +108,13 @@ sandwich_ln = Scheme(
     title="Sandwich-LN",
     family="placement",
     equation="x ← x + N_out(F(N_pre(x))),  y = N(x)",
-    citation="Ding et al., CogView (2105.13290), 2.4 and the released code",
+    citation="Ding et al., CogView (2105.13290), §2.4 and the released code",
     year=2021,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Rule(pre=norm, branch=norm)) for kind in site.sublayers),
     ends=final,
     law="normal",
-    # The branch's norm takes the scale out of the forward pass again; what is left of it is a larger relative step of those matrices.
+    # The branch's norm removes the scale from the forward pass again; what is left of it is a larger relative step of those matrices.
     init=scaled_outputs,
     multipliers="recipe",
     traps=(
@@ -140,10 +140,10 @@ peri_ln = Scheme(
     norm=norms.RMS,
     traps=(
         "The paper's optional norm of the embedding is the axis embedding.norm.",
-        "The gain of the outer norm has to be learned: a frozen one is worse (fig. 8).",
+        "The gain of the outer norm must be learned: a frozen one is worse (fig. 8).",
         "The branch's RMS is its norm's gain, whatever the weights: depth-scaled init has no effect on the forward pass.",
-        "Differs from sandwich_ln in the norm's kind and the init alone.",
-        "A widely read blog draws the outer norm behind the sum; it stands before.",
+        "Differs from sandwich_ln only in the norm's kind and the init.",
+        "A widely read blog draws the outer norm after the sum; it stands before the sum.",
     ),
     predictions=theory.PERI_LN,
 )
@@ -154,7 +154,7 @@ res_post_norm = Scheme(
     title="Res-post-norm (OLMo 2)",
     family="placement",
     equation="x ← x + N(F(x)),  y = N(x);  QK-norm over the whole width",
-    citation="OLMo team, 2 OLMo 2 Furious (2501.00656), 3, and the released code; the place as in Liu et al. 2021 (2111.09883)",
+    citation="OLMo team, 2 OLMo 2 Furious (2501.00656), §3, and the released code; the place as in Liu et al. 2021 (2111.09883)",
     year=2025,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Rule(branch=norm)) for kind in site.sublayers),
@@ -175,7 +175,7 @@ swin_v2 = Scheme(
     title="Swin-V2",
     family="placement",
     equation="x ← x + N(F(x)),  y = N(x);  gain and bias of N 0 at init;  cosine attention",
-    citation="Liu et al., Swin Transformer V2 (2111.09883), 3.2 and 3.3, and the released code",
+    citation="Liu et al., Swin Transformer V2 (2111.09883), §3.2 and §3.3, and the released code",
     year=2021,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Rule(branch=replace(norm, gain_init=0.0))) for kind in site.sublayers),
@@ -185,8 +185,8 @@ swin_v2 = Scheme(
     needs_norm=True,
     traps=(
         "The identity at init: in the first step only the branch norms, the final norm, the embedding and the head have a gradient.",
-        "The zero gain is in the code and not in the paper.",
-        "Trained with stochastic depth behind the norm (model.drop_path), without a bias on the keys, and with a continuous relative "
+        "The zero gain is in the code but not in the paper.",
+        "Trained with stochastic depth after the norm (model.drop_path), without a bias on the keys, and with a continuous relative "
         "position bias; the last two are left out. Its giant models have one more norm on the stream every 6 blocks.",
     ),
     predictions=theory.SWIN_V2,
@@ -204,16 +204,16 @@ normformer = Scheme(
     name="normformer",
     title="NormFormer",
     family="placement",
-    equation="x ← x + N(γ · MHA(N(x))),  x ← r ⊙ x + W_2 N(act(W_1 N(x))),  y = N(x);  γ a head, r a channel, 1 at init",
-    citation="Shleifer et al., NormFormer (2110.09456), 2 and eq. 1-3, as in a re-implementation",
+    equation="x ← x + N(γ · MHA(N(x))),  x ← r ⊙ x + W_2 N(act(W_1 N(x))),  y = N(x);  γ per head, r per channel, 1 at init",
+    citation="Shleifer et al., NormFormer (2110.09456), §2 and eqs. 1–3, as in a re-implementation",
     year=2021,
     evidence="secondary",
     block=lambda site, norm: tuple(At(kind, normformer_rule(site, kind, norm)) for kind in site.sublayers),
     ends=final,
     options=lambda site, norm: {"hidden_norm": norm} if site.kind == "feed_forward" else {"head_scale": True},
     traps=(
-        "Head scales stand before W_o, as in the paper; the released code multiplies the output channels behind it, another function.",
-        "The learned skip r is advised for small models alone.",
+        "Head scales stand before W_o, as in the paper; the released code multiplies the output channels after it, another function.",
+        "The learned skip r is recommended only for small models.",
         "Its published learning rates are higher than Pre-LN's: 3e-3 at 125M.",
     ),
 )

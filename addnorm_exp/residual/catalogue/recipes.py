@@ -90,7 +90,7 @@ ngpt = Scheme(
     title="nGPT, the normalised Transformer",
     family="recipes",
     equation="x ← Norm(x + |a| ⊙ (Norm(F(x)) − x)), Norm = L2;  scales on q, k, hidden units and logits;  weight vectors of unit length",
-    citation="Loshchilov et al., nGPT (2410.01131), 2.6, and the released code",
+    citation="Loshchilov et al., nGPT (2410.01131), §2.6, and the released code",
     year=2024,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Sphere()) for kind in site.sublayers),
@@ -102,21 +102,21 @@ ngpt = Scheme(
     factors=no_decay,
     project=Versioned(project_to_the_sphere, version=1),
     traps=(
-        "Meant with rotary positions, swiglu, no biases, a head of its own, and no warmup; these are the config's to set. Under rotary "
+        "Intended with rotary positions, swiglu, no biases, a head of its own, and no warmup; set these in the config. Under rotary "
         "positions the embedding enters as it is, as in the released code: its rows have length 1 after every update, and its gradient "
         "keeps the part along the row. Learned positions are put on the sphere too, and the sum of both is normalised, before its "
         "dropout where there is one.",
         "Rotary positions here are rotations. Those of the public code are not: its logits differ by 26 % from those of any rotation.",
-        "Embedding and weight matrices are divided by their lengths after each update, outside of the gradient; nothing is decayed.",
-        "√width stands on both halves of the hidden units as in the code; the paper is said to have it on the gate alone.",
-        "In a feed-forward without a gate, which nGPT has not, the one scale stands before the activation.",
+        "Embedding and weight matrices are divided by their lengths after each update, outside the gradient; nothing is decayed.",
+        "√width stands on both halves of the hidden units as in the code; the paper is said to have it only on the gate.",
+        "In a feed-forward without a gate, which nGPT does not use, the single scale stands before the activation.",
         "The public code warns that its bfloat16 weights exaggerate the gain over its baseline.",
     ),
 )
 
 
 def small_init(site: Site, role: str) -> float:
-    """SmallInit (1910.05895, 2.2): attention's matrices of variance 2/(5 width) in place of Xavier's 1/width; the others Xavier's."""
+    """SmallInit (1910.05895, §2.2): attention's matrices of variance 2/(5 width) in place of Xavier's 1/width; the others Xavier's."""
     del site
     return math.sqrt(2 / 5) if role in ("query", "key", "value", "out") else 1.0
 
@@ -137,8 +137,8 @@ scale_norm = Scheme(
     around=Around(fixed_norm=True),
     traps=(
         "The factor √d on the embeddings belongs to init.law=xavier, the default here.",
-        "Meant with a tied head; one of its own is not normalised.",
-        "The code draws embeddings from U(±0.01), here N(0, 1/d): FixNorm takes the scale out of the forward pass, and leaves of it "
+        "Intended with a tied head; a separate head is not normalised.",
+        "The code draws embeddings from U(±0.01), here N(0, 1/d): FixNorm removes the scale from the forward pass, and leaves of it "
         "a smaller relative step of the embedding.",
     ),
 )

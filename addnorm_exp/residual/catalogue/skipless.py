@@ -34,7 +34,7 @@ simplified = Scheme(
     family="skipless",
     equation="x ← β_a F_a(N(x)) + β_f F_f(N(x)),  y = N(x);  F_a(h) = A h,  A = a I + b softmax(QKᵀ/√h) - c C;  "
     "a = b = c = β_a = 1,  β_f = 0.1,  W_q = 0 at init",
-    citation="He & Hofmann, Simplifying Transformer Blocks (2311.01906), 4, and the released code",
+    citation="He & Hofmann, Simplifying Transformer Blocks (2311.01906), §4, and the released code",
     year=2023,
     evidence="code",
     block=_parallel,
@@ -45,7 +45,7 @@ simplified = Scheme(
     multipliers="method",
     options=_shaped,
     traps=(
-        "No skip at all: with W_q = 0 the softmax is the uniform C, so that A = I at init and carries the stream.",
+        "There is no skip: with W_q = 0 the softmax is the uniform C, so that A = I at init and carries the stream.",
         "No W_v and W_o, and nothing in their place but in the first block: s h + r h W_v there, s = r = 1 and W_v = 0 at init.",
         "β_f = 0.1 at init is the code's value for 18 blocks; O(1/√L) by the paper.",
         "The code keeps GPT-2's LayerNorm before the head and, without norms, one before the first block; its feed-forward has no biases.",
@@ -82,8 +82,8 @@ value_skipinit = Scheme(
     options=lambda site, norm: {"shaping": (1.0, 0.0)} if site.kind == "attention" else {},
     traps=(
         "The paper of 2023 has neither skips nor norms, and activations tailored to depth (TAT) that let it go without; here, as in the "
-        "later paper's comparison, attention alone has no skip.",
-        "In the first step query and key have no gradient: b = 0 shuts them off. b starts at 0 and is learned like any scalar, so in short "
+        "later paper's comparison, only attention has no skip.",
+        "In the first step query and key have no gradient: b = 0 disables them. b starts at 0 and is learned like any scalar, so in short "
         "runs tokens hardly see each other.",
         "a = 1 and b = 0 are the paper's of 2302.10322. The command that the later code gives for this name has the shaped attention of "
         "`simplified` instead: a = b = c = 1 and W_q = 0.",

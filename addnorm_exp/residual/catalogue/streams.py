@@ -153,7 +153,7 @@ siamese = Scheme(
     traps=(
         "l counts blocks from 1 and is the same for both sublayers of a block.",
         "The code applies N_p where the next sublayer starts, so the embedding is normalised once too; the paper writes it after the sum.",
-        "Three norms a sublayer and three at the end: the parameters of four more a block than Pre-LN.",
+        "Three norms per sublayer and three at the end: four norms more per block than Pre-LN.",
     ),
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from addnorm_exp.residual.predictions import Curve, Equal, Prediction, Ratio, Slope
 
 XIONG = "Xiong et al. 2020 (2002.04745)"
-LIU = "Liu et al. 2020, Admin (2004.08249), section 4"
+LIU = "Liu et al. 2020, Admin (2004.08249), §4"
 
 
 def grown(claim: str, source: str, blocks: Callable[[int, int], float]) -> Curve:
@@ -45,7 +45,7 @@ POST_LN: tuple[Prediction, ...] = (
         (0.7, 1.7),  # widened after it was measured: 1.09 between 6 and 48, 1.45 between 6 and 24 (docs/probe.md)
     ),
     Ratio(
-        "the stream's gradient shrinks by √(2/3) a block on its way down",
+        "the stream's gradient shrinks by √(2/3) per block on its way down",
         f"{XIONG}, section 3",
         "theory",
         "grad_stream",
@@ -68,7 +68,7 @@ ADMIN: tuple[Prediction, ...] = (
     Curve("every block returns unit variance", LIU, "theory", "stream_ms", lambda block, depth: (0.9, 1.1)),
 )
 
-WANG = "Wang et al. 2022, DeepNet (2203.00555), section 4"
+WANG = "Wang et al. 2022, DeepNet (2203.00555), §4"
 
 DEEPNORM: tuple[Prediction, ...] = (
     Slope(
@@ -82,7 +82,7 @@ DEEPNORM: tuple[Prediction, ...] = (
     Slope("the last block's gradient falls as 1/√depth", f"{WANG}, α and β", "theory", "grad_w2", (-0.6, -0.4)),
     # What a branch adds going up (β⁴/2) is what its Jacobian adds coming down, and N divides both by the same.
     Ratio(
-        "all blocks have one gradient",
+        "all blocks have the same gradient norm",
         f"{WANG}, α and β",
         "theory",
         "grad_w2",
@@ -172,7 +172,7 @@ def shut(source: str) -> tuple[Prediction, ...]:
     )
 
 
-IDENTITY = shut("Bachlechner et al. 2020 (2003.04887), 3; Zhang et al. 2019, Fixup (1901.09321), 3")
+IDENTITY = shut("Bachlechner et al. 2020 (2003.04887), §3; Zhang et al. 2019, Fixup (1901.09321), §3")
 SWIN_V2 = shut("Liu et al. 2021 (2111.09883), the released code")
 
 
@@ -256,7 +256,7 @@ ATTN_RES: tuple[Prediction, ...] = (
 PERI_LN: tuple[Prediction, ...] = (
     Curve(
         "each sublayer adds unit variance: 1 + 2l after l blocks",
-        "Kim et al. 2025 (2502.02732), 3 and proposition 3.1",
+        "Kim et al. 2025 (2502.02732), §3 and proposition 3.1",
         "theory",
         "stream_ms",
         lambda block, depth: (0.85 * (1 + 2 * block), 1.15 * (1 + 2 * block)),
