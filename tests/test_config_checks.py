@@ -65,7 +65,7 @@ MISTAKES = [
     ({"model.compute_dtype": "int8"}, "model.compute_dtype='int8': valid names: bfloat16, float32"),
     ({"norm.kind": "layr"}, "norm.kind='layr': did you mean 'layer'?"),
     ({"norm.kind": "RMS"}, "norm.kind='RMS': did you mean 'rms'?"),
-    ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean pre_ln"),
+    ({"scheme": "pre_nl"}, "unknown scheme 'pre_nl'; did you mean 'pre_ln'"),
     ({"data.name": "enwik9"}, "data.name='enwik9': did you mean 'enwik8'?"),
     # combinations
     ({"model.num_heads": 6}, "model.num_heads=6 does not divide model.width=128; the nearest divisor is 4"),

@@ -57,8 +57,8 @@ def pool(processes: int) -> Iterator[Each]:
         executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_child)
 
     def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        # The new processes inherit the ignored interrupts: only this process handles an interrupt.
-        with _interrupts_ignored(), _current_folder_ignored():
+        # The new processes inherit that interrupts are blocked: only this process handles one, and not before they are started.
+        with _interrupts_blocked(), _current_folder_ignored():
             try:
                 started = [executor.submit(function, item) for item in items]
             except OSError as error:
@@ -155,9 +155,9 @@ def _current_folder_ignored() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
