@@ -85,6 +85,6 @@ def test_a_record_with_multipliers_says_what_they_are():
 
 
 def test_the_page_of_a_scheme_says_it():
-    assert "a recipe (init.multipliers=none takes them off)" in in_full(catalogue.get("gpt2"))
+    assert "a recipe (init.multipliers=none removes them)" in in_full(catalogue.get("gpt2"))
     assert "part of the method" in in_full(catalogue.get("deepnorm"))
     assert "multipliers" not in in_full(catalogue.get("pre_ln"))

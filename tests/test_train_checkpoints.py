@@ -98,8 +98,9 @@ def test_with_no_sound_state_the_run_starts_anew(data, undisturbed, halfway, tmp
         flip_a_bit(folder / "checkpoints" / name)
     events = []
     run(CONFIG, data, RunFolder(folder), watch=events.append)
-    assert [event["event"] for event in events[:3]] == ["note"] * 3
-    assert events[3] == {"event": "start", "step": 0}
+    assert [event["event"] for event in events[:4]] == ["note"] * 4
+    assert events[3]["text"] == "no checkpoint; starting again from step 0 (9 recorded steps are discarded)"
+    assert events[4] == {"event": "start", "step": 0}
     assert_equal_runs(undisturbed, folder)
 
 
