@@ -54,6 +54,7 @@ def report(study, scheme):
     return [run for run in study.phases["report"] if run.scheme == scheme]
 
 
+@pytest.mark.full
 def test_the_table_is_that_of_the_table_command(seen, study):
     table = build(study)
     rows = [seen.texts(f"#ablation tbody tr:nth-child({i + 1}) td") for i in range(len(table.rows))]
@@ -286,6 +287,7 @@ def test_names_are_text_and_nothing_else(browser, tmp_path):
     seen.page.close()
 
 
+@pytest.mark.full
 def test_studies_that_have_hardly_begun_and_the_choice_between_them(browser, tmp_path):
     rng = np.random.default_rng(0)
     write_plan(tmp_path / "a", {"tune": [{"id": "x", "overrides": {"scheme": "pre_ln", "seed": 0}}], "report": []})

@@ -82,6 +82,7 @@ def test_a_run_that_another_id_is_dictated_for(server, home, data, agent):
     assert server.run("first").state == "preempted"
 
 
+@pytest.mark.full
 def test_offline_under_an_agent(server, home, data, agent, monkeypatch):
     agent("dictated")
     mirrored(home, data, [], mode="offline")

@@ -61,6 +61,7 @@ def damage(path, line: str) -> None:
     path.write_text("\n".join([*lines[:4], line, *lines[4:]]) + "\n")
 
 
+@pytest.mark.full
 def test_a_damaged_run_is_left_out_and_the_others_are_sent(server, home):
     """Also on the second time, and no half of it is on the server."""
     names = ("a-sound", *HARMS, "z-sound")

@@ -96,6 +96,7 @@ def test_two_machines_with_plans_of_their_own(server, tmp_path):
     assert (code, "| 2.125, 2.250, 2.375 |" in out) == (0, True), out + err
 
 
+@pytest.mark.full
 def test_what_cannot_be_had_is_said(server, study, capsys):
     for words, said in (
         (["table"], "give DIR"),

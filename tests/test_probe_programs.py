@@ -22,10 +22,12 @@ def nothing_known():
     ("scheme", "programs"),
     [
         ("pre_ln", (1, 1)),
-        ("hybrid_norm_star", (2, 2)),  # the first block is of a structure of its own
-        ("lns", (2, 2)),  # likewise; the others differ in a constant, which is data
+        pytest.param(
+            "hybrid_norm_star", (2, 2), marks=pytest.mark.full
+        ),  # the first block is of a structure of its own
+        pytest.param("lns", (2, 2), marks=pytest.mark.full),  # likewise; the others differ in a constant, which is data
         ("denseformer", (0, 0)),  # each is
-        ("attn_res", (1, 0)),  # a state that grows, as the first block shows
+        pytest.param("attn_res", (1, 0), marks=pytest.mark.full),  # a state that grows, as the first block shows
     ],
 )
 def test_blocks_of_few_structures_are_compiled_and_blocks_that_all_differ_are_not(scheme, programs):

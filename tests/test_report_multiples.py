@@ -125,6 +125,7 @@ def arrays(study: Path, scheme: str, name: str, seed: int) -> np.ndarray:
     return np.concatenate([np.load(chunk)[name] for chunk in chunks]).astype(np.float64)
 
 
+@pytest.mark.full
 def test_from_thirteen_rows_on_each_has_a_panel_and_more_pictures_hold_the_rest(study, tmp_path):
     names = [path.stem for path in plot(study, tmp_path / "13") if path.suffix == ".png"]
     assert names == [*FIGURES, *OF_MANY]
@@ -209,6 +210,7 @@ def test_training_has_a_picture_of_its_own_with_its_running_mean(tmp_path, monke
     assert drawn[20] == pytest.approx((values[19] + values[20] + values[21]) / 3)
 
 
+@pytest.mark.full
 def test_running_runs_are_drawn_as_far_as_they_came_in_panels_too(tmp_path):
     rng = np.random.default_rng(0)
     plan = [

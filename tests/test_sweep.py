@@ -312,6 +312,7 @@ def test_what_another_launcher_finishes_counts(finished, tmp_path, trained, monk
     assert "tune 4/4" in err
 
 
+@pytest.mark.full
 def test_what_another_launcher_leaves_is_trained(finished, tmp_path, trained, monkeypatch, capsys):
     path = copied(finished, tmp_path)
     study = tmp_path / "runs" / "tiny"
@@ -325,6 +326,7 @@ def test_what_another_launcher_leaves_is_trained(finished, tmp_path, trained, mo
     assert table(capsys.readouterr().out) == table(finished[1])
 
 
+@pytest.mark.full
 def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monkeypatch, capsys):
     path = copied(finished, tmp_path)
     study = tmp_path / "runs" / "tiny"

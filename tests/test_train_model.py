@@ -334,7 +334,7 @@ class Copy(LanguageModelling):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", pytest.param("rotary", marks=pytest.mark.full)])
 def test_a_model_learns_to_copy_a_prefix(positions):
     """Within 300 steps to a tenth of chance."""
     asked = config(

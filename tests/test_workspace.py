@@ -78,6 +78,7 @@ def test_the_view_that_is_saved():
     assert by_kind["Media Browser"] == [{"chartTitle": "layer × step", "mediaKeys": ["layers/heatmap"]}]
 
 
+@pytest.mark.full
 def test_a_view_of_one_study(tmp_path):
     write_plan(
         tmp_path / "placement",
