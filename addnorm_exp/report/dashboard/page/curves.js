@@ -169,7 +169,7 @@ function curveWords(quantity, single, traces) {
   if (!single) words.push("Thick: mean of a group's finished seeds, with its 95 % interval from n = 5 on; where a seed diverged, the median with it as worst. Thin: single seeds, and runs that have not finished.");
   const size = state.study.curves.thinned[quantity[0]];
   if (size) words.push(`Thinned for this page: a point is the mean of up to ${size} steps; the record holds every one.`);
-  if (["bpb", "loss"].includes(quantity[1])) words.push(`${quantity[0] === "val" ? "The validation before training" : "The steep start"} lies above the picture; a double click shows everything.`);
+  if (["bpb", "loss"].includes(quantity[1])) words.push(`${quantity[0] === "val" ? "The validation before training" : "The steep start"} is off the scale; double-click to see it.`);
   else words.push("Drag to look closer, double click to go back.");
   return words.join(" ");
 }
