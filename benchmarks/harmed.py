@@ -41,6 +41,10 @@ LINES = (
     r"waiting for \d+ runs? that another process is training",
     r"  .*: resumed after step \d+",
     r"( {2})?checkpoint .*: .*; falling back",
+    r" *(.*: )?no checkpoint; starting again from step 0 \(.* discarded\)",
+    r"stopping after this dispatch; press Ctrl-C again to quit now",
+    r"checking which schemes are the same function…",
+    r"drawing the pictures…",
     r"stopped; run the same command again to continue \(.*\)",
 )
 ERROR = r"error: .*(no space left|cannot be written).*"
