@@ -25,6 +25,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="chao
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from addnorm_exp import cli  # noqa: E402
+from addnorm_exp.cli.stop import NOTICE  # noqa: E402
 from addnorm_exp.report import figures  # noqa: E402
 
 for room in ("cli.sweep", "cli.train", "sweep.launch", "sweep.phases", "report.table", "train.loop"):
@@ -42,7 +43,7 @@ LINES = (
     r"  .*: resumed after step \d+",
     r"( {2})?checkpoint .*: .*; falling back",
     r" *(.*: )?no checkpoint; starting again from step 0 \(.* discarded\)",
-    r"stopping after this dispatch; press Ctrl-C again to quit now",
+    re.escape(NOTICE),
     r"checking which schemes are the same function…",
     r"drawing the pictures…",
     r"stopped; run the same command again to continue \(.*\)",

@@ -29,9 +29,8 @@ def run(argv: list[str]) -> int:
         return _save(arguments)
     if not arguments.positionals:
         raise UserError(f"dashboard needs DIR: {program()} dashboard DIR")
-    from addnorm_exp.report.dashboard.page import (
-        dashboard,
-    )  # its libraries are slow to import; --help does not need them
+    # Its libraries are slow to import, and --help does not need them.
+    from addnorm_exp.report.dashboard.page import dashboard
 
     problems: list[str] = []
 

@@ -2,15 +2,10 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from addnorm_exp.config.flags import parse
 from addnorm_exp.errors import UserError
-
-if TYPE_CHECKING:
-    from addnorm_exp.report.differences import Part
 
 HELP = "list how two runs or two studies differ: config, versions, results, metrics"
 ABOUT = f"""{HELP}
@@ -48,8 +43,7 @@ def run(argv: list[str]) -> int:
     else:
         parts = differences.studies(*(load_study(folder, mix_semantics=True) for folder in (first, second)))
     differ = any(part.counts for part in parts)
-    heads = _heads(first, second)
-    sys.stdout.write(differences.text(_headed(part, heads) for part in parts))
+    sys.stdout.write(differences.text(parts, _heads(first, second)))
     if not differ:
         print(SAME_RUNS if single[0] else SAME_STUDIES)
     return 1 if differ else 0
@@ -59,9 +53,3 @@ def _heads(first: Path, second: Path) -> tuple[str, str]:
     """The heads of the two columns of values: the names of the folders (of a run: its id), or their paths if the names are equal."""
     names = first.resolve().name, second.resolve().name
     return names if names[0] != names[1] else (str(first), str(second))
-
-
-def _headed(part: "Part", heads: tuple[str, str]) -> "Part":
-    """A part with two columns of values, under its heads; any other part as it is."""
-    valued = all(len(row) == 4 for row in part.rows)
-    return replace(part, rows=(("", *heads), *part.rows)) if valued else part

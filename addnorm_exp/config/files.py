@@ -16,11 +16,8 @@ from addnorm_exp.errors import UserError
 # Where configs/ and sweeps/ are: inside the package as a wheel installs it, or beside the package in a checkout.
 _PACKAGE = Path(__file__).parents[1]
 _SHIPPED = next((root for root in (_PACKAGE / "shipped", _PACKAGE.parent) if (root / "configs").is_dir()), None)
-_EXAMPLES = {
-    "config file": "; name a config file, e.g. configs/lm.py",
-    "sweep file": "; name a sweep file, e.g. sweeps/quickstart.py",
-}
-_FOLDERS = {"config file": "configs", "sweep file": "sweeps"}
+_EXAMPLES = {"config file": "configs/lm.py", "sweep file": "sweeps/quickstart.py"}
+_FOLDERS = {kind: str(Path(example).parent) for kind, example in _EXAMPLES.items()}
 
 FAULTS = (Exception, SystemExit, GeneratorExit)  # what a user's file may raise; an interrupt comes from the user
 
@@ -54,7 +51,9 @@ def run_file(path: str, kind: str, argument: str = "") -> types.ModuleType:
         raise UserError(f"{path}: no such {kind}{_neighbour(file, kind, argument)}") from None
     except IsADirectoryError:
         hint = slips.of_study(file) or slips.of_folder(file) or _neighbour(file, kind)
-        raise UserError(f"{path}: is a folder, not a {kind}{hint or _EXAMPLES[kind]}") from None
+        raise UserError(
+            f"{path}: is a folder, not a {kind}{hint or f'; name a {kind}, e.g. {_EXAMPLES[kind]}'}"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot read this {kind}: {error.strerror}") from None
     module = types.ModuleType(f"addnorm_exp_user_{file.stem}")

@@ -162,14 +162,14 @@ def _zstandard(file: IO[bytes], where: str) -> IO[bytes]:
             module = importlib.import_module(name)
         except ImportError:
             continue
-        return _Frames(file, module)
+        return cast(IO[bytes], _Frames(file, module))
     raise UserError(
         f"{where} is a Zstandard file, for which this Python has no reader; unpack it with `zstd -d` and name the result, "
         "or install the package zstandard"
     )
 
 
-class _Frames(io.RawIOBase, IO[bytes]):
+class _Frames(io.RawIOBase):
     """The content of Zstandard frames, one after another. Raises EOFError if the last one is not whole, which the reader of the package
     `zstandard` does not notice, and OSError if one is damaged."""
 

@@ -8,6 +8,10 @@ from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report.notes import EDGE, Note
 from addnorm_exp.report.render import Table
 
+PAGE = 388.0  # points: the text width of LaTeX's article, in a font of 9 points that is shrunk to 8 at most
+LETTER, GAP = 4.6, 8.0  # widths of a letter in that font, and of the space between columns
+RESULTS = ("difference", "p")  # they follow the metric in every choice
+
 
 def choose_columns(table: Table, names: Sequence[str]) -> Table:
     """The table with its axes and these columns, in this order; each is named by its key (as in CSV) or its heading.
@@ -29,15 +33,9 @@ def choose_columns(table: Table, names: Sequence[str]) -> Table:
     return _with(table, chosen)
 
 
-PAGE = 388.0  # points: the text width of LaTeX's article, in a font of 9 points that is shrunk to 8 at most
-LETTER, GAP = 4.6, 8.0  # widths of a letter in that font, and of the space between columns
-FIRST = ("difference", "p")  # of a page's columns, after the axes and the metric
-
-
 def page(table: Table, tuned: Sequence[str] = ()) -> Table:
     """The axes, the metric, its difference, p, and of the others, tuned keys first, as many as a page is wide."""
-    first = next(i for i, column in enumerate(table.columns) if not column.axis)
-    fixed = [i for i, c in enumerate(table.columns) if c.axis or i == first or c.key in FIRST]
+    fixed = _results(table)
     room = PAGE - sum(_points(table, i) for i in fixed)
     others = [i for i in range(len(table.columns)) if i not in fixed]
     kept = list(fixed)
@@ -55,9 +53,17 @@ def _points(table: Table, i: int) -> float:
 
 def brief(table: Table) -> Table:
     """The axes, the metric, its difference to the baseline and p."""
-    results = ("difference", "p")
-    first = next(i for i, column in enumerate(table.columns) if not column.axis)
-    return _with(table, [i for i, c in enumerate(table.columns) if c.axis or i == first or c.key in results])
+    return _with(table, _results(table))
+
+
+def _results(table: Table) -> list[int]:
+    metric = _metric(table)
+    return [i for i, column in enumerate(table.columns) if column.axis or i == metric or column.key in RESULTS]
+
+
+def _metric(table: Table) -> int:
+    """The first column after the axes."""
+    return next(i for i, column in enumerate(table.columns) if not column.axis)
 
 
 def _with(table: Table, chosen: Sequence[int]) -> Table:
@@ -80,7 +86,7 @@ def _with(table: Table, chosen: Sequence[int]) -> Table:
 
 def _marked(table: Table, chosen: Sequence[int]) -> list[list[str]]:
     """The rows' chosen cells. The mark of an omitted column, of a tuned key at its edge, is on the metric instead."""
-    metric = next(i for i, column in enumerate(table.columns) if not column.axis)
+    metric = _metric(table)
     omitted = [i for i in range(len(table.columns)) if i not in chosen]
     marked = [any(row[i].endswith(EDGE) for i in omitted) for row in table.rows]
     return [

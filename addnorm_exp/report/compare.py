@@ -23,9 +23,7 @@ class Comparison:
     lost: str | None  # the baseline that the study names, if no row has it
     differences: Sequence[Paired | None]  # None with fewer than five shared seeds or a diverged run
     adjusted: Sequence[float | None]  # p, Holm-corrected over all of these
-    within: Sequence[
-        str
-    ] = ()  # headings of the axes that a row shares with its baseline, if there are several baselines
+    within: Sequence[str] = ()  # headings of the axes that a row shares with its baseline, if there are several
 
     def texts(self) -> list[str]:
         """The differences, as printed."""

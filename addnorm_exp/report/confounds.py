@@ -57,9 +57,8 @@ class Fact:
     texts: Sequence[str]
     values: Sequence[Any]
     right: bool
-    shared: (
-        str | None
-    )  # its text for the note, if it is the same in every row that has recorded anything; "" if it is omitted
+    # Its text for the note, if it is the same in every row that has recorded anything; "" if it is omitted.
+    shared: str | None
 
     @property
     def seen(self) -> bool:
@@ -121,9 +120,8 @@ def _times(values: Sequence[float]) -> list[str]:
 def _confound(key: str, label: str, report: Reported, read: Callable[[Run], Any], silent: Sequence[bool]) -> Fact:
     values = [_values(group, read) for group in report.groups]
     texts = [MIXED.join(distinct) or NOTHING for distinct in values]
-    mixed = any(
-        len(distinct) > 1 for distinct in values
-    )  # they differ within a row, although the rows' texts may be equal
+    # They may differ within a row although the rows' texts are equal.
+    mixed = any(len(distinct) > 1 for distinct in values)
     once = None if mixed else _once(texts, silent)
     axis = AXES.get(key)
     twice = axis in report.varying and all(

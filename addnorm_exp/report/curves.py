@@ -45,9 +45,8 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
     if not splits:
         return "the reported runs have no metrics"
     fig = style.figure(style.PAGE if len(splits) > 1 else style.COLUMN, 2.4)
-    marked = not running and (
-        looks.crossed or len(report.groups) > len(style.LINES)
-    )  # dashes alone do not distinguish rows
+    # Dashes alone do not distinguish rows.
+    marked = not running and (looks.crossed or len(report.groups) > len(style.LINES))
     panel_width, barred = fig.get_figwidth() / len(splits) - 0.4, False
     drawn_curves: list[Curve] = []  # smoothed, which set the limits
     axes = np.atleast_1d(fig.subplots(1, len(splits), sharey=True))

@@ -20,23 +20,25 @@ LISTED = 12
 
 @dataclass(frozen=True)
 class Part:
-    """Differences of one kind. `counts`: whether they make the two different; otherwise they are only listed."""
+    """Differences of one kind. `counts`: whether they make the two different; otherwise they are only listed. `valued`: whether rows
+    are a key, its two values and their gap."""
 
     title: str
     rows: tuple[tuple[str, ...], ...]
     counts: bool = True
+    valued: bool = False
 
 
 def runs(first: Run, second: Run) -> list[Part]:
     """The parts in which two runs differ; empty if they are equal."""
     parts = [
-        Part("config", _rows(_science(first), _science(second))),
-        Part("resolved", _rows(_resolved(first), _resolved(second)), counts=False),
-        Part("data", _rows({"sha256": first.data["sha256"][:12]}, {"sha256": second.data["sha256"][:12]})),
-        Part("semantics", _rows({"semantics": first.semantics}, {"semantics": second.semantics})),
-        Part("execution", _rows(_execution(first), _execution(second)), counts=False),
-        Part("made with", _rows(_made_with(first), _made_with(second)), counts=False),
-        Part("results", _rows(_results(first), _results(second))),
+        _values("config", _science(first), _science(second)),
+        _values("resolved", _resolved(first), _resolved(second), counts=False),
+        _values("data", {"sha256": first.data["sha256"][:12]}, {"sha256": second.data["sha256"][:12]}),
+        _values("semantics", {"semantics": first.semantics}, {"semantics": second.semantics}),
+        _values("execution", _execution(first), _execution(second), counts=False),
+        _values("made with", _made_with(first), _made_with(second), counts=False),
+        _values("results", _results(first), _results(second)),
         Part("metrics", tuple(row for split in SPLITS for row in _metrics(first, second, split))),
     ]
     return [part for part in parts if part.rows]
@@ -47,12 +49,12 @@ def studies(first: Study, second: Study) -> list[Part]:
     ours, theirs = ({run.id: run for run in study.runs} for study in (first, second))
     both = [name for name in ours if name in theirs]
     apart = [(name, *_unlike(ours[name], theirs[name])) for name in both if _unlike(ours[name], theirs[name])]
-    plans = (
+    plan, other = (
         {"tuned": " ".join(study.tuned), "baseline": study.baseline, "phases": " ".join(study.phases)}
         for study in (first, second)
     )
     parts = [
-        Part("plan", _rows(*plans)),
+        _values("plan", plan, other),
         Part(f"only in {first.path}", _named(run for name, run in ours.items() if name not in theirs)),
         Part(f"only in {second.path}", _named(run for name, run in theirs.items() if name not in ours)),
         Part(f"results of {len(apart)} of the {len(both)} runs that both have", _cut(apart)),
@@ -60,12 +62,14 @@ def studies(first: Study, second: Study) -> list[Part]:
     return [part for part in parts if part.rows]
 
 
-def text(parts: Iterable[Part]) -> str:
+def text(parts: Iterable[Part], heads: tuple[str, str]) -> str:
+    """The parts, a row per line; `heads` stand over the two values."""
     lines = []
     for part in parts:
         lines.append(part.title)
-        widths = [max(len(row[i]) for row in part.rows if i < len(row)) for i in range(max(map(len, part.rows)))]
-        for row in part.rows:
+        rows = (("", *heads), *part.rows) if part.valued else part.rows
+        widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+        for row in rows:
             lines.append("  " + "  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=False)).rstrip())
     return "".join(f"{line}\n" for line in lines)
 
@@ -98,6 +102,10 @@ def _made_with(run: Run) -> dict[str, Any]:
 def _results(run: Run) -> dict[str, Any]:
     flat = flatten({key: run.summary.get(key) or {} for key in ("val", "test")})
     return {"status": run.status, "step": run.summary.get("step")} | {key: flat.get(key) for key in RESULTS[2:]}
+
+
+def _values(title: str, first: Mapping[str, Any], second: Mapping[str, Any], *, counts: bool = True) -> Part:
+    return Part(title, _rows(first, second), counts, valued=True)
 
 
 def _rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:

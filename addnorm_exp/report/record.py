@@ -34,9 +34,8 @@ class Run:
     semantics: int = 1
     data: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
-    resolved: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what its scheme brings besides its method; empty: unknown
+    # What its scheme brings besides its method; empty: unknown.
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""  # of its scheme
     recorded: bool = True  # has a config.json; else `flat` is the plan's, and `semantics` and `data` are unknown
 

@@ -100,18 +100,22 @@ class Look:
 
 
 def look(index: int) -> Look:
-    """The look of the index-th group, by the order of the plan. From the ninth on, a colour comes with another marker and dash."""
-    cycle = index // len(COLOURS)
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[(index + cycle) % len(MARKERS)]
-    return Look(colour, LINES[(index + cycle) % len(LINES)], marker)
+    """The look of the index-th group, by the order of the plan."""
+    colour, marker = _colour_and_marker(index)
+    return Look(colour, LINES[(index + index // len(COLOURS)) % len(LINES)], marker)
 
 
 def crossed(scheme: int, variant: int) -> Look:
     """The look of a row of a crossed design: colour and marker show the scheme, the dash shows the other axes. The markers of every
     second variant are open."""
-    cycle = scheme // len(COLOURS)  # from the ninth scheme on, a colour comes with another marker
-    colour, marker = COLOURS[scheme % len(COLOURS)], MARKERS[(scheme + cycle) % len(MARKERS)]
+    colour, marker = _colour_and_marker(scheme)
     return Look(colour, LINES[variant % len(LINES)], marker, bool(variant % 2))
+
+
+def _colour_and_marker(index: int) -> tuple[str, str]:
+    """A pair of its own for each of 64: when the colours begin again, they come with other markers."""
+    cycle = index // len(COLOURS)
+    return COLOURS[index % len(COLOURS)], MARKERS[(index + cycle) % len(MARKERS)]
 
 
 def figure(width: float, height: float) -> Figure:

@@ -115,22 +115,22 @@ def _beside_the_logits(scheme: Scheme) -> tuple[Hashable, ...]:
 
 def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:
     """Classes of tasks whose models have equal logits and gradients; a class may have one member."""
-    values = {digest: _logits(task) for digest, task in tasks.items()}
+    values = {id: _logits(task) for id, task in tasks.items()}
     gradients: dict[str, np.ndarray] = {}
     classes: list[list[str]] = []
-    for digest, logits in values.items():
+    for id, logits in values.items():
         for members in classes:
             first = members[0]
             if not _near(logits, values[first], TOLERANCE):
                 continue
-            for each in (first, digest):
+            for each in (first, id):
                 if each not in gradients:
                     gradients[each] = _gradients(tasks[each])
-            if _near(gradients[digest], gradients[first], GRADIENT_TOLERANCE):
-                members.append(digest)
+            if _near(gradients[id], gradients[first], GRADIENT_TOLERANCE):
+                members.append(id)
                 break
         else:
-            classes.append([digest])
+            classes.append([id])
     return [tuple(members) for members in classes]
 
 

@@ -34,9 +34,8 @@ class Progress:
     validation: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
     pending: list[str] = field(default_factory=list)  # measurements still due at this step
-    calibrated: dict[str, float] = field(
-        default_factory=dict
-    )  # means of the tensors that the scheme set from data before step 0
+    # Means of the tensors that the scheme set from data before step 0.
+    calibrated: dict[str, float] = field(default_factory=dict)
 
     def step_seconds(self) -> float | None:
         """The device's time per step: the median over dispatches. The first one counts only if it is alone, because its caches are cold."""

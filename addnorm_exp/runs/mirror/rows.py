@@ -31,9 +31,8 @@ class Rows:
         self._lines = LineReader(folder / "metrics.jsonl")
         self._rows: dict[int, Row] = defaultdict(dict)
         self._layers: dict[int, Row] = defaultdict(dict)
-        self._chunks: set[tuple[str, int, int]] = (
-            set()
-        )  # by name, size and time: the last chunk of a finished run is replaced by the merged one
+        # By name, size and time: the last chunk of a finished run is replaced by the merged one.
+        self._chunks: set[tuple[str, int, int]] = set()
         self._newest = dict.fromkeys(KINDS, -1)
         config = RunFolder(folder).config() or {}
         self._science = config.get("science", {})
