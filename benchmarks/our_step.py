@@ -21,6 +21,7 @@ from addnorm_exp.runs import facts
 from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.memory import check_devices
 from addnorm_exp.train.program import program
+from addnorm_exp.train.timetable import timetable
 
 BASE = "ours"
 PEAK_SIZE, ACCELERATED = 2048, 8192  # of the square matrices whose product measures the peak: 17 GFLOP, 1.1 TFLOP
@@ -93,13 +94,14 @@ def run(row: str, steps: int) -> Answer:
     """Seconds of that many steps with all that the training loop does on the device: chunks, the metrics read back, and attention
     statistics where they are due. Writing the record is left out."""
     config, compiled, numbers, held, state, step = STATE[row]
-    every = config.execution.attention_every if config.execution.diagnostics else 0
+    times = timetable(config)
+    every = times.attention
     aim = step + steps
     jax.block_until_ready(state)
     begun = time.perf_counter()
     while step < aim:
         ends = (aim, *((step // period + 1) * period for period in (config.execution.chunk_steps, every) if period))
-        state, metrics = compiled.train(state, numbers, held, min(ends) - step)
+        state, metrics = compiled.train(state, numbers, held, times.recorded(step + 1, min(ends) - step))
         jax.device_get((metrics, state.cause))
         step = min(ends)
         if every and step % every == 0:
@@ -147,7 +149,7 @@ def check(folder: str, steps: int) -> Answer:
     arrays = {f"start/{path}": np.array(value) for path, value in moved.items()}
     arrays |= {"inputs": np.stack([x for x, _ in batches]), "targets": np.stack([y for _, y in batches])}
     arrays["logits"] = np.array(_logits(compiled, moved, batches[0][0]))
-    state, metrics = compiled.train(state, numbers, held, steps)
+    state, metrics = compiled.train(state, numbers, held, timetable(config).recorded(1, steps))
     arrays |= {f"end/{path}": np.array(value) for path, value in state.parameters.items()}
     arrays |= {name: np.array(metrics[name])[:steps] for name in ("loss", "grad_norm")}
     _write(Path(folder), arrays)

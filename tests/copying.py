@@ -56,5 +56,5 @@ def train(scheme: Scheme, steps: int, depth: int = 2, **changes):
     task = Copying(scheme, depth)
     numbers = hypers(config)
     run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), steps))
-    state, metrics = run(start(task, numbers), numbers, jnp.zeros(()), steps)
+    state, metrics = run(start(task, numbers), numbers, jnp.zeros(()), steps, jnp.ones(steps, jnp.bool_))
     return state, metrics, list(task.model.specs)

@@ -133,10 +133,10 @@ def test_an_interrupted_study_goes_on(finished, tmp_path, trained, capsys, monke
     shutil.rmtree(path.parent / "runs")
     dispatch = Program.train
 
-    def interrupted(self, state, hypers, held, count):
-        if len(trained) == 3 and int(state.step) + count == 4:
+    def interrupted(self, state, hypers, held, recorded):
+        if len(trained) == 3 and int(state.step) + len(recorded) == 4:
             signal.raise_signal(signal.SIGTERM)
-        return dispatch(self, state, hypers, held, count)
+        return dispatch(self, state, hypers, held, recorded)
 
     with monkeypatch.context() as patch:
         patch.setattr(Program, "train", interrupted)

@@ -1,5 +1,6 @@
 """A run that cannot fit into memory is refused before anything of it is built; the bound is held against what the compiler plans."""
 
+import numpy as np
 import pytest
 from training import BASE, TEXT, config, flags, signals_restored
 
@@ -55,7 +56,7 @@ def test_the_compiler_plans_for_more_than_the_bound(changes, share, data):
     asked = config(**changes)
     compiled = program(asked)
     numbers, held = compiled.hypers(asked), compiled.hold(data)
-    compiled.train(compiled.init(numbers), numbers, held, 0)
+    compiled.train(compiled.init(numbers), numbers, held, np.zeros(0, np.bool_))
     planned = compiled.planned_bytes + 4 * compiled.task.model.size
     assert share * planned < total(asked) < planned, total(asked) / planned
 

@@ -38,7 +38,9 @@ def rows(data, count=4, **changes):
     """Metrics of the first steps of a config, without a run's folder."""
     asked = config(execution__chunk_steps=count, **changes)
     compiled = Program(static(asked))
-    state, metrics = compiled.train(compiled.init(hypers(asked)), hypers(asked), compiled.hold(data), count)
+    state, metrics = compiled.train(
+        compiled.init(hypers(asked)), hypers(asked), compiled.hold(data), np.ones(count, np.bool_)
+    )
     return state, metrics
 
 
@@ -119,7 +121,7 @@ def test_the_gradient_norm_is_recorded_before_clipping(data):
     told = {}
     for clip in (1.0, 1e-4):
         numbers = hypers(config(optim__clip=clip))
-        _, told[clip] = compiled.train(compiled.init(numbers), numbers, held, 1)
+        _, told[clip] = compiled.train(compiled.init(numbers), numbers, held, np.ones(1, np.bool_))
     assert told[1.0]["grad_norm"][0] > 0.1
     for name in ("grad_norm", "grad_weight"):
         np.testing.assert_array_equal(told[1e-4][name][0], told[1.0][name][0], err_msg=name)
@@ -130,7 +132,7 @@ def test_the_state_is_donated_and_the_corpus_is_not(data):
     """A step needs the memory of one state, not two: the buffers that it was given are gone afterwards."""
     compiled = program(config())
     numbers, held, state = hypers(config()), compiled.hold(data), compiled.init(hypers(config()))
-    after, _ = compiled.train(state, numbers, held, 1)
+    after, _ = compiled.train(state, numbers, held, np.ones(1, np.bool_))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, held.train, held.val)))
     compiled.evaluate(after.parameters, held.val, 1)
@@ -237,12 +239,14 @@ def test_lanes_of_the_real_step_are_their_own_runs(data):
     def stack(*parts):
         return jnp.stack(parts)
 
-    lanes, metrics = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None)))(
-        jax.tree.map(stack, *states), jax.tree.map(stack, *numbers), tokens, np.int32(4)
+    lanes, metrics = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None, None)))(
+        jax.tree.map(stack, *states), jax.tree.map(stack, *numbers), tokens, np.int32(4), np.ones(4, np.bool_)
     )
     compiled = program(configs[0])
     for lane, each in enumerate(configs):
-        state, expected = compiled.train(compiled.init(hypers(each)), hypers(each), compiled.hold(data), 4)
+        state, expected = compiled.train(
+            compiled.init(hypers(each)), hypers(each), compiled.hold(data), np.ones(4, np.bool_)
+        )
         assert_close({name: value[lane] for name, value in metrics.items()}, expected, rtol=5e-3, atol=1e-5)
         for name, value in state.parameters.items():
             if not name.endswith("key/bias"):
@@ -349,7 +353,9 @@ def test_a_model_learns_to_copy_a_prefix(positions):
     )
     task = Copy(asked)
     chunk = jax.jit(make_chunk(make_step(asked, task, lambda batch: batch), 300))
-    _, metrics = chunk(initial_state(task, hypers(asked)), hypers(asked), jnp.zeros(1), np.int32(300))
+    _, metrics = chunk(
+        initial_state(task, hypers(asked)), hypers(asked), jnp.zeros(1), np.int32(300), np.ones(300, np.bool_)
+    )
     chance = math.log(LETTERS)
     assert metrics["loss"][0] > chance
     assert np.mean(metrics["loss"][-20:]) < 0.1 * chance

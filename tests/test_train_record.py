@@ -52,9 +52,9 @@ def test_step_time_is_the_devices_and_recording_has_a_time_of_its_own(device, ho
         now[0] += host * sum(line["split"] == "train" for line in lines)
         append(folder, lines)
 
-    def begin(self, state, hypers, held, count):
-        ready[0] = now[0] + device * count
-        return train(self, state, hypers, held, count)
+    def begin(self, state, hypers, held, recorded):
+        ready[0] = now[0] + device * len(recorded)
+        return train(self, state, hypers, held, recorded)
 
     def wait(arrays, get=jax.device_get):
         if isinstance(arrays, tuple):  # what the loop waits for

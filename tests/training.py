@@ -64,11 +64,11 @@ def stop_after(config: Config, chunks: int) -> Iterator[Callable[[], bool]]:
     """A `stop` that becomes true when training reaches the end of its `chunks`-th chunk, however it is cut into dispatches by the clock."""
     times, train, reached = timetable(config), Program.train, []
 
-    def counted(program, state, hypers, held, count):
-        step = int(state.step)
+    def counted(program, state, hypers, held, recorded):
+        step, count = int(state.step), len(recorded)
         if step + count == times.boundary(step):
             reached.append(step + count)
-        return train(program, state, hypers, held, count)
+        return train(program, state, hypers, held, recorded)
 
     with mock.patch.object(Program, "train", counted):
         yield lambda: len(reached) >= chunks

@@ -192,7 +192,8 @@ class Attempt:
             beside, first = waiting is not None, self.step + 1
             count = self.steps_pace.count(self.times.boundary(self.step) - self.step)
             begun = self.clock()
-            self.state, metrics = self.program.train(self.state, self.hypers, self.held, count)
+            recorded = self.times.recorded(first, count)
+            self.state, metrics = self.program.train(self.state, self.hypers, self.held, recorded)
             if waiting:
                 self.recorder.chunk(waiting)
             seen = not beside or not is_ready(self.state.step)
@@ -201,7 +202,7 @@ class Attempt:
             self.timer.ended(seen)
             self.steps_pace.took(count, seconds)
             updates = self.step - first + 1 + bool(cause)
-            waiting = Dispatch(first, updates, bool(cause), metrics, seconds, seconds if seen else None)
+            waiting = Dispatch(first, updates, bool(cause), recorded, metrics, seconds, seconds if seen else None)
             if cause or self.times.eventful(self.step) or self._overdue() or self.stop():
                 self.recorder.chunk(waiting)
                 return cause

@@ -117,9 +117,10 @@ class Program:
         calls = self._calls(None, None, held, train=train, attention=attention)
         return all((call.name, call.shape) in self._compiled for call in calls)
 
-    def train(self, state: TrainState, hypers: Hypers, held: Held, count: int) -> tuple[TrainState, Metrics]:
-        """`count` steps, at most `chunk_steps`; `state` is donated. See `step.make_chunk`."""
-        return self._call(self._training(state, hypers, held, count))
+    def train(self, state: TrainState, hypers: Hypers, held: Held, recorded: np.ndarray) -> tuple[TrainState, Metrics]:
+        """One step for each element of `recorded`, bool (count,), at most `chunk_steps`; it says which steps are rows of the per-layer
+        record. `state` is donated. See `step.make_chunk`."""
+        return self._call(self._training(state, hypers, held, recorded))
 
     def evaluate(
         self,
@@ -163,7 +164,7 @@ class Program:
     def _calls(self, state: Any, hypers: Any, held: Held, *, train: bool, attention: bool) -> Iterator[Call]:
         parameters = state and state.parameters
         if train:
-            yield self._training(state, hypers, held, 0)
+            yield self._training(state, hypers, held, np.zeros(0, np.bool_))
         for windows in (held.val, held.test):
             losses = self._no_losses(windows)
             yield self._evaluation(parameters, windows, 0, losses, 0, 0)
@@ -171,9 +172,11 @@ class Program:
         if attention:
             yield self._measurement(parameters, hypers, held, 0)
 
-    def _training(self, state: Any, hypers: Any, held: Held, count: int) -> Call:
-        chunk = make_chunk(self._step, self.config.execution.chunk_steps)
-        return Call("train", held.train.shape, chunk, (state, hypers, held.train, np.int32(count)), donate=(0,))
+    def _training(self, state: Any, hypers: Any, held: Held, recorded: np.ndarray) -> Call:
+        length, count = self.config.execution.chunk_steps, len(recorded)
+        padded = np.concatenate([recorded, np.zeros(length - count, np.bool_)])
+        arguments = (state, hypers, held.train, np.int32(count), padded)
+        return Call("train", held.train.shape, make_chunk(self._step, length), arguments, donate=(0,))
 
     def _evaluation(self, parameters: Any, windows: jax.Array, step: int, losses: Any, first: int, count: int) -> Call:
         numbers = (np.int32(step), losses, np.int32(first), np.int32(first + count))
@@ -196,8 +199,9 @@ class Program:
         return self._compiled_for(call)(*self._placed(call))
 
     def _placed(self, call: Call) -> tuple[Any, ...]:
-        """The arguments. A number from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
-        return tuple(jax.device_put(x, self.replicated) if isinstance(x, np.generic) else x for x in call.arguments)
+        """The arguments. What comes from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
+        host = (np.generic, np.ndarray)
+        return tuple(jax.device_put(x, self.replicated) if isinstance(x, host) else x for x in call.arguments)
 
     def _compiled_for(self, call: Call) -> Callable[..., Any]:
         """Compiled on first use."""

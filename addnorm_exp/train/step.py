@@ -12,7 +12,6 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.residual.init import DECAYED, Spec
-from addnorm_exp.runs.layers import is_layers_row
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.schedule import learning_rate
 
@@ -25,8 +24,8 @@ DROPOUT_STREAM = 1  # folded into the run's key; initial values use paths, batch
 class TrainState:
     """Everything needed to resume. `step` counts finished updates.
 
-    `cause` is an index into CAUSES, 0 while the run is sound. After that, `step` no longer increases, `value` is the loss or the gradient
-    norm that ended the run, and parameters and moments are meaningless.
+    `cause` is an index into CAUSES, 0 while the run is sound. The first cause stays: after it, `step` no longer increases, `value` is the
+    loss or the gradient norm that ended the run, and parameters and moments are meaningless.
     """
 
     parameters: Parameters
@@ -37,7 +36,7 @@ class TrainState:
 
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, Mapping[str, Any], jax.Array], tuple[TrainState, Metrics]]
+Step = Callable[..., tuple[TrainState, Metrics]]
 
 
 def initial_state(task: Task, hypers: Mapping[str, Any]) -> TrainState:
@@ -48,14 +47,14 @@ def initial_state(task: Task, hypers: Mapping[str, Any]) -> TrainState:
 
 
 def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
-    """`step(state, hypers, corpus) → state, metrics`; only the static part of `config` matters.
+    """`step(state, hypers, corpus, recorded) → state, metrics`; only the static part of `config` matters.
 
     Metrics: loss, grad_norm, lr, and with diagnostics per site (sites,) stream_rms, branch_ratio, grad_stream and per tensor
-    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zero except in rows of the record (`is_layers_row`).
+    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zero unless `recorded`, a scalar, is true.
     """
     specs, gradients = task.model.specs, _gradients(config, task, shard)
 
-    def step(state: TrainState, hypers, corpus) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, hypers, corpus, recorded: Any = True) -> tuple[TrainState, Metrics]:
         (loss, stats), (grads, taps) = gradients(state, hypers, corpus)
         # In the order of `specs`, which names the record's columns: inside jit a dict is sorted, block 10 before 2.
         squares = {path: jnp.sum(jnp.square(grads[path])) for path in specs}
@@ -65,24 +64,24 @@ def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
             grads = {path: grad * factor for path, grad in grads.items()}
         lr = learning_rate(config.optim.schedule, state.step, hypers)
         updates, moments = _adamw(specs, state, grads, lr, hypers)
-        cause = _cause(loss, grad_norm, hypers["bound"] * task.uniform_loss)
+        sound = state.cause == 0
+        cause = jnp.where(sound, _cause(loss, grad_norm, hypers["bound"] * task.uniform_loss), state.cause)
         # The arrays of a diverged run are useless, so they are not protected from the bad update: a select over the whole state would
-        # copy it in every step. The count is protected, and `make_chunk` stops at the cause.
+        # copy it in every step. Count, cause and value are protected.
         moved = TrainState(
             parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
             moments=moments,
             step=state.step + (cause == 0).astype(jnp.int32),
             cause=cause,
-            value=jnp.where(cause == 2, grad_norm, loss),
+            value=jnp.where(sound, jnp.where(cause == 2, grad_norm, loss), state.value),
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
         if config.execution.diagnostics:
-            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"].astype(jnp.int32))
             ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
             metrics |= stats
             metrics["grad_stream"] = jnp.sqrt(taps)
             metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
-            metrics |= jax.lax.cond(row, _weights, _no_weights, *ordered)
+            metrics |= jax.lax.cond(recorded, _weights, _no_weights, *ordered)
         return moved, metrics
 
     return step
@@ -171,26 +170,24 @@ def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metric
 
 
 def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`chunk(state, hypers, corpus, count) → state, metrics of every step, each with a leading axis of `length``.
+    """`chunk(state, hypers, corpus, count, recorded) → state, metrics of every step`, each with a leading axis of `length`.
 
-    Runs `count ≤ length` steps (traced: a remainder needs no separate program), fewer if the run diverges. The other rows are zero.
+    Runs `count ≤ length` steps (traced: a remainder needs no separate program); the other rows are zero. `recorded`, bool (length,),
+    says which steps are rows of the per-layer record.
+
+    Nothing here depends on the state, so a run that diverges computes on to the end of the chunk: under `vmap` it then neither stops nor
+    changes the other runs, and no loop or branch has to select between whole states.
     """
 
-    def chunk(state: TrainState, hypers, corpus, count):
-        shapes = jax.eval_shape(step, state, hypers, corpus)[1]
+    def chunk(state: TrainState, hypers, corpus, count, recorded):
+        shapes = jax.eval_shape(step, state, hypers, corpus, recorded[0])[1]
         rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
 
-        def go_on(carry):
-            number, state, _ = carry
-            return (number < count) & (state.cause == 0)
+        def once(number, carry):
+            state, rows = carry
+            state, metrics = step(state, hypers, corpus, recorded[number])
+            return state, jax.tree.map(lambda row, value: row.at[number].set(value), rows, metrics)
 
-        def once(carry):
-            number, state, rows = carry
-            state, metrics = step(state, hypers, corpus)
-            rows = jax.tree.map(lambda row, value: row.at[number].set(value), rows, metrics)
-            return number + 1, state, rows
-
-        _, state, rows = jax.lax.while_loop(go_on, once, (jnp.int32(0), state, rows))
-        return state, rows
+        return jax.lax.fori_loop(0, count, once, (state, rows))
 
     return chunk
