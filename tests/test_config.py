@@ -11,8 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, override, read, science
-from addnorm_exp.config.checks import RANGES
-from addnorm_exp.config.keys import IDLE, NEUTRAL
+from addnorm_exp.config.key import HOST, UNSET
 from addnorm_exp.errors import UserError
 from addnorm_exp.manual import configuration as manual
 
@@ -101,8 +100,10 @@ def test_identity_leaves_out_what_says_nothing():
 
 SAYING = [
     key
-    for key in leaves()
-    if not key.startswith("execution.") and key not in (*NEUTRAL, *IDLE, "data.name", "data.path")
+    for key, leaf in leaves().items()
+    if not key.startswith("execution.")
+    and (leaf.said.neutral, leaf.said.idle) == (UNSET, None)
+    and leaf.said.role != HOST
 ]
 
 
@@ -114,8 +115,10 @@ def test_a_default_is_no_neutral_value(key):
 
 
 def test_neutral_values_fit_their_keys():
-    assert set(NEUTRAL) <= set(leaves())
-    assert override(Config(), NEUTRAL)
+    neutral = {key: leaf.said.neutral for key, leaf in leaves().items() if leaf.said.neutral is not UNSET}
+    config = override(Config(), neutral)
+    assert neutral
+    assert not set(neutral) & set(identity_items(config))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +242,10 @@ def test_the_manual_has_every_key_once_with_its_default_and_what_it_means():
 
 def test_the_manual_gives_both_ends_of_every_range():
     rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \| `", MANUAL.read_text(encoding="utf-8"), re.MULTILINE))
-    for key, limits in RANGES.items():
+    for key, leaf in leaves().items():
+        limits = leaf.said.range
+        if limits is None:
+            continue
         told = re.findall(r"(?:at least|above|at most|below) ([-\d.^ ]+?)(?= and|$)", rows[key])
         ends = [end for end in (limits.minimum, limits.above, limits.maximum, limits.below) if end is not None]
         assert [eval(text.replace("^", "**")) for text in told] == ends, key

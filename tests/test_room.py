@@ -11,7 +11,7 @@ from studies import STUDY, sweep, write
 from training import TEXT, assert_equal_runs, config, flags, interrupt, layers, signals_restored
 
 from addnorm_exp import cli
-from addnorm_exp.config.checks import CHOICES
+from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
 from addnorm_exp.runs.folder import RunFolder
@@ -73,7 +73,7 @@ def test_a_run_that_diverged_keeps_nothing(data, tmp_path):
 def test_the_policy_is_no_part_of_a_runs_identity(data, tmp_path):
     ids = {run(config(execution__keep=keep), data, RunFolder(tmp_path / keep))["id"] for keep in ("none", "state")}
     assert len(ids) == 1
-    assert CHOICES["execution.keep"] == KEEP
+    assert leaves()["execution.keep"].choices == KEEP
 
 
 @pytest.mark.core
