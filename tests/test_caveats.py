@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 
 import jax
 import pytest
+from of_config import blocks, recipe, scheme_of
 from studies import sweep, write
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.cli import diff
 from addnorm_exp.cli import table as table_command
 from addnorm_exp.config import Config, override
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.report.dashboard.page import data
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.pivot import pivot
@@ -21,7 +21,6 @@ from addnorm_exp.runs.caveats import Row, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above
 from addnorm_exp.sweep.study import read_study
-from addnorm_exp.tasks import recipe
 
 CASE = [
     {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")
@@ -58,7 +57,7 @@ def case(folder, base):
         )
         path = folder / f"r{number}" / "config.json"
         record = json.loads(path.read_text())
-        record |= {"resolved": asdict(recipe(given)), "scheme_digest": resolve(given).digest(blocks(given))}
+        record |= {"resolved": asdict(recipe(given)), "scheme_digest": scheme_of(given).digest(blocks(given))}
         record["science"]["model"] = asdict(given.model)
         path.write_text(json.dumps(record))
     groups = twins.find(configs).groups

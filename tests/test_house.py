@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("nn", "train", "runs", "report", "report.dashboard", "runs.mirror")  # those whose front page lists their files
+ROOMS = (
+    "experiment",
+    "nn",
+    "train",
+    "runs",
+    "report",
+    "report.dashboard",
+    "runs.mirror",
+)  # those whose front page lists their files
 
 
 def listed(room: str) -> tuple[Path, list[str]]:

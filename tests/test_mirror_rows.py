@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from of_config import run
 from training import config, interrupt, layers, lines
 
 from addnorm_exp.errors import UserError
@@ -17,7 +18,6 @@ from addnorm_exp.runs.mirror.picture import heatmap, panel
 from addnorm_exp.runs.mirror.rows import Rows, scalars
 from addnorm_exp.runs.mirror.window import Window
 from addnorm_exp.runs.reading import LineReader
-from addnorm_exp.train.loop import run
 
 SETTINGS = {"model__depth": 3, "execution__attention_every": 4}
 

@@ -16,7 +16,6 @@ from addnorm_exp.runs.states import prospect
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import remarks
-from addnorm_exp.train.hypers import static
 from addnorm_exp.train.loop import Stopped, check, check_machine
 from addnorm_exp.train.loop import run as train
 from addnorm_exp.words import counted
@@ -80,9 +79,9 @@ class Launcher:
         finished = self.finished(runs)
         waiting = [run for run in runs if run.id not in finished]
         for run in waiting:
-            check_machine(run.config)  # before data are fetched
+            check_machine(run.experiment)  # before data are fetched
         for run in waiting:
-            check(run.config, self.corpus(run))
+            check(run.experiment, self.corpus(run))
             for line in remarks(run.config, self.corpus(run)):
                 if line not in self._remarks:
                     self._remarks.add(line)
@@ -97,7 +96,7 @@ class Launcher:
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
         self.check(waiting)
         self._keep = keeps(phase)
-        shapes = len({static(run.config) for run in waiting})
+        shapes = len({run.experiment.shape for run in waiting})
         self.display.phase(phase, total=len(runs), finished=len(outcome.summaries), shapes=shapes)
         for run in waiting:
             if self.stop():
@@ -147,7 +146,7 @@ class Launcher:
         watch = self.mirror.watch(folder.path, self.display.watch)
         try:
             summary = train(
-                run.config, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop, keep=self._keep
+                run.experiment, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop, keep=self._keep
             )
         except Busy:
             outcome.busy.append(run)
@@ -183,5 +182,5 @@ class Launcher:
 def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:
     order: dict[Any, int] = {}
     for run in runs:
-        order.setdefault(static(run.config), len(order))
-    return lambda run: order[static(run.config)]
+        order.setdefault(run.experiment.shape, len(order))
+    return lambda run: order[run.experiment.shape]

@@ -50,7 +50,7 @@ class Timetable:
         return min(self.steps, *((step // period + 1) * period for period in periods if period))
 
 
-def timetable(config: Config) -> Timetable:
+def timetable_of(config: Config) -> Timetable:
     execution = config.execution
     return Timetable(
         steps=config.steps,
