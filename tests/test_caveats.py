@@ -14,9 +14,9 @@ from addnorm_exp.config import Config, override
 from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.report.dashboard.page import data
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import render
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.pivot import pivot
+from addnorm_exp.report.tables.render import render
 from addnorm_exp.runs.caveats import Row, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("nn", "train", "runs", "report", "report.dashboard", "runs.mirror")  # those whose front page lists their files
+# The rooms whose front page lists their files; and those that list them in the order of reading.
+IN_ORDER = ("report", "report.protocol", "report.tables", "report.figures", "report.dashboard")
+ROOMS = ("nn", "train", "runs", "runs.mirror", *IN_ORDER)
 
 
 def listed(room: str) -> tuple[Path, list[str]]:
@@ -22,13 +24,13 @@ def listed(room: str) -> tuple[Path, list[str]]:
 
 def imported(file: Path, package: str) -> set[str]:
     """Files of the package that a file of it uses."""
-    found: set[str] = set()
+    used: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == package:
-            found |= {alias.name for alias in node.names}
+            used |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
-            found.add((node.module or "").removeprefix(f"{package}.").partition(".")[0])
-    return found
+            used.add((node.module or "").removeprefix(f"{package}.").partition(".")[0])
+    return used
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -46,10 +48,11 @@ def test_the_malloc_settings_need_nothing_installed():
     assert done.stdout in ("True\n", "False\n"), done.stderr
 
 
-def test_the_report_room_is_read_from_above():
+@pytest.mark.parametrize("room", IN_ORDER)
+def test_a_room_is_read_from_above(room):
     """As its front page says: a file uses those above it."""
-    folder, names = listed("report")
+    folder, names = listed(room)
     for place, name in enumerate(names):
         for file in sorted((folder / name).glob("*.py")) if name.endswith("/") else [folder / f"{name}.py"]:
-            used = imported(file, "addnorm_exp.report") - {name.rstrip("/")}
+            used = imported(file, f"addnorm_exp.{room}") - {name.rstrip("/")}
             assert used <= {above.rstrip("/") for above in names[:place]}, f"{name} uses what stands below it"

@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     schemes = _schemes(arguments["schemes"])
     from addnorm_exp.config.schema import DataConfig
     from addnorm_exp.probe import figures, rows, settings, table, workers
-    from addnorm_exp.report.render import render
+    from addnorm_exp.report.tables.render import render
     from addnorm_exp.runs.folder import make_folder
     from addnorm_exp.train.memory import require
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, program
-from addnorm_exp.report.record import Run, flatten, progress, read_run
+from addnorm_exp.report.run import Run, flatten, progress, read_run
 from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.reading import SWEEP, WHICH, read_study, which

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.report.dashboard.pack import Pool
-from addnorm_exp.report.depth import SHORT, site_names
-from addnorm_exp.report.record import Run, read_layers
+from addnorm_exp.report.figures.depth import SHORT, site_names
+from addnorm_exp.report.run import Run, read_layers
 from addnorm_exp.runs.columns import COLUMNS, within
 from addnorm_exp.runs.joining import joined, steps_a_cell
 from addnorm_exp.runs.layers import KINDS, Layers, read_index

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from addnorm_exp.report import style
-from addnorm_exp.report.groups import Reported, axes_of, groups_of
+from addnorm_exp.report.figures import style
+from addnorm_exp.report.figures.looks import Looks, looks_of
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.looks import Looks, looks_of
-from addnorm_exp.report.record import Run, flatten
-from addnorm_exp.report.statistics import ENOUGH, t_quantile
-from addnorm_exp.report.titles import titles_of
+from addnorm_exp.report.protocol.groups import Reported, axes_of, groups_of
+from addnorm_exp.report.protocol.statistics import ENOUGH, t_quantile
+from addnorm_exp.report.protocol.titles import titles_of
+from addnorm_exp.report.run import Run, flatten
 from addnorm_exp.runs.life import standing
 
 DARK = "#1b1c1f"  # the page's dark background (page/style.css), on which colours must be visible

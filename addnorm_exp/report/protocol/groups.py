@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run
-from addnorm_exp.report.titles import AXES, Titles, titled, value_title
+from addnorm_exp.report.protocol.titles import AXES, Titles, titled, value_title
+from addnorm_exp.report.run import Run
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, score, winners
 from addnorm_exp.words import show
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.outcome import NOTHING, Outcome
-from addnorm_exp.report.record import Run
+from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.protocol.outcome import NOTHING, Outcome
+from addnorm_exp.report.run import Run
 from addnorm_exp.words import show, si, si_column
 
 COSTS = ("parameters", "flops_per_token", "ms_per_step")

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from addnorm_exp.report.groups import Group, Reported, label
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run, progress
-from addnorm_exp.report.statistics import ENOUGH
+from addnorm_exp.report.protocol.groups import Group, Reported, label
+from addnorm_exp.report.protocol.statistics import ENOUGH
+from addnorm_exp.report.run import Run, progress
 from addnorm_exp.runs import caveats
 from addnorm_exp.runs.identity import SEMANTICS
 from addnorm_exp.words import counted, show

@@ -10,13 +10,13 @@ from typing import Any
 
 from addnorm_exp.config.keys import nearest_key
 from addnorm_exp.errors import UserError
-from addnorm_exp.report import notes
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.metric import Budget, Metric, choose
-from addnorm_exp.report.outcome import NOTHING, shared_places
-from addnorm_exp.report.render import Column, Table
-from addnorm_exp.report.titles import titles_of, value_title
+from addnorm_exp.report.protocol import notes
+from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
+from addnorm_exp.report.protocol.metric import Budget, Metric, choose
+from addnorm_exp.report.protocol.outcome import NOTHING, shared_places
+from addnorm_exp.report.protocol.titles import titles_of, value_title
+from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.words import show
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run, flatten, read_metrics
+from addnorm_exp.report.run import Run, flatten, read_metrics
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.words import counted, signed
 

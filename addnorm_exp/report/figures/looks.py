@@ -4,10 +4,10 @@ the other axes."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from addnorm_exp.report import style
-from addnorm_exp.report.groups import Reported, key_of, schemes
+from addnorm_exp.report.figures import style
 from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run
+from addnorm_exp.report.protocol.groups import Reported, key_of, schemes
+from addnorm_exp.report.run import Run
 from addnorm_exp.runs.winners import Pairs
 
 
