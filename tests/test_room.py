@@ -14,9 +14,9 @@ from addnorm_exp import cli
 from addnorm_exp.config.checks import CHOICES
 from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
+from addnorm_exp.runs.checkpoint_folders import KEEP, not_kept
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read
-from addnorm_exp.runs.states import KEEP, not_kept
 from addnorm_exp.train import loop
 from addnorm_exp.train.loop import run
 from addnorm_exp.train.program import program

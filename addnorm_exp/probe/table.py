@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from addnorm_exp.probe.rows import Probed
+from addnorm_exp.probe.measurements import Probed
 from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, UNJUDGED, Verdict, judge, number
 from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.residual import Scheme

@@ -22,7 +22,7 @@ from matplotlib.ticker import NullLocator
 
 from addnorm_exp.report.figures import multiples, style
 from addnorm_exp.report.figures.looks import Looks, looks_of
-from addnorm_exp.report.load import Study
+from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.learning_rates import KEY, Line, tried
 from addnorm_exp.report.run import Run
@@ -32,7 +32,7 @@ FAR = 1.6  # the uniform prediction gets its own strip if it lies more than this
 UNIFORM: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8, "zorder": 1}
 
 
-def draw(study: Study, report: Reported) -> Figure | str:
+def draw(study: StudyRuns, report: Reported) -> Figure | str:
     """The figure, or a line that says what is missing."""
     trials = tried(study)
     if trials is None:

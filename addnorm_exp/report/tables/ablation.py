@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from addnorm_exp.report.load import Study
+from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol import notes
 from addnorm_exp.report.protocol.best import best_rows
 from addnorm_exp.report.protocol.compare import Comparison, compare
@@ -28,7 +28,7 @@ Numbers = Sequence[dict[str, Any]]  # one entry per row, for CSV
 
 
 def build(
-    study: Study,
+    study: StudyRuns,
     *,
     baseline: str | None = None,
     metric: str | None = None,
@@ -106,7 +106,7 @@ def build(
 class _Rows:
     """Columns, texts and CSV records, extended column by column."""
 
-    def __init__(self, study: Study, report: Reported):
+    def __init__(self, study: StudyRuns, report: Reported):
         self.columns = [Column(axis, report.heading(axis), right=False, axis=True) for axis in report.varying]
         self.rows = [[report.cell(axis, group) for axis in report.varying] for group in report.groups]
         self.records: list[dict[str, Any]] = [
@@ -153,7 +153,7 @@ def _tuned(report: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]
 
 
 def _notes(
-    study: Study,
+    study: StudyRuns,
     report: Reported,
     chosen: Metric,
     main: Sequence[Outcome],
