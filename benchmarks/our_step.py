@@ -17,7 +17,7 @@ from addnorm_exp.config.schema import Config, EvalConfig, ExecutionConfig, Model
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.nn.stack import UNROLL_BELOW
 from addnorm_exp.residual import Context
-from addnorm_exp.runs import facts
+from addnorm_exp.runs import machine
 from addnorm_exp.tasks import resolve
 from addnorm_exp.train.memory import check_devices
 from addnorm_exp.train.program import program
@@ -69,9 +69,9 @@ def hello(shape: dict[str, int], corpus: str, dtype: str = "float32") -> Answer:
         "rows": list(STATE["rows"]),
         "parameters": task.model.size,
         "flops_per_token": task.flops_per_token,
-        "versions": facts.versions(),
-        "device": facts.device(),
-        "git": facts.revision(),
+        "versions": machine.versions(),
+        "device": machine.device(),
+        "git": machine.revision(),
         "execution": {"chunk_steps": base.execution.chunk_steps, "attention_every": base.execution.attention_every},
         "optim": _numbers(base),
     }

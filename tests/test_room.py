@@ -15,9 +15,9 @@ from addnorm_exp import cli
 from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
+from addnorm_exp.runs.checkpoint_folders import KEEP, not_kept
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read
-from addnorm_exp.runs.states import KEEP, not_kept
 from addnorm_exp.train import loop
 
 # The best validation is the one before the first update, so that final and best parameters differ.

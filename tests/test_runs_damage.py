@@ -14,7 +14,7 @@ from addnorm_exp import cli
 from addnorm_exp.config import Config, override
 from addnorm_exp.data.corpus import load
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.record import read_layers, read_run
+from addnorm_exp.report.run import read_layers, read_run
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.loop import Stopped
 

@@ -29,8 +29,8 @@ def run(argv: list[str]) -> int:
     assert config is not None
 
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are reported at once
+    from addnorm_exp.runs.checkpoint_folders import prospect
     from addnorm_exp.runs.folder import Busy, RunFolder
-    from addnorm_exp.runs.states import prospect
     from addnorm_exp.tasks import resolve
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.entry import remarks

@@ -7,7 +7,7 @@ from typing import Any
 
 from addnorm_exp.config import Config, override
 from addnorm_exp.errors import program
-from addnorm_exp.report.render import Column, Table
+from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
 from addnorm_exp.residual.diagram import diagrams, in_words
 from addnorm_exp.residual.init import Init

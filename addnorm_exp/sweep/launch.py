@@ -8,11 +8,11 @@ from typing import Any
 
 from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.runs.checkpoint_folders import prospect
 from addnorm_exp.runs.finish import complete
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.settings import Place
-from addnorm_exp.runs.states import prospect
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import remarks
@@ -24,7 +24,7 @@ INTERVAL = 1.0  # seconds between two checks of runs that another process is tra
 
 
 @dataclass
-class Outcome:
+class PhaseResult:
     """The outcome of the runs of a phase."""
 
     summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -87,9 +87,9 @@ class Launcher:
                     self._remarks.add(line)
                     self.display.say(line)
 
-    def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
+    def launch(self, phase: str, runs: tuple[Planned, ...]) -> PhaseResult:
         """Trains the runs shape by shape, otherwise in the plan's order. Raises UserError if the corpus does not suit a run."""
-        outcome = Outcome(summaries=self.finished(runs))
+        outcome = PhaseResult(summaries=self.finished(runs))
         for run in runs:
             if run.id in outcome.summaries:
                 complete(self.place(run), outcome.summaries[run.id])
@@ -109,7 +109,7 @@ class Launcher:
         self._wait(outcome)
         return outcome
 
-    def _wait(self, outcome: Outcome) -> None:
+    def _wait(self, outcome: PhaseResult) -> None:
         """Waits until no other process is training a run of the phase, because the next phase may need it. A run that another process
         has finished counts; a run that it has abandoned is trained here."""
         if outcome.busy and not self._spent:
@@ -138,7 +138,7 @@ class Launcher:
         """Whether the limit of runs is reached."""
         return self.limit is not None and self.limit <= 0
 
-    def _one(self, run: Planned, outcome: Outcome) -> None:
+    def _one(self, run: Planned, outcome: PhaseResult) -> None:
         folder = self.place(run)
         self.display.begin(run)
         self.current = folder.path

@@ -11,11 +11,11 @@ from addnorm_exp.data import corpus
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs import caveats
-from addnorm_exp.runs.caveats import Row
+from addnorm_exp.runs.caveats import TableRow
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.sweep.estimate import Estimator
-from addnorm_exp.sweep.launch import Launcher, Outcome
+from addnorm_exp.sweep.launch import Launcher, PhaseResult
 from addnorm_exp.sweep.record import read_twins, write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
@@ -26,7 +26,7 @@ from addnorm_exp.train.loop import check_data, check_machine
 from addnorm_exp.words import aligned, counted, duration, si
 
 
-def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
+def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, PhaseResult]:
     """Trains the missing runs, phase after phase, and returns the outcomes. The whole plan is checked before the first run."""
     if not study.phased:
         runs = study.sweep()
@@ -69,12 +69,12 @@ def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins:
 def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
     """The lines above the table of these runs (runs/caveats.py)."""
     runs = tuple(runs)
-    rows: dict[Pairs, Row] = {}
+    rows: dict[Pairs, TableRow] = {}
     for run in runs:
         flat = flatten(run.config)
         axes = tuple((axis, flat[axis]) for axis in study.axes(runs))
         if axes not in rows:
-            rows[axes] = Row(run.config.scheme, axes, asdict(recipe(run.experiment)), function_of(run.experiment))
+            rows[axes] = TableRow(run.config.scheme, axes, asdict(recipe(run.experiment)), function_of(run.experiment))
     lines = list(caveats.lines(list(rows.values()), twins.groups))
     if twins.skipped:
         lines.append(

@@ -6,11 +6,11 @@ from pathlib import Path
 from addnorm_exp.config import Config, leaves, override
 from addnorm_exp.errors import UserError, program
 from addnorm_exp.runs.folder import Busy, RunFolder
-from addnorm_exp.runs.life import Standing
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.reading import dotted
+from addnorm_exp.runs.status import Standing
 from addnorm_exp.sweep.display import Display
-from addnorm_exp.sweep.launch import Launcher, Outcome, keeps
+from addnorm_exp.sweep.launch import Launcher, PhaseResult, keeps
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.tasks import resolve
 from addnorm_exp.train.loop import check, check_machine
@@ -35,7 +35,7 @@ def planned(run: Standing) -> Planned:
 
 def again(
     runs: Iterable[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
-) -> tuple[Outcome, list[Path]]:
+) -> tuple[PhaseResult, list[Path]]:
     """Trains the runs again; returns their outcome and the paths of the former records. Everything is checked before a file is moved.
 
     Raises UserError if a repeated run would be a different one: other data, another record of the scheme, or other semantics.

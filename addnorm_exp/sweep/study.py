@@ -156,7 +156,7 @@ class Study:
 
     def _check_rows(self, plan: Iterable[Planned]) -> None:
         """Checks that BASELINE and PUBLISHED refer to rows of the plan. A row's name is its scheme, followed by other axes that
-        distinguish rows (report/groups.py)."""
+        distinguish rows (report/protocol/groups.py)."""
         plan = tuple(plan)
         if self.baseline is not None and not any(self._names(str(self.baseline), run) for run in plan):
             axes = [key for key in self.axes(plan) if len({flatten(run.config)[key] for run in plan}) > 1]
@@ -242,7 +242,7 @@ class Study:
 
 
 def _row(run: Planned, axes: Iterable[str]) -> str:
-    """The name of a run's row in the table (report/groups.py)."""
+    """The name of a run's row in the table (report/protocol/groups.py)."""
     flat = flatten(run.config)
     return ", ".join([run.config.scheme, *(f"{key} = {show(flat[key])}" for key in axes if key != "scheme")])
 

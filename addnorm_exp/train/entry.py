@@ -12,7 +12,7 @@ from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.residual.factors import in_words
-from addnorm_exp.runs import facts
+from addnorm_exp.runs import machine
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS
 from addnorm_exp.runs.reading import dotted
@@ -111,9 +111,9 @@ def describe(
         "from_step": step,
         "started": started,
         "execution": asdict(config.execution),
-        "versions": facts.versions(),
-        "device": facts.device(),
-        "git": facts.revision(),
+        "versions": machine.versions(),
+        "device": machine.device(),
+        "git": machine.revision(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
     windows = {"val": len(task.windows(corpus.val)), "test": len(task.windows(corpus.test))}
@@ -130,9 +130,9 @@ def describe(
         "windows": windows,
         "val_tokens": windows["val"] * config.seq_len,
         "test_tokens": windows["test"] * config.seq_len,
-        "versions": facts.versions(),
-        "device": facts.device(),
-        "git": facts.revision(),
+        "versions": machine.versions(),
+        "device": machine.device(),
+        "git": machine.revision(),
         "data_sha256": corpus.sha256,
         "confounds": {
             "norm": scheme.norm.kind,

@@ -63,7 +63,7 @@ def run(
         if done is not None and done["status"] in FINISHED:
             finish(folder, done)
             return done
-        folder.sweep()
+        folder.tidy()
         try:
             keep = experiment.config.execution.keep or keep
             summary = Attempt(experiment, corpus, folder, watch, keep, stop, clock).train()

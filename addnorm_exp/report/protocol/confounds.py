@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.outcome import NOTHING, Outcome
-from addnorm_exp.report.record import Run
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.protocol.outcome import NOTHING, Outcome
+from addnorm_exp.report.run import Run
 from addnorm_exp.words import show, si, si_column
 
 COSTS = ("parameters", "flops_per_token", "ms_per_step")
@@ -66,7 +66,7 @@ class Fact:
         return self.shared is None and any(text != NOTHING for text in self.texts)
 
 
-def facts(study: Study, report: Reported) -> list[Fact]:
+def facts(study: StudyRuns, report: Reported) -> list[Fact]:
     """Costs first, then confounds. The learning rate is a confound if it is neither tuned nor an axis."""
     silent = [not any(run.summary for run in group.runs) for group in report.groups]
     listed = _costs(report, silent)

@@ -26,7 +26,7 @@ END: dict[str, Callable[[int], int]] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One line of probe.csv: a mean over seeds. `block` is 0 at the embedding and `depth` at the output."""
 
     scheme: str
@@ -37,7 +37,9 @@ class Row:
     value: float
 
 
-def rows_of(scheme: Scheme, setting: str, depths: Sequence[int], width: int, seeds: int, text: np.ndarray) -> list[Row]:
+def measurements_of(
+    scheme: Scheme, setting: str, depths: Sequence[int], width: int, seeds: int, text: np.ndarray
+) -> list[Measurement]:
     """All measurements of one scheme in one setting, sorted by depth, quantity and block."""
     deepest_first = sorted(depths, reverse=True)
     problems = (
@@ -47,7 +49,7 @@ def rows_of(scheme: Scheme, setting: str, depths: Sequence[int], width: int, see
         for depth in deepest_first
     )
     rows = [
-        Row(scheme.name, setting, depth, one.block, one.quantity, one.value)
+        Measurement(scheme.name, setting, depth, one.block, one.quantity, one.value)
         for depth, values in zip(deepest_first, measure(problems), strict=True)
         for one in values
     ]
@@ -58,7 +60,7 @@ def rows_of(scheme: Scheme, setting: str, depths: Sequence[int], width: int, see
 class Probed:
     """Rows by scheme, setting, quantity and depth."""
 
-    def __init__(self, rows: Iterable[Row]):
+    def __init__(self, rows: Iterable[Measurement]):
         self.rows = list(rows)
         self._curves: dict[tuple[str, str, str, int], dict[int, float]] = {}
         for row in self.rows:
@@ -90,13 +92,13 @@ class Probed:
         return float(np.polyfit(x, y, 1)[0])
 
 
-def write(rows: Iterable[Row], file: TextIO) -> None:
+def write(rows: Iterable[Measurement], file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Row))
+    writer.writerow(field.name for field in fields(Measurement))
     writer.writerows(_texts(rows))
 
 
-def _texts(rows: Iterable[Row]) -> Iterator[tuple]:
+def _texts(rows: Iterable[Measurement]) -> Iterator[tuple]:
     for row in rows:
         *key, value = astuple(row)
         yield (*key, f"{value:.6g}")

@@ -10,19 +10,19 @@ from typing import Any
 
 from addnorm_exp.config.keys import nearest_key
 from addnorm_exp.errors import UserError
-from addnorm_exp.report import notes
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.metric import Budget, Metric, choose
-from addnorm_exp.report.outcome import NOTHING, shared_places
-from addnorm_exp.report.render import Column, Table
-from addnorm_exp.report.titles import titles_of, value_title
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol import notes
+from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
+from addnorm_exp.report.protocol.metric import Budget, Metric, choose
+from addnorm_exp.report.protocol.outcome import NOTHING, shared_places
+from addnorm_exp.report.protocol.titles import titles_of, value_title
+from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.words import show
 
 
 def pivot(
-    study: Study,
+    study: StudyRuns,
     rows: str,
     cols: str | None,
     *,
@@ -63,7 +63,7 @@ def pivot(
     return [_one(study, report, groups, down, across, chosen, key, lines, above) for key, groups in tables.items()]
 
 
-def _axes(flag: str, text: str, study: Study) -> tuple[str, ...]:
+def _axes(flag: str, text: str, study: StudyRuns) -> tuple[str, ...]:
     """The config keys named in `text`."""
     known = {"scheme", *(key for run in study.runs for key in run.flat)}
     axes = tuple(part.strip() for part in text.split(","))
@@ -77,7 +77,7 @@ def _axes(flag: str, text: str, study: Study) -> tuple[str, ...]:
     return axes
 
 
-def _notes(study: Study, report: Reported, chosen: Metric, tuning: bool) -> list[str]:
+def _notes(study: StudyRuns, report: Reported, chosen: Metric, tuning: bool) -> list[str]:
     lines = [f"Cells: {chosen.label}.", *chosen.notes]
     lines += ["Runs: tuning phase, every candidate."] if tuning else notes.phase_notes(report)
     lines += notes.semantics_notes(study)
@@ -99,7 +99,7 @@ def _ordered(values: Sequence[Pairs]) -> list[Pairs]:
 
 
 def _one(
-    study: Study,
+    study: StudyRuns,
     report: Reported,
     groups: Sequence[Group],
     rows: tuple[str, ...],

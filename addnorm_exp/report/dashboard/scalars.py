@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.report.dashboard.pack import POINTS, Pool, stride, thin
-from addnorm_exp.report.record import Run, read_splits
+from addnorm_exp.report.run import Run, read_splits
 
 SPLITS = {"val": "validation", "train": "training"}
 NAMES = {"bpb": "bits per byte", "loss": "loss (nats per token)", "grad_norm": "gradient norm", "lr": "learning rate"}

@@ -20,19 +20,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from addnorm_exp.report import multiples, style
-from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.looks import Looks, looks_of
-from addnorm_exp.report.rates import KEY, Line, tried
-from addnorm_exp.report.record import Run
+from addnorm_exp.report.figures import multiples, style
+from addnorm_exp.report.figures.looks import Looks, looks_of
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.protocol.learning_rates import KEY, Line, tried
+from addnorm_exp.report.run import Run
 
 SIZES = (5.4, 2.8)  # of the means' markers, from the first scheme to the last
 FAR = 1.6  # the uniform prediction gets its own strip if it lies more than this many heights of the rest above the rest
 UNIFORM: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8, "zorder": 1}
 
 
-def draw(study: Study, report: Reported) -> Figure | str:
+def draw(study: StudyRuns, report: Reported) -> Figure | str:
     """The figure, or a line that says what is missing."""
     trials = tried(study)
     if trials is None:

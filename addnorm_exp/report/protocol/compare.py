@@ -6,10 +6,10 @@ from typing import Any
 
 from addnorm_exp import words
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.groups import Reported
-from addnorm_exp.report.notes import Note, note
-from addnorm_exp.report.outcome import NOTHING, Outcome, shared_decimals, shared_places
-from addnorm_exp.report.statistics import ENOUGH, Paired, detectable_effect, holm, minimum_detectable, paired
+from addnorm_exp.report.protocol.groups import Reported
+from addnorm_exp.report.protocol.notes import Note, note
+from addnorm_exp.report.protocol.outcome import NOTHING, Outcome, shared_decimals, shared_places
+from addnorm_exp.report.protocol.statistics import ENOUGH, Paired, detectable_effect, holm, minimum_detectable, paired
 
 
 @dataclass(frozen=True)

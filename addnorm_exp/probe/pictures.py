@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from addnorm_exp.probe.rows import Probed
-from addnorm_exp.report import multiples, style
+from addnorm_exp.probe.measurements import Probed
+from addnorm_exp.report.figures import multiples, style
 from addnorm_exp.residual.predictions import QUANTITIES, SETTINGS
 
 LABELS = {

@@ -11,12 +11,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from addnorm_exp.report import depth, multiples, style
-from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.looks import Looks
-from addnorm_exp.report.record import Run, read_layers
-from addnorm_exp.runs.joining import joined
+from addnorm_exp.report.figures import depth, multiples, style
+from addnorm_exp.report.figures.looks import Looks
+from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.run import Run, read_layers
 from addnorm_exp.runs.layers import Layers
+from addnorm_exp.runs.thinning import joined
 from addnorm_exp.runs.winners import Pairs
 
 CELLS = 240  # columns of a heatmap at most; more steps are joined

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from addnorm_exp.report.compare import Comparison
-from addnorm_exp.report.groups import Reported
-from addnorm_exp.report.notes import Note, note
-from addnorm_exp.report.outcome import NOTHING
-from addnorm_exp.report.render import Column
+from addnorm_exp.report.protocol.compare import Comparison
+from addnorm_exp.report.protocol.groups import Reported
+from addnorm_exp.report.protocol.notes import Note, note
+from addnorm_exp.report.protocol.outcome import NOTHING
+from addnorm_exp.report.tables.render import Column
 
 TESTED = ("difference", "p")  # their reasons come from the comparison
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run
-from addnorm_exp.report.titles import AXES, Titles, titled, value_title
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.titles import AXES, Titles, titled, value_title
+from addnorm_exp.report.run import Run
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, score, winners
 from addnorm_exp.words import show
 
@@ -77,7 +77,7 @@ class Reported:
         return (values | rows).get(name, name)
 
 
-def schemes(study: Study, report: Reported) -> list[str]:
+def schemes(study: StudyRuns, report: Reported) -> list[str]:
     """A study's schemes in the order of their looks: reported schemes first."""
     return list(dict.fromkeys(run.scheme for run in (*(r for g in report.groups for r in g.runs), *study.runs)))
 
@@ -95,7 +95,7 @@ def key_of(run: Run, axes: Iterable[str]) -> Pairs:
     return tuple((axis, value_of(run, axis)) for axis in axes)
 
 
-def axes_of(study: Study, runs: Sequence[Run], free: Iterable[str] = ()) -> tuple[str, ...]:
+def axes_of(study: StudyRuns, runs: Sequence[Run], free: Iterable[str] = ()) -> tuple[str, ...]:
     """The study's group axes and those that differ within its groups besides the seed and the keys in `free`."""
     axes = [axis for axis in study.group if axis not in (*free, "seed")]
     while True:
@@ -124,7 +124,7 @@ def groups_of(runs: Iterable[Run], axes: Iterable[str]) -> tuple[Group, ...]:
     return tuple(Group(key, tuple(sorted(members, key=lambda run: run.seed))) for key, members in by_key.items())
 
 
-def reported(study: Study) -> Reported:
+def reported(study: StudyRuns) -> Reported:
     """The report phase. Before any of its runs has finished: the plain runs, or else each group's winner of tuning."""
     tune, report = study.phases.get("tune", ()), study.phases.get("report", ())
     axes = axes_of(study, tune, study.tuned)

@@ -7,23 +7,23 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from addnorm_exp.errors import UserError, to_stderr
-from addnorm_exp.report import curves, gradients, multiples, sensitivity, style
-from addnorm_exp.report.groups import Reported, reported
-from addnorm_exp.report.load import Study, load_studies
-from addnorm_exp.report.looks import looks_of
-from addnorm_exp.report.notes import copy_notes, how_far, nothing_finished, semantics_notes
-from addnorm_exp.report.titles import titles_of
+from addnorm_exp.report.figures import gradients, learning_curves, multiples, sensitivity, style
+from addnorm_exp.report.figures.looks import looks_of
+from addnorm_exp.report.load import StudyRuns, load_studies
+from addnorm_exp.report.protocol.groups import Reported, reported
+from addnorm_exp.report.protocol.notes import copy_notes, how_far, nothing_finished, semantics_notes
+from addnorm_exp.report.protocol.titles import titles_of
 from addnorm_exp.words import counted
 
-FIGURES: dict[str, Callable[[Study, Reported], Figure | str]] = {
-    "learning_curves": lambda study, report: curves.draw(report, looks_of(study, report), study.baseline),
+FIGURES: dict[str, Callable[[StudyRuns, Reported], Figure | str]] = {
+    "learning_curves": lambda study, report: learning_curves.draw(report, looks_of(study, report), study.baseline),
     "lr_sensitivity": lambda study, report: sensitivity.draw(study, report),
     "grad_norm_heatmap": lambda study, report: gradients.heatmap(report),
     "grad_norm_by_depth": lambda study, report: gradients.by_depth(report, looks_of(study, report), study.baseline),
 }
 # Pictures for many rows, which do not fit in the panels above.
-OF_MANY: dict[str, Callable[[Study, Reported], Figure | str]] = {
-    "training_curves": lambda study, report: curves.each(report, study.baseline, "train"),
+OF_MANY: dict[str, Callable[[StudyRuns, Reported], Figure | str]] = {
+    "training_curves": lambda study, report: learning_curves.each(report, study.baseline, "train"),
     "grad_weight_by_depth": lambda study, report: gradients.each(report, study.baseline, "grad_weight"),
 }
 
@@ -58,7 +58,7 @@ def plot(
     return written
 
 
-def draw(study: Study, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles") -> list[Path]:
+def draw(study: StudyRuns, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles") -> list[Path]:
     """Draws one study's pictures into `target`, which is created if needed."""
     report = reported(study)
     if labels == "titles":

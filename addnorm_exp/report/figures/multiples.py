@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from addnorm_exp.report import style
-from addnorm_exp.report.compare import baselines
-from addnorm_exp.report.groups import Reported
+from addnorm_exp.report.figures import style
+from addnorm_exp.report.protocol.compare import baselines
+from addnorm_exp.report.protocol.groups import Reported
 from addnorm_exp.runs.winners import Pairs
 
 MANY = 12  # the most rows in one panel; with more, each row has a panel

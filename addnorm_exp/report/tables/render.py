@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.latex import escape
+from addnorm_exp.report.tables.latex import escape
 
 FORMATS = ("md", "latex", "csv")
 NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d[\d,]*)(\.(?P<part>\d+))?( ± (?P<half>\d[\d,]*(\.\d+)?))?(?P<mark>†?)")

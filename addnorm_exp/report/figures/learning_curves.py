@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from addnorm_exp.report import multiples, style
-from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.looks import Looks
-from addnorm_exp.report.record import Run, read_metrics
-from addnorm_exp.report.statistics import ENOUGH, t_quantile
+from addnorm_exp.report.figures import multiples, style
+from addnorm_exp.report.figures.looks import Looks
+from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.protocol.statistics import ENOUGH, t_quantile
+from addnorm_exp.report.run import Run, read_metrics
 from addnorm_exp.runs.winners import Pairs
 
 POINTS = 800  # of a training curve at most: more are not visible, and make the SVG large

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.outcome import NOTHING
+from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.protocol.outcome import NOTHING
 from addnorm_exp.runs.published import Published
 
 

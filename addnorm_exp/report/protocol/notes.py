@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from addnorm_exp.report.groups import Group, Reported, label
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run, progress
-from addnorm_exp.report.statistics import ENOUGH
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.groups import Group, Reported, label
+from addnorm_exp.report.protocol.statistics import ENOUGH
+from addnorm_exp.report.run import Run, progress
 from addnorm_exp.runs import caveats
 from addnorm_exp.runs.identity import SEMANTICS
 from addnorm_exp.words import counted, show
@@ -53,7 +53,7 @@ def setting(runs: Sequence[Run]) -> str:
     return ", ".join(parts)
 
 
-def above(study: Study, report: Reported) -> tuple[str, ...]:
+def above(study: StudyRuns, report: Reported) -> tuple[str, ...]:
     """The lines above the table: what differs between rows besides methods and axes, and which rows are the same function."""
     rows = []
     for group in report.groups:
@@ -61,7 +61,7 @@ def above(study: Study, report: Reported) -> tuple[str, ...]:
         if first is not None:
             axes = tuple((axis, group[axis]) for axis in report.varying)
             function = caveats.function_id(first.digest, first.flat) if first.digest else ""
-            rows.append(caveats.Row(first.scheme, axes, first.resolved, function, report.words))
+            rows.append(caveats.TableRow(first.scheme, axes, first.resolved, function, report.words))
     return caveats.lines(rows, study.twins)
 
 
@@ -76,7 +76,7 @@ def phase_notes(report: Reported) -> list[str]:
     return [f"Runs: {text}."]
 
 
-def semantics_notes(study: Study) -> list[str]:
+def semantics_notes(study: StudyRuns) -> list[str]:
     """Whether all or some of the runs were made under other semantics of training."""
     if study.mixed_semantics:
         versions = ", ".join(str(v) for v in study.mixed_semantics)
@@ -107,7 +107,7 @@ def seed_notes(groups: Sequence[Group]) -> list[str]:
     return [f"{text}; below n = {ENOUGH} each seed's number is printed, in order of seed, and no ranking is claimed."]
 
 
-def tuning_notes(study: Study, report: Reported, metric: str = "") -> list[str]:
+def tuning_notes(study: StudyRuns, report: Reported, metric: str = "") -> list[str]:
     """Winners at the edge of the grid, incomplete candidates, and report runs that no longer belong to the winner. `metric` is the key
     of the column that has the mark of the edge if that of the tuned key is omitted."""
     lines: list[str] = []
@@ -146,7 +146,7 @@ def tuning_notes(study: Study, report: Reported, metric: str = "") -> list[str]:
     return lines
 
 
-def run_notes(study: Study) -> list[str]:
+def run_notes(study: StudyRuns) -> list[str]:
     """Diverged, failed and unfinished runs of every phase, with their reasons."""
     lines = []
     for phase, runs in study.phases.items():
@@ -173,7 +173,7 @@ def run_notes(study: Study) -> list[str]:
     return lines + copy_notes(study)
 
 
-def copy_notes(study: Study) -> list[str]:
+def copy_notes(study: StudyRuns) -> list[str]:
     """Runs that are in two folders."""
     return [
         f"The same run is in {' and '.join(map(str, (first, *rest)))}; only {first} is shown."
@@ -201,7 +201,7 @@ def how_far(runs: Sequence[Run]) -> str:
     return ", ".join(parts)
 
 
-def _named(run: Run, study: Study, *, reason: bool) -> str:
+def _named(run: Run, study: StudyRuns, *, reason: bool) -> str:
     """A run by the axes of its study, with its seed and reason; without them in tuning, where divergence is a result."""
     facts = [run.scheme]
     facts += [f"{k} {show(run.flat[k])}" for k in (*study.group, *study.tuned) if k in run.flat and k != "scheme"]

@@ -8,26 +8,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from addnorm_exp.report import notes, published
-from addnorm_exp.report.best import best_rows
-from addnorm_exp.report.compare import Comparison, compare
-from addnorm_exp.report.confounds import COSTS, facts
-from addnorm_exp.report.dashes import dash_notes
-from addnorm_exp.report.groups import Group, Reported, reported
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.metric import Budget, Metric, choose, unit_of
-from addnorm_exp.report.outcome import NOTHING, Outcome, outcome, shared_places
-from addnorm_exp.report.rates import Sensitivity, sensitivity
-from addnorm_exp.report.render import Column, Table
-from addnorm_exp.report.statistics import ENOUGH
-from addnorm_exp.report.titles import titles_of
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol import notes
+from addnorm_exp.report.protocol.best import best_rows
+from addnorm_exp.report.protocol.compare import Comparison, compare
+from addnorm_exp.report.protocol.confounds import COSTS, facts
+from addnorm_exp.report.protocol.groups import Group, Reported, reported
+from addnorm_exp.report.protocol.learning_rates import Sensitivity, sensitivity
+from addnorm_exp.report.protocol.metric import Budget, Metric, choose, unit_of
+from addnorm_exp.report.protocol.outcome import NOTHING, Outcome, outcome, shared_places
+from addnorm_exp.report.protocol.statistics import ENOUGH
+from addnorm_exp.report.protocol.titles import titles_of
+from addnorm_exp.report.tables import published_column
+from addnorm_exp.report.tables.empty_cells import dash_notes
+from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.words import show
 
 Numbers = Sequence[dict[str, Any]]  # one entry per row, for CSV
 
 
 def build(
-    study: Study,
+    study: StudyRuns,
     *,
     baseline: str | None = None,
     metric: str | None = None,
@@ -54,7 +55,7 @@ def build(
     rows = _Rows(study, report)
 
     rows.add(chosen.key, chosen.label, [o.text(shared_places(main)) for o in main], _numbers(chosen, report, main))
-    for side in published.sides(study.published, report):
+    for side in published_column.sides(study.published, report):
         rows.add(f"published_{side.metric}", f"published {side.metric}", side.texts, side.records)
     if len(main) > 1:
         label = f"Δ to {compared.name}" if compared.name else "Δ"
@@ -105,7 +106,7 @@ def build(
 class _Rows:
     """Columns, texts and CSV records, extended column by column."""
 
-    def __init__(self, study: Study, report: Reported):
+    def __init__(self, study: StudyRuns, report: Reported):
         self.columns = [Column(axis, report.heading(axis), right=False, axis=True) for axis in report.varying]
         self.rows = [[report.cell(axis, group) for axis in report.varying] for group in report.groups]
         self.records: list[dict[str, Any]] = [
@@ -152,7 +153,7 @@ def _tuned(report: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]
 
 
 def _notes(
-    study: Study,
+    study: StudyRuns,
     report: Reported,
     chosen: Metric,
     main: Sequence[Outcome],
@@ -183,7 +184,7 @@ def _notes(
         *lines,
         *(
             notes.note(text, *(key for key in keys if key.startswith("published_")))
-            for text in published.notes(study.published, report)
+            for text in published_column.notes(study.published, report)
         ),
         *notes.tuning_notes(study, report, chosen.key),
         *notes.run_notes(study),

@@ -1,4 +1,4 @@
-"""Loss against learning rate in the tuning phase: the data of its pictures (sensitivity.py, dashboard/rates.py), and its score.
+"""Loss against learning rate in the tuning phase: the data of its pictures (figures/sensitivity.py, dashboard/rates.py), and its score.
 
 The score is that of Wortsman et al. 2023 (2309.14322): E over learning rates of min(loss, loss₀) − the smallest of them. Here the
 expectation is the plain mean over the grid's rates, and the loss of a rate is the mean over tuning seeds of the final validation loss.
@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from addnorm_exp.report.groups import Group, Reported, axes_of, groups_of, key_of
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.metric import unit_of
-from addnorm_exp.report.record import Run
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of
+from addnorm_exp.report.protocol.metric import unit_of
+from addnorm_exp.report.run import Run
 from addnorm_exp.runs.winners import Pairs, final_loss, score
 from addnorm_exp.words import show
 
@@ -42,7 +42,7 @@ class Tried:
         return by_values
 
 
-def tried(study: Study) -> Tried | None:
+def tried(study: StudyRuns) -> Tried | None:
     """The tuning phase, or the plain runs; None if these have finished at fewer than two learning rates."""
     phase = "tune" if study.phases.get("tune") else "run"
     runs = tuple(run for run in study.phases.get(phase, ()) if run.finished and run.flat.get(KEY) is not None)
@@ -139,7 +139,7 @@ class Sensitivity:
         )
 
 
-def sensitivity(study: Study, report: Reported, unit: str) -> Sensitivity | None:
+def sensitivity(study: StudyRuns, report: Reported, unit: str) -> Sensitivity | None:
     """None if fewer than two learning rates were tuned; without scores if the rows share fewer than two."""
     tune = study.phases.get("tune", ())
     if KEY not in study.tuned or not any(run.finished for run in tune):

@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from addnorm_exp.report.compare import paired_with
-from addnorm_exp.report.metric import Metric
-from addnorm_exp.report.outcome import Outcome
-from addnorm_exp.report.statistics import holm
+from addnorm_exp.report.protocol.compare import paired_with
+from addnorm_exp.report.protocol.metric import Metric
+from addnorm_exp.report.protocol.outcome import Outcome
+from addnorm_exp.report.protocol.statistics import holm
 
 ALPHA = 0.05
 LOSSES = ("loss", "bpb", "train_loss_final")  # metrics where lower is better

@@ -11,10 +11,10 @@ from statistics import median
 from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.groups import Group, Reported
-from addnorm_exp.report.notes import LISTED
-from addnorm_exp.report.outcome import Outcome, outcome
-from addnorm_exp.report.record import Run, read_metrics
+from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.protocol.notes import LISTED
+from addnorm_exp.report.protocol.outcome import Outcome, outcome
+from addnorm_exp.report.run import Run, read_metrics
 from addnorm_exp.runs.shapes import is_number
 from addnorm_exp.words import si
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from addnorm_exp.report.load import Study
+from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.words import show
 
 LABELS = ("titles", "names")
@@ -42,7 +42,7 @@ AXES: Mapping[str, str] = {
 Titles = Mapping[str, str]  # a scheme's title by its name
 
 
-def titles_of(study: Study) -> Titles:
+def titles_of(study: StudyRuns) -> Titles:
     """The titles that the study's runs have recorded; older records, and runs that have not begun, have none."""
     return {run.scheme: title for run in study.runs if isinstance(title := run.summary.get("title"), str)}
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from addnorm_exp import words
-from addnorm_exp.report.record import Run
-from addnorm_exp.report.statistics import ENOUGH, Interval, interval, median_with_worst
+from addnorm_exp.report.protocol.statistics import ENOUGH, Interval, interval, median_with_worst
+from addnorm_exp.report.run import Run
 
 NOTHING = "–"
 FIGURES = 7  # of a number at most, if a column has one precision

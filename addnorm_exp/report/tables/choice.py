@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.report.notes import EDGE, Note
-from addnorm_exp.report.render import Table
+from addnorm_exp.report.protocol.notes import EDGE, Note
+from addnorm_exp.report.tables.render import Table
 
 PAGE = 388.0  # points: the text width of LaTeX's article, in a font of 9 points that is shrunk to 8 at most
 LETTER, GAP = 4.6, 8.0  # widths of a letter in that font, and of the space between columns

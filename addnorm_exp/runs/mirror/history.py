@@ -22,7 +22,7 @@ from addnorm_exp.runs.shapes import is_number
 Row = dict[str, float]
 
 
-class Rows:
+class History:
     """The rows of a run's folder after step `after`, as the folder grows. It must have been rewound before (train/loop.py)."""
 
     def __init__(self, folder: Path, after: int = -1):

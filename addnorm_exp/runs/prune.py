@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.runs.checkpoint_folders import halves, only_copies
 from addnorm_exp.runs.finish import beyond
 from addnorm_exp.runs.folder import FORMER, Busy, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
-from addnorm_exp.runs.life import Standing, standings
-from addnorm_exp.runs.states import halves, only_copies
+from addnorm_exp.runs.status import Standing, standings
 
 
 @dataclass(frozen=True)

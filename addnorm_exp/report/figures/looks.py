@@ -4,10 +4,10 @@ the other axes."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from addnorm_exp.report import style
-from addnorm_exp.report.groups import Reported, key_of, schemes
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run
+from addnorm_exp.report.figures import style
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.groups import Reported, key_of, schemes
+from addnorm_exp.report.run import Run
 from addnorm_exp.runs.winners import Pairs
 
 
@@ -35,7 +35,7 @@ class Looks:
         return self.variants.index(key) if key in self.variants else 0
 
 
-def looks_of(study: Study, report: Reported, free: Iterable[str] = ()) -> Looks:
+def looks_of(study: StudyRuns, report: Reported, free: Iterable[str] = ()) -> Looks:
     """The looks of a study's rows; a key in `free` (an axis of the picture) has none."""
     names = schemes(study, report)
     axes = tuple(axis for axis in report.varying if axis != "scheme" and axis not in free)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.record import Run, flatten, read_metrics
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.run import Run, flatten, read_metrics
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.words import counted, signed
 
@@ -44,7 +44,7 @@ def runs(first: Run, second: Run) -> list[Part]:
     return [part for part in parts if part.rows]
 
 
-def studies(first: Study, second: Study) -> list[Part]:
+def studies(first: StudyRuns, second: StudyRuns) -> list[Part]:
     """The parts in which two studies differ: their plans, their runs, and the numbers of the runs that both have."""
     ours, theirs = ({run.id: run for run in study.runs} for study in (first, second))
     both = [name for name in ours if name in theirs]
