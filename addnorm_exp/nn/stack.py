@@ -109,7 +109,7 @@ class Stack(nnx.Module):
         `probes`: zeros of shape (sites,), needed where `context.diagnostics` (residual/taps.py). `memo`: what the sublayers find
         there from the start, as the memory of cross-attention.
         """
-        state: State = self.ends.open(x, context)
+        state: State = self.ends.open(x)
         memo = memo or {}
         alike = self._alike()
         rows, start, site = [], 0, 0
@@ -127,7 +127,7 @@ class Stack(nnx.Module):
             rows.append(stats)
             start, site = start + length, site + count
         gathered = {name: jnp.concatenate([row[name] for row in rows if name in row]) for name in _union(rows)}
-        return self.ends.close(state, context), gathered
+        return self.ends.close(state), gathered
 
     def _alike(self) -> list[int]:
         """For each block, how many from it on differ in parameters and constants alone: what one scan could do."""

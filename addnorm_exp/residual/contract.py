@@ -110,7 +110,7 @@ class Body(Protocol):
 class Connection(nnx.Module):
     """The verbs at one site. A scheme with a topology of its own derives from this; all others are a `Rule`."""
 
-    def read(self, state: State, context: Context) -> tuple[jax.Array, Any]:
+    def read(self, state: State) -> tuple[jax.Array, Any]:
         """→ what this site takes of the state, (..., width), and what `write` will need of it."""
         raise NotImplementedError
 
@@ -118,12 +118,11 @@ class Connection(nnx.Module):
         """What the body sees, (..., width), of what was read: after the norm before the body, where a scheme has one."""
         return stream
 
-    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
+    def leave(self, branch: jax.Array) -> jax.Array:
         """What the body leaves behind, as it enters the sum: after the branch's norm and coefficient, where a scheme has them."""
-        del context
         return branch
 
-    def write(self, state: State, branch: jax.Array, kept: Any, context: Context) -> State:
+    def write(self, state: State, branch: jax.Array, kept: Any) -> State:
         """The state after this site. `branch`, (..., width), is what `leave` made of the body's output."""
         raise NotImplementedError
 

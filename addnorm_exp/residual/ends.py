@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import Context, State
+from addnorm_exp.residual.contract import State
 from addnorm_exp.residual.norms import NormSpec
 
 
@@ -17,14 +17,12 @@ class EndsModule(nnx.Module):
     def __init__(self, ends: "Ends", width: int, rngs: nnx.Rngs):
         self.closing = norms.make(ends.closing, width, rngs)
 
-    def open(self, x0: jax.Array, context: Context) -> State:
+    def open(self, x0: jax.Array) -> State:
         """The state of the first block, from the embedding (..., width)."""
-        del context
         return x0
 
-    def close(self, state: State, context: Context) -> jax.Array:
+    def close(self, state: State) -> jax.Array:
         """What the head sees of the last block's state, (..., width)."""
-        del context
         return norms.apply(self.closing, state)
 
 

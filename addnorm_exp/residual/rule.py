@@ -8,7 +8,7 @@ from flax import nnx
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.broadcast import across
-from addnorm_exp.residual.contract import Connection, ConnectionRecord, Context
+from addnorm_exp.residual.contract import Connection, ConnectionRecord
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 
@@ -78,8 +78,7 @@ class RuleConnection(Connection):
         self.scale = _coefficient(rule.scale, width, rngs, shared)
         self.shift = None if rule.shift is None else learned(rule.shift, width, rngs, shared)
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
-        del context
+    def read(self, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         stream = norms.apply(self.stream, state)
         return stream, stream
 
@@ -87,12 +86,11 @@ class RuleConnection(Connection):
         h = times(self.pre_scale, norms.apply(self.pre, stream))
         return h if self.shift is None else h + across(self.shift[...].astype(h.dtype), h)
 
-    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
-        del context
+    def leave(self, branch: jax.Array) -> jax.Array:
         return times(self.scale, norms.apply(self.branch, branch))
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
-        del state, context  # `kept` is the stream, after its norm where it has one
+    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array) -> jax.Array:
+        # `kept` is the stream, after its norm where it has one.
         if isinstance(self.skip, float) and self.skip == 0.0:
             return norms.apply(self.post, branch)
         return norms.apply(self.post, times(self.skip, kept) + branch)

@@ -170,7 +170,7 @@ class Scheme:
         return self.options(site, self.norm)
 
     def connect_ends(self, width: int, *, rngs: nnx.Rngs) -> EndsModule:
-        """The module with `open(x0, context)` and `close(state, context)`."""
+        """The module with `open(x0)` and `close(state)`."""
         return self.ends(self.norm).connect(width, rngs)
 
     def mark(self, module: nnx.Module, site: Site) -> None:

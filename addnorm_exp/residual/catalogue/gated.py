@@ -9,7 +9,7 @@ from flax import nnx
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue.parts import final, no_ends
-from addnorm_exp.residual.contract import Connection, Context, Topology
+from addnorm_exp.residual.contract import Connection, Topology
 from addnorm_exp.residual.init import Init, linear, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -30,8 +30,7 @@ class _Gated(Connection):
 
     norm: norms.Norm | None
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, None]:
-        del context
+    def read(self, state: jax.Array) -> tuple[jax.Array, None]:
         return state, None
 
     def enter(self, stream: jax.Array) -> jax.Array:
@@ -45,12 +44,10 @@ class GRUGateConnection(_Gated):
         self.stream = nnx.Dict({name: _square(width, rngs) for name in ("reset", "update", "candidate")})
         self.bias = parameter((width,), Init.constant(record.bias), "bias", rngs)
 
-    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
-        del context
+    def leave(self, branch: jax.Array) -> jax.Array:
         return jax.nn.relu(branch)
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
-        del kept, context
+    def write(self, state: jax.Array, branch: jax.Array, kept: None) -> jax.Array:
         x, y, w, u = state, branch, self.branch, self.stream
         reset = jax.nn.sigmoid(_times(y, w["reset"]) + _times(x, u["reset"]))
         update = jax.nn.sigmoid(
@@ -101,8 +98,7 @@ class HighwayConnection(_Gated):
         self.kernel = _square(width, rngs)
         self.bias = parameter((width,), Init.constant(record.bias), "bias", rngs)
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
-        del kept, context
+    def write(self, state: jax.Array, branch: jax.Array, kept: None) -> jax.Array:
         transform = jax.nn.sigmoid(_times(state, self.kernel) + across(self.bias[...].astype(state.dtype), state))
         return transform * branch + (1.0 - transform) * state
 

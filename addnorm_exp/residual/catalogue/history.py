@@ -12,7 +12,7 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.mixing import ZERO, weighted
 from addnorm_exp.residual.catalogue.parts import before, final, pre
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import Connection, Site, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -59,12 +59,10 @@ class DepthAverageConnection(Connection):
         del width
         self.weights = parameter((record.block + 2,), ZERO, "coefficient", rngs)
 
-    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
-        del context
+    def read(self, state: History) -> tuple[jax.Array, None]:
         return state[0], None
 
-    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
-        del kept, context
+    def write(self, state: History, branch: jax.Array, kept: None) -> History:
         outputs = (*state[1:], branch)
         # In lengths of 64: each of its own would be a program of its own where operations run one by one (the probe).
         weights = jnp.pad(self.weights[...], (0, -len(outputs) % 64))
@@ -104,12 +102,10 @@ class DepthAverage(Topology):
 
 
 class DepthAverageEndsModule(EndsModule):
-    def open(self, x0: jax.Array, context: Context) -> History:
-        del context
+    def open(self, x0: jax.Array) -> History:
         return x0, x0
 
-    def close(self, state: History, context: Context) -> jax.Array:
-        del context
+    def close(self, state: History) -> jax.Array:
         return norms.apply(self.closing, state[0])
 
 
@@ -186,15 +182,13 @@ class DepthAttentionConnection(Connection):
         self.sources = None if record.first else Sources(width, rngs)
         self.pre = norms.make(record.norm, width, rngs)
 
-    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
-        del context
+    def read(self, state: History) -> tuple[jax.Array, None]:
         return state[0] if self.sources is None else self.sources(state), None
 
     def enter(self, stream: jax.Array) -> jax.Array:
         return norms.apply(self.pre, stream)
 
-    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
-        del kept, context
+    def write(self, state: History, branch: jax.Array, kept: None) -> History:
         return (*state, branch) if self.fresh else (*state[:-1], state[-1] + branch)
 
 
@@ -219,12 +213,10 @@ class DepthAttentionEndsModule(EndsModule):
         super().__init__(ends, width, rngs)
         self.sources = Sources(width, rngs)
 
-    def open(self, x0: jax.Array, context: Context) -> History:
-        del context
+    def open(self, x0: jax.Array) -> History:
         return (x0,)
 
-    def close(self, state: History, context: Context) -> jax.Array:
-        del context
+    def close(self, state: History) -> jax.Array:
         return norms.apply(self.closing, self.sources(state))
 
 

@@ -16,7 +16,7 @@ from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.mixing import ZERO, Copies, Streams, weighted
 from addnorm_exp.residual.catalogue.parts import before, final
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import Connection, Site, Topology
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -68,16 +68,14 @@ class HyperConnection(Connection):
         self.mixing = Mixing(record.streams, 1, width, record.norm if record.dynamic else None, rngs)
         self.pre = norms.make(record.norm, width, rngs)
 
-    def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
-        del context
+    def read(self, state: Streams) -> tuple[jax.Array, tuple]:
         (stream,), *kept = self.mixing(state, self.first_read.fixed)
         return stream, tuple(kept)
 
     def enter(self, stream: jax.Array) -> jax.Array:
         return norms.apply(self.pre, stream)
 
-    def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
-        del state, context
+    def write(self, state: Streams, branch: jax.Array, kept: tuple) -> Streams:
         mixed, betas = kept
         return tuple(
             stream + (beta * branch.astype(jnp.float32)).astype(branch.dtype)
@@ -160,16 +158,14 @@ class FracConnection(Connection):
         self.mixing = Mixing(record.parts, record.parts, width // record.parts, record.norm, rngs)
         self.pre = norms.make(record.norm, width, rngs)
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, tuple]:
-        del context
+    def read(self, state: jax.Array) -> tuple[jax.Array, tuple]:
         read, *kept = self.mixing(self._split(state), jnp.eye(self.parts, dtype=jnp.float32))
         return jnp.concatenate(read, axis=-1), tuple(kept)
 
     def enter(self, stream: jax.Array) -> jax.Array:
         return norms.apply(self.pre, stream)
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: tuple, context: Context) -> jax.Array:
-        del state, context
+    def write(self, state: jax.Array, branch: jax.Array, kept: tuple) -> jax.Array:
         parts = zip(*kept, self._split(branch), strict=True)
         return jnp.concatenate(
             [mixed + (beta * part.astype(jnp.float32)).astype(part.dtype) for mixed, beta, part in parts], axis=-1
@@ -243,16 +239,14 @@ class ManifoldConnection(Connection):
         self.scale = parameter((3,), Init.constant(0.01), "coefficient", rngs)
         self.pre = norms.make(record.norm, width, rngs)
 
-    def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
-        del context
+    def read(self, state: Streams) -> tuple[jax.Array, tuple]:
         pre, post, res = self._maps(state)
         return weighted(list(pre), state), (post, res)
 
     def enter(self, stream: jax.Array) -> jax.Array:
         return norms.apply(self.pre, stream)
 
-    def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
-        del context
+    def write(self, state: Streams, branch: jax.Array, kept: tuple) -> Streams:
         post, res = kept
         return tuple(weighted([*row, gain], [*state, branch]) for row, gain in zip(res, post, strict=True))
 

@@ -12,7 +12,7 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.mixing import ZERO, weighted
 from addnorm_exp.residual.catalogue.parts import final
-from addnorm_exp.residual.contract import Connection, Context, Topology
+from addnorm_exp.residual.contract import Connection, Topology
 from addnorm_exp.residual.init import parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -59,15 +59,13 @@ class LaurelConnection(Connection):
         self.weights = parameter((2,), ZERO, "coefficient", rngs)
         self.pre = norms.make(record.norm, width, rngs)
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, None]:
-        del context
+    def read(self, state: jax.Array) -> tuple[jax.Array, None]:
         return state, None
 
     def enter(self, stream: jax.Array) -> jax.Array:
         return norms.apply(self.pre, stream)
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
-        del kept, context
+    def write(self, state: jax.Array, branch: jax.Array, kept: None) -> jax.Array:
         width = state.shape[-1]
         columns = np.arange(width)[:, None] % self.rank == np.arange(self.rank)
         start = jnp.asarray(columns, jnp.float32) / math.sqrt(self.rank * width)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import Context
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init
 
@@ -29,12 +28,10 @@ class CopiesModule(EndsModule):
         super().__init__(ends, width, rngs)
         self.streams = ends.streams
 
-    def open(self, x0: jax.Array, context: Context) -> Streams:
-        del context
+    def open(self, x0: jax.Array) -> Streams:
         return (x0,) * self.streams
 
-    def close(self, state: Streams, context: Context) -> jax.Array:
-        del context
+    def close(self, state: Streams) -> jax.Array:
         return norms.apply(self.closing, weighted([jnp.ones((), jnp.float32)] * len(state), state))
 
 

@@ -13,7 +13,7 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.parts import final, no_ends, plain, pre, scaled_outputs
-from addnorm_exp.residual.contract import Context, Site
+from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -149,8 +149,7 @@ class ShiftedEndModule(EndsModule):
         super().__init__(ends, width, rngs)
         self.shift = parameter((), Init.constant(0.0), "coefficient", rngs)
 
-    def close(self, state: jax.Array, context: Context) -> jax.Array:
-        del context
+    def close(self, state: jax.Array) -> jax.Array:
         return state + self.shift[...].astype(state.dtype)
 
 

@@ -13,7 +13,7 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue.parts import final, no_ends, pre
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import Connection, Site, Topology
 from addnorm_exp.residual.init import Factors, Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -28,16 +28,13 @@ class SphereConnection(Connection):
         self.rate = parameter((width,), Init.constant(width**-0.5), "coefficient", rngs)
         self.norm = norms.Norm(norms.L2, width, rngs=rngs)
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
-        del context
+    def read(self, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         return state, state
 
-    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
-        del context
+    def leave(self, branch: jax.Array) -> jax.Array:
         return self.norm(branch)
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
-        del state, context
+    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array) -> jax.Array:
         rate = across(jnp.abs(self.factor * self.rate[...]), branch)
         return self.norm(kept.astype(jnp.float32) + rate * (branch - kept).astype(jnp.float32)).astype(branch.dtype)
 

@@ -11,7 +11,7 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.mixing import ZERO, Copies, Streams, weighted
 from addnorm_exp.residual.catalogue.parts import pre
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import Connection, Site, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -28,12 +28,10 @@ class DualConnection(Connection):
     def __init__(self, record: "Dual", width: int, rngs: nnx.Rngs):
         self.post = norms.make(record.norm, width, rngs)
 
-    def read(self, state: Pair, context: Context) -> tuple[jax.Array, None]:
-        del context
+    def read(self, state: Pair) -> tuple[jax.Array, None]:
         return state[0], None
 
-    def write(self, state: Pair, branch: jax.Array, kept: None, context: Context) -> Pair:
-        del kept, context
+    def write(self, state: Pair, branch: jax.Array, kept: None) -> Pair:
         x, r = state
         return norms.apply(self.post, x + branch), r + branch
 
@@ -49,12 +47,10 @@ class Dual(Topology):
 
 
 class DualEndsModule(EndsModule):
-    def open(self, x0: jax.Array, context: Context) -> Pair:
-        del context
+    def open(self, x0: jax.Array) -> Pair:
         return x0, x0
 
-    def close(self, state: Pair, context: Context) -> jax.Array:
-        del context
+    def close(self, state: Pair) -> jax.Array:
         x, r = state
         return x + norms.apply(self.closing, r)
 
@@ -92,16 +88,14 @@ class SiameseConnection(Connection):
         self.pre = norms.make(record.norm, width, rngs)
         self.entry = norms.make(record.norm, width, rngs)
 
-    def read(self, state: Pair, context: Context) -> tuple[jax.Array, jax.Array]:
-        del context
+    def read(self, state: Pair) -> tuple[jax.Array, jax.Array]:
         p, u = norms.apply(self.post, state[0]), state[1]
         return p + norms.apply(self.pre, u), p
 
     def enter(self, stream: jax.Array) -> jax.Array:
         return norms.apply(self.entry, stream)
 
-    def write(self, state: Pair, branch: jax.Array, kept: jax.Array, context: Context) -> Pair:
-        del context
+    def write(self, state: Pair, branch: jax.Array, kept: jax.Array) -> Pair:
         return kept + times(self.scale, branch), state[1] + branch
 
 
@@ -122,12 +116,10 @@ class SiameseEndsModule(EndsModule):
         self.post = norms.make(ends.closing, width, rngs)
         self.pre = norms.make(ends.closing, width, rngs)
 
-    def open(self, x0: jax.Array, context: Context) -> Pair:
-        del context
+    def open(self, x0: jax.Array) -> Pair:
         return x0, x0
 
-    def close(self, state: Pair, context: Context) -> jax.Array:
-        del context
+    def close(self, state: Pair) -> jax.Array:
         p, u = state
         return norms.apply(self.closing, norms.apply(self.post, p) + norms.apply(self.pre, u))
 
@@ -167,13 +159,11 @@ class AltUpConnection(Connection):
         self.predict = parameter((record.streams, record.streams), ZERO, "coefficient", rngs)
         self.correct = parameter((record.streams,), Init.constant(1.0), "coefficient", rngs)
 
-    def read(self, state: Streams, context: Context) -> tuple[jax.Array, Streams]:
-        del context
+    def read(self, state: Streams) -> tuple[jax.Array, Streams]:
         predicted = tuple(weighted(row, state) for row in self.predict[...] + jnp.eye(len(state), dtype=jnp.float32))
         return predicted[self.active], predicted
 
-    def write(self, state: Streams, branch: jax.Array, kept: Streams, context: Context) -> Streams:
-        del state, context
+    def write(self, state: Streams, branch: jax.Array, kept: Streams) -> Streams:
         found = branch - kept[self.active]
         pairs = zip(self.correct[...], kept, strict=True)
         return tuple(weighted((jnp.ones((), jnp.float32), gain), (stream, found)) for gain, stream in pairs)
