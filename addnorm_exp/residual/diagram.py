@@ -115,9 +115,9 @@ def _connection(drawing: _Drawing, at: At, source: str) -> str:
 
 def _special(drawing: _Drawing, at: At, record: Any, source: str) -> str:
     """A connection with a topology of its own: its two verbs in its own words."""
-    read = drawing.node(record.reads, source, shape="[[]]")
+    read = drawing.node(record.said("reads"), source, shape="[[]]")
     branch = _faded(drawing, at, _body(drawing, at, read))
-    return drawing.node(record.writes, branch, source, shape="[[]]", over="state")
+    return drawing.node(record.said("writes"), branch, source, shape="[[]]", over="state")
 
 
 def _faded(drawing: _Drawing, at: At, branch: str) -> str:

@@ -171,7 +171,7 @@ class Scheme:
 
     def connect_ends(self, width: int, *, rngs: nnx.Rngs) -> EndsModule:
         """The module with `open(x0)` and `close(state)`."""
-        return self.ends(self.norm).connect(width, rngs)
+        return self.ends(self.norm).make(width, rngs)
 
     def mark(self, module: nnx.Module, site: Site) -> None:
         """Gives the parameters of a module at this site the scheme's factors on the optimiser."""
@@ -272,8 +272,7 @@ def _check_skip(scheme: Scheme, where: str, rule: ConnectionRecord) -> None:
 
 def _check_connection(scheme: Scheme, where: str, rule: ConnectionRecord, width: int | None) -> None:
     """What one connection asks of the width, of the norm's axes and of the init."""
-    if isinstance(rule, Topology) and width is not None and width % rule.fractions:
-        parts = rule.fractions
+    if isinstance(rule, Topology) and width is not None and width % (parts := rule.said("fractions")):
         raise SchemeError(
             f"scheme '{scheme.name}' splits the stream in {parts}; set model.width to a multiple of {parts}, not {width}"
         )

@@ -1,7 +1,6 @@
 """Streams side by side: their weighted sums, and the ends of schemes that start with copies of the embedding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from flax import nnx
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init
+from addnorm_exp.residual.norms import NormSpec
 
 Streams = tuple[jax.Array, ...]
 
@@ -23,10 +23,12 @@ def weighted(weights: Sequence[jax.Array], streams: Sequence[jax.Array]) -> jax.
     return jnp.asarray(total).astype(streams[0].dtype)
 
 
-class CopiesModule(EndsModule):
-    def __init__(self, ends: "Copies", width: int, rngs: nnx.Rngs):
-        super().__init__(ends, width, rngs)
-        self.streams = ends.streams
+class Copies(EndsModule):
+    """`streams` copies of the embedding; `y = N(Σ x_i)`."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, closing: NormSpec | None, streams: int = 1):
+        super().__init__(width, rngs, closing=closing)
+        self.streams = streams
 
     def open(self, x0: jax.Array) -> Streams:
         return (x0,) * self.streams
@@ -35,9 +37,5 @@ class CopiesModule(EndsModule):
         return norms.apply(self.closing, weighted([jnp.ones((), jnp.float32)] * len(state), state))
 
 
-@dataclass(frozen=True)
-class Copies(Ends):
-    """`streams` copies of the embedding; `y = N(Σ x_i)`."""
-
-    streams: int = 1
-    module = CopiesModule
+def copies(norm: NormSpec, streams: int) -> Ends:
+    return Ends(norm, Copies, streams=streams)

@@ -144,19 +144,15 @@ def fixup_init(site: Site, role: str) -> float:
     return fixup_branches(site) ** -0.5 if role == "up" else 1.0
 
 
-class ShiftedEndModule(EndsModule):
-    def __init__(self, ends: "ShiftedEnd", width: int, rngs: nnx.Rngs):
-        super().__init__(ends, width, rngs)
+class ShiftedEnd(EndsModule):
+    """`close(x) = x + b`, b a learned scalar, 0 at first."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, closing: None = None):
+        super().__init__(width, rngs)
         self.shift = parameter((), Init.constant(0.0), "coefficient", rngs)
 
     def close(self, state: jax.Array) -> jax.Array:
         return state + self.shift[...].astype(state.dtype)
-
-
-class ShiftedEnd(Ends):
-    """`close(x) = x + b`, b a learned scalar, 0 at first."""
-
-    module = ShiftedEndModule
 
 
 fixup = Scheme(
@@ -168,7 +164,7 @@ fixup = Scheme(
     year=2019,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Rule(scale=Learned(1.0), shift=Learned(0.0))) for kind in site.sublayers),
-    ends=lambda norm: ShiftedEnd(),
+    ends=lambda norm: Ends(None, ShiftedEnd),
     norm=norms.NONE,
     init=fixup_init,
     multipliers="method",

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,10 +20,17 @@ from addnorm_exp.residual.scheme import OUTPUT_ROLES, Scheme, Versioned
 
 
 class SphereConnection(Connection):
-    """The state is the stream, one array of unit vectors."""
+    """nGPT's connection: a step on the unit sphere towards what the sublayer says, by a learned rate for each coordinate. The state is
+    the stream, one array of unit vectors.
 
-    def __init__(self, record: "Sphere", width: int, rngs: nnx.Rngs):
-        self.factor = record.rate * math.sqrt(width)
+    The rates start at `rate`. They are stored as rate / (√width · `rate`), so that Adam's first steps are as large against them as the
+    paper's are.
+    """
+
+    reads, writes = "x", "x ← Norm(x + |a| ⊙ (Norm(F) − x))"
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, rate: float = 0.05):
+        self.factor = rate * math.sqrt(width)
         self.rate = parameter((width,), Init.constant(width**-0.5), "coefficient", rngs)
         self.norm = norms.Norm(norms.L2, width, rngs=rngs)
 
@@ -37,20 +43,6 @@ class SphereConnection(Connection):
     def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array) -> jax.Array:
         rate = across(jnp.abs(self.factor * self.rate[...]), branch)
         return self.norm(kept.astype(jnp.float32) + rate * (branch - kept).astype(jnp.float32)).astype(branch.dtype)
-
-
-@dataclass(frozen=True)
-class Sphere(Topology):
-    """nGPT's connection: a step on the unit sphere towards what the sublayer says, by a learned rate for each coordinate.
-
-    The rates start at `rate`. They are stored as rate / (√width · `rate`), so that Adam's first steps are as large against them as the
-    paper's are.
-    """
-
-    rate: float = 0.05
-    reads = "x"
-    writes = "x ← Norm(x + |a| ⊙ (Norm(F) − x))"
-    module = SphereConnection
 
 
 def project_to_the_sphere(parameters: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -90,7 +82,7 @@ ngpt = Scheme(
     citation="Loshchilov et al., nGPT (2410.01131), §2.6, and the released code",
     year=2024,
     evidence="code",
-    block=lambda site, norm: tuple(At(kind, Sphere()) for kind in site.sublayers),
+    block=lambda site, norm: tuple(At(kind, Topology(SphereConnection)) for kind in site.sublayers),
     ends=no_ends,
     norm=norms.L2,
     law="normal",
