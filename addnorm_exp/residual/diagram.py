@@ -8,23 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from addnorm_exp.residual.contract import Depths, Site
-from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.norms import KINDS, NormSpec
 from addnorm_exp.residual.plan import At, Chain, Sum
 from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import Scheme, sites
 
-NORM_NAMES = {
-    "layer": "LayerNorm",
-    "rms": "RMSNorm",
-    "prms": "pRMSNorm",
-    "crms": "CRMSNorm",
-    "scale": "ScaleNorm",
-    "l2": "L2 norm",
-    "ada": "AdaNorm",
-    "detach": "DetachNorm",
-    "dyt": "DyT",
-    "derf": "Derf",
-}
 CONSTANT = re.compile(r"(?:×|t /) [\d.e+-]+")
 
 
@@ -52,7 +40,7 @@ class _Drawing:
 
 
 def norm_name(norm: NormSpec) -> str:
-    return NORM_NAMES.get(norm.kind, norm.kind)
+    return KINDS[norm.kind].title
 
 
 def in_words(options: Mapping[str, Any]) -> str:

@@ -1,0 +1,17 @@
+"""The names of the library: what `from addnorm_exp.residual import …` gives."""
+
+from addnorm_exp.residual import axes, catalogue, init, norms
+from addnorm_exp.residual.around import Around
+from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats, Topology
+from addnorm_exp.residual.ends import Ends, EndsModule
+from addnorm_exp.residual.norms import Norm, NormSpec
+from addnorm_exp.residual.plan import At, BlockConnections, Chain, Ramp, Sum, rms
+from addnorm_exp.residual.rule import Constant, Learned, Rule, constant
+from addnorm_exp.residual.scheme import Scheme, SchemeError, Versioned, sites
+from addnorm_exp.residual.taps import tap
+
+__all__ = [
+    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Constant", "Context", "Depths", "Ends",
+    "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats",
+    "Sum", "Topology", "Versioned", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
+]  # fmt: skip
