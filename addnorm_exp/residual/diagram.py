@@ -12,6 +12,7 @@ from addnorm_exp.residual.norms import KINDS, NormSpec
 from addnorm_exp.residual.plan import At, Chain, Sum
 from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import Scheme, sites
+from addnorm_exp.residual.variables import Coefficient
 
 CONSTANT = re.compile(r"(?:×|t /) [\d.e+-]+")
 
@@ -88,7 +89,7 @@ def _connection(drawing: _Drawing, at: At, source: str) -> str:
     stream = drawing.optional(rule.stream, source)
     branch = drawing.optional(rule.pre, stream)
     if rule.pre_scale != 1.0:
-        branch = drawing.node(f"× {rule.pre_scale:.4g}", branch, shape="([])")
+        branch = drawing.node(_coefficient(rule.pre_scale), branch, shape="([])")
     if rule.shift is not None:
         branch = drawing.node(f"+ {_learned(rule.shift)}", branch, shape="([])")
     branch = drawing.optional(rule.branch, _body(drawing, at, branch))
@@ -129,7 +130,9 @@ def _sublayer(name: str, options: str) -> str:
     return name.replace("_", " ") + (f"<br/>{options}" if options else "")
 
 
-def _coefficient(value: float | Learned) -> str:
+def _coefficient(value: float | Learned | Coefficient) -> str:
+    if isinstance(value, Coefficient):
+        return f"× {value.name}, {value.default:.4g} unless set"
     if not isinstance(value, Learned):
         return f"× {value:.4g}"
     return f"× {_learned(value)}"

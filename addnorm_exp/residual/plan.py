@@ -18,8 +18,9 @@ from flax import nnx
 
 from addnorm_exp.residual.contract import Body, ConnectionRecord, Context, Memo, Site, State, Stats
 from addnorm_exp.residual.dropout import drop_path, dropout
-from addnorm_exp.residual.rule import Constant, Learned, learned, times
+from addnorm_exp.residual.rule import Learned, learned, times
 from addnorm_exp.residual.taps import tap
+from addnorm_exp.residual.variables import Constant
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Mem
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.norms import Norm, NormSpec
 from addnorm_exp.residual.plan import At, BlockConnections, Chain, Ramp, Sum, rms
-from addnorm_exp.residual.rule import Constant, Learned, Rule, constant
+from addnorm_exp.residual.rule import Learned, Rule, constant
 from addnorm_exp.residual.scheme import Scheme, SchemeError, Versioned, sites
 from addnorm_exp.residual.taps import tap
+from addnorm_exp.residual.variables import Bound, Coefficient, Constant, Running, bound
 
 __all__ = [
-    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Constant", "Context", "Depths", "Ends",
-    "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats",
-    "Sum", "Topology", "Versioned", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
+    "Around", "At", "BlockConnections", "Body", "Bound", "Chain", "Coefficient", "Connection", "Constant", "Context", "Depths", "Ends",
+    "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Running", "Scheme", "SchemeError", "Site", "State", "Stats",
+    "Sum", "Topology", "Versioned", "axes", "bound", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
 ]  # fmt: skip

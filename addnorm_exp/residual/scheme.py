@@ -17,6 +17,7 @@ from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.predictions import Prediction
 from addnorm_exp.residual.rule import Rule
+from addnorm_exp.residual.variables import Coefficient
 
 EVIDENCE = ("paper", "code", "secondary", "memory", "own")
 METHOD, RECIPE = "method", "recipe"  # what init multipliers are
@@ -284,10 +285,11 @@ def _check_connection(scheme: Scheme, where: str, rule: ConnectionRecord, width:
             f"scheme '{scheme.name}' starts the gain of its norm at {idle.gain_init:g} at {where}, and the norm '{idle.kind}' has "
             "none here; take a norm.kind with a gain, and leave norm.affine unset"
         )
-    scaled = isinstance(rule.skip, float | int) and rule.skip not in (0.0, 1.0)
+    skip = rule.skip.default if isinstance(rule.skip, Coefficient) else rule.skip
+    scaled = isinstance(skip, float | int) and skip not in (0.0, 1.0)
     if scaled and "post" in rule.norms and scheme.init is unscaled and not scheme.plain_init:
         raise SchemeError(
-            f"scheme '{scheme.name}': skip coefficient {rule.skip:.4g} at {where} without the init multipliers that belong to it; "
+            f"scheme '{scheme.name}': skip coefficient {skip:.4g} at {where} without the init multipliers that belong to it; "
             "set Scheme.init, or plain_init=True where the paper has none"
         )
 

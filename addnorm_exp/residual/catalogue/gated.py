@@ -26,9 +26,8 @@ def _times(x: jax.Array, kernel: nnx.Param) -> jax.Array:
 class _Gated(PreNormed):
     norm: norms.Norm | None
 
-    @property
-    def pre(self) -> norms.Norm | None:
-        return self.norm
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.norm, stream)
 
 
 class GRUGateConnection(_Gated):

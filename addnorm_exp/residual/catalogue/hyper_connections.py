@@ -21,8 +21,8 @@ from addnorm_exp.residual.contract import PreNormed, Site, Topology
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.rule import Constant
 from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.variables import Constant
 
 STREAMS = 4  # of the papers' main results
 
