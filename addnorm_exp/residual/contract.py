@@ -33,6 +33,7 @@ Stats = dict[str, list[jax.Array]]  # one scalar a site and quantity, in the ord
 STATIC = {"static": True}
 
 
+SUBLAYERS = ("attention", "feed_forward")  # of a block, but for a decoder's beside an encoder
 ATTENDING = ("attention", "cross_attention")  # the kinds of sublayers that attend
 
 
@@ -56,7 +57,7 @@ class Site:
     stack: str = "decoder"
     block: int = 0
     kind: str = "block"
-    sublayers: tuple[str, ...] = ("attention", "feed_forward")
+    sublayers: tuple[str, ...] = SUBLAYERS
     depths: Depths = Depths()
 
     @property

@@ -1,6 +1,6 @@
 """The names of the library: what `from addnorm_exp.residual import …` gives."""
 
-from addnorm_exp.residual import axes, catalogue, init, norms
+from addnorm_exp.residual import axes, catalogue, init, keys, norms
 from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
@@ -14,5 +14,5 @@ from addnorm_exp.residual.variables import Bound, Coefficient, Constant, Running
 __all__ = [
     "Around", "At", "BlockConnections", "Body", "Bound", "Chain", "Coefficient", "Connection", "Constant", "Context", "Depths", "Ends",
     "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Running", "Scheme", "SchemeError", "Site", "State", "Stats",
-    "Sum", "Topology", "Versioned", "axes", "bound", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
+    "Sum", "Topology", "Versioned", "axes", "bound", "catalogue", "constant", "init", "keys", "norms", "rms", "sites", "tap",
 ]  # fmt: skip

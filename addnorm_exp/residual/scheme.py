@@ -10,7 +10,7 @@ from flax import nnx
 
 from addnorm_exp.residual import digest, norms
 from addnorm_exp.residual.around import NOTHING, Around
-from addnorm_exp.residual.contract import ConnectionRecord, Depths, Site, Topology
+from addnorm_exp.residual.contract import SUBLAYERS, ConnectionRecord, Depths, Site, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, linear, mark
 from addnorm_exp.residual.norms import NormSpec
@@ -323,7 +323,7 @@ def _names(at: At) -> tuple[str, ...]:
     return (at.body,) if isinstance(at.body, str) else getattr(at.body, "names", ())
 
 
-def sites(stack: str, depths: Depths, sublayers: tuple[str, ...] = ("attention", "feed_forward")) -> tuple[Site, ...]:
+def sites(stack: str, depths: Depths, sublayers: tuple[str, ...] = SUBLAYERS) -> tuple[Site, ...]:
     """The blocks of one stack, first to last."""
     count = depths.encoder if stack == "encoder" else depths.decoder
     return tuple(Site(stack, block, "block", sublayers, depths) for block in range(count))
