@@ -34,7 +34,7 @@ from addnorm_exp.residual import (
 )
 from addnorm_exp.residual.catalogue import recipes
 from addnorm_exp.residual.init import Factors, Init
-from addnorm_exp.residual.scheme import Versioned
+from addnorm_exp.residual.versioned import Versioned
 
 PLACES = sites("decoder", Depths(decoder=4))
 PRE, POST, DEEP, NONE = (catalogue.get(name) for name in ("pre_ln", "post_ln", "deepnorm", "no_norm"))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.residual import Scheme, SchemeError, Site, axes, catalogue
-from addnorm_exp.residual.scheme import RECIPE, unscaled
+from addnorm_exp.residual.scheme import unscaled
+from addnorm_exp.residual.vocabulary import RECIPE
 
 
 def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:

@@ -19,7 +19,8 @@ from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
-from addnorm_exp.residual.scheme import BRANCH_ROLES, OUTPUT_ROLES, Scheme
+from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.vocabulary import BRANCH_ROLES, OUTPUT_ROLES
 
 
 def if_any(norm: NormSpec) -> NormSpec | None:

@@ -16,7 +16,9 @@ from addnorm_exp.residual.contract import Connection, Site, Topology
 from addnorm_exp.residual.init import Factors, Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.scheme import OUTPUT_ROLES, Scheme, Versioned
+from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.versioned import Versioned
+from addnorm_exp.residual.vocabulary import OUTPUT_ROLES
 
 
 class SphereConnection(Connection):
