@@ -25,7 +25,8 @@ from addnorm_exp.residual.variables import Bound, Coefficient, Constant, Running
 from addnorm_exp.residual.versioned import Versioned
 
 __all__ = [
-    "Around", "At", "BlockConnections", "Body", "Bound", "Chain", "Coefficient", "Connection", "Constant", "Context", "Depths", "Ends",
-    "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "PreNormed", "Ramp", "Rule", "Running", "Scheme", "SchemeError", "Site", "State", "Stats",
-    "Sum", "Topology", "Versioned", "axes", "bound", "catalogue", "constant", "init", "keys", "norms", "rms", "sites", "tap",
+    "Around", "At", "BlockConnections", "Body", "Bound", "Chain", "Coefficient", "Connection", "Constant", "Context",
+    "Depths", "Ends", "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "PreNormed", "Ramp", "Rule", "Running",
+    "Scheme", "SchemeError", "Site", "State", "Stats", "Sum", "Topology", "Versioned", "axes", "bound", "catalogue",
+    "constant", "init", "keys", "norms", "rms", "sites", "tap",
 ]  # fmt: skip
