@@ -120,9 +120,7 @@ def test_mixing_over_all_depth_neither_grows_nor_shrinks():
     free, bound = np.eye(4), np.eye(4)
     for one in logits:
         free = (np.eye(4) + 0.1 * one) @ free
-        bound = (
-            np.asarray(manifold.sinkhorn(jnp.asarray(one, jnp.float32)[..., None])[..., 0], np.float64) @ bound
-        )
+        bound = np.asarray(manifold.sinkhorn(jnp.asarray(one, jnp.float32)[..., None])[..., 0], np.float64) @ bound
 
     def gain(matrix):
         return max(np.abs(matrix).sum(axis=axis).max() for axis in (0, 1))
