@@ -14,6 +14,13 @@ saw. A body is a sublayer, a sum of sublayers, or a chain of connections around 
 block's input" (B2T, SpanNorm) or "one sub-stream goes through a whole block" (AltUp) are connections like any other.
 
 Activations have shape (..., width), whatever the leading axes; the Transformer of `addnorm_exp.nn` uses (tokens, width).
+
+The verbs see activations alone. Whatever else a pass knows reaches a scheme in one of three ways:
+
+- what a body needs (masks, keys, what is measured) is in its `context`
+- what is done to every branch (dropout, stochastic depth, fading in) stands around the verbs, in plan.py
+- what a connection needs (a coefficient that a study ranges over, averages of a batch norm) is bound where its parameters are:
+  residual/variables.py
 """
 
 from abc import ABC, abstractmethod
