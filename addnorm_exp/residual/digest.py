@@ -26,7 +26,7 @@ class ModuleRecord:
     def __init__(self, module: type, **arguments: Any):
         """Raises TypeError where the constructor does not take these arguments."""
         self.module = module
-        signature = inspect.signature(module.__init__)
+        signature = inspect.signature(module.__init__)  # type: ignore[misc]
         bound = signature.bind(None, None, None, **arguments)
         bound.apply_defaults()
         self.fields = tuple(bound.kwargs.items())

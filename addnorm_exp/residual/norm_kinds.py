@@ -79,7 +79,7 @@ NONE = NormSpec("none", eps=0.0, affine="none")
 
 # `layer_no_affine` and `gemma_rms` name published choices of axes; the kind of their specs is `layer` and `rms`. AdaNorm's and
 # DetachNorm's code divide by the unbiased deviation, √(d/(d-1)) times the paper's, which is the one here.
-KINDS: Mapping[NormName, NormKind] = {
+KINDS: Mapping[str, NormKind] = {
     "layer": NormKind(
         "LayerNorm", "g ⊙ (x - mean) / √(var + ε) + b", "Ba 2016, 1607.06450, eq. 4; biased variance", LAYER
     ),

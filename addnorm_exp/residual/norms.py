@@ -44,6 +44,9 @@ stop = jax.lax.stop_gradient
 class Norm(nnx.Module):
     """N(x) over the last axis; float32 inside, the input's dtype outside."""
 
+    alpha: nnx.Param
+    shift: nnx.Param
+
     def __init__(self, spec: NormSpec, width: int, *, rngs: nnx.Rngs):
         self.spec = spec
         # ScaleNorm's gain starts at √d, which its root of a sum, not of a mean, asks for.
