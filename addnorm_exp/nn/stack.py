@@ -33,6 +33,9 @@ class Architecture:
     depth_scaled: bool = False
     attention: Implementation = "einsum"
     scan_layers: str = "auto"
+    cache: tuple[int, int] | None = (
+        None  # sequences and tokens whose keys and values attention keeps, to decode by steps
+    )
 
 
 class Block(nnx.Module):
@@ -50,6 +53,7 @@ class Block(nnx.Module):
                 implementation=arch.attention,
                 rngs=rngs,
                 cross=kind == "cross_attention",
+                cache=arch.cache,
                 **scheme.sublayer_options(site.at(kind)),
             )
 
