@@ -11,7 +11,7 @@ from training import config, interrupt, layers
 from addnorm_exp.config import checks
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train import loop
+from addnorm_exp.train import pack
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.recorder import Progress
 
@@ -23,7 +23,7 @@ def test_columns_of_tensors_have_their_own_names(data, tmp_path):
     run(deep, data, RunFolder(tmp_path))
     index = json.loads((tmp_path / "layers" / "index.json").read_text())["tensors"]
     recorded = layers(tmp_path)["weight_rms"][0]
-    initial = program(deep).task.model.init(0, hypers(deep))
+    initial = program(deep).init(hypers(deep)).parameters
     expected = [np.sqrt(np.mean(np.square(np.asarray(initial[name], np.float64)))) for name in index]
     assert len({f"{value:.6f}" for value in expected}) > 20  # the tensors differ, so an exchange shows
     np.testing.assert_allclose(recorded, expected, rtol=1e-5, atol=1e-9)
@@ -61,8 +61,8 @@ def test_step_time_is_the_devices_and_recording_has_a_time_of_its_own(device, ho
 
     monkeypatch.setattr(RunFolder, "append", slowly)
     monkeypatch.setattr(Program, "train", begin)
-    monkeypatch.setattr(loop, "is_ready", lambda array: now[0] >= ready[0])
-    monkeypatch.setattr(loop.jax, "device_get", wait)
+    monkeypatch.setattr(pack, "is_ready", lambda array: now[0] >= ready[0])
+    monkeypatch.setattr(pack.jax, "device_get", wait)
     summary = run(asked, data, RunFolder(tmp_path), clock=lambda: now[0])
     assert summary["step_time_s"] == pytest.approx(device)
     assert summary["record_time_s"] == pytest.approx(host)

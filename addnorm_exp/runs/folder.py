@@ -1,6 +1,7 @@
 """A run's folder: the record that tables and plots read, written so that a kill at any moment leaves it readable.
 
     config.json      what the run is; written once
+    pack.json        the runs that one program trains together, this one included; a run alone has none
     metrics.jsonl    scalars, one object a line, append-only; a torn last line is dropped on resume
     layers/          per-layer arrays in chunks (layers.py)
     summary.json     status and results; replaced whole
@@ -19,13 +20,13 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from addnorm_exp.errors import UserError, check_text, disk_trouble
-from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
+from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_pack, read_summary
 from addnorm_exp.runs.uncut import uncut
 
 FORMER = ".former-"  # prefix of the name of a folder that `rerun` has put aside
@@ -113,6 +114,13 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         return read_summary(self.path / "summary.json")
 
+    def pack(self) -> list[str] | None:
+        """The ids of the runs that one program trains together, in order; None if the run is alone."""
+        return read_pack(self.path / "pack.json")
+
+    def write_pack(self, ids: Sequence[str]) -> None:
+        write_json(self.path / "pack.json", {"format": FORMAT, "ids": list(ids)})
+
     def write_config(self, record: Mapping[str, Any]) -> None:
         write_json(self.path / "config.json", {"format": FORMAT, **record})
 
@@ -197,7 +205,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 # Exactly the names that `_replace` makes: a user's own hidden files are not touched.
 _TEMPORARY = re.compile(
-    r"\.(config\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)\.[a-z0-9_]{8}\.writing"
+    r"\.(config\.json|pack\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)\.[a-z0-9_]{8}\.writing"
 )
 
 
