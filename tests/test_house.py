@@ -13,7 +13,7 @@ import pytest
 
 # A room imports only those before it. An `experiment` between data and tasks has its place.
 ORDER = (
-    *("hints", "errors", "words"),
+    *("hints", "errors", "words", "atomic"),
     *("residual", "config", "nn", "data", "tasks"),
     *("runs", "runs.mirror", "train", "sweep"),
     *("report", "report.protocol", "report.tables", "report.figures", "report.dashboard"),

@@ -53,7 +53,7 @@ def run(
     `keep`: what a finished run keeps in checkpoints/ if `execution.keep` is not set.
 
     Raises: UserError if the folder contains another run or the corpus is too short; Stopped if `stop()` became true;
-    folder.Busy if another process is training this run. Any other exception is recorded in the folder as a failure and raised,
+    lock.Busy if another process is training this run. Any other exception is recorded in the folder as a failure and raised,
     except a full disk: the run is sound then, and there is no room for the record of a failure.
     """
     check(config, corpus)
