@@ -34,7 +34,8 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.data import corpus
     from addnorm_exp.runs.checkpoint_folders import prospect
-    from addnorm_exp.runs.folder import Busy, RunFolder
+    from addnorm_exp.runs.folder import RunFolder
+    from addnorm_exp.runs.lock import Busy
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.entry import remarks
     from addnorm_exp.train.loop import Stopped, check_data, check_machine

@@ -11,7 +11,8 @@ from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.checkpoint_folders import prospect
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.finish import complete
-from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
+from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.sweep.display import Display

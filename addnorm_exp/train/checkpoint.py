@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from addnorm_exp.atomic import replace, replacement, uncut
 from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.runs.arrays import read_arrays, replace_arrays, sha256, write_arrays
 from addnorm_exp.runs.checkpoint_folders import (
@@ -35,7 +36,6 @@ from addnorm_exp.runs.checkpoint_folders import (
 )
 from addnorm_exp.runs.reading import read_object
 from addnorm_exp.runs.shapes import Maybe
-from addnorm_exp.runs.uncut import uncut
 
 FORMAT = 1
 
@@ -129,10 +129,11 @@ class Checkpoints:
             delete(half)
         hidden = begin(self.folder, name)
         try:
-            write_arrays(hidden / ARRAYS, {MARK: np.array(FORMAT, np.int32), **_named(tree)})
-            _write_synced(hidden / "meta.json", json.dumps(meta))
+            with replacement(hidden / ARRAYS) as file:
+                write_arrays(file, {MARK: np.array(FORMAT, np.int32), **_named(tree)})
+            replace(hidden / "meta.json", json.dumps(meta))
             manifest = {file: sha256(hidden / file) for file in (ARRAYS, "meta.json")}
-            _write_synced(hidden / "manifest.json", json.dumps(manifest))
+            replace(hidden / "manifest.json", json.dumps(manifest))
             with uncut():
                 self._remove(name)
                 hidden.rename(self.folder / name)
@@ -205,13 +206,6 @@ def _paths(tree: Any) -> dict[str, Any]:
 def _named(tree: Any) -> dict[str, np.ndarray]:
     """Path → array on the host. An array that is sharded over the devices of this process is gathered."""
     return {path: np.asarray(array) for path, array in jax.device_get(_paths(tree)).items()}
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def like(tree: Any) -> Any:

@@ -54,7 +54,7 @@ def run_pack(
     `keep`: what a finished run keeps in checkpoints/ if `execution.keep` is not set.
 
     Raises: UserError if a folder contains another run, or one of another pack, or if the corpus is too short; Stopped if `stop()` became
-    true; folder.Busy if another process is training one of the runs. Any other exception is recorded in the folders as a failure and
+    true; lock.Busy if another process is training one of the runs. Any other exception is recorded in the folders as a failure and
     raised, except a full disk: the runs are sound then, and there is no room for the record of a failure.
     """
     for member in members:
