@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from of_config import checked
 
 from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, override, read, science
 from addnorm_exp.config.key import HOST, UNSET
@@ -209,7 +210,7 @@ def edit(**changes):
 )
 def test_what_ml_collections_lets_through_is_stopped_at_the_door(changes, message):
     with pytest.raises(UserError) as caught:
-        read(edit(**changes), "my.py")
+        checked(read(edit(**changes), "my.py"), "my.py")
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from of_config import checked
 
 from addnorm_exp.config import Config, leaves, override
 from addnorm_exp.data import corpus
@@ -86,7 +87,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("overrides", "message"), MISTAKES, ids=lambda part: str(part)[:40])
 def test_a_mistake_is_one_line(overrides, message):
     with pytest.raises(UserError) as caught:
-        override(Config(), overrides, WHERE)
+        checked(override(Config(), overrides, WHERE), WHERE)
     line = str(caught.value)
     assert line.startswith(f"{WHERE}: {message}")
     assert len(line.splitlines()) == 1

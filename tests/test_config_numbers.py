@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from of_config import identify
 from studies import sweep, write
 from test_runs_identity import DATA
 from training import ROOT
@@ -13,7 +14,6 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.identity import run_id
 from addnorm_exp.sweep.selection import choose, parse_filter
 from addnorm_exp.sweep.study import read_study
-from addnorm_exp.train.entry import identify
 
 
 @pytest.mark.parametrize(

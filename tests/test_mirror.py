@@ -6,13 +6,14 @@ import subprocess
 
 import pytest
 from mirroring import LONG, assert_mirrored, command, ledger, mirrored, sync
+from of_config import run
 from processes import wait
 from training import BASE, ROOT, config, signals_restored, stop_after
 from wandb_server import KEY
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import Stopped, run
+from addnorm_exp.train.loop import Stopped
 
 
 def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from of_config import program, run
 from studies import STUDY, sweep, write
 from training import TEXT, assert_equal_runs, config, flags, interrupt, layers, signals_restored
 
@@ -14,12 +15,10 @@ from addnorm_exp import cli
 from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
+from addnorm_exp.runs.checkpoint_folders import KEEP, not_kept
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read
-from addnorm_exp.runs.states import KEEP, not_kept
 from addnorm_exp.train import loop
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import program
 
 # The best validation is the one before the first update, so that final and best parameters differ.
 BROKEN = {"optim__lr": 0.5, "optim__final_lr": 1.0, "seed": 1, "steps": 6}

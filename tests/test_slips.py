@@ -302,7 +302,7 @@ def test_what_others_call_a_thing_leads_to_one_that_there_is():
     assert not set(hints.COMMANDS) & set(commands())
     choices = {value for one in CHOICES.values() for value in one}
     choices |= {value for flags in FLAGS.values() for flag in flags for value in flag.choices}
-    choices |= set(importlib.import_module("addnorm_exp.runs.life").STANDINGS)
+    choices |= set(importlib.import_module("addnorm_exp.runs.status").STANDINGS)
     for word, names in hints.VALUES.items():
         assert word == hints.normal(word)
         assert set(names) <= choices, word

@@ -5,12 +5,12 @@ import json
 import re
 
 import pytest
+from of_config import check_data
 from studies import sweep, write
 from training import TEXT, config, flags, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.data.corpus import load
-from addnorm_exp.train.loop import check_data
 
 
 def train(path, folder, **changes) -> int:

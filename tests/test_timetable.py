@@ -2,10 +2,11 @@
 
 import itertools
 
+from of_config import timetable
 from training import config
 
+from addnorm_exp.experiment.timetable import Timetable
 from addnorm_exp.train.pace import DISPATCH_SECONDS, DeviceTimer, Pace
-from addnorm_exp.train.timetable import Timetable, timetable
 
 
 def test_the_timetable_is_the_configs():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from of_config import check_machine, least, make_task, program, shape
 from training import BASE, TEXT, config, flags, signals_restored
 
 from addnorm_exp import cli
@@ -9,11 +10,7 @@ from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.residual import catalogue
 from addnorm_exp.sweep import launch
-from addnorm_exp.tasks import least, make_task
 from addnorm_exp.train import memory
-from addnorm_exp.train.hypers import static
-from addnorm_exp.train.loop import check_machine
-from addnorm_exp.train.program import program
 
 WIDE = {"batch_size": 64, "seq_len": 64, "model__width": 32, "eval__sequences": 10}
 NARROW = {
@@ -27,7 +24,7 @@ HUGE = {"model__depth": 4096, "model__width": 65536, "model__num_heads": 64}
 
 
 def total(asked) -> int:
-    return sum(memory.needed(static(asked), 1, True).values())
+    return sum(memory.needed(shape(asked), 1, True).values())
 
 
 @pytest.mark.parametrize("scheme", catalogue.names())
@@ -98,8 +95,8 @@ def test_what_fits_exactly_is_let_through(monkeypatch):
 
 
 def test_devices_of_one_memory_hold_a_copy_each_and_share_the_batch():
-    one, eight = (memory.needed(static(config()), count, True) for count in (1, 8))
-    apart = memory.needed(static(config()), 8, False)
+    one, eight = (memory.needed(shape(config()), count, True) for count in (1, 8))
+    apart = memory.needed(shape(config()), 8, False)
     assert eight[memory.MODEL] == 8 * one[memory.MODEL]
     assert apart[memory.MODEL] == one[memory.MODEL]
     assert (one[memory.BATCH], eight[memory.BATCH]) == (8 * apart[memory.BATCH],) * 2

@@ -14,16 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiler import QUICK
+from of_config import hypers, make_step, make_task, program, run, shape
 from processes import NET
 from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses
 
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.lm import LanguageModelling
-from addnorm_exp.train.hypers import hypers, static
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import Program, program
-from addnorm_exp.train.step import initial_state, make_chunk, make_step
+from addnorm_exp.train.program import Program
+from addnorm_exp.train.step import initial_state, make_chunk
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +35,7 @@ def plain(tmp_path_factory, data):
 def rows(data, count=4, **changes):
     """Metrics of the first steps of a config, without a run's folder."""
     asked = config(execution__chunk_steps=count, **changes)
-    compiled = Program(static(asked))
+    compiled = Program(shape(asked))
     state, metrics = compiled.train(
         compiled.init(hypers(asked)), hypers(asked), compiled.hold(data), np.ones(count, np.bool_)
     )
@@ -213,13 +211,13 @@ def test_hypers_share_one_program(data, plain, tmp_path):
 @pytest.mark.core
 @pytest.mark.parametrize("key", HYPERS)
 def test_each_hyper_is_data(key):
-    assert static(config(**{key: HYPERS[key]})) == static(config())
+    assert shape(config(**{key: HYPERS[key]})) == shape(config())
     ours, theirs = hypers(config(**{key: HYPERS[key]})), hypers(config())
     assert any(ours[name] != theirs[name] for name in ours), "and the program sees it"
 
 
 def test_dropout_rates_share_a_program():
-    assert static(config(model__dropout=0.1)) == static(config(model__dropout=0.3))
+    assert shape(config(model__dropout=0.1)) == shape(config(model__dropout=0.3))
 
 
 @pytest.mark.core
@@ -324,7 +322,7 @@ class Copy(LanguageModelling):
 
     def batch(self, corpus, seed, step):
         key = jax.random.fold_in(jax.random.key(seed), step)
-        prefix = jax.random.randint(key, (self.config.batch_size, PREFIX), 1, 1 + LETTERS)
+        prefix = jax.random.randint(key, (self.batch_size, PREFIX), 1, 1 + LETTERS)
         whole = jnp.concatenate([prefix, jnp.zeros_like(prefix[:, :1]), prefix], axis=1)
         return whole[:, :-1], whole[:, 1:]
 
@@ -365,7 +363,7 @@ def test_training_pins_the_generator():
     """Batches and dropout too are drawn by the partitionable threefry, whatever the environment asks for."""
     jax.config.update("jax_threefry_partitionable", False)
     try:
-        Program(static(config()))
+        Program(shape(config()))
         assert jax.config.jax_threefry_partitionable
     finally:
         jax.config.update("jax_threefry_partitionable", True)

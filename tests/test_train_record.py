@@ -5,16 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
+from of_config import hypers, identify, program, run
 from training import config, interrupt, layers
 
 from addnorm_exp.config import checks
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import loop
-from addnorm_exp.train.entry import identify
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import Program, program
+from addnorm_exp.train.program import Program
 from addnorm_exp.train.recorder import Progress
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 import toy
+from of_config import hypers
 from training import config as tiny
 
 from addnorm_exp.residual.init import Factors
 from addnorm_exp.runs.columns import without_ratio_of_zeros
-from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.step import CAUSES
 
 FINE, LOSS, GRADIENT, BOUND = range(4)
@@ -80,7 +80,7 @@ def test_factors_of_a_tensor_are_on_its_rate_its_decay_and_its_epsilon(clip):
         "alpha": Factors(),
     }
     numbers = hypers(tiny(optim__schedule="constant", optim__weight_decay=0.3, optim__clip=clip, optim__eps=1e-3))
-    lr, b1, b2, eps = (float(numbers[name]) for name in ("lr", "beta1", "beta2", "eps"))
+    lr, b1, b2, eps = (float(numbers[f"optim.{name}"]) for name in ("lr", "beta1", "beta2", "eps"))
     step = toy.program(task=Factored(4, factors), optim__schedule="constant", optim__clip=clip)
     state, data = toy.start(), toy.rows(24)
     theirs = {name: np.asarray(value, np.float64) for name, value in state.parameters.items()}
@@ -164,7 +164,7 @@ def test_the_bound_is_a_number_times_the_uniform_loss():
     loss = float(toy.toy_loss(toy.start().parameters, data))
     step = toy.program()
     for factor, cause in ((1.01, FINE), (0.99, BOUND)):
-        numbers = {**hypers(tiny()), "bound": np.float32(loss * factor)}
+        numbers = {**hypers(tiny()), "divergence.bound": np.float32(loss * factor)}
         assert int(step(toy.start(), numbers, data)[0].cause) == cause
 
 
@@ -191,7 +191,7 @@ def test_lanes_of_a_vmapped_chunk_are_their_own_runs_and_a_diverged_one_disturbs
     data = toy.rows(40)
     configs = [tiny(seed=0), tiny(seed=1, optim__lr=3e-2), tiny(seed=2, optim__warmup=4), tiny(seed=3, optim__clip=0.3)]
     numbers = [hypers(each) for each in configs]
-    numbers[2]["bound"] = np.float32(1e-6)  # ends at once
+    numbers[2]["divergence.bound"] = np.float32(1e-6)  # ends at once
     stack = lambda *parts: jnp.stack(parts)  # noqa: E731
     states = jax.tree.map(stack, *[toy.start(seed) for seed in range(4)])
     config = tiny(batch_size=4, execution__diagnostics=False)

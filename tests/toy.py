@@ -7,11 +7,12 @@ numbers let a test choose the step at which something breaks.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from of_config import hypers, make_step
 from training import config as tiny
 
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.init import Init, Spec
-from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
+from addnorm_exp.train.step import TrainState, initial_state, make_chunk
 
 GROUPS = {"kernel": "matrix", "table": "embedding", "gain": "gain", "bias": "bias", "alpha": "coefficient"}
 SHAPES = {"kernel": (2, 5), "table": (3, 5), "gain": (5,), "bias": (5,), "alpha": ()}
@@ -53,7 +54,7 @@ def rows(count: int, seed: int = 0) -> np.ndarray:
 
 
 def start(seed: int = 0) -> TrainState:
-    return initial_state(Toy(1), {"seed": seed})
+    return initial_state(Toy(1), hypers(tiny(seed=seed)))
 
 
 def program(batch_size: int = 4, chunk: int | None = None, task: Toy | None = None, **changes):

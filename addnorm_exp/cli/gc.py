@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="gc", about=ABOUT, positionals=("DIR",))
     keep = arguments["keep"]
     from addnorm_exp.report.load import study_folders
-    from addnorm_exp.runs.gc import leavings, remove, retained
+    from addnorm_exp.runs.prune import leavings, remove, retained
 
     folders = study_folders(arguments.positionals[0])
     leftovers = {

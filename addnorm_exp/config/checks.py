@@ -22,11 +22,6 @@ def check(config: Config, where: str = "config", typed: Collection[str] = ()) ->
         problem = combination(config)
         if problem:
             raise UserError(placed(problem, where, typed))
-    try:
-        check_scheme(config)
-    except ValueError as error:  # from `residual/`, which does not import UserError
-        blamed = f"--config.scheme={config.scheme}" if "scheme" in typed else where
-        raise UserError(placed(str(error), blamed, typed)) from error
 
 
 def placed(problem: str, where: str, typed: Collection[str]) -> str:
@@ -138,16 +133,6 @@ COMBINATIONS: tuple[Callable[[Config], str | None], ...] = (
     _norm,
     _data,
 )
-
-
-def check_scheme(config: Config) -> None:
-    """Checks what only the catalogue knows: that the scheme exists and is compatible with this norm and these initial values.
-
-    The import is here because the catalogue needs JAX; a mistyped number is reported without waiting for it.
-    """
-    from addnorm_exp.config import scheme
-
-    scheme.resolve(config)
 
 
 def _divisor(wanted: int, number: int) -> int:

@@ -15,6 +15,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
 
 EXECUTION = "execution"
+NOTHING_SAID = Key("")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Leaf:
 
     key: str
     type: type
-    said: Key
+    said: Key = NOTHING_SAID
     optional: bool = False
     sequence: bool = False
     choices: tuple[str, ...] = ()
@@ -63,7 +64,7 @@ def _leaves(schema: type) -> Mapping[str, Leaf]:
             for key, leaf in leaves(annotation).items():
                 by_key[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
         else:
-            by_key[item.name] = _leaf(item.name, annotation, item.metadata["key"])
+            by_key[item.name] = _leaf(item.name, annotation, item.metadata.get("key", NOTHING_SAID))
     return types.MappingProxyType(by_key)
 
 

@@ -243,7 +243,7 @@ class ExecutionConfig:
     keep: Kept | None = key(
         None, "a finished run keeps none|final|best|state; not set: best, in a sweep final, tuning none", role=HOST
     )
-    diagnostics: bool = key(True, "per-layer statistics")
+    diagnostics: bool = key(True, "per-layer statistics", role=SHAPE | TIMETABLE)
     layers_every: int = key(10, "steps between two rows of per-layer arrays", COUNT, role=TIMETABLE, share=True)
     attention_every: int = key(
         100,
