@@ -171,19 +171,16 @@ def rewritten(damage):
 ALL = (["table"], ["plot"], ["sweep"])
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("damage", [*whole(), *edits(CONFIG)])
 def test_a_damaged_config(damage, place, tmp_path, capsys):
     check(place, tmp_path, capsys, "config.json", rewritten(damage), ["table"], ["plot"])
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("damage", [*whole(), *edits(SUMMARY)])
 def test_a_damaged_summary(damage, place, tmp_path, capsys):
     check(place, tmp_path, capsys, "summary.json", rewritten(damage), *ALL)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("damage", [*whole(), *edits(STUDY)])
 def test_a_damaged_plan(damage, place, tmp_path, capsys):
     check(place, tmp_path, capsys, "study.json", rewritten(damage), *ALL)

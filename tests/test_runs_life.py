@@ -49,7 +49,6 @@ def every(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.core
 def test_every_status_is_told_apart(every, capsys):
     with held(every / "c-held"):
         code, out, err = call(capsys, "runs", every, "--format=csv")
@@ -75,7 +74,6 @@ def test_every_status_is_told_apart(every, capsys):
     assert told["g-born"]["age"] == ""
 
 
-@pytest.mark.core
 def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
     """One that has just been taken, one that is compiled for the first time and one that failed and is tried again are running."""
     folder = tmp_path / "s"
@@ -155,7 +153,6 @@ def study(made, tmp_path) -> tuple[Path, list[str]]:
     return tmp_path / "s", [entry["id"] for entry in json.loads((made / "study.json").read_text())["phases"]["run"]]
 
 
-@pytest.mark.core
 def test_a_rerun_is_the_same_run_and_keeps_the_former(study, capsys):
     folder, (first, second) = study
     before = (folder / second / "summary.json").read_bytes()
@@ -209,7 +206,6 @@ def test_a_rerun_of_nothing_clear(words, told, study, capsys):
     assert not list(folder.glob(".former-*"))
 
 
-@pytest.mark.core
 def test_a_rerun_that_would_be_another_run_touches_nothing(study, capsys, tmp_path):
     folder, (first, second) = study
     path = folder / first / "config.json"
@@ -260,7 +256,6 @@ def litter(run: Path) -> set[Path]:
     return made
 
 
-@pytest.mark.core
 def test_gc_lists_then_removes_what_dead_attempts_left(study, capsys):
     folder, (first, second) = study
     expected = litter(folder / first)
@@ -308,7 +303,6 @@ def test_gc_takes_more_only_when_asked(study, capsys):
 # --- diff
 
 
-@pytest.mark.core
 def test_diff_of_runs(study, tmp_path, data, capsys):
     folder, (first, second) = study
     shutil.copytree(folder / first, tmp_path / "copy")

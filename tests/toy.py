@@ -4,13 +4,17 @@ The corpus is float32 (rows, 3); batch t of data seed s is the B rows from s + t
 numbers let a test choose the step at which something breaks.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from training import config as tiny
 
+from addnorm_exp.config import Config
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.init import Init, Spec
+from addnorm_exp.train.hypers import static
 from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
 
 GROUPS = {"kernel": "matrix", "table": "embedding", "gain": "gain", "bias": "bias", "alpha": "coefficient"}
@@ -57,7 +61,15 @@ def start(seed: int = 0) -> TrainState:
 
 
 def program(batch_size: int = 4, chunk: int | None = None, task: Toy | None = None, **changes):
-    """The jitted step, or a chunk of that length, of the toy under a config."""
-    config = tiny(batch_size=batch_size, execution__diagnostics=False, **changes)
-    step = make_step(config, task or Toy(batch_size), lambda batch: batch)
+    """The jitted step, or a chunk of that length, of the toy under a config; configs of one shape share it."""
+    shape = static(tiny(batch_size=batch_size, execution__diagnostics=False, **changes))
+    return _program(shape, chunk, task or TOYS.setdefault(batch_size, Toy(batch_size)))
+
+
+TOYS: dict[int, Toy] = {}
+
+
+@functools.cache
+def _program(shape: Config, chunk: int | None, task: Toy):
+    step = make_step(shape, task, lambda batch: batch)
     return jax.jit(step if chunk is None else make_chunk(step, chunk))
