@@ -40,10 +40,10 @@ from harmed import Attempt, stray  # first: it sets up the environment for what 
 import numpy as np
 
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.record import read_layers, read_metrics
-from addnorm_exp.runs.gc import leavings, remove
-from addnorm_exp.runs.life import standings
-from addnorm_exp.runs.states import whole
+from addnorm_exp.report.run import read_layers, read_metrics
+from addnorm_exp.runs.checkpoint_folders import whole
+from addnorm_exp.runs.prune import leavings, remove
+from addnorm_exp.runs.status import standings
 
 STUDY = """
 BASE = {base!r}

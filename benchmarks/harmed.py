@@ -26,9 +26,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from addnorm_exp import cli  # noqa: E402
 from addnorm_exp.cli.stop import NOTICE  # noqa: E402
-from addnorm_exp.report import figures  # noqa: E402
+from addnorm_exp.report.figures import plot  # noqa: E402
 
-for room in ("cli.sweep", "cli.train", "sweep.launch", "sweep.phases", "report.table", "train.loop"):
+for room in ("cli.sweep", "cli.train", "sweep.launch", "sweep.phases", "report.tables.ablation", "train.loop"):
     importlib.import_module(f"addnorm_exp.{room}")  # once, before the forks
 
 EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"})
@@ -96,7 +96,7 @@ class Attempt:
             for number, path in ((1, self.out), (2, self.err)):
                 with open(path, "w") as log:
                     os.dup2(log.fileno(), number)
-            figures.plot = lambda folder: []  # pictures take seconds and are no record
+            plot.plot = lambda folder: []  # pictures take seconds and are no record
             if kind == "clock":
                 real, jump = time.time, random.Random(self.started)
                 time.time = lambda: real() + jump.uniform(-1e6, 1e6)

@@ -5,16 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from of_config import run
 from processes import wait
 from training import ROOT, config, flags
 from wandb_server import Server
 
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.mirror import Mirror
-from addnorm_exp.runs.mirror.rows import Rows
 from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.runs.mirror.window import read_ledger
-from addnorm_exp.train.loop import run
 
 LONG = {
     "steps": 600,
@@ -60,7 +60,7 @@ def ledger(folder: Path) -> dict:
 def assert_mirrored(server: Server, folder: Path, opened: int = 1) -> None:
     """The server has what the record says: every step once, its numbers, the config, the summary, the picture."""
     told = server.run()
-    rows = Rows(folder).poll(ended=True)
+    rows = History(folder).poll(ended=True)
     assert told.steps == [step for step, _ in rows]
     for row, (_, expected) in zip(told.history, rows, strict=True):
         assert {key: row[key] for key in expected} == expected

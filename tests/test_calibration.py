@@ -21,6 +21,7 @@ from bridge import (
     random_parameters,
     tokens,
 )
+from of_config import hypers, run
 from reference import admin, norms, transformer
 from training import assert_equal_runs, config, interrupt, parameters
 
@@ -31,8 +32,6 @@ from addnorm_exp.residual.scheme import Versioned, own_path
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import program
 from addnorm_exp.train.calibration import calibrated, calibrated_by
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import run
 
 
 def to_measured(parameters, measure):

@@ -5,23 +5,22 @@ from dataclasses import asdict, replace
 
 import jax
 import pytest
+from of_config import blocks, recipe, scheme_of
 from studies import sweep, write
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.cli import diff
 from addnorm_exp.cli import table as table_command
 from addnorm_exp.config import Config, override
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.report.dashboard.page import data
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import render
-from addnorm_exp.report.table import build
-from addnorm_exp.runs.caveats import Row, function_id, lines
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.pivot import pivot
+from addnorm_exp.report.tables.render import render
+from addnorm_exp.runs.caveats import TableRow, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above
 from addnorm_exp.sweep.study import read_study
-from addnorm_exp.tasks import recipe
 
 CASE = [
     {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")
@@ -41,7 +40,7 @@ def config(**keys):
 def row(name, **keys):
     given = config(scheme=name, **keys)
     axes = {"scheme": name} | {key.replace("__", "."): value for key, value in keys.items()}
-    return Row(name, tuple(axes.items()), asdict(recipe(given)), twins.function_of(given))
+    return TableRow(name, tuple(axes.items()), asdict(recipe(given)), twins.function_of(given))
 
 
 def case(folder, base):
@@ -58,7 +57,7 @@ def case(folder, base):
         )
         path = folder / f"r{number}" / "config.json"
         record = json.loads(path.read_text())
-        record |= {"resolved": asdict(recipe(given)), "scheme_digest": resolve(given).digest(blocks(given))}
+        record |= {"resolved": asdict(recipe(given)), "scheme_digest": scheme_of(given).digest(blocks(given))}
         record["science"]["model"] = asdict(given.model)
         path.write_text(json.dumps(record))
     groups = twins.find(configs).groups
@@ -171,7 +170,7 @@ def test_records_of_before_are_compared_by_the_name_of_the_law(tmp_path):
 
 
 def test_a_record_of_before_beside_a_new_one_is_compared_by_the_name_of_the_law():
-    former = Row("sandwich_ln", (("scheme", "sandwich_ln"),), {"norm": "layer", "law": "normal"})
+    former = TableRow("sandwich_ln", (("scheme", "sandwich_ln"),), {"norm": "layer", "law": "normal"})
     (line,) = lines([row("pre_ln"), row("peri_ln"), former])
     assert line.endswith("init: sandwich_ln = normal | others = xavier.")
     (line,) = lines([row("pre_ln"), replace(former, resolved={"norm": "layer", "law": "xavier"}), row("ngpt")])
@@ -184,7 +183,8 @@ def test_a_record_of_before_beside_a_new_one_is_compared_by_the_name_of_the_law(
 def test_rows_are_one_function_only_where_their_models_are_one():
     digest, models = "0" * 64, ({"model.depth": 2, "seed": 0}, {"model.depth": 4, "seed": 0})
     first, second = (
-        Row(name, (("scheme", name),), {}, function_id(digest, model)) for name, model in zip("ab", models, strict=True)
+        TableRow(name, (("scheme", name),), {}, function_id(digest, model))
+        for name, model in zip("ab", models, strict=True)
     )
     assert lines([first, second]) == ()
     same = f"a and b compute the same function; {GAP}"

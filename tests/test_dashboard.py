@@ -13,13 +13,13 @@ from test_report_study import SITES, TENSORS, curve, summary_of, write_plan, wri
 from addnorm_exp.cli import dashboard as command
 from addnorm_exp.cli import main
 from addnorm_exp.errors import UserError
-from addnorm_exp.report import style
 from addnorm_exp.report.dashboard import heat, pack
 from addnorm_exp.report.dashboard.page import data, page
 from addnorm_exp.report.dashboard.runs import DARK, columns, lightened, luminance, scheme_look
+from addnorm_exp.report.figures import style
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.record import read_layers, read_metrics
-from addnorm_exp.report.table import build
+from addnorm_exp.report.run import read_layers, read_metrics
+from addnorm_exp.report.tables.ablation import build
 from addnorm_exp.runs.folder import RunFolder
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)

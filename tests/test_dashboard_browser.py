@@ -9,10 +9,10 @@ from test_dashboard import HOSTILE
 from test_report_study import curve, layer_arrays, summary_of, write_plan, write_run, write_study
 
 from addnorm_exp.cli import dashboard as command
+from addnorm_exp.report.figures.style import smooth
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.record import read_layers, read_metrics
-from addnorm_exp.report.style import smooth
-from addnorm_exp.report.table import build
+from addnorm_exp.report.run import read_layers, read_metrics
+from addnorm_exp.report.tables.ablation import build
 
 SCHEMES = {"post_ln": 2.62, "pre_ln": 2.45, "no_norm": 2.75}
 

@@ -16,11 +16,11 @@ import pytest
 
 from addnorm_exp.data import sources
 from addnorm_exp.data.datasets import _concatenate, _gunzip
-from addnorm_exp.data.progress import Progress
+from addnorm_exp.data.progress import FetchProgress
 from addnorm_exp.data.sources import Hub, PackageArchive, Unavailable, Web
 
 TEXT = b"the bytes that a source is to give\n" * 30
-QUIET = Progress("")
+QUIET = FetchProgress("")
 
 
 class Server(http.server.BaseHTTPRequestHandler):

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from of_config import run
 from training import ROOT, TEXT, assert_equal_runs, config, flags, interrupt, lines, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import recorder
-from addnorm_exp.train.loop import run
 
 HARMS = ("clock", "event", "full", "moment", "rot", "term", "two")
 

@@ -1,6 +1,8 @@
-"""What a room's front page says of its files is so."""
+"""The order of the rooms, and what a room's front page says of its files."""
 
 import ast
+import functools
+import graphlib
 import importlib
 import re
 import subprocess
@@ -9,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("nn", "train", "runs", "report", "report.dashboard", "runs.mirror")  # those whose front page lists their files
+# A room imports only those before it.
+ORDER = (
+    *("hints", "errors", "words"),
+    *("residual", "config", "nn", "data"),
+    *("runs", "runs.mirror", "experiment", "tasks", "train", "sweep"),
+    *("report", "report.protocol", "report.tables", "report.figures", "report.dashboard"),
+    *("probe", "manual", "cli"),
+)
+# The rooms whose front page lists their files; and those that list them in the order of reading.
+IN_ORDER = ("report", "report.protocol", "report.tables", "report.figures", "report.dashboard")
+ROOMS = ("experiment", "nn", "train", "runs", "runs.mirror", *IN_ORDER)
 
 
 def listed(room: str) -> tuple[Path, list[str]]:
@@ -18,17 +30,6 @@ def listed(room: str) -> tuple[Path, list[str]]:
     assert front.__file__
     assert front.__doc__
     return Path(front.__file__).parent, re.findall(r"^    ([a-z_]+/?)  +\S", front.__doc__, re.MULTILINE)
-
-
-def imported(file: Path, package: str) -> set[str]:
-    """Files of the package that a file of it uses."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == package:
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
-            found.add((node.module or "").removeprefix(f"{package}.").partition(".")[0])
-    return found
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -46,10 +47,64 @@ def test_the_malloc_settings_need_nothing_installed():
     assert done.stdout in ("True\n", "False\n"), done.stderr
 
 
-def test_the_report_room_is_read_from_above():
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """Every module of the package, without its name, and those that it imports, in functions too but not for types alone."""
+    package = Path(importlib.import_module("addnorm_exp").__file__ or "").parent
+    files = {".".join(path.relative_to(package).with_suffix("").parts): path for path in package.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items() if name != "__init__"}
+    arrows: dict[str, set[str]] = {}
+    for name, path in files.items():
+        tree = ast.parse(path.read_text())
+        for_types = {
+            id(node)
+            for branch in ast.walk(tree)
+            if isinstance(branch, ast.If) and getattr(branch.test, "id", "") == "TYPE_CHECKING"
+            for node in ast.walk(branch)
+        }
+        used = {
+            full.removeprefix("addnorm_exp.")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and id(node) not in for_types
+            for full in (f"{node.module}.{alias.name}" for alias in node.names)
+            if full.startswith("addnorm_exp.")
+        }
+        arrows[name] = {full if full in files else full.rpartition(".")[0] for full in used}
+    return arrows
+
+
+def room(module: str) -> str:
+    """The longest name in ORDER that the module's name begins with."""
+    return max((name for name in ORDER if f"{module}.".startswith(f"{name}.")), key=len)
+
+
+def test_rooms_import_only_those_before_them():
+    place = {name: number for number, name in enumerate(ORDER)}
+    arrows = imports()
+    assert {room(module) for module in arrows if module != "__main__"} == set(ORDER), "each room has a place"
+    backward = [
+        f"{module} -> {used}"
+        for module, uses in arrows.items()
+        for used in uses
+        if module != "__main__" and place[room(used)] > place[room(module)]
+    ]
+    assert not backward
+
+
+def test_no_files_import_one_another():
+    try:
+        list(graphlib.TopologicalSorter(imports()).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_a_room_is_read_from_above(name):
     """As its front page says: a file uses those above it."""
-    folder, names = listed("report")
-    for place, name in enumerate(names):
-        for file in sorted((folder / name).glob("*.py")) if name.endswith("/") else [folder / f"{name}.py"]:
-            used = imported(file, "addnorm_exp.report") - {name.rstrip("/")}
-            assert used <= {above.rstrip("/") for above in names[:place]}, f"{name} uses what stands below it"
+    _, files = listed(name)
+    above = [file.rstrip("/") for file in files]
+    for module, uses in imports().items():
+        file = module.removeprefix(f"{name}.").partition(".")[0]
+        if module.startswith(f"{name}.") and file in above:
+            own = {used.removeprefix(f"{name}.").partition(".")[0] for used in uses if used.startswith(f"{name}.")}
+            assert own <= set(above[: above.index(file) + 1]), f"{file} uses what stands below it"

@@ -13,17 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiler import QUICK
+from of_config import hypers, make_step, make_task, run
 from sample import FEW, depth_of, expensive
 from training import ROOT, config, flags, layers, lines
 
 from addnorm_exp.cli import main
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.tasks import make_task
 from addnorm_exp.train import program
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import run
 from addnorm_exp.train.platform import REFUSED
-from addnorm_exp.train.step import initial_state, make_step
+from addnorm_exp.train.step import initial_state
 
 # Calibration, evaluation, attention statistics, dropout, micro-batches and per-layer rows: all that a run may compute.
 TINY = {

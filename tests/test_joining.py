@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from test_report_study import SITES, summary_of, write_run
 
-from addnorm_exp.report import gradients, style
 from addnorm_exp.report.dashboard import heat
 from addnorm_exp.report.dashboard.page import data
-from addnorm_exp.report.groups import reported
+from addnorm_exp.report.figures import gradients, style
 from addnorm_exp.report.load import load_study
-from addnorm_exp.runs.joining import joined, steps_a_cell
+from addnorm_exp.report.protocol.groups import reported
 from addnorm_exp.runs.layers import read
 from addnorm_exp.runs.mirror import picture
+from addnorm_exp.runs.thinning import joined, steps_a_cell
 
 STEP = np.array([1, 2, 4, 6, 8, 10, 12])
 VALUES = np.array([[1, 4, 3], [4, np.nan, 0], [9, 1, np.inf], [2, 9, 0], [2, 0, 0], [2, 1, np.nan], [5, 5, 5]])

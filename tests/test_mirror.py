@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 from mirroring import LONG, assert_mirrored, command, ledger, mirrored, sync
+from of_config import run
 from processes import wait
 from training import BASE, ROOT, config, signals_restored, stop_after
 from wandb_server import KEY
 
 from addnorm_exp import cli
-from addnorm_exp.report import figures
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import Stopped, run
+from addnorm_exp.train.loop import Stopped
 
 
 def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_study(server, home, monkeypatch, capsys):
     """Each run once, in its group, under its phase, while the others are trained; the finished study is not mirrored again."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(figures, "plot", lambda folder: [])
+    monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
     base = {**BASE, "data.path": str(home / "text")}
     (home / "tiny.py").write_text(STUDY.replace("{base!r}", repr(base)))
     words = ["sweep", str(home / "tiny.py"), f"--runs={home / 'runs'}"]

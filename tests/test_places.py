@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from of_config import run
 from studies import write
 from training import TEXT, config, flags, interrupt, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import run
 
 NOWHERE = Path("/proc")
 needs_proc = pytest.mark.skipif(not (NOWHERE / "self").exists(), reason="no /proc on this system")

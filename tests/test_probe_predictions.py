@@ -10,7 +10,7 @@ from flax import nnx
 from probing import TEXT, values
 
 from addnorm_exp.probe import settings
-from addnorm_exp.probe.rows import Probed, rows_of
+from addnorm_exp.probe.measurements import Probed, measurements_of
 from addnorm_exp.probe.verdict import FAILS, HOLDS, judge
 from addnorm_exp.residual import Context, catalogue
 from addnorm_exp.residual.predictions import Equal, Slope
@@ -31,7 +31,9 @@ def test_what_the_papers_predict(name):
     needed |= {(one.scheme, one.setting) for one in scheme.predictions if isinstance(one, Equal)}
     depths = (6, 12, 24) if any(isinstance(one, Slope) for one in scheme.predictions) else (6, 12)
     rows = [
-        row for name, setting in sorted(needed) for row in rows_of(catalogue.get(name), setting, depths, 128, 3, TEXT)
+        row
+        for name, setting in sorted(needed)
+        for row in measurements_of(catalogue.get(name), setting, depths, 128, 3, TEXT)
     ]
     for one in judge(Probed(rows), name, scheme.predictions):
         expected = FAILS if (name, one.prediction.claim) in REFUTED else HOLDS

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from addnorm_exp.probe.rows import Probed, Row
+from addnorm_exp.probe.measurements import Measurement, Probed
 from addnorm_exp.probe.table import tables
 from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, judge
 from addnorm_exp.residual import catalogue
@@ -14,7 +14,7 @@ from addnorm_exp.residual.predictions import Curve, Equal, Ratio, Slope
 def power_law(exponent, quantity="grad_w2", depths=(6, 12, 24)):
     return Probed(
         [
-            Row("x", "theory", depth, block, quantity, 3.0 * depth**exponent)
+            Measurement("x", "theory", depth, block, quantity, 3.0 * depth**exponent)
             for depth in depths
             for block in range(depth + 1)
         ]
@@ -32,12 +32,16 @@ def test_the_stream_is_followed_at_one_place_under_every_scheme():
     """At what the last block reads: of several streams there is none at the output."""
 
     def grown(name, blocks):
-        return [Row(name, "theory", depth, n, "stream_ms", 1.0 + n) for depth in (6, 12) for n in range(depth + blocks)]
+        return [
+            Measurement(name, "theory", depth, n, "stream_ms", 1.0 + n)
+            for depth in (6, 12)
+            for n in range(depth + blocks)
+        ]
 
     probed = Probed([*grown("one", 1), *grown("several", 0)])
     assert [probed.end(name, "theory", "stream_ms", 12) for name in probed.schemes] == [12.0, 12.0]
     assert [probed.slope(name, "theory", "stream_ms") for name in probed.schemes] == [pytest.approx(1.0)] * 2
-    assert Probed([Row("x", "theory", 6, 4, "grad_w2", 1.0)]).end("x", "theory", "grad_w2", 6) is None
+    assert Probed([Measurement("x", "theory", 6, 4, "grad_w2", 1.0)]).end("x", "theory", "grad_w2", 6) is None
 
 
 @pytest.mark.parametrize(("exponent", "verdict"), [(-0.5, HOLDS), (-0.45, HOLDS), (-0.3, FAILS), (0.2, FAILS)])
@@ -49,14 +53,14 @@ def test_a_slope_is_judged_by_its_band(exponent, verdict):
 
 
 def test_a_curve_is_judged_at_its_worst_block():
-    rows = [Row("x", "batch", 3, block, "stream_ms", value) for block, value in enumerate((1.0, 2.0, 9.0, 4.0))]
+    rows = [Measurement("x", "batch", 3, block, "stream_ms", value) for block, value in enumerate((1.0, 2.0, 9.0, 4.0))]
     claim = Curve("linear", "paper", "batch", "stream_ms", lambda block, depth: (block, block + 2))
     (one,) = judge(Probed(rows), "x", (claim,))
     assert (one.verdict, one.measured, one.predicted) == (FAILS, "9", "2 to 4 at block 2 of 3")
-    rows[2] = Row("x", "batch", 3, 2, "stream_ms", 3.0)
+    rows[2] = Measurement("x", "batch", 3, 2, "stream_ms", 3.0)
     (one,) = judge(Probed(rows), "x", (claim,))
     assert (one.verdict, one.predicted) == (HOLDS, "3 to 5 at block 3 of 3")
-    rows[2] = Row("x", "batch", 3, 2, "stream_ms", float("nan"))
+    rows[2] = Measurement("x", "batch", 3, 2, "stream_ms", float("nan"))
     (one,) = judge(Probed(rows), "x", (claim,))
     assert one.verdict == FAILS
     (one,) = judge(Probed([]), "x", (claim,))
@@ -64,11 +68,11 @@ def test_a_curve_is_judged_at_its_worst_block():
 
 
 def test_a_ratio_is_that_of_the_first_block_over_the_last():
-    rows = [Row("x", "batch", 3, block, "grad_stream", value) for block, value in enumerate((8.0, 4.0, 2.0))]
+    rows = [Measurement("x", "batch", 3, block, "grad_stream", value) for block, value in enumerate((8.0, 4.0, 2.0))]
     claim = Ratio("shrinks", "paper", "batch", "grad_stream", lambda depth: (4.0, 4.0))
     (one,) = judge(Probed(rows), "x", (claim,))
     assert one.verdict == HOLDS
-    (one,) = judge(Probed([*rows[:2], Row("x", "batch", 3, 2, "grad_stream", 4.0)]), "x", (claim,))
+    (one,) = judge(Probed([*rows[:2], Measurement("x", "batch", 3, 2, "grad_stream", 4.0)]), "x", (claim,))
     assert (one.verdict, one.measured) == (FAILS, "2")
 
 
@@ -76,7 +80,7 @@ def test_one_curve_is_anothers_at_every_block():
     def probed(*values):
         return Probed(
             [
-                Row(name, "theory", 2, block, "stream_ms", value)
+                Measurement(name, "theory", 2, block, "stream_ms", value)
                 for name, curve in (("x", values), ("plain", (1.0, 2.0, 3.0)))
                 for block, value in enumerate(curve)
             ]
@@ -92,7 +96,7 @@ def test_one_curve_is_anothers_at_every_block():
     assert one.verdict == FAILS
     (one,) = judge(probed(2.0, 6.0), "x", (claim,))  # several streams have no value at the output
     assert one.verdict == HOLDS
-    (one,) = judge(Probed([Row("x", "theory", 2, 0, "stream_ms", 2.0)]), "x", (claim,))
+    (one,) = judge(Probed([Measurement("x", "theory", 2, 0, "stream_ms", 2.0)]), "x", (claim,))
     assert (one.verdict, one.measured) == (UNDECIDED, "nothing (plain was not measured)")
 
 

@@ -14,7 +14,8 @@ from training import ROOT
 
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.errors import UserError
-from addnorm_exp.probe import figures, rows, workers
+from addnorm_exp.probe import pictures, workers
+from addnorm_exp.probe.measurements import Probed
 from addnorm_exp.residual.predictions import QUANTITIES
 
 NAMES = ["pre_ln", "rezero"]
@@ -28,14 +29,14 @@ def job(tmp_path):
 
 @pytest.mark.full
 def test_two_processes_measure_and_draw_what_one_does(job, tmp_path):
-    found, pictures = [], []
+    found, images = [], []
     for processes in (2, 1):
         with workers.pool(processes) as each:
             found.append(list(each(functools.partial(workers.measured, job), NAMES)))
-            probed = rows.Probed(row for of_scheme in found[-1] for row in of_scheme)
-            pictures.append([path.read_bytes() for path in figures.draw(probed, tmp_path / str(processes), each)])
-    assert pictures[0] == pictures[1]
-    assert len(pictures[0]) == 2 * len(QUANTITIES)
+            probed = Probed(row for of_scheme in found[-1] for row in of_scheme)
+            images.append([path.read_bytes() for path in pictures.draw(probed, tmp_path / str(processes), each)])
+    assert images[0] == images[1]
+    assert len(images[0]) == 2 * len(QUANTITIES)
     apart, alone = found
     assert apart == alone
     assert [of_scheme[0].scheme for of_scheme in apart] == NAMES

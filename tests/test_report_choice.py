@@ -3,9 +3,9 @@
 import pytest
 from test_report_study import summary_of, write_plan, write_run
 
-from addnorm_exp.report.choice import brief, choose_columns
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.choice import brief, choose_columns
 
 OF_COLUMNS = {
     "lr_sensitivity": "LR sens.: ",

@@ -13,16 +13,16 @@ from test_report_study import SITES, curve, layer_arrays, summary_of, write_plan
 
 from addnorm_exp.cli import plot as command
 from addnorm_exp.errors import UserError
-from addnorm_exp.report import curves, depth, gradients, sensitivity, style
-from addnorm_exp.report.figures import FIGURES, plot
-from addnorm_exp.report.groups import reported
+from addnorm_exp.report.figures import depth, gradients, learning_curves, sensitivity, style
+from addnorm_exp.report.figures.looks import looks_of
+from addnorm_exp.report.figures.plot import FIGURES, plot
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.looks import looks_of
+from addnorm_exp.report.protocol.groups import reported
 
 
 def learning(folder):
     loaded = load_study(folder)
-    return curves.draw(reported(loaded), looks_of(loaded, reported(loaded)))
+    return learning_curves.draw(reported(loaded), looks_of(loaded, reported(loaded)))
 
 
 def by_depth(folder):

@@ -12,8 +12,8 @@ from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.dashboard.page import dashboard
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.render import Column, Table, markdown, render
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.render import Column, Table, markdown, render
 
 
 def test_markdown_is_aligned_and_escapes_pipes():

@@ -9,11 +9,11 @@ from processes import NET
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.cli import table as command
-from addnorm_exp.report.latex import escape
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import Column, Table, markdown, numeric, render
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.latex import escape
+from addnorm_exp.report.tables.pivot import pivot
+from addnorm_exp.report.tables.render import Column, Table, markdown, numeric, render
 
 NASTY = r"a_b & 50% #1 {x} $y$ ~z^2 \n <t> |p| `q` --flag 'r' \"s\" é Łódź σΩΑ → 中 😀 [end]"
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from test_report_study import curve, summary_of, write_plan, write_run
 
-from addnorm_exp.report import curves, sensitivity, style
 from addnorm_exp.report.dashboard.runs import dash, described
-from addnorm_exp.report.figures import plot
-from addnorm_exp.report.groups import reported
+from addnorm_exp.report.figures import learning_curves, sensitivity, style
+from addnorm_exp.report.figures.looks import looks_of
+from addnorm_exp.report.figures.plot import plot
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.looks import looks_of
+from addnorm_exp.report.protocol.groups import reported
 
 TITLES = {"pre_ln": "Pre-LN", "peri_ln": "Peri-LN", "sandwich_ln": "Sandwich-LN"}
 KINDS = {"layer": "LayerNorm", "rms": "RMSNorm"}
@@ -50,7 +50,7 @@ def learning(folder, **more):
     loaded = load_study(folder)
     shown = reported(loaded)
     with style.paper():
-        return curves.draw(shown, looks_of(loaded, shown))
+        return learning_curves.draw(shown, looks_of(loaded, shown))
 
 
 @pytest.mark.parametrize("variants", [2, 3])

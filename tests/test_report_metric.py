@@ -9,10 +9,10 @@ from test_report_study import LN2, summary_of, write_plan, write_run
 from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.metric import Budget, headline, parse_budget
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import render
-from addnorm_exp.report.table import build
+from addnorm_exp.report.protocol.metric import Budget, headline, parse_budget
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.pivot import pivot
+from addnorm_exp.report.tables.render import render
 
 EACH = 16 * 128  # tokens of a step, by test_report_study.write_run
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from test_report_study import SITES, UNIFORM, layer_arrays, summary_of, write_plan, write_run
 
-from addnorm_exp.report import curves, gradients, multiples, sensitivity, style
-from addnorm_exp.report.figures import FIGURES, OF_MANY, plot
-from addnorm_exp.report.groups import reported
+from addnorm_exp.report.figures import gradients, learning_curves, multiples, sensitivity, style
+from addnorm_exp.report.figures.looks import looks_of
+from addnorm_exp.report.figures.plot import FIGURES, OF_MANY, plot
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.looks import looks_of
+from addnorm_exp.report.protocol.groups import reported
 
 LAST = 40
 RATES = (1e-3, 3e-3, 1e-2)
@@ -200,7 +200,7 @@ def test_five_seeds_have_their_band_in_their_panel(tmp_path):
 
 
 def test_training_has_a_picture_of_its_own_with_its_running_mean(tmp_path, monkeypatch):
-    monkeypatch.setattr(curves, "SMOOTHED", 13)  # 40 steps: a window of 3
+    monkeypatch.setattr(learning_curves, "SMOOTHED", 13)  # 40 steps: a window of 3
     folder = write_rows(tmp_path / "s", 13, seeds=(1,), lost=("", 0))
     figure = draw(folder, OF_MANY["training_curves"])
     assert figure.get_supylabel() == "training loss (bits per byte), running mean of 3 steps"
@@ -334,7 +334,7 @@ def test_gradients_that_are_nowhere_finite_are_a_line(tmp_path):
     with style.paper():
         assert gradients.by_depth(shown, looks) == gradients.heatmap(shown) == gradients.NOTHING_FINITE
         assert gradients.each(shown, None, "grad_none") == gradients.NO_RECORD
-        assert curves.draw(shown, looks) == "the reported runs have no validation losses"
+        assert learning_curves.draw(shown, looks) == "the reported runs have no validation losses"
         assert sensitivity.draw(load_study(tmp_path), shown) == "no finished runs at two or more learning rates"
 
 

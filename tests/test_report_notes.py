@@ -6,8 +6,8 @@ from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.cli import table as command
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.pivot import pivot
 from addnorm_exp.runs.identity import SEMANTICS
 
 

@@ -13,10 +13,10 @@ from test_report_study import summary_of, write_plan, write_run
 from addnorm_exp.cli import table as command
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.outcome import Outcome, shared_decimals, shared_places
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import Column, Table, latex, numeric
-from addnorm_exp.report.table import build
+from addnorm_exp.report.protocol.outcome import Outcome, shared_decimals, shared_places
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.pivot import pivot
+from addnorm_exp.report.tables.render import Column, Table, latex, numeric
 
 
 def write_rows(folder, rows, *, edge: bool = False, **plan):

@@ -4,8 +4,8 @@ import pytest
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.pivot import pivot
 
 
 def test_with_two_axes_each_row_meets_the_baseline_of_its_own_law(laws):

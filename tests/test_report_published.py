@@ -9,8 +9,8 @@ from training import BASE, TEXT
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.render import render
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.render import render
 from addnorm_exp.runs.reading import read_study as read_plan
 from addnorm_exp.sweep.record import write_plan as write_real_plan
 from addnorm_exp.sweep.study import read_study

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from test_report_study import summary_of, write_plan, write_run
 
-from addnorm_exp.report import style
 from addnorm_exp.report.dashboard.rates import rates
-from addnorm_exp.report.groups import reported
+from addnorm_exp.report.figures import style
+from addnorm_exp.report.figures.sensitivity import draw as sensitivity_picture
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.rates import sensitivity
-from addnorm_exp.report.render import render
-from addnorm_exp.report.sensitivity import draw as sensitivity_picture
-from addnorm_exp.report.table import build
+from addnorm_exp.report.protocol.groups import reported
+from addnorm_exp.report.protocol.learning_rates import sensitivity
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.render import render
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 UNIFORM = 8.0  # of write_run's summaries, in bits

@@ -5,9 +5,9 @@ import math
 import pytest
 from test_report_study import summary_of, write_plan, write_run
 
-from addnorm_exp.report.groups import groups_of, reported
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.outcome import Outcome, decimals
+from addnorm_exp.report.protocol.groups import groups_of, reported
+from addnorm_exp.report.protocol.outcome import Outcome, decimals
 from addnorm_exp.runs.winners import Candidate, final_loss, score, winners
 
 GROUP = (("scheme", "pre_ln"),)

@@ -10,7 +10,7 @@ from training import held
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study, study_folders
-from addnorm_exp.report.record import read_layers, read_metrics, read_run
+from addnorm_exp.report.run import read_layers, read_metrics, read_run
 
 LN2 = math.log(2)
 UNIFORM = {"loss": math.log(256), "bpb": 8.0}

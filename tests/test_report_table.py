@@ -11,8 +11,8 @@ from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.render import Table, render
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.render import Table, render
 
 
 def column(table: Table, key: str) -> dict[str, str]:
@@ -282,7 +282,7 @@ def test_the_report_room_never_imports_jax():
     import sys
 
     code = (
-        "import sys, json, addnorm_exp.report.figures, addnorm_exp.cli.table, addnorm_exp.cli.plot;"
+        "import sys, json, addnorm_exp.report.figures.plot, addnorm_exp.cli.table, addnorm_exp.cli.plot;"
         "print(json.dumps([m for m in ('jax', 'scipy', 'matplotlib.pyplot') if m in sys.modules]))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

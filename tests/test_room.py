@@ -7,21 +7,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from of_config import program, run
 from studies import STUDY, sweep, write
 from training import TEXT, assert_equal_runs, config, flags, interrupt, layers, signals_restored
 
 from addnorm_exp import cli
-from addnorm_exp.config.checks import CHOICES
-from addnorm_exp.report import figures
+from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
+from addnorm_exp.runs.checkpoint_folders import KEEP, not_kept
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read
-from addnorm_exp.runs.states import KEEP, not_kept
 from addnorm_exp.train import loop
 from addnorm_exp.train.checkpoint import Checkpoints
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import program
 
 # The best validation is the one before the first update, so that final and best parameters differ.
 BROKEN = {"optim__lr": 0.5, "optim__final_lr": 1.0, "seed": 1, "steps": 6}
@@ -74,7 +72,7 @@ def test_a_run_that_diverged_keeps_nothing(data, tmp_path):
 def test_the_policy_is_no_part_of_a_runs_identity(data, tmp_path):
     ids = {run(config(execution__keep=keep), data, RunFolder(tmp_path / keep))["id"] for keep in ("none", "state")}
     assert len(ids) == 1
-    assert CHOICES["execution.keep"] == KEEP
+    assert leaves()["execution.keep"].choices == KEEP
 
 
 def test_a_finished_run_has_ten_files_at_most(data, tmp_path):
@@ -102,7 +100,7 @@ def test_a_finished_run_has_ten_files_at_most(data, tmp_path):
 
 def test_a_study_keeps_no_tuning_run_and_the_final_parameters_of_the_others(tmp_path, capsys, monkeypatch):
     """A rerun keeps what the run kept; the study may choose for itself. (No pictures are drawn.)"""
-    monkeypatch.setattr(figures, "plot", lambda folder: [])
+    monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
     one = STUDY.replace('("pre_ln", "no_norm")', '("pre_ln",)').replace("(1, 2)", "(1,)")
     path = write(tmp_path, one, steps=2, **{"eval.every": 2})
     folder = tmp_path / "runs" / "tiny"

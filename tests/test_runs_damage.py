@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from of_config import run
 from training import BASE, TEXT, flags, signals_restored, stop_after
 
 from addnorm_exp import cli
 from addnorm_exp.config import Config, override
 from addnorm_exp.data.corpus import load
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.record import read_layers, read_run
+from addnorm_exp.report.run import read_layers, read_run
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import Stopped, run
+from addnorm_exp.train.loop import Stopped
 
 CHANGES = {"steps": 8, "eval.every": 4, "execution.checkpoint_every": 4, "execution.layers_every": 4}
 

@@ -9,13 +9,13 @@ import time
 
 import jax
 import pytest
+from of_config import run
 from training import TEXT, assert_equal_runs, config, corpus, flags, lines, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import Busy, RunFolder, write_json
 from addnorm_exp.train import program, recorder
-from addnorm_exp.train.loop import run
 
 
 @pytest.fixture(scope="module")

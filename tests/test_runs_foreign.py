@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from of_config import run
 from training import BASE, ROOT, TEXT, assert_equal_runs, config, flags, interrupt, signals_restored
 
 from addnorm_exp import cli
@@ -13,7 +14,6 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep.record import check_folder, write_plan
 from addnorm_exp.sweep.study import Study, read_study
-from addnorm_exp.train.loop import run
 
 # Names that resemble ours, in each of our folders.
 FOREIGN = {

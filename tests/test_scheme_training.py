@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from copying import Copying, start, train
+from of_config import hypers
 from sample import FEW, depth_of, expensive
 from training import config
 
 from addnorm_exp.residual import Context, catalogue
-from addnorm_exp.train.hypers import hypers
 
 STEPS = 200
 CONTROLS: frozenset[str] = frozenset()  # schemes that are there to show that they do not learn

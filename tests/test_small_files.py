@@ -4,12 +4,12 @@ import gzip
 import json
 import re
 
+from of_config import check_data
 from studies import sweep, write
 from training import TEXT, config, flags, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.data.corpus import load
-from addnorm_exp.train.loop import check_data
 
 
 def train(path, folder, **changes) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from addnorm_exp.report import statistics as ours
+from addnorm_exp.report.protocol import statistics as ours
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 7.5, 30, 400])
@@ -176,8 +176,8 @@ def test_holm_is_statsmodels():
 
 def test_the_tables_comparison_controls_the_family_where_all_rows_meet_one_baseline():
     """Six schemes that do not differ, five shared seeds: differences to one baseline are correlated, which Holm allows for."""
-    from addnorm_exp.report.compare import paired_with
-    from addnorm_exp.report.outcome import Outcome
+    from addnorm_exp.report.protocol.compare import paired_with
+    from addnorm_exp.report.protocol.outcome import Outcome
 
     rng = np.random.default_rng(6)
     trials, wrong, uncorrected = 1000, 0, 0

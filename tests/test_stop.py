@@ -11,7 +11,7 @@ import pytest
 from processes import ROOT
 
 from addnorm_exp.cli.stop import NOTICE, QUIT, StopSignal
-from addnorm_exp.runs.states import prospect
+from addnorm_exp.runs.checkpoint_folders import prospect
 from addnorm_exp.runs.uncut import uncut
 from addnorm_exp.train.checkpoint import Checkpoints
 

@@ -13,7 +13,6 @@ from studies import PLAN, sweep, write
 from training import assert_equal_runs, held
 
 from addnorm_exp import cli
-from addnorm_exp.report import figures
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
@@ -25,7 +24,7 @@ from addnorm_exp.train.program import Program
 def trained(monkeypatch):
     """The ids of the runs that were trained in this test, which draws no pictures: those of `finished` are looked at."""
     made = []
-    monkeypatch.setattr(figures, "plot", lambda folder: [])
+    monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
 
     def train(config, corpus, folder, **more):
         before = folder.summary()
@@ -133,10 +132,10 @@ def test_an_interrupted_study_goes_on(finished, tmp_path, trained, capsys, monke
     shutil.rmtree(path.parent / "runs")
     dispatch = Program.train
 
-    def interrupted(self, state, hypers, held, count):
-        if len(trained) == 3 and int(state.step) + count == 4:
+    def interrupted(self, state, hypers, held, recorded):
+        if len(trained) == 3 and int(state.step) + len(recorded) == 4:
             signal.raise_signal(signal.SIGTERM)
-        return dispatch(self, state, hypers, held, count)
+        return dispatch(self, state, hypers, held, recorded)
 
     with monkeypatch.context() as patch:
         patch.setattr(Program, "train", interrupted)

@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from of_config import hypers, program, run
 from training import assert_equal_runs, config, interrupt, lines, parameters
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.arrays import sha256
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints, like
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import Attempt, run
-from addnorm_exp.train.program import program
+from addnorm_exp.train.loop import Attempt
 
 CONFIG = config(execution__keep_checkpoints=3, execution__checkpoint_every=3)
 

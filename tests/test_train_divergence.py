@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from of_config import run
 from training import config, lines, parameters
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.winners import score
-from addnorm_exp.train.loop import run
 from addnorm_exp.train.program import Program
 
 

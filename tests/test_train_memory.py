@@ -2,7 +2,9 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
+from of_config import check_machine, least, make_task, program, shape
 from training import BASE, TEXT, config, flags, signals_restored
 
 from addnorm_exp import cli
@@ -10,11 +12,7 @@ from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.residual import catalogue
 from addnorm_exp.sweep import launch
-from addnorm_exp.tasks import least, make_task
 from addnorm_exp.train import memory
-from addnorm_exp.train.hypers import static
-from addnorm_exp.train.loop import check_machine
-from addnorm_exp.train.program import program
 
 WIDE = {"batch_size": 64, "seq_len": 64, "model__width": 32, "eval__sequences": 10}
 NARROW = {
@@ -31,7 +29,7 @@ two_blocks = partial(config, model__depth=2, model__bias=True)  # of which the e
 
 
 def total(asked) -> int:
-    return sum(memory.needed(static(asked), 1, True).values())
+    return sum(memory.needed(shape(asked), 1, True).values())
 
 
 @pytest.mark.parametrize("scheme", catalogue.names())
@@ -60,7 +58,7 @@ def test_the_compiler_plans_for_more_than_the_bound(changes, share, data):
     asked = config(**changes)
     compiled = program(asked)
     numbers, held = compiled.hypers(asked), compiled.hold(data)
-    compiled.train(compiled.init(numbers), numbers, held, 0)
+    compiled.train(compiled.init(numbers), numbers, held, np.zeros(0, np.bool_))
     planned = compiled.planned_bytes + 4 * compiled.task.model.size
     assert share * planned < total(asked) < planned, total(asked) / planned
 
@@ -101,8 +99,8 @@ def test_what_fits_exactly_is_let_through(monkeypatch):
 
 
 def test_devices_of_one_memory_hold_a_copy_each_and_share_the_batch():
-    one, eight = (memory.needed(static(config()), count, True) for count in (1, 8))
-    apart = memory.needed(static(config()), 8, False)
+    one, eight = (memory.needed(shape(config()), count, True) for count in (1, 8))
+    apart = memory.needed(shape(config()), 8, False)
     assert eight[memory.MODEL] == 8 * one[memory.MODEL]
     assert apart[memory.MODEL] == one[memory.MODEL]
     assert (one[memory.BATCH], eight[memory.BATCH]) == (8 * apart[memory.BATCH],) * 2

@@ -14,17 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiler import QUICK
+from of_config import hypers, make_step, make_task, program, run, shape
 from processes import NET
 from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses
 
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.train import program as program_room
-from addnorm_exp.train.hypers import hypers, static
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import Program, program
-from addnorm_exp.train.step import initial_state, make_chunk, make_step
+from addnorm_exp.train.program import Program
+from addnorm_exp.train.step import initial_state, make_chunk
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,9 @@ def rows(data, count=4, **changes):
     """Metrics of the first steps of a config, without a run's folder."""
     asked = config(execution__chunk_steps=count, **changes)
     compiled = program(asked)
-    state, metrics = compiled.train(compiled.init(hypers(asked)), hypers(asked), compiled.hold(data), count)
+    state, metrics = compiled.train(
+        compiled.init(hypers(asked)), hypers(asked), compiled.hold(data), np.ones(count, np.bool_)
+    )
     return state, metrics
 
 
@@ -114,7 +114,7 @@ def test_the_gradient_norm_is_recorded_before_clipping(data):
     told = {}
     for clip in (1.0, 1e-4):
         numbers = hypers(config(optim__clip=clip))
-        _, told[clip] = compiled.train(compiled.init(numbers), numbers, held, 1)
+        _, told[clip] = compiled.train(compiled.init(numbers), numbers, held, np.ones(1, np.bool_))
     assert told[1.0]["grad_norm"][0] > 0.1
     for name in ("grad_norm", "grad_weight"):
         np.testing.assert_array_equal(told[1e-4][name][0], told[1.0][name][0], err_msg=name)
@@ -125,7 +125,7 @@ def test_the_state_is_donated_and_the_corpus_is_not(data):
     """A step needs the memory of one state, not two: the buffers that it was given are gone afterwards."""
     compiled = program(config())
     numbers, held, state = hypers(config()), compiled.hold(data), compiled.init(hypers(config()))
-    after, _ = compiled.train(state, numbers, held, 1)
+    after, _ = compiled.train(state, numbers, held, np.ones(1, np.bool_))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, held.train, held.val)))
     compiled.evaluate(after.parameters, held.val, 1)
@@ -207,13 +207,13 @@ def test_hypers_share_one_program(data, plain, tmp_path):
 @pytest.mark.core
 @pytest.mark.parametrize("key", HYPERS)
 def test_each_hyper_is_data(key):
-    assert static(config(**{key: HYPERS[key]})) == static(config())
+    assert shape(config(**{key: HYPERS[key]})) == shape(config())
     ours, theirs = hypers(config(**{key: HYPERS[key]})), hypers(config())
     assert any(ours[name] != theirs[name] for name in ours), "and the program sees it"
 
 
 def test_dropout_rates_share_a_program():
-    assert static(config(model__dropout=0.1)) == static(config(model__dropout=0.3))
+    assert shape(config(model__dropout=0.1)) == shape(config(model__dropout=0.3))
 
 
 @pytest.mark.core
@@ -233,12 +233,14 @@ def test_lanes_of_the_real_step_are_their_own_runs(data):
     def stack(*parts):
         return jnp.stack(parts)
 
-    lanes, metrics = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None)))(
-        jax.tree.map(stack, *states), jax.tree.map(stack, *numbers), tokens, np.int32(4)
+    lanes, metrics = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None, None)))(
+        jax.tree.map(stack, *states), jax.tree.map(stack, *numbers), tokens, np.int32(4), np.ones(4, np.bool_)
     )
     compiled = program(configs[0])
     for lane, each in enumerate(configs):
-        state, expected = compiled.train(compiled.init(hypers(each)), hypers(each), compiled.hold(data), 4)
+        state, expected = compiled.train(
+            compiled.init(hypers(each)), hypers(each), compiled.hold(data), np.ones(4, np.bool_)
+        )
         assert_close({name: value[lane] for name, value in metrics.items()}, expected, rtol=5e-3, atol=1e-5)
         for name, value in state.parameters.items():
             np.testing.assert_allclose(lanes.parameters[name][lane], value, rtol=1e-2, atol=1e-4, err_msg=name)
@@ -315,7 +317,7 @@ class Copy(LanguageModelling):
 
     def batch(self, corpus, seed, step):
         key = jax.random.fold_in(jax.random.key(seed), step)
-        prefix = jax.random.randint(key, (self.config.batch_size, PREFIX), 1, 1 + LETTERS)
+        prefix = jax.random.randint(key, (self.batch_size, PREFIX), 1, 1 + LETTERS)
         whole = jnp.concatenate([prefix, jnp.zeros_like(prefix[:, :1]), prefix], axis=1)
         return whole[:, :-1], whole[:, 1:]
 
@@ -345,7 +347,9 @@ def test_a_model_learns_to_copy_a_prefix(positions):
     )
     task = Copy(asked)
     chunk = jax.jit(make_chunk(make_step(asked, task, lambda batch: batch), 300))
-    _, metrics = chunk(initial_state(task, hypers(asked)), hypers(asked), jnp.zeros(1), np.int32(300))
+    _, metrics = chunk(
+        initial_state(task, hypers(asked)), hypers(asked), jnp.zeros(1), np.int32(300), np.ones(300, np.bool_)
+    )
     chance = math.log(LETTERS)
     assert metrics["loss"][0] > chance
     assert np.mean(metrics["loss"][-20:]) < 0.1 * chance
@@ -355,7 +359,7 @@ def test_training_pins_the_generator():
     """Batches and dropout too are drawn by the partitionable threefry, whatever the environment asks for."""
     jax.config.update("jax_threefry_partitionable", False)
     try:
-        Program(static(config()))
+        Program(shape(config()))
         assert jax.config.jax_threefry_partitionable
     finally:
         jax.config.update("jax_threefry_partitionable", True)

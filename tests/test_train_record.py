@@ -7,18 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from of_config import identify, make_task, run
 from training import config, interrupt, layers
 
 from addnorm_exp.config import checks
 from addnorm_exp.errors import UserError
 from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.train import loop
 from addnorm_exp.train import program as program_room
-from addnorm_exp.train.entry import identify
-from addnorm_exp.train.loop import run
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.recorder import Progress
 
@@ -76,9 +74,9 @@ def test_step_time_is_the_devices_and_recording_has_a_time_of_its_own(device, ho
         now[0] += host * sum(line["split"] == "train" for line in lines)
         append(folder, lines)
 
-    def begin(self, state, hypers, held, count):
-        ready[0] = now[0] + device * count
-        return train(self, state, hypers, held, count)
+    def begin(self, state, hypers, held, recorded):
+        ready[0] = now[0] + device * len(recorded)
+        return train(self, state, hypers, held, recorded)
 
     def wait(arrays, get=jax.device_get):
         if isinstance(arrays, tuple):  # what the loop waits for

@@ -8,15 +8,14 @@ import os
 from pathlib import Path
 
 import pytest
+from of_config import make_task, run
 from sample import FEW, depth_of, expensive
 from training import assert_equal_runs, config, interrupt, lines, losses
 
 from addnorm_exp.residual import catalogue
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS
-from addnorm_exp.tasks import make_task
 from addnorm_exp.train import program
-from addnorm_exp.train.loop import run
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))

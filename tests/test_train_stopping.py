@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from of_config import program, run
 from training import TEXT, assert_equal_runs, config, flags, lines, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import loop
 from addnorm_exp.train.checkpoint import Checkpoints, like
-from addnorm_exp.train.loop import Stopped, run
-from addnorm_exp.train.program import Program, program
+from addnorm_exp.train.loop import Stopped
+from addnorm_exp.train.program import Program
 
 NOTICE = 30.0  # seconds from the signal to the end
 ASKED = config(steps=8, eval__every=4, execution__attention_every=4, execution__checkpoint_every=0, eval__sequences=36)

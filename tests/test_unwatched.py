@@ -14,7 +14,7 @@ from sample import expensive
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.report.load import load_study
-from addnorm_exp.report.table import build
+from addnorm_exp.report.tables.ablation import build
 from addnorm_exp.residual import BlockConnections, Context, Depths, catalogue, sites
 from addnorm_exp.residual.catalogue.history import GROUP
 from addnorm_exp.residual.norms import PUBLISHED, Norm

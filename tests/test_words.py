@@ -11,7 +11,7 @@ from training import ROOT
 
 from addnorm_exp.cli import train
 from addnorm_exp.config import Config
-from addnorm_exp.report import outcome
+from addnorm_exp.report.protocol import outcome
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay

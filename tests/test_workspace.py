@@ -13,7 +13,7 @@ from training import ROOT
 from wandb_server import ENTITY, Server
 
 from addnorm_exp.config import Config, leaves
-from addnorm_exp.report.record import flatten
+from addnorm_exp.report.run import flatten
 from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.train.recorder import SCALARS
 

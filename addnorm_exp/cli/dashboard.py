@@ -50,8 +50,8 @@ def run(argv: list[str]) -> int:
 
 
 def _save(arguments: Arguments) -> int:
+    from addnorm_exp.report.dashboard.workspace import save
     from addnorm_exp.report.load import load_study
-    from addnorm_exp.report.workspace import save
     from addnorm_exp.runs.mirror.settings import check_place
 
     check_place(place_of(arguments))

@@ -23,9 +23,9 @@ SAME_STUDIES = (
 
 def run(argv: list[str]) -> int:
     arguments = parse(argv, command="diff", about=ABOUT, positionals=("A", "B"))
-    from addnorm_exp.report import differences
     from addnorm_exp.report.load import load_study
-    from addnorm_exp.report.record import read_run
+    from addnorm_exp.report.protocol import differences
+    from addnorm_exp.report.run import read_run
     from addnorm_exp.runs.reading import which
 
     first, second = map(Path, arguments.positionals)

@@ -2,11 +2,11 @@
 
 import sys
 
-from addnorm_exp.config.checks import CHOICES
 from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.config.keys import leaves
 from addnorm_exp.words import size
 
-KEEP = CHOICES["execution.keep"]
+KEEP = leaves()["execution.keep"].choices
 HELP = "list leftovers of interrupted attempts in a study or a run, and remove them with --yes"
 ABOUT = f"""{HELP}
 
@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="gc", about=ABOUT, positionals=("DIR",))
     keep = arguments["keep"]
     from addnorm_exp.report.load import study_folders
-    from addnorm_exp.runs.gc import leavings, remove, retained
+    from addnorm_exp.runs.prune import leavings, remove, retained
 
     folders = study_folders(arguments.positionals[0])
     leftovers = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import to_stderr
-from addnorm_exp.report.titles import LABELS
+from addnorm_exp.report.protocol.titles import LABELS
 
 HELP = "draw a study's pictures: learning curves, learning-rate sensitivity, gradient norms (PNG and SVG)"
 ABOUT = f"""{HELP}
@@ -28,7 +28,7 @@ FLAGS = (
 def run(argv: list[str]) -> int:
     """Draws the pictures and prints their paths. 0, or 2 if nothing could be drawn or one of several studies could not be read."""
     arguments = parse(argv, FLAGS, command="plot", about=ABOUT, positionals=("DIR",))
-    from addnorm_exp.report.figures import plot  # matplotlib is slow to import; --help does not need it
+    from addnorm_exp.report.figures.plot import plot  # matplotlib is slow to import; --help does not need it
 
     problems: list[str] = []
 

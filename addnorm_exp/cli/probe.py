@@ -32,8 +32,9 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--width={arguments['width']}: must be divisible by 8 (4 heads of an even size)")
     schemes = _schemes(arguments["schemes"])
     from addnorm_exp.config.schema import DataConfig
-    from addnorm_exp.probe import figures, rows, settings, table, workers
-    from addnorm_exp.report.render import render
+    from addnorm_exp.probe import pictures, settings, table, workers
+    from addnorm_exp.probe.measurements import Measurement, Probed, write
+    from addnorm_exp.report.tables.render import render
     from addnorm_exp.runs.folder import make_folder
     from addnorm_exp.train.memory import require
 
@@ -49,7 +50,7 @@ def run(argv: list[str]) -> int:
     folder = arguments["out"]
     make_folder(folder)
 
-    measurements: list[rows.Row] = []
+    measurements: list[Measurement] = []
     began = time.monotonic()
     names = list(schemes)
     with workers.pool(workers.processes(names, job)) as each:
@@ -58,12 +59,12 @@ def run(argv: list[str]) -> int:
             measurements += of_scheme
             print(f"probe {number}/{len(names)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
         with (folder / "probe.csv").open("w", newline="") as file:
-            rows.write(measurements, file)
-        probed = rows.Probed(measurements)
+            write(measurements, file)
+        probed = Probed(measurements)
         sys.stdout.write(render(table.tables(probed, schemes, width, seeds)))
         sys.stdout.flush()
-        pictures = [path.name for path in figures.draw(probed, folder, each) if path.suffix == ".png"]
-    print(f"probe.csv and pictures: {folder} ({', '.join(pictures)})")
+        files = [path.name for path in pictures.draw(probed, folder, each) if path.suffix == ".png"]
+    print(f"probe.csv and pictures: {folder} ({', '.join(files)})")
     return 0
 
 

@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; {which(folder)}")
 
-    from addnorm_exp.runs.life import chosen, standings
+    from addnorm_exp.runs.status import chosen, standings
 
     runs = standings(folder)
     if not runs:

@@ -23,8 +23,8 @@ def run(argv: list[str]) -> int:
     """Prints the list. 0, even if it is empty."""
     arguments = parse(argv, FLAGS, command="runs", about=ABOUT, positionals=("DIR",))
     from addnorm_exp.report.load import study_folders
-    from addnorm_exp.report.render import Column, Table, render
-    from addnorm_exp.runs.life import STANDINGS, Standing, standings, waiting
+    from addnorm_exp.report.tables.render import Column, Table, render
+    from addnorm_exp.runs.status import STANDINGS, Standing, standings, waiting
     from addnorm_exp.words import duration
 
     wanted = tuple(word.strip() for word in (arguments["status"] or ",".join(STANDINGS)).split(","))

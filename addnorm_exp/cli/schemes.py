@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="schemes", about=ABOUT, positionals=("[NAME]",))
     from addnorm_exp.errors import UserError
     from addnorm_exp.manual import schemes
-    from addnorm_exp.report.render import render
+    from addnorm_exp.report.tables.render import render
     from addnorm_exp.residual import SchemeError, catalogue
 
     form = arguments["format"]

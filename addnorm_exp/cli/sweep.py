@@ -58,8 +58,8 @@ def run(argv: list[str]) -> int:
 def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     """Prints the table, draws the pictures and reports missing runs. 0 if every run of the plan has an outcome."""
     from addnorm_exp.report.load import load_study
-    from addnorm_exp.report.render import render
-    from addnorm_exp.report.table import build
+    from addnorm_exp.report.tables.ablation import build
+    from addnorm_exp.report.tables.render import render
     from addnorm_exp.runs.folder import RunFolder
 
     stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
@@ -70,7 +70,7 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
         sys.stdout.write(render([build(load_study(folder))], "md"))
         sys.stdout.flush()
         print("drawing the pictures…", file=sys.stderr)
-        from addnorm_exp.report.figures import plot  # imports Matplotlib, which the table does not need
+        from addnorm_exp.report.figures.plot import plot  # imports Matplotlib, which the table does not need
 
         pictures = plot(folder)
         if pictures:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.choice import brief, choose_columns, page
-from addnorm_exp.report.load import Study, load_studies
-from addnorm_exp.report.metric import BUDGETS, Budget, parse_budget
-from addnorm_exp.report.pivot import pivot
-from addnorm_exp.report.render import FORMATS, Table, render
-from addnorm_exp.report.server import SOURCE, fetch
-from addnorm_exp.report.table import build
-from addnorm_exp.report.titles import LABELS
+from addnorm_exp.report.download import SOURCE, fetch
+from addnorm_exp.report.load import StudyRuns, load_studies
+from addnorm_exp.report.protocol.metric import BUDGETS, Budget, parse_budget
+from addnorm_exp.report.protocol.titles import LABELS
+from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.report.tables.choice import brief, choose_columns, page
+from addnorm_exp.report.tables.pivot import pivot
+from addnorm_exp.report.tables.render import FORMATS, Table, render
 
 HELP = "print the ablation table of a study (Markdown, LaTeX or CSV)"
 ABOUT = f"""{HELP}
@@ -143,7 +143,7 @@ def _place(arguments: Arguments) -> Iterator[Path]:
             raise UserError(str(error).replace(folder, source)) from None
 
 
-def _tables(study: Study, arguments: Arguments) -> list[Table]:
+def _tables(study: StudyRuns, arguments: Arguments) -> list[Table]:
     """The ablation table, or one number over the named axes."""
     rows, cols, baseline = arguments["rows"], arguments["cols"], arguments["baseline"]
     if arguments["match"] and arguments["at"]:

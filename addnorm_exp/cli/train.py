@@ -29,20 +29,21 @@ def run(argv: list[str]) -> int:
     assert config is not None
 
     from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are reported at once
+    from addnorm_exp.runs.checkpoint_folders import prospect
     from addnorm_exp.runs.folder import Busy, RunFolder
-    from addnorm_exp.runs.states import prospect
+    from addnorm_exp.tasks import resolve
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.entry import remarks
     from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
-    from addnorm_exp.train.timetable import timetable
 
-    times = timetable(config)
+    experiment = resolve(config, str(arguments.config_file), arguments.overrides or ())
+    times = experiment.timetable
     display = RunDisplay(config.scheme, config.steps, validates=lambda step: times.due(step, "validation"))
     mirror = mirror_of(arguments, display.say, folder)
-    check_machine(config)  # check this and W&B's settings before fetching data
+    check_machine(experiment)  # check this and W&B's settings before fetching data
     data = corpus.load(config.data)
-    check_data(config, data)
+    check_data(experiment, data)
     for line in remarks(config, data):
         to_stderr(line)
     try:
@@ -51,7 +52,7 @@ def run(argv: list[str]) -> int:
             stop.prospect = lambda: prospect(folder)
             with display:
                 watch = mirror.watch(folder, display.watch)
-                summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
+                summary = train(experiment, data, RunFolder(folder), watch=watch, stop=stop)
             if not display.begun:
                 to_stderr(f"{folder} is already finished; nothing was run")
             mirror.end()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from addnorm_exp.data.datasets import Dataset
-from addnorm_exp.data.progress import Progress
+from addnorm_exp.data.progress import FetchProgress
 from addnorm_exp.data.sources import Unavailable
 from addnorm_exp.errors import UserError
 
@@ -60,13 +60,13 @@ def obtain(dataset: Dataset, where: Path | None = None) -> bytes:
             return data
         problem = f"the copy in the cache is damaged ({wrong})"
     _require_room(dataset, where)  # before minutes are spent on a download that could not be kept
-    with Progress(f"{dataset.name}: {problem}; fetching {dataset.size:,} bytes once into {path}") as progress:
+    with FetchProgress(f"{dataset.name}: {problem}; fetching {dataset.size:,} bytes once into {path}") as progress:
         data = _fetch(dataset, problem, path, progress)
     _publish(data, path)
     return data
 
 
-def _fetch(dataset: Dataset, problem: str, path: Path, progress: Progress) -> bytes:
+def _fetch(dataset: Dataset, problem: str, path: Path, progress: FetchProgress) -> bytes:
     reasons = []
     start = time.monotonic()
     for source in dataset.sources:

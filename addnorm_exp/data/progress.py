@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 
-class Progress:
+class FetchProgress:
     """Used by sources: `begin` a stage, then `at` so many bytes. Only a terminal shows more than the opening line."""
 
     def __init__(self, opening: str) -> None:
@@ -13,7 +13,7 @@ class Progress:
         self._bar: Any = None  # rich.progress.Progress, imported only when something is fetched
         self._task: Any = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "FetchProgress":
         print(self._opening, file=sys.stderr, flush=True)
         if sys.stderr.isatty():
             from rich import progress

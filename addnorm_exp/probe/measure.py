@@ -48,7 +48,7 @@ class Point(NamedTuple):
     similarity: jax.Array  # (seeds,), of tokens at the head's input if the stack ended here
 
 
-class Step(NamedTuple):
+class BlockRun(NamedTuple):
     """A block that has run. `statistics`: quantity → (seeds, sites); `back` maps cotangents of its outputs to those of its inputs
     (`_pull`); if it is compiled, it keeps a copy of the matrices."""
 
@@ -84,7 +84,7 @@ class _Run:
     """One stack on one batch: forward, forward perturbed, and backward. `points` has one more than `steps`."""
 
     compiles: bool
-    steps: list[Step]
+    steps: list[BlockRun]
     points: list[Point]
 
     def __init__(self, problem: Problem, deeper: "_Run | None"):
@@ -111,7 +111,7 @@ class _Run:
         shaken, _, _ = run(static, _perturb(parameters, number), constants, shaken, probes, self.problem.context)
         # A growing state has another form for every block, so no compiled program would be used twice.
         self.compiles &= len(jax.tree.leaves(after[0])) == len(jax.tree.leaves(before[0]))
-        self.steps.append(Step(block, statistics, back))
+        self.steps.append(BlockRun(block, statistics, back))
         self.points.append(self._point(after, shaken))
 
     def _point(self, carry: Carry, shaken: Carry) -> Point:

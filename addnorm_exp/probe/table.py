@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from addnorm_exp.probe.rows import Probed
+from addnorm_exp.probe.measurements import Probed
 from addnorm_exp.probe.verdict import FAILS, HOLDS, UNDECIDED, UNJUDGED, Verdict, judge, number
-from addnorm_exp.report.render import Column, Table
+from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.residual import Scheme
 from addnorm_exp.residual.predictions import DEPTHS, LEAST_SEEDS, LEAST_WIDTH, SETTINGS
 from addnorm_exp.words import counted, signed

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from addnorm_exp.probe.rows import Probed
+from addnorm_exp.probe.measurements import Probed
 from addnorm_exp.residual.predictions import Band, Curve, Equal, Prediction, Ratio, Slope
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"

@@ -18,7 +18,8 @@ import jax
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError, one_line
-from addnorm_exp.probe import draws, measure, rows, settings
+from addnorm_exp.probe import draws, measure, settings
+from addnorm_exp.probe.measurements import Measurement, measurements_of
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import SETTINGS
 from addnorm_exp.train.memory import memory
@@ -88,11 +89,11 @@ def _why_broken(codes: Iterable[int | None]) -> str:
     return f"a process of the probe {how} before its work was done; see its output above"
 
 
-def measured(job: Job, name: str) -> list[rows.Row]:
+def measured(job: Job, name: str) -> list[Measurement]:
     """The rows of a scheme."""
     scheme, text = catalogue.get(name), load(job.data).train
     measurements = [
-        row for setting in SETTINGS for row in rows.rows_of(scheme, setting, job.depths, job.width, job.seeds, text)
+        row for setting in SETTINGS for row in measurements_of(scheme, setting, job.depths, job.width, job.seeds, text)
     ]
     measure.forget()
     return measurements

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, program
-from addnorm_exp.report.record import Run, flatten, progress, read_run
+from addnorm_exp.report.run import Run, flatten, progress, read_run
 from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.reading import SWEEP, WHICH, read_study, which
@@ -19,7 +19,7 @@ from addnorm_exp.words import counted
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyRuns:
     """Runs that make one table. `phases` are in the order of the plan: tune and report, or run."""
 
     name: str
@@ -69,7 +69,7 @@ def study_folders(directory: Path | str) -> list[Path]:
     return studies
 
 
-def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
+def load_study(folder: Path | str, *, mix_semantics: bool = False) -> StudyRuns:
     """The study in `folder` (or the single run in it, as a study of one).
 
     Raises:
@@ -83,13 +83,13 @@ def load_study(folder: Path | str, *, mix_semantics: bool = False) -> Study:
     return _checked(studies[0], mix_semantics)
 
 
-def load_studies(directory: Path | str, *, mix_semantics: bool = False) -> tuple[list[Study], list[UserError]]:
+def load_studies(directory: Path | str, *, mix_semantics: bool = False) -> tuple[list[StudyRuns], list[UserError]]:
     """Every study under `directory`, and the reasons why others were refused. Runs without a plan make one study for each data set.
 
     Raises:
         UserError: no study could be read.
     """
-    studies: list[Study] = []
+    studies: list[StudyRuns] = []
     problems: list[UserError] = []
     for folder in study_folders(directory):
         try:
@@ -107,18 +107,18 @@ def load_studies(directory: Path | str, *, mix_semantics: bool = False) -> tuple
     return studies, problems
 
 
-def _studies(folder: Path) -> list[Study]:
+def _studies(folder: Path) -> list[StudyRuns]:
     """The folder's study; of runs without a plan, one for each data set."""
     if _holds(folder, "config.json"):
         run = read_run(folder)
-        return [Study(folder.resolve().name, folder, {"run": (run,)})]
+        return [StudyRuns(folder.resolve().name, folder, {"run": (run,)})]
     studies = [_planned(folder)] if _holds(folder, "study.json") else _unplanned(folder)
     if not any(study.runs for study in studies):
         raise UserError(f"{folder}: no runs here; run the study first ({program()} sweep)")
     return studies
 
 
-def _checked(study: Study, mix_semantics: bool) -> Study:
+def _checked(study: StudyRuns, mix_semantics: bool) -> StudyRuns:
     """The study, if its runs may share a table."""
     semantics = _one(study.recorded, lambda run: run.semantics)
     if len(semantics) > 1 and not mix_semantics:
@@ -163,7 +163,7 @@ def _named(by_value: Mapping[Any, list[Run]]) -> str:
     return ", ".join(f"{k}: {counted(len(runs), 'run')}, e.g. {runs[0].id}" for k, runs in sorted(by_value.items()))
 
 
-def _unplanned(folder: Path) -> list[Study]:
+def _unplanned(folder: Path) -> list[StudyRuns]:
     """One study for each data set, named after it if there are several."""
     runs = sorted((read_run(d) for d in _run_folders(folder)), key=lambda run: (run.scheme, run.seed, run.id))
     by_data = _one(runs, lambda run: str(run.data.get("sha256")))
@@ -174,7 +174,7 @@ def _unplanned(folder: Path) -> list[Study]:
         # A copy that has finished comes first.
         copies = [sorted(c, key=lambda run: not run.finished) for c in _one(members, lambda run: run.id).values()]
         studies.append(
-            Study(
+            StudyRuns(
                 folder.resolve().name + f"-{part}" * bool(part),
                 folder,
                 {"run": tuple(each[0] for each in copies)},
@@ -185,7 +185,7 @@ def _unplanned(folder: Path) -> list[Study]:
     return studies
 
 
-def _planned(folder: Path) -> Study:
+def _planned(folder: Path) -> StudyRuns:
     plan = read_study(folder / "study.json")
     if plan is None:
         raise UserError(f"{folder / 'study.json'}: cannot be found; run the sweep again")
@@ -206,7 +206,7 @@ def _planned(folder: Path) -> Study:
             present.get(name) or _missing(folder / name, name, shared | overrides)
             for name, overrides in dict(entries).items()
         )
-    return Study(
+    return StudyRuns(
         name=plan["name"],
         path=folder,
         phases=read,

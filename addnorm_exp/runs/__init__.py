@@ -2,25 +2,25 @@
 
 Read in this order:
 
-    shapes        the content of a record's files
-    reading       their only reader
-    identity      the id of a config's run
-    facts         versions, device, source revision
-    uncut         short writes that a process completes before it ends
-    folder        a run's folder: config.json, metrics.jsonl, summary.json, and its only writer
-    columns       the meaning of the columns of per-layer arrays
-    layers        per-layer arrays beside the scalars
-    joining       joins neighbouring steps of them, for pictures
-    arrays        named arrays in one file
-    states        the files in checkpoints/: whole, half-written, foreign, kept by a finished run
-    finish        removes what a finished run does not keep
-    winners       which candidate of a study won
-    caveats       what a reader must know before comparing rows
-    published     published numbers in a study file
-    life          the status of the runs in a folder
-    gc            leftovers of interrupted attempts
-    events        events that training reports
-    mirror/       the mirror on W&B
+    shapes              the content of a record's files
+    reading             their only reader
+    identity            the id of a config's run
+    machine             versions, device, source revision
+    uncut               short writes that a process completes before it ends
+    folder              a run's folder: config.json, metrics.jsonl, summary.json, and its only writer
+    columns             the meaning of the columns of per-layer arrays
+    layers              per-layer arrays beside the scalars
+    thinning            joins neighbouring steps of them, for pictures
+    arrays              named arrays in one file
+    checkpoint_folders  the files in checkpoints/: whole, half-written, foreign, kept by a finished run
+    finish              removes what a finished run does not keep
+    winners             which candidate of a study won
+    caveats             what a reader must know before comparing rows
+    published           published numbers in a study file
+    status              the status of the runs in a folder
+    prune               leftovers of interrupted attempts
+    events              events that training reports
+    mirror/             the mirror on W&B
 
 Nothing here computes; docs/record.md explains the files.
 """

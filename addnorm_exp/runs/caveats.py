@@ -32,7 +32,7 @@ def in_keys(pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row of a table. `axes`: its scheme and the axes that distinguish rows; `resolved`: what its runs recorded, empty if they
     recorded nothing; `function`: the id of the function that its runs train (`function_id`), empty if unknown; `words` names axes and
     their values in print."""
@@ -125,7 +125,7 @@ ITEMS = (
 )
 
 
-def lines(rows: Sequence[Row], twins: Iterable[Iterable[str]] = ()) -> tuple[str, ...]:
+def lines(rows: Sequence[TableRow], twins: Iterable[Iterable[str]] = ()) -> tuple[str, ...]:
     """The lines above a table: one on what differs besides methods and axes, one on rows that are the same function. Either may be absent.
 
     `twins` are sets of `function_id`s that are the same function (sweep/twins.py).
@@ -135,28 +135,28 @@ def lines(rows: Sequence[Row], twins: Iterable[Iterable[str]] = ()) -> tuple[str
     return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([" ".join(same)] if same else []))
 
 
-def _init(rows: Sequence[Row]) -> str | None:
+def _init(rows: Sequence[TableRow]) -> str | None:
     """By the deviations of tensors where these differ; else by the name of the law, the only thing that older runs recorded."""
     recorded = [row for row in rows if "law_deviations" in row.resolved]
     part = _part(INIT, recorded)
     return part if part or len(recorded) == len(rows) else _part(LAW, rows)
 
 
-def _varying(rows: Iterable[Row]) -> tuple[str, ...]:
+def _varying(rows: Iterable[TableRow]) -> tuple[str, ...]:
     rows = tuple(rows)
     axes = dict.fromkeys(axis for row in rows for axis, _ in row.axes if axis != "scheme")
     return tuple(axis for axis in axes if len({repr(row.value(axis)) for row in rows}) > 1)
 
 
-def _part(item: Item, rows: Sequence[Row]) -> str | None:
+def _part(item: Item, rows: Sequence[TableRow]) -> str | None:
     """`init: sandwich_ln = normal | others = xavier`; None if all rows that no axis distinguishes agree."""
     axes = [axis for axis in _varying(rows) if axis in item.keys]
-    panels: dict[Hashable, list[Row]] = {}
+    panels: dict[Hashable, list[TableRow]] = {}
     for row in rows:
         if row.resolved and item.same(row.resolved) is not None:
             place = (item.within(row.resolved), *(repr(row.value(axis)) for axis in axes))
             panels.setdefault(place, []).append(row)
-    by_words: dict[str, list[Row]] = {}
+    by_words: dict[str, list[TableRow]] = {}
     for panel in panels.values():
         if len({item.same(row.resolved) for row in panel}) > 1:
             for row in panel:
@@ -171,17 +171,17 @@ def _part(item: Item, rows: Sequence[Row]) -> str | None:
     return f"{item.name}: {' | '.join([*texts, f'{last} = {largest}'])}"
 
 
-def _names(rows: Sequence[Row], total: Sequence[Row]) -> list[str]:
+def _names(rows: Sequence[TableRow], total: Sequence[TableRow]) -> list[str]:
     """Names of these rows: the scheme's name if they include all its rows, else the label of each row."""
     whole = {row.scheme for row in rows} - {row.scheme for row in total if row not in rows}
     return list(dict.fromkeys(row.title if row.scheme in whole else row.label for row in rows))
 
 
-def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str]:
+def _functions(rows: Sequence[TableRow], twins: Sequence[frozenset[str]]) -> list[str]:
     """`With norm.kind = layer, peri_ln and sandwich_ln compute the same function; …`."""
     known = [row for row in rows if row.function]
     varying = [axis for axis in _varying(rows) if axis.startswith(FUNCTION)]
-    classes: list[list[Row]] = []
+    classes: list[list[TableRow]] = []
     for row in known:
         for members in classes:
             if _same_function(row.function, members[0].function, twins):
@@ -201,12 +201,12 @@ def _functions(rows: Sequence[Row], twins: Sequence[frozenset[str]]) -> list[str
     return [_sentence(names, list(places)) for names, places in under.items()]
 
 
-def _values(row: Row, axes: Iterable[str]) -> str:
+def _values(row: TableRow, axes: Iterable[str]) -> str:
     """The row's values on those of these axes that it sets."""
     return row.words([(axis, value) for axis in axes if (value := row.value(axis)) is not None])
 
 
-def _name(row: Row, axes: Iterable[str]) -> str:
+def _name(row: TableRow, axes: Iterable[str]) -> str:
     values = _values(row, axes)
     return f"{row.title} ({values})" if values else row.title
 

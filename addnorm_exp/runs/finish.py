@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.runs import layers
+from addnorm_exp.runs.checkpoint_folders import delete, halves, hide, not_kept
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
-from addnorm_exp.runs.states import delete, halves, hide, not_kept
 
 
 def finish(folder: RunFolder, summary: Mapping[str, Any]) -> None:

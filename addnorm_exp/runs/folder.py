@@ -101,7 +101,7 @@ class RunFolder:
             self.path.rename(aside)
         return aside
 
-    def sweep(self) -> None:
+    def tidy(self) -> None:
         """Removes temporary files of an attempt that was killed while replacing a file."""
         for entry in self.path.iterdir():
             if is_temporary(entry.name):

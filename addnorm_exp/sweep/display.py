@@ -8,7 +8,6 @@ from rich.console import Console
 
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import Screen
-from addnorm_exp.train.hypers import static
 from addnorm_exp.train.meter import Meter
 from addnorm_exp.words import counted, duration, loss
 
@@ -44,7 +43,7 @@ class Display(Screen):
 
     def begin(self, run: Planned) -> None:
         self.now, self.meter, self._said = run, Meter(run.config.steps, self.clock), self.clock()
-        self.begun.add(static(run.config))
+        self.begun.add(run.experiment.shape)
         self.bars.reset(
             self._steps, description=f"  {run.label}", total=run.config.steps, completed=0, note="", visible=True
         )

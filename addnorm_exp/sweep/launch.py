@@ -8,15 +8,14 @@ from typing import Any
 
 from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.runs.checkpoint_folders import prospect
 from addnorm_exp.runs.finish import complete
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.settings import Place
-from addnorm_exp.runs.states import prospect
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import remarks
-from addnorm_exp.train.hypers import static
 from addnorm_exp.train.loop import Stopped, check, check_machine
 from addnorm_exp.train.loop import run as train
 from addnorm_exp.words import counted
@@ -25,7 +24,7 @@ INTERVAL = 1.0  # seconds between two checks of runs that another process is tra
 
 
 @dataclass
-class Outcome:
+class PhaseResult:
     """The outcome of the runs of a phase."""
 
     summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -80,24 +79,24 @@ class Launcher:
         finished = self.finished(runs)
         waiting = [run for run in runs if run.id not in finished]
         for run in waiting:
-            check_machine(run.config)  # before data are fetched
+            check_machine(run.experiment)  # before data are fetched
         for run in waiting:
-            check(run.config, self.corpus(run))
+            check(run.experiment, self.corpus(run))
             for line in remarks(run.config, self.corpus(run)):
                 if line not in self._remarks:
                     self._remarks.add(line)
                     self.display.say(line)
 
-    def launch(self, phase: str, runs: tuple[Planned, ...]) -> Outcome:
+    def launch(self, phase: str, runs: tuple[Planned, ...]) -> PhaseResult:
         """Trains the runs shape by shape, otherwise in the plan's order. Raises UserError if the corpus does not suit a run."""
-        outcome = Outcome(summaries=self.finished(runs))
+        outcome = PhaseResult(summaries=self.finished(runs))
         for run in runs:
             if run.id in outcome.summaries:
                 complete(self.place(run), outcome.summaries[run.id])
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
         self.check(waiting)
         self._keep = keeps(phase)
-        shapes = len({static(run.config) for run in waiting})
+        shapes = len({run.experiment.shape for run in waiting})
         self.display.phase(phase, total=len(runs), finished=len(outcome.summaries), shapes=shapes)
         for run in waiting:
             if self.stop():
@@ -110,7 +109,7 @@ class Launcher:
         self._wait(outcome)
         return outcome
 
-    def _wait(self, outcome: Outcome) -> None:
+    def _wait(self, outcome: PhaseResult) -> None:
         """Waits until no other process is training a run of the phase, because the next phase may need it. A run that another process
         has finished counts; a run that it has abandoned is trained here."""
         if outcome.busy and not self._spent:
@@ -139,7 +138,7 @@ class Launcher:
         """Whether the limit of runs is reached."""
         return self.limit is not None and self.limit <= 0
 
-    def _one(self, run: Planned, outcome: Outcome) -> None:
+    def _one(self, run: Planned, outcome: PhaseResult) -> None:
         folder = self.place(run)
         self.display.begin(run)
         self.current = folder.path
@@ -147,7 +146,7 @@ class Launcher:
         watch = self.mirror.watch(folder.path, self.display.watch)
         try:
             summary = train(
-                run.config, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop, keep=self._keep
+                run.experiment, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop, keep=self._keep
             )
         except Busy:
             outcome.busy.append(run)
@@ -183,5 +182,5 @@ class Launcher:
 def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:
     order: dict[Any, int] = {}
     for run in runs:
-        order.setdefault(static(run.config), len(order))
-    return lambda run: order[static(run.config)]
+        order.setdefault(run.experiment.shape, len(order))
+    return lambda run: order[run.experiment.shape]

@@ -11,11 +11,11 @@ from addnorm_exp.data import corpus
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs import caveats
-from addnorm_exp.runs.caveats import Row
+from addnorm_exp.runs.caveats import TableRow
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.sweep.estimate import Estimator
-from addnorm_exp.sweep.launch import Launcher, Outcome
+from addnorm_exp.sweep.launch import Launcher, PhaseResult
 from addnorm_exp.sweep.record import read_twins, write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
@@ -26,13 +26,13 @@ from addnorm_exp.train.loop import check_data, check_machine
 from addnorm_exp.words import aligned, counted, duration, si
 
 
-def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, Outcome]:
+def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, PhaseResult]:
     """Trains the missing runs, phase after phase, and returns the outcomes. The whole plan is checked before the first run."""
     if not study.phased:
         runs = study.sweep()
         _some(choose(runs, chosen), chosen)
         launcher.check(choose(runs, chosen))
-        twins = find((run.config for run in runs), read_twins(folder), launcher.display.say)
+        twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say)
         _say(study, choose(runs, chosen), twins, launcher)
         write_plan(folder, study, {"run": runs}, twins)
         return {"run": launcher.launch("run", choose(runs, chosen))}
@@ -43,7 +43,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     _some(tried, chosen)
     _reported(reported, chosen)
     launcher.check((*tried, *reported))
-    twins = find((run.config for run in (*tuning, *standing_in)), read_twins(folder), launcher.display.say)
+    twins = find((run.experiment for run in (*tuning, *standing_in)), read_twins(folder), launcher.display.say)
     _say(study, reported or tried, twins, launcher)
     # The plan keeps groups that were tuned before, whatever this call does with the others.
     _plan_report(study, folder, tuning, twins)
@@ -69,12 +69,12 @@ def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins:
 def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
     """The lines above the table of these runs (runs/caveats.py)."""
     runs = tuple(runs)
-    rows: dict[Pairs, Row] = {}
+    rows: dict[Pairs, TableRow] = {}
     for run in runs:
         flat = flatten(run.config)
         axes = tuple((axis, flat[axis]) for axis in study.axes(runs))
         if axes not in rows:
-            rows[axes] = Row(run.config.scheme, axes, asdict(recipe(run.config)), function_of(run.config))
+            rows[axes] = TableRow(run.config.scheme, axes, asdict(recipe(run.experiment)), function_of(run.experiment))
     lines = list(caveats.lines(list(rows.values()), twins.groups))
     if twins.skipped:
         lines.append(
@@ -126,7 +126,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     summaries = estimator.learn(everything)
     refused, remarked = _checked(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
     compared = phases.get("report") or phases.get("tune") or phases["run"]
-    warnings = above(study, compared, find((run.config for run in everything), read_twins(folder)))
+    warnings = above(study, compared, find((run.experiment for run in everything), read_twins(folder)))
     lines: list[str] = []
     missing: list[Planned] = []
     for phase, runs in phases.items():
@@ -170,10 +170,10 @@ def _checked(runs: Iterable[Planned]) -> tuple[Counter[str], dict[str, None]]:
         if data not in outlines:
             outlines[data] = corpus.outline(data)
         try:
-            check_machine(run.config)
+            check_machine(run.experiment)
         except UserError as error:
             refused[str(error)] += 1
-        check_data(run.config, outlines[data])
+        check_data(run.experiment, outlines[data])
         remarked |= dict.fromkeys(remarks(run.config, outlines[data]))
     return refused, remarked
 

@@ -29,11 +29,12 @@ from addnorm_exp.config.keys import EXECUTION, unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, check_text, nearest
+from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
-from addnorm_exp.train.entry import identify
+from addnorm_exp.tasks import resolve
 from addnorm_exp.words import show
 
 PHASES = ("tune", "report", "run")
@@ -47,10 +48,14 @@ class Planned:
     `typed` has the values as yielded ("5%" of the steps)."""
 
     id: str
-    config: Config
+    experiment: Experiment
     overrides: Overrides
     sha256: str = ""  # of its data
     typed: Overrides = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        return self.experiment.config
 
     @property
     def label(self) -> str:
@@ -151,7 +156,7 @@ class Study:
 
     def _check_rows(self, plan: Iterable[Planned]) -> None:
         """Checks that BASELINE and PUBLISHED refer to rows of the plan. A row's name is its scheme, followed by other axes that
-        distinguish rows (report/groups.py)."""
+        distinguish rows (report/protocol/groups.py)."""
         plan = tuple(plan)
         if self.baseline is not None and not any(self._names(str(self.baseline), run) for run in plan):
             axes = [key for key in self.axes(plan) if len({flatten(run.config)[key] for run in plan}) > 1]
@@ -212,7 +217,8 @@ class Study:
                 raise UserError(
                     f"{where} is {overrides!r:.80}; yield dicts of overrides, e.g. {{'optim.lr': 1e-3, 'seed': 0}}"
                 )
-            config = override(self.base, overrides, where)
+            experiment = resolve(override(self.base, overrides, where), where)
+            config = experiment.config
             if config.data not in sums:
                 try:
                     sums[config.data] = checksum(config.data)
@@ -221,7 +227,7 @@ class Study:
             flat = flatten(config)  # plain numbers, where the file may have NumPy's
             resolved, sha256 = {key: flat[key] for key in overrides}, sums[config.data]
             typed = overridden({}, overrides, where)
-            run = Planned(identify(config, sha256), config, resolved, sha256, typed)
+            run = Planned(experiment.id(sha256), experiment, resolved, sha256, typed)
             if run.id in plan:
                 raise UserError(f"{where} equals an earlier run ({run.label}); yield each run once")
             plan[run.id] = run
@@ -236,7 +242,7 @@ class Study:
 
 
 def _row(run: Planned, axes: Iterable[str]) -> str:
-    """The name of a run's row in the table (report/groups.py)."""
+    """The name of a run's row in the table (report/protocol/groups.py)."""
     flat = flatten(run.config)
     return ", ".join([run.config.scheme, *(f"{key} = {show(flat[key])}" for key in axes if key != "scheme")])
 
@@ -274,12 +280,12 @@ def read_study(path: str) -> Study:
     if not isinstance(spec, str):
         raise UserError(f"{path}: CONFIG is {spec!r}; write the name of a config file, e.g. CONFIG = 'configs/lm.py'")
     tree = _config(path, spec)
-    read(tree, path)
+    resolve(read(tree, path), path)
     common = getattr(module, "BASE", {})
     if not isinstance(common, Mapping):
         raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
     config = values(tree, path)
-    override(config, common, f"{path}: BASE")
+    resolve(override(config, common, f"{path}: BASE"), f"{path}: BASE")
     base = overridden(config, common, f"{path}: BASE")
     baseline = getattr(module, "BASELINE", None)
     return Study(

@@ -1,6 +1,6 @@
 """Checkpoints: written whole or not at all, and verified before they are trusted.
 
-    checkpoints/00001000/       a state, for resume (names: runs/states.py)
+    checkpoints/00001000/       a state, for resume (names: runs/checkpoint_folders.py)
         arrays.npz              every array under its path in the tree
         meta.json               everything else that a run needs to continue
         manifest.json           the SHA-256 of the two, written last
@@ -20,9 +20,7 @@ import numpy as np
 
 from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.runs.arrays import read_arrays, replace_arrays, sha256, write_arrays
-from addnorm_exp.runs.reading import read_object
-from addnorm_exp.runs.shapes import Maybe
-from addnorm_exp.runs.states import (
+from addnorm_exp.runs.checkpoint_folders import (
     ARRAYS,
     BEST,
     MARK,
@@ -35,6 +33,8 @@ from addnorm_exp.runs.states import (
     read_manifest,
     whole,
 )
+from addnorm_exp.runs.reading import read_object
+from addnorm_exp.runs.shapes import Maybe
 from addnorm_exp.runs.uncut import uncut
 
 FORMAT = 1

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from addnorm_exp.config.schema import Config
 from addnorm_exp.data.corpus import Corpus, check_lengths
 from addnorm_exp.errors import UserError, disk_trouble, one_line
+from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.finish import finish
 from addnorm_exp.runs.folder import FINISHED, RunFolder
@@ -26,7 +27,6 @@ from addnorm_exp.train.platform import refused_switch
 from addnorm_exp.train.program import never, program
 from addnorm_exp.train.recorder import Dispatch, Progress, Recorder
 from addnorm_exp.train.step import CAUSES
-from addnorm_exp.train.timetable import timetable
 from addnorm_exp.words import counted
 
 Summary = dict[str, Any]
@@ -37,7 +37,7 @@ class Stopped(Exception):
 
 
 def run(
-    config: Config,
+    experiment: Experiment,
     corpus: Corpus,
     folder: RunFolder,
     *,
@@ -56,46 +56,46 @@ def run(
     folder.Busy if another process is training this run. Any other exception is recorded in the folder as a failure and raised,
     except a full disk: the run is sound then, and there is no room for the record of a failure.
     """
-    check(config, corpus)
+    check(experiment, corpus)
     with folder.claimed():
-        enter(folder, config, corpus, study)
+        enter(folder, experiment, corpus, study)
         done = folder.summary()
         if done is not None and done["status"] in FINISHED:
             finish(folder, done)
             return done
-        folder.sweep()
+        folder.tidy()
         try:
-            keep = config.execution.keep or keep
-            summary = Attempt(config, corpus, folder, watch, keep, stop, clock).train()
+            keep = experiment.config.execution.keep or keep
+            summary = Attempt(experiment, corpus, folder, watch, keep, stop, clock).train()
         except (UserError, Stopped, KeyboardInterrupt):
             raise
         except Exception as error:
             if not disk_trouble(error):
-                _fail(folder, config, error)
+                _fail(folder, experiment.config, error)
             raise
         folder.forgive()
         finish(folder, summary)
         return summary
 
 
-def check_machine(config: Config) -> None:
+def check_machine(experiment: Experiment) -> None:
     """Raises UserError if the run does not fit the devices or the memory of this machine, without building it."""
     switch = refused_switch()
     if switch:
         raise UserError(switch)
-    check_devices(config)
-    check_memory(config)
+    check_devices(experiment.shape)
+    check_memory(experiment.shape)
 
 
-def check(config: Config, corpus: Corpus) -> None:
+def check(experiment: Experiment, corpus: Corpus) -> None:
     """Raises UserError if the run does not fit this machine, or the corpus is too short for the config."""
-    check_machine(config)
-    check_data(config, corpus)
+    check_machine(experiment)
+    check_data(experiment, corpus)
 
 
-def check_data(config: Config, corpus: Corpus) -> None:
+def check_data(experiment: Experiment, corpus: Corpus) -> None:
     """Raises UserError if the corpus is too short for the config."""
-    check_lengths(corpus, config.seq_len)
+    check_lengths(corpus, experiment.config.seq_len)
 
 
 def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
@@ -117,7 +117,7 @@ class Attempt:
 
     def __init__(
         self,
-        config: Config,
+        experiment: Experiment,
         corpus: Corpus,
         folder: RunFolder,
         watch: Watcher,
@@ -126,13 +126,14 @@ class Attempt:
         clock: Callable[[], float] = time.perf_counter,
     ):
         started, self.begun = time.time(), clock()
-        self.config, self.folder, self.watch, self.stop, self.clock = config, folder, watch, stop, clock
+        config = self.config = experiment.config
+        self.folder, self.watch, self.stop, self.clock = folder, watch, stop, clock
         self.keep = keep
-        self.times = timetable(config)
+        self.times = experiment.timetable
         self.steps_pace, self.evaluation_pace, self.timer = Pace(), Pace(), DeviceTimer()
-        self.program = program(config)
+        self.program = program(experiment.shape)
         self.compiled_before = self.program.compile_seconds
-        self.hypers, self.held = self.program.hypers(config), self.program.hold(corpus)
+        self.hypers, self.held = self.program.placed(experiment.hypers), self.program.hold(corpus)
         self.compiles = not self.program.is_prepared(self.held, train=True, attention=bool(self.times.attention))
         if self.compiles:
             watch({"event": "compiling"})
@@ -146,7 +147,7 @@ class Attempt:
         self.state, progress = self._resume()
         self.step = int(self.state.step)
         self.saved = self.step > 0 and not progress.pending  # whether the state on disk is this one
-        base = describe(config, corpus, self.program.task, self.step, started, folder)
+        base = describe(experiment, corpus, self.program.task, self.step, started, folder)
         base["attempts"][-1]["pending"] = list(progress.pending) if self.step else []
         self.recorder = Recorder(folder, config, self.program.task, base, watch, progress, clock)
 
@@ -192,7 +193,8 @@ class Attempt:
             beside, first = waiting is not None, self.step + 1
             count = self.steps_pace.count(self.times.boundary(self.step) - self.step)
             begun = self.clock()
-            self.state, metrics = self.program.train(self.state, self.hypers, self.held, count)
+            recorded = self.times.recorded(first, count)
+            self.state, metrics = self.program.train(self.state, self.hypers, self.held, recorded)
             if waiting:
                 self.recorder.chunk(waiting)
             seen = not beside or not is_ready(self.state.step)
@@ -201,7 +203,7 @@ class Attempt:
             self.timer.ended(seen)
             self.steps_pace.took(count, seconds)
             updates = self.step - first + 1 + bool(cause)
-            waiting = Dispatch(first, updates, bool(cause), metrics, seconds, seconds if seen else None)
+            waiting = Dispatch(first, updates, bool(cause), recorded, metrics, seconds, seconds if seen else None)
             if cause or self.times.eventful(self.step) or self._overdue() or self.stop():
                 self.recorder.chunk(waiting)
                 return cause

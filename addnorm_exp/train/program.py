@@ -10,14 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from addnorm_exp.config.schema import Config
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.experiment import Hypers, Shape
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
 from addnorm_exp.train.calibration import calibrated
-from addnorm_exp.train.hypers import Hypers, hypers, static
 from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
@@ -51,26 +49,26 @@ def never() -> bool:
 
 
 class Program:
-    """Compiled on first use, for one static config and one corpus size.
+    """Compiled on first use, for one shape and one corpus size.
 
     Data parallelism: a mesh with the axis `data` over all local devices. The state is replicated, each batch is split over the devices,
     and XLA adds the reductions. One device is a mesh of one.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, shape: Shape):
         keep_memory()
         pin_generator()
-        self.config = config
-        self.task = make_task(config)
+        self.shape = shape
+        self.task = make_task(shape)
         self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self._step = make_step(config, self.task, self._shard)
+        self._step = make_step(shape, self.task, self._shard)
         self._compiled: dict[Any, Any] = {}
         self.compile_seconds = 0.0
 
-    def hypers(self, config: Config) -> Hypers:
+    def placed(self, hypers: Hypers) -> Hypers:
         """The hypers of a run of this shape, on the devices."""
-        return jax.device_put(hypers(config), self.replicated)
+        return jax.device_put(hypers, self.replicated)
 
     def init(self, hypers: Hypers) -> TrainState:
         """The state before step 0."""
@@ -117,9 +115,10 @@ class Program:
         calls = self._calls(None, None, held, train=train, attention=attention)
         return all((call.name, call.shape) in self._compiled for call in calls)
 
-    def train(self, state: TrainState, hypers: Hypers, held: Held, count: int) -> tuple[TrainState, Metrics]:
-        """`count` steps, at most `chunk_steps`; `state` is donated. See `step.make_chunk`."""
-        return self._call(self._training(state, hypers, held, count))
+    def train(self, state: TrainState, hypers: Hypers, held: Held, recorded: np.ndarray) -> tuple[TrainState, Metrics]:
+        """One step for each element of `recorded`, bool (count,), at most `chunk_steps`; it says which steps are rows of the per-layer
+        record. `state` is donated. See `step.make_chunk`."""
+        return self._call(self._training(state, hypers, held, recorded))
 
     def evaluate(
         self,
@@ -163,7 +162,7 @@ class Program:
     def _calls(self, state: Any, hypers: Any, held: Held, *, train: bool, attention: bool) -> Iterator[Call]:
         parameters = state and state.parameters
         if train:
-            yield self._training(state, hypers, held, 0)
+            yield self._training(state, hypers, held, np.zeros(0, np.bool_))
         for windows in (held.val, held.test):
             losses = self._no_losses(windows)
             yield self._evaluation(parameters, windows, 0, losses, 0, 0)
@@ -171,9 +170,11 @@ class Program:
         if attention:
             yield self._measurement(parameters, hypers, held, 0)
 
-    def _training(self, state: Any, hypers: Any, held: Held, count: int) -> Call:
-        chunk = make_chunk(self._step, self.config.execution.chunk_steps)
-        return Call("train", held.train.shape, chunk, (state, hypers, held.train, np.int32(count)), donate=(0,))
+    def _training(self, state: Any, hypers: Any, held: Held, recorded: np.ndarray) -> Call:
+        length, count = self.shape["execution.chunk_steps"], len(recorded)
+        padded = np.concatenate([recorded, np.zeros(length - count, np.bool_)])
+        arguments = (state, hypers, held.train, np.int32(count), padded)
+        return Call("train", held.train.shape, make_chunk(self._step, length), arguments, donate=(0,))
 
     def _evaluation(self, parameters: Any, windows: jax.Array, step: int, losses: Any, first: int, count: int) -> Call:
         numbers = (np.int32(step), losses, np.int32(first), np.int32(first + count))
@@ -196,18 +197,19 @@ class Program:
         return self._compiled_for(call)(*self._placed(call))
 
     def _placed(self, call: Call) -> tuple[Any, ...]:
-        """The arguments. A number from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
-        return tuple(jax.device_put(x, self.replicated) if isinstance(x, np.generic) else x for x in call.arguments)
+        """The arguments. What comes from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
+        host = (np.generic, np.ndarray)
+        return tuple(jax.device_put(x, self.replicated) if isinstance(x, host) else x for x in call.arguments)
 
     def _compiled_for(self, call: Call) -> Callable[..., Any]:
         """Compiled on first use."""
         if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # nothing is compiled: each operation runs separately
-            return jax.default_matmul_precision(self.config.model.matmul_precision)(call.function)
+            return jax.default_matmul_precision(self.shape["model.matmul_precision"])(call.function)
         key = call.name, call.shape
         if key not in self._compiled:
             started = time.perf_counter()
             # Compiled ahead, so that compile time is known and never counts as step time.
-            with jax.default_matmul_precision(self.config.model.matmul_precision):
+            with jax.default_matmul_precision(self.shape["model.matmul_precision"]):
                 lowered = jax.jit(call.function, donate_argnums=call.donate).lower(*self._placed(call))
             self._compiled[key] = lowered.compile()
             self.compile_seconds += time.perf_counter() - started
@@ -256,7 +258,7 @@ class Program:
 
     def _attention(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array, step: jax.Array):
         count = min(self._micro_batch, ATTENTION_SEQUENCES)
-        batch = self.task.batch(corpus, hypers["data_seed"], step)
+        batch = self.task.batch(corpus, hypers["data.seed"], step)
         batch = jax.tree.map(lambda x: x[:count], batch)
         probes = jnp.zeros(len(self.task.labels), jnp.float32)
         context = Context(step=step, attention_statistics=True)
@@ -264,14 +266,14 @@ class Program:
         return {name: stats[name] for name in ("logit_max", "entropy")}
 
     def _calibrate(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array) -> Parameters:
-        batch = self.task.batch(corpus, hypers["data_seed"], jnp.zeros((), jnp.int32))
+        batch = self.task.batch(corpus, hypers["data.seed"], jnp.zeros((), jnp.int32))
         batch = jax.tree.map(lambda x: x[: self._micro_batch], batch)
         return calibrated(self.task, parameters, self._shard(batch))
 
     @property
     def _micro_batch(self) -> int:
         """Sequences in memory at once."""
-        return self.config.batch_size // self.config.optim.accumulate
+        return self.shape["batch_size"] // self.shape["optim.accumulate"]
 
 
 def _planned(plan: Any) -> int:
@@ -280,18 +282,15 @@ def _planned(plan: Any) -> int:
     )
 
 
-_PROGRAMS: dict[tuple[Config, str], Program] = {}
+_PROGRAMS: dict[Shape, Program] = {}
 _TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
 _KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study trains its runs shape by shape anyway
 
 
-def program(config: Config) -> Program:
-    """The program of a config's shape, compiled at most once per process while it is in use."""
-    shape = static(config)
-    # Keyed by the scheme's record too: in a notebook, the record of a name may change (`catalogue.add`).
-    key = (shape, resolve(shape).digest(blocks(shape)))
-    latest = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape)
-    _PROGRAMS[key] = latest  # at the end: the first in the dict is the least recently used
+def program(shape: Shape) -> Program:
+    """The program of a shape, compiled at most once per process while it is in use."""
+    latest = _PROGRAMS.pop(shape) if shape in _PROGRAMS else Program(shape)
+    _PROGRAMS[shape] = latest  # at the end: the first in the dict is the least recently used
     while len(_PROGRAMS) > _KEPT:
         _PROGRAMS.pop(next(iter(_PROGRAMS)))
     return latest

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.report.dashboard.pack import Pool
-from addnorm_exp.report.depth import SHORT, site_names
-from addnorm_exp.report.record import Run, read_layers
+from addnorm_exp.report.figures.depth import SHORT, site_names
+from addnorm_exp.report.run import Run, read_layers
 from addnorm_exp.runs.columns import COLUMNS, within
-from addnorm_exp.runs.joining import joined, steps_a_cell
 from addnorm_exp.runs.layers import KINDS, Layers, read_index
+from addnorm_exp.runs.thinning import joined, steps_a_cell
 
 CELLS = 3_000_000  # on a page at most
 ROWS = 120  # in steps, of a run at most; more are not visible

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.dashboard.curves import curves
 from addnorm_exp.report.dashboard.heat import heat
 from addnorm_exp.report.dashboard.pack import Pool
 from addnorm_exp.report.dashboard.rates import rates
 from addnorm_exp.report.dashboard.runs import described
-from addnorm_exp.report.groups import reported
-from addnorm_exp.report.load import Study, load_studies
-from addnorm_exp.report.metric import unit_of
-from addnorm_exp.report.table import build
+from addnorm_exp.report.dashboard.scalars import curves
+from addnorm_exp.report.load import StudyRuns, load_studies
+from addnorm_exp.report.protocol.groups import reported
+from addnorm_exp.report.protocol.metric import unit_of
+from addnorm_exp.report.tables.ablation import build
 
 NAME = "dashboard.html"
 SCRIPTS = (
@@ -81,7 +81,7 @@ def dashboard(
     return path
 
 
-def data(study: Study, *, baseline: str | None = None) -> dict[str, Any]:
+def data(study: StudyRuns, *, baseline: str | None = None) -> dict[str, Any]:
     """The page's data of one study, ready for JSON."""
     report = reported(study)
     runs = study.runs

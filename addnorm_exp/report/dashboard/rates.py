@@ -1,17 +1,17 @@
-"""Final validation loss against learning rate, as in the picture of `main.py plot` (report/sensitivity.py)."""
+"""Final validation loss against learning rate, as in the picture of `main.py plot` (report/figures/sensitivity.py)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from addnorm_exp.report.groups import Group, Reported, schemes
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.rates import Line, lost, tried
-from addnorm_exp.report.record import Run
-from addnorm_exp.report.titles import titles_of
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.groups import Group, Reported, schemes
+from addnorm_exp.report.protocol.learning_rates import Line, lost, tried
+from addnorm_exp.report.protocol.titles import titles_of
+from addnorm_exp.report.run import Run
 
 
-def rates(study: Study, report: Reported, runs: Sequence[Run]) -> dict[str, Any] | None:
+def rates(study: StudyRuns, report: Reported, runs: Sequence[Run]) -> dict[str, Any] | None:
     """One panel for each value of the axes besides the scheme, with one line per scheme: `points` [rate, loss, place of the run, diverged],
     `means` [rate, mean by the protocol, diverged, n], `best` the rate with the lowest mean. None with fewer than two rates.
     """

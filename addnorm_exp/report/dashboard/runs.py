@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from addnorm_exp.report import style
-from addnorm_exp.report.groups import Reported, axes_of, groups_of
-from addnorm_exp.report.load import Study
-from addnorm_exp.report.looks import Looks, looks_of
-from addnorm_exp.report.record import Run, flatten
-from addnorm_exp.report.statistics import ENOUGH, t_quantile
-from addnorm_exp.report.titles import titles_of
-from addnorm_exp.runs.life import standing
+from addnorm_exp.report.figures import style
+from addnorm_exp.report.figures.looks import Looks, looks_of
+from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.report.protocol.groups import Reported, axes_of, groups_of
+from addnorm_exp.report.protocol.statistics import ENOUGH, t_quantile
+from addnorm_exp.report.protocol.titles import titles_of
+from addnorm_exp.report.run import Run, flatten
+from addnorm_exp.runs.status import standing
 
 DARK = "#1b1c1f"  # the page's dark background (page/style.css), on which colours must be visible
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "triangle-left")
@@ -20,7 +20,7 @@ STATUSES = ("done", "diverged", "running", "stopped", "failed", "missing")
 FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown beside the config in the comparison of runs
 
 
-def described(study: Study, report: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
+def described(study: StudyRuns, report: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
     """Schemes with their looks, runs with their results, configs by key, groups of seeds by phase. `runs` are the study's; a run
     is always named by its place there."""
     looks = looks_of(study, report)
@@ -162,7 +162,7 @@ def columns(flats: Sequence[Any]) -> dict[str, Any]:
     return by_key
 
 
-def _axes(study: Study, runs: Sequence[Run]) -> list[str]:
+def _axes(study: StudyRuns, runs: Sequence[Run]) -> list[str]:
     """Keys with a column in the list of runs: tuned keys, and axes of the study's groups that differ."""
     groups = [axis for members in study.phases.values() for axis in axes_of(study, members)]
     keys = dict.fromkeys((*study.tuned, *groups))
@@ -170,7 +170,7 @@ def _axes(study: Study, runs: Sequence[Run]) -> list[str]:
     return [key for key in keys if key in differing and key != "scheme"]
 
 
-def _groups(study: Study, report: Reported, place: dict[str, int]) -> list[dict[str, Any]]:
+def _groups(study: StudyRuns, report: Reported, place: dict[str, int]) -> list[dict[str, Any]]:
     """Runs that are seeds of one another, phase by phase; in the reported phase, the groups of the table."""
     listed = []
     for phase, members in study.phases.items():

@@ -8,8 +8,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from addnorm_exp.runs.columns import by_layer
-from addnorm_exp.runs.joining import joined
 from addnorm_exp.runs.layers import Layers
+from addnorm_exp.runs.thinning import joined
 
 PANELS = {
     "grad_stream": "gradient of the stream",

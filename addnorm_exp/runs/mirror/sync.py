@@ -13,7 +13,7 @@ from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import KINDS
 from addnorm_exp.runs.layers import read as read_layers
 from addnorm_exp.runs.mirror.forms import about
-from addnorm_exp.runs.mirror.rows import Rows
+from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.server import answers, connect, is_clients, remote, was_deleted
 from addnorm_exp.runs.mirror.settings import LOGIN, SWEEP_AGENT, Place, check_place, require_key
 from addnorm_exp.runs.mirror.window import LEDGER, Window, claimed, place_of, read_ledger, reason
@@ -171,7 +171,7 @@ def _next(id: str, first: str) -> str:
 
 def _check(folder: Path, ended: bool) -> None:
     """Raises UserError if the record is damaged, before a run is opened that the server would have only in part."""
-    Rows(folder).poll(ended)
+    History(folder).poll(ended)
     for kind in KINDS:
         read_layers(folder / "layers", kind)
 

@@ -16,7 +16,7 @@ from addnorm_exp.errors import UserError, one_line
 from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
 from addnorm_exp.runs.layers import read as read_layers
 from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
-from addnorm_exp.runs.mirror.rows import Rows
+from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.settings import Place, patience
 
 SUMMARY_EVERY = 30.0  # seconds
@@ -86,7 +86,7 @@ class Window:
         # An offline run cannot ask the server, so it uses the ledger. A sweep agent sets its own id.
         known = ledger if ledger.get("id") == self.run.id else {}
         after = int(known.get("step", -1)) if mode != "online" else int(self.run.starting_step) - 1
-        self.rows = Rows(folder, after)
+        self.rows = History(folder, after)
         self.sent = 0  # rows
         self._place = {"id": self.run.id, "project": self.run.project, "entity": self.run.entity or None}
         self._summarised = self._pictured = 0.0

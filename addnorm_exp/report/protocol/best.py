@@ -1,0 +1,45 @@
+"""Which rows a table may call best: those that a test does not distinguish from the best mean."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from addnorm_exp.report.protocol.compare import paired_with
+from addnorm_exp.report.protocol.metric import Metric
+from addnorm_exp.report.protocol.outcome import Outcome
+from addnorm_exp.report.protocol.statistics import holm
+
+ALPHA = 0.05
+LOSSES = ("loss", "bpb", "train_loss_final")  # metrics where lower is better
+
+
+@dataclass(frozen=True)
+class Best:
+    rows: frozenset[int]
+    note: str
+
+
+def best_rows(chosen: Metric, main: Sequence[Outcome]) -> Best | None:
+    """The row with the lowest mean, and those that no paired t test distinguishes from it.
+
+    Holm corrects over all pairs of rows, because the best row is chosen by the same numbers. None if the metric is not a loss, if a row
+    cannot be tested against another, or if no row is worse than the best. A row with a diverged run is never best.
+    """
+    if not chosen.result or chosen.unit not in LOSSES:
+        return None
+    alive = [i for i, outcome in enumerate(main) if not outcome.diverged]
+    pairs = list(itertools.combinations(alive, 2))
+    tests = [paired_with(main[i], main[j]) for i, j in pairs]
+    if not tests or any(test is None for test in tests):
+        return None
+    adjusted = dict(zip(pairs, holm([test.p for test in tests if test]), strict=True))
+    means = {i: sum(main[i].values.values()) / len(main[i].values) for i in alive}
+    best = min(alive, key=means.__getitem__)
+    rows = frozenset(i for i in alive if i == best or adjusted[min(i, best), max(i, best)] >= ALPHA)
+    if len(rows) == len(main):
+        return None
+    return Best(
+        rows,
+        f"Bold: the lowest mean and every row that a two-sided paired t test does not distinguish from it (α = {ALPHA:g}, Holm-corrected "
+        f"over all {len(pairs)} pairs of rows).",
+    )

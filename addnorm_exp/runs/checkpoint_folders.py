@@ -1,0 +1,140 @@
+"""The files in checkpoints/: which are whole, half-written or foreign, and which a finished run keeps.
+
+checkpoints/00001000/                     a state, for resume: arrays.npz, meta.json, manifest.json
+checkpoints/best-00000600/                the parameters of the best validation so far, in the same files
+checkpoints/final.npz                     the parameters of a finished run
+checkpoints/best.npz                      those of its best validation, if that is not the last one
+checkpoints/.00001000.x1y2z3w4.writing    being written
+checkpoints/.00001000.4711.removing       being removed
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from addnorm_exp.config.keys import leaves
+from addnorm_exp.runs.arrays import half_written
+
+KEEP = leaves()["execution.keep"].choices  # each keeps more than the one before it
+PARAMETERS = {"final": "final.npz", "best": "best.npz"}
+ARRAYS = "arrays.npz"
+BEST = "best-"
+MARK = "format"  # the first array of a checkpoint; it identifies the file as ours
+_NAME = re.compile(rf"({BEST})?(\d{{8,}})")
+_HALF = re.compile(rf"\.({BEST})?\d{{8,}}\.([a-z0-9_]{{8}}\.writing|\d+\.removing)")
+_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA")  # files in arrays/ of Orbax, which wrote checkpoints until 2026-11
+
+
+def whole(folder: Path, last: int | None = None) -> list[Path]:
+    """Checkpoints, sound or not, by rising name; empty without such a folder.
+
+    A folder named by a number is a checkpoint if it has files that only our writer makes, because a date is a number too. No checkpoint
+    has a step after `last`, the run's last step.
+    """
+    checkpoints = []
+    for path in _entries(folder):
+        name = _NAME.fullmatch(path.name)
+        if name and (last is None or int(name[2]) <= last) and _is_ours(path):
+            checkpoints.append(path)
+    return checkpoints
+
+
+def prospect(run_folder: Path) -> str:
+    """From where a run continues if its process ends now."""
+    steps = [int(path.name) for path in whole(run_folder / "checkpoints") if path.name.isdigit()]
+    if steps:
+        return f"the last checkpoint is at step {max(steps):,}"
+    return "there is no checkpoint yet, so the next run starts from step 0"
+
+
+def halves(folder: Path) -> list[Path]:
+    """Files of attempts that were killed while they wrote or removed something here."""
+    return [
+        path for path in _entries(folder) if _HALF.fullmatch(path.name) or half_written(path.name, *PARAMETERS.values())
+    ]
+
+
+def not_kept(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
+    """The files of a finished run in checkpoints/ that the policy `keep` does not keep. `done`: the run did not diverge.
+
+    The only copy of kept parameters is kept: runs from before `final.npz` and `best.npz` have them in the last state and in the best
+    parameters. A diverged run has no parameters to keep.
+    """
+    if keep == "state":
+        return []
+    wanted = [name for name in PARAMETERS if done and KEEP.index(keep) >= KEEP.index(name)]
+    files = [folder / file for name, file in PARAMETERS.items() if name not in wanted and (folder / file).is_file()]
+    only = only_copies(folder, keep, done, last)
+    return files + [path for path in whole(folder, last) if path not in only]
+
+
+def only_copies(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
+    """The checkpoints with the only copy of parameters that the policy keeps (see `not_kept`)."""
+    if keep in ("none", "state") or not done or (folder / PARAMETERS["final"]).exists():
+        return []
+    checkpoints = whole(folder, last)
+    states = [path for path in checkpoints if not path.name.startswith(BEST)]
+    bests = [path for path in checkpoints if path.name.startswith(BEST)]
+    return [*states[-1:], *(bests[-1:] if keep == "best" else [])]
+
+
+def begin(folder: Path, name: str) -> Path:
+    """A new hidden folder in which the checkpoint `name` is written."""
+    return Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".writing", dir=folder))
+
+
+def hide(path: Path, process: int) -> Path:
+    """Renames a checkpoint to a hidden name before it is removed; returns the new path."""
+    return path.rename(path.with_name(f".{path.name}.{process}.removing"))
+
+
+def delete(path: Path) -> None:
+    """Removes a file or a folder as far as it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_manifest(path: Path) -> Any:
+    """The content of a checkpoint's manifest, or None if it cannot be read."""
+    try:
+        return json.loads((path / "manifest.json").read_bytes()) if (path / "manifest.json").is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def is_former(path: Path) -> bool:
+    """Whether Orbax wrote the checkpoint, as in versions before 2026-12."""
+    manifest = read_manifest(path)
+    return any((path / "arrays" / name).is_file() for name in _ORBAX) or (
+        isinstance(manifest, dict) and "meta.json" in manifest and any(key.startswith("arrays/") for key in manifest)
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether our writer made this folder: it has our manifest, or arrays with our mark."""
+    manifest = read_manifest(path)
+    if isinstance(manifest, dict) and {"meta.json", ARRAYS} <= manifest.keys():
+        return True
+    return _is_marked(path / ARRAYS) or is_former(path)
+
+
+def _is_marked(path: Path) -> bool:
+    """Whether the first member of an archive is `MARK`: its name follows a header of 30 bytes."""
+    name = f"{MARK}.npy".encode()
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            head = file.read(30 + len(name))
+    except OSError:
+        return False
+    return head[:4] == b"PK\x03\x04" and head[30:] == name
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.is_symlink()) if folder.is_dir() else []
