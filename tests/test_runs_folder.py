@@ -118,8 +118,8 @@ def test_a_finished_run_is_not_run_again(finished, data):
             "with norm.affine=None where this run has 'gain'",
         ),
         (
-            {"init__std": 0.5, "model__drop_path": 0.0, "model__bias": False},
-            "with model.bias=True where this run has False",
+            {"init__std": 0.5, "model__drop_path": 0.0, "model__bias": True},
+            "with model.bias=False where this run has True",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from of_config import run
 from test_report_study import summary_of, write_plan, write_run
 from training import BASE, TEXT, assert_equal_runs, config, corpus, held, interrupt, results, signals_restored
 
@@ -15,7 +16,6 @@ from addnorm_exp import cli
 from addnorm_exp.config import Config, override
 from addnorm_exp.data.corpus import load
 from addnorm_exp.runs.folder import Busy, RunFolder
-from addnorm_exp.train import loop
 from addnorm_exp.train.program import Program
 
 
@@ -86,8 +86,8 @@ def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
         listed, printed, drawn = (call(capsys, word, folder) for word in ("runs", "table", "plot"))
     assert "(3 running)" in listed[1]
     (told,) = [line for line in printed[1].splitlines() if "3 of 3 runs unfinished: " in line]
-    for run in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
-        assert f"pre_ln seed {run}" in told
+    for place in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
+        assert f"pre_ln seed {place}" in told
     assert "3 unfinished, the most advanced at step 10 of 1000" in drawn[2]
     assert "(1 missing, 1 stopped, 1 failed)" in call(capsys, "runs", folder)[1]
     printed = call(capsys, "table", folder)
@@ -137,7 +137,7 @@ def made(tmp_path_factory):
     entries = []
     for seed in (0, 1):
         asked = override(Config(), {**BASE, "data.path": str(folder / "text"), "seed": seed}, "test")
-        loop.run(asked, load(asked.data), RunFolder(folder / str(seed)), study="s")
+        run(asked, load(asked.data), RunFolder(folder / str(seed)), study="s")
         name = json.loads((folder / str(seed) / "config.json").read_text())["id"]
         (folder / "s").mkdir(exist_ok=True)
         (folder / str(seed)).rename(folder / "s" / name)
@@ -330,7 +330,7 @@ def test_what_does_not_count_is_told(study, tmp_path, data, capsys):
     folder, (first, _) = study
     other = config(execution__chunk_steps=3, data__path=str(tmp_path / "text"))
     (tmp_path / "text").write_bytes(TEXT)
-    loop.run(other, corpus(tmp_path), RunFolder(tmp_path / "run"))
+    run(other, corpus(tmp_path), RunFolder(tmp_path / "run"))
     code, out, _ = call(capsys, "diff", folder / first, tmp_path / "run")
     assert code == 0, out
     assert "chunk_steps  4" in out
