@@ -38,7 +38,7 @@ TINY = {
     "execution.attention_every": 2,
     "execution.layers_every": 1,
 }
-# Each a set of switches, so that one run tries several that look for unlike things; `pytest -m full` tries them one by one.
+# Each a set of switches that look for unlike things. The default run tries all at once, `pytest -m full` the sets, and one by one.
 SETS = {
     "watching": {
         "jax_debug_nans": True,
@@ -110,8 +110,13 @@ def check(records, expected, *, close: bool = False):
 
 
 @pytest.mark.core
+def test_a_run_is_the_same_under_all_switches_at_once(sound, data, tmp_path, monkeypatch):
+    check(trained(data, tmp_path, monkeypatch, {**SETS["watching"], **SETS["types"]}), sound)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("name", SETS)
-def test_a_run_is_the_same_under_every_switch(name, sound, data, tmp_path, monkeypatch):
+def test_a_run_is_the_same_under_every_set_of_switches(name, sound, data, tmp_path, monkeypatch):
     check(trained(data, tmp_path, monkeypatch, SETS[name]), sound)
 
 

@@ -94,7 +94,7 @@ BASELINE = "pre_ln"
 
 
 def tune():
-    return product(axis("scheme", ["pre_ln"]), axis("optim.lr", (1e-3, 1e-2)), axis("seed", [0]))
+    return product(axis("scheme", ["pre_ln"]), axis("optim.lr", [1e-2]), axis("seed", [0]))
 
 
 def report(best):
@@ -106,6 +106,7 @@ def test_a_study(server, home, monkeypatch, capsys):
     """Each run once, in its group, under its phase, while the others are trained; the finished study is not mirrored again."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
     base = {**BASE, "data.path": str(home / "text")}
     (home / "tiny.py").write_text(STUDY.replace("{base!r}", repr(base)))
     words = ["sweep", str(home / "tiny.py"), f"--runs={home / 'runs'}"]
@@ -130,7 +131,7 @@ def test_a_study(server, home, monkeypatch, capsys):
         assert cli.main(words) == 0
     assert len(server.operations) == operations
     code, out, _ = sync(home / "runs", server)
-    assert (code, [line.endswith("already there") for line in out]) == (0, [True] * 3)
+    assert (code, [line.endswith("already there") for line in out]) == (0, [True] * 2)
 
 
 def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):

@@ -50,7 +50,6 @@ def every(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.core
 def test_every_status_is_told_apart(every, capsys):
     with held(every / "c-held"):
         code, out, err = call(capsys, "runs", every, "--format=csv")
@@ -76,7 +75,6 @@ def test_every_status_is_told_apart(every, capsys):
     assert told["g-born"]["age"] == ""
 
 
-@pytest.mark.core
 def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
     """One that has just been taken, one that is compiled for the first time and one that failed and is tried again are running."""
     folder = tmp_path / "s"
@@ -89,8 +87,8 @@ def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
         listed, printed, drawn = (call(capsys, word, folder) for word in ("runs", "table", "plot"))
     assert "(3 running)" in listed[1]
     (told,) = [line for line in printed[1].splitlines() if "3 of 3 runs unfinished: " in line]
-    for each in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
-        assert f"pre_ln seed {each}" in told
+    for place in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
+        assert f"pre_ln seed {place}" in told
     assert "3 unfinished, the most advanced at step 10 of 1000" in drawn[2]
     assert "(1 missing, 1 stopped, 1 failed)" in call(capsys, "runs", folder)[1]
     printed = call(capsys, "table", folder)
@@ -156,7 +154,6 @@ def study(made, tmp_path) -> tuple[Path, list[str]]:
     return tmp_path / "s", [entry["id"] for entry in json.loads((made / "study.json").read_text())["phases"]["run"]]
 
 
-@pytest.mark.core
 def test_a_rerun_is_the_same_run_and_keeps_the_former(study, capsys):
     folder, (first, second) = study
     before = (folder / second / "summary.json").read_bytes()
@@ -210,7 +207,6 @@ def test_a_rerun_of_nothing_clear(words, told, study, capsys):
     assert not list(folder.glob(".former-*"))
 
 
-@pytest.mark.core
 def test_a_rerun_that_would_be_another_run_touches_nothing(study, capsys, tmp_path):
     folder, (first, second) = study
     path = folder / first / "config.json"
@@ -261,7 +257,6 @@ def litter(run: Path) -> set[Path]:
     return made
 
 
-@pytest.mark.core
 def test_gc_lists_then_removes_what_dead_attempts_left(study, capsys):
     folder, (first, second) = study
     expected = litter(folder / first)
@@ -309,7 +304,6 @@ def test_gc_takes_more_only_when_asked(study, capsys):
 # --- diff
 
 
-@pytest.mark.core
 def test_diff_of_runs(study, tmp_path, data, capsys):
     folder, (first, second) = study
     shutil.copytree(folder / first, tmp_path / "copy")

@@ -48,7 +48,6 @@ def with_plan(*plan):
     return replace(PRE, block=lambda site, norm: plan)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", catalogue.names())
 def test_the_catalogue_passes(name):
     scheme = catalogue.get(name)
@@ -90,7 +89,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case):
     scheme, message = REFUSED[case]
@@ -107,7 +105,6 @@ def test_accepted_where_it_is_meant():
     catalogue.get("b2t").check(PLACES)
 
 
-@pytest.mark.core
 def test_norm_axes_that_do_not_go_together():
     for scheme, axes, message in (
         (NONE, {"eps": 1e-3}, "has no norm, so norm.eps has no meaning"),

@@ -74,7 +74,6 @@ def lose_the_meta(checkpoint: Path) -> None:
 DAMAGES = (flip_a_bit, truncate, lose_a_file, lose_the_manifest, tear_the_manifest, lose_the_meta)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_state_is_passed_over_for_the_one_before(damage, data, undisturbed, halfway, tmp_path):
     folder = tmp_path / "run"
@@ -125,7 +124,6 @@ def test_damaged_best_parameters_are_made_again(damage, data, tmp_path):
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
 
 
-@pytest.mark.core
 def test_the_best_parameters_are_saved_and_not_those_of_the_moment(data, tmp_path):
     """At that rate the best validation is the one before the first update: what is saved as best after step 3 are initial values."""
     asked = config(optim__lr=0.5, optim__final_lr=1.0, seed=1, steps=6)
@@ -154,7 +152,6 @@ def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway,
     assert not list(folder.rglob(".*"))
 
 
-@pytest.mark.core
 def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, monkeypatch):
     """The state of the last step holds what the summary has to say: the last validation, and the time that training took. The lines of
     the test are written anew, once."""
@@ -178,7 +175,6 @@ def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, mo
     assert summary["step_time_s"] == np.median(told[0].chunk_ms[1:]) / 1000 > 0
 
 
-@pytest.mark.core
 def test_layers_beyond_the_state_are_dropped(data, undisturbed, halfway, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)

@@ -106,9 +106,10 @@ def test_a_kill_between_the_saves_of_two_lanes(together, data, tmp_path, monkeyp
         save(lane, step, state)
         saved.append((lane.number, step))
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Lane, "save", killed)
-        trained(tmp_path, data)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, data)
     assert saved[-1] == (0, 8)
     summaries = trained(tmp_path, data)
     assert [summary["attempts"][-1]["from_step"] for summary in summaries] == [4, 4, 4]

@@ -85,9 +85,17 @@ def stopped(folder, data, clock, monkeypatch) -> bool:
     return False
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("seconds", [0.1, 2.0, 20.0])
-@pytest.mark.parametrize("slow", SLOW)
+LESS = {("step", 2.0), ("evaluation", 2.0), ("attention", 0.1), ("attention", 20.0)}  # in `full`
+
+
+@pytest.mark.parametrize(
+    ("slow", "seconds"),
+    [
+        pytest.param(slow, seconds, marks=pytest.mark.full if (slow, seconds) in LESS else [])
+        for slow in SLOW
+        for seconds in (0.1, 2.0, 20.0)
+    ],
+)
 def test_a_notice_suffices_and_the_run_resumes_to_the_same_bits(
     slow, seconds, data, undisturbed, tmp_path, monkeypatch
 ):
