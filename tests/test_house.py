@@ -13,7 +13,7 @@ import pytest
 
 # A room imports only those before it.
 ORDER = (
-    *("hints", "errors", "words"),
+    *("hints", "errors", "words", "atomic"),
     *("residual", "config", "nn", "data"),
     *("runs", "runs.mirror", "experiment", "tasks", "train", "sweep"),
     *("report", "report.protocol", "report.tables", "report.figures", "report.dashboard"),

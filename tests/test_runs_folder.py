@@ -14,7 +14,8 @@ from training import TEXT, assert_equal_runs, config, corpus, flags, lines, sign
 
 from addnorm_exp import cli
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import Busy, RunFolder, write_json
+from addnorm_exp.runs.folder import RunFolder, write_json
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.train import program, recorder
 
 

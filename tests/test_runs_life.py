@@ -15,7 +15,8 @@ from training import BASE, TEXT, assert_equal_runs, config, corpus, held, interr
 from addnorm_exp import cli
 from addnorm_exp.config import Config, override
 from addnorm_exp.data.corpus import load
-from addnorm_exp.runs.folder import Busy, RunFolder
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.train.program import Program
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from processes import ROOT
 
+from addnorm_exp.atomic import uncut
 from addnorm_exp.cli.stop import NOTICE, QUIT, StopSignal
 from addnorm_exp.runs.checkpoint_folders import prospect
-from addnorm_exp.runs.uncut import uncut
 from addnorm_exp.train.checkpoint import Checkpoints
 
 

@@ -16,7 +16,8 @@ from addnorm_exp import cli
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
-from addnorm_exp.train import loop, program
+from addnorm_exp.train import program
+from addnorm_exp.train.loop import run_pack
 from addnorm_exp.train.program import Program
 
 
@@ -26,11 +27,12 @@ def trained(monkeypatch):
     made = []
     monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
 
-    def train(config, corpus, folder, **more):
-        before = folder.summary()
-        if before is None or before["status"] not in FINISHED:
-            made.append(folder.path.name)
-        return loop.run(config, corpus, folder, **more)
+    def train(members, corpus, **more):
+        for member in members:
+            before = member.folder.summary()
+            if before is None or before["status"] not in FINISHED:
+                made.append(member.folder.path.name)
+        return run_pack(members, corpus, **more)
 
     monkeypatch.setattr(launch, "train", train)
     return made

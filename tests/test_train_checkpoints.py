@@ -17,7 +17,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.arrays import sha256
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints, like
-from addnorm_exp.train.loop import Attempt
+from addnorm_exp.train.lane import Lane
 
 CONFIG = config(execution__keep_checkpoints=3, execution__checkpoint_every=3)
 
@@ -157,12 +157,12 @@ def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, mo
     the test are written anew, once."""
     told = []
 
-    def killed(attempt, *_, **__):
-        told.append(attempt.recorder.progress)
+    def killed(lane, *_, **__):
+        told.append(lane.progress)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Attempt, "_conclude", killed)
+        patched.setattr(Lane, "_conclude", killed)
         with pytest.raises(KeyboardInterrupt):
             run(CONFIG, data, RunFolder(tmp_path))
     assert [line["split"] for line in lines(tmp_path)][-2:] == ["test", "test"]
@@ -204,6 +204,7 @@ def test_keep_one_and_the_newest_comes_back(tmp_path):
     assert checkpoints.latest(like(tree(0.0))) is None
     for step in (1, 2, 30):
         checkpoints.save(step, tree(step), {"step": step})
+        checkpoints.prune()
     assert states(tmp_path) == ["00000030"]
     found, meta = checkpoints.latest(like(tree(0.0)))
     assert meta == {"step": 30}
@@ -216,7 +217,7 @@ def test_best_parameters_live_as_long_as_a_state_needs_them(tmp_path):
         if best == step:
             checkpoints.save_best(step, tree(step))
         checkpoints.save(step, tree(step), {"best": {"step": best}})
-        checkpoints.remove_best_but(checkpoints.needed_best())
+        checkpoints.prune()
         assert checkpoints.best_steps() == {1: {1}, 2: {1}, 3: {1, 3}, 4: {3}}[step]
 
 

@@ -15,7 +15,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.lm import LanguageModelling
-from addnorm_exp.train import loop
+from addnorm_exp.train import pack
 from addnorm_exp.train import program as program_room
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.recorder import Progress
@@ -85,8 +85,8 @@ def test_step_time_is_the_devices_and_recording_has_a_time_of_its_own(device, ho
 
     monkeypatch.setattr(RunFolder, "append", slowly)
     monkeypatch.setattr(Program, "train", begin)
-    monkeypatch.setattr(loop, "is_ready", lambda array: now[0] >= ready[0])
-    monkeypatch.setattr(loop.jax, "device_get", wait)
+    monkeypatch.setattr(pack, "is_ready", lambda array: now[0] >= ready[0])
+    monkeypatch.setattr(pack.jax, "device_get", wait)
     summary = run(asked, data, RunFolder(tmp_path), clock=lambda: now[0])
     assert summary["step_time_s"] == pytest.approx(device)
     assert summary["record_time_s"] == pytest.approx(host)

@@ -69,7 +69,7 @@ def stop_after(config: Config, chunks: int) -> Iterator[Callable[[], bool]]:
     times, train, reached = timetable(config), Program.train, []
 
     def counted(program, state, hypers, held, recorded):
-        step, count = int(state.step), len(recorded)
+        step, count = int(np.max(state.step)), len(recorded)  # of the lanes that have not diverged
         if step + count == times.boundary(step):
             reached.append(step + count)
         return train(program, state, hypers, held, recorded)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from addnorm_exp.config import Config, leaves, override
 from addnorm_exp.errors import UserError, program
-from addnorm_exp.runs.folder import Busy, RunFolder
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.reading import dotted
 from addnorm_exp.runs.status import Standing

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
+from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.server import answers, is_clients
 from addnorm_exp.runs.mirror.settings import SWEEP_AGENT, Place, patience
 from addnorm_exp.runs.mirror.window import Window, claimed, reason
