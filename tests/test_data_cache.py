@@ -125,12 +125,12 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path, monkeypatch,
 
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path):
-    old, young = tmp_path / "tiny.old.partial", tmp_path / "tiny.young.partial"
+    old, young = tmp_path / ".tiny.abcdefgh.writing", tmp_path / ".tiny.01234567.writing"
     old.write_bytes(TEXT[:10])
     young.write_bytes(TEXT[:10])
     os.utime(old, (0, 0))
     cache.obtain(dataset(Fake()), tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["tiny", "tiny.young.partial"]
+    assert sorted(os.listdir(tmp_path)) == [".tiny.01234567.writing", "tiny"]
 
 
 RACER = """

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import jax
 import jax.numpy as jnp
 import numpy as np
+import of_config
 import pytest
 from compiler import QUICK
 from of_config import hypers, make_step, make_task, run
@@ -38,7 +39,7 @@ TINY = {
     "execution.attention_every": 2,
     "execution.layers_every": 1,
 }
-# Each a set of switches, so that one run tries several that look for unlike things; `pytest -m full` tries them one by one.
+# Each a set of switches that look for unlike things. The default run tries all at once, `pytest -m full` the sets, and one by one.
 SETS = {
     "watching": {
         "jax_debug_nans": True,
@@ -110,8 +111,13 @@ def check(records, expected, *, close: bool = False):
 
 
 @pytest.mark.core
+def test_a_run_is_the_same_under_all_switches_at_once(sound, data, tmp_path, monkeypatch):
+    check(trained(data, tmp_path, monkeypatch, {**SETS["watching"], **SETS["types"]}), sound)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("name", SETS)
-def test_a_run_is_the_same_under_every_switch(name, sound, data, tmp_path, monkeypatch):
+def test_a_run_is_the_same_under_every_set_of_switches(name, sound, data, tmp_path, monkeypatch):
     check(trained(data, tmp_path, monkeypatch, SETS[name]), sound)
 
 
@@ -122,7 +128,7 @@ def test_without_jit_a_program_runs_its_function_as_it_is():
     with switched({"jax_disable_jit": True}):
         for number in (1, 2):
             call = program.Call("doubled", (), lambda x: calls.append(x) or 2 * x, (np.int32(number),))
-            result = program.program(config())._call(call)
+            result = of_config.program(config())._call(call)
             assert result == 2 * number
     assert len(calls) == 2, "it is not compiled"
 

@@ -10,7 +10,7 @@ import pytest
 import wandb
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import Busy
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror import agent as module
 from addnorm_exp.runs.mirror.agent import PAUSE, Agent
 from addnorm_exp.runs.mirror.settings import Place

@@ -49,7 +49,6 @@ def with_plan(*plan):
     return replace(PRE, block=lambda site, norm: plan)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", catalogue.names())
 def test_the_catalogue_passes(name):
     scheme = catalogue.get(name)
@@ -91,7 +90,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case):
     scheme, message = REFUSED[case]
@@ -108,7 +106,6 @@ def test_accepted_where_it_is_meant():
     catalogue.get("b2t").check(PLACES)
 
 
-@pytest.mark.core
 def test_norm_axes_that_do_not_go_together():
     for scheme, axes, message in (
         (NONE, {"eps": 1e-3}, "has no norm, so norm.eps has no meaning"),

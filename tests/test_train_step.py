@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 import toy
-from of_config import hypers
+from of_config import hypers, make_step
 from training import config as tiny
 
 from addnorm_exp.residual.init import Factors
@@ -195,7 +195,7 @@ def test_lanes_of_a_vmapped_chunk_are_their_own_runs_and_a_diverged_one_disturbs
     stack = lambda *parts: jnp.stack(parts)  # noqa: E731
     states = jax.tree.map(stack, *[toy.start(seed) for seed in range(4)])
     config = tiny(batch_size=4, execution__diagnostics=False)
-    chunk = toy.make_chunk(toy.make_step(config, toy.Toy(4), lambda batch: batch), 8)
+    chunk = toy.make_chunk(make_step(config, toy.Toy(4), lambda batch: batch), 8)
     lanes, rows = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None, None)))(
         states, jax.tree.map(stack, *numbers), data, np.int32(8), np.ones(8, np.bool_)
     )
@@ -215,7 +215,7 @@ def test_columns_by_tensor_are_in_the_order_of_their_names():
     assert list(toy.SHAPES) != sorted(toy.SHAPES)
     config, data = tiny(batch_size=4, optim__clip=0.0), toy.rows(4)
     state = toy.start()
-    _, metrics = jax.jit(toy.make_step(config, toy.Toy(4), lambda batch: batch))(state, hypers(config), data)
+    _, metrics = jax.jit(make_step(config, toy.Toy(4), lambda batch: batch))(state, hypers(config), data)
     grads = jax.grad(toy.toy_loss)(state.parameters, data)
     for column, name in enumerate(toy.SHAPES):
         np.testing.assert_allclose(metrics["grad_weight"][column], np.linalg.norm(grads[name]), rtol=1e-4, err_msg=name)
@@ -229,7 +229,7 @@ def test_the_update_ratio_is_of_two_states_in_a_row():
     config, data = tiny(batch_size=4, optim__lr=0.1, optim__weight_decay=0.3), toy.rows(4)
     before = toy.start()
     before.parameters["bias"] = jnp.zeros_like(before.parameters["bias"])
-    after, metrics = jax.jit(toy.make_step(config, toy.Toy(4), lambda batch: batch))(before, hypers(config), data)
+    after, metrics = jax.jit(make_step(config, toy.Toy(4), lambda batch: batch))(before, hypers(config), data)
     assert np.isfinite(metrics["update_ratio"]).all()  # on the device, where JAX_DEBUG_NANS looks
     metrics = without_ratio_of_zeros(jax.device_get(metrics))  # as the recorder writes it
     for column, name in enumerate(toy.SHAPES):

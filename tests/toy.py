@@ -4,15 +4,18 @@ The corpus is float32 (rows, 3); batch t of data seed s is the B rows from s + t
 numbers let a test choose the step at which something breaks.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from of_config import hypers, make_step
+from of_config import hypers, shape
 from training import config as tiny
 
+from addnorm_exp.experiment import Shape
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.init import Init, Spec
-from addnorm_exp.train.step import TrainState, initial_state, make_chunk
+from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
 
 GROUPS = {"kernel": "matrix", "table": "embedding", "gain": "gain", "bias": "bias", "alpha": "coefficient"}
 SHAPES = {"kernel": (2, 5), "table": (3, 5), "gain": (5,), "bias": (5,), "alpha": ()}
@@ -58,7 +61,15 @@ def start(seed: int = 0) -> TrainState:
 
 
 def program(batch_size: int = 4, chunk: int | None = None, task: Toy | None = None, **changes):
-    """The jitted step, or a chunk of that length, of the toy under a config."""
-    config = tiny(batch_size=batch_size, execution__diagnostics=False, **changes)
-    step = make_step(config, task or Toy(batch_size), lambda batch: batch)
+    """The jitted step, or a chunk of that length, of the toy under a config; configs of one shape share it."""
+    asked = shape(tiny(batch_size=batch_size, execution__diagnostics=False, **changes))
+    return _program(asked, chunk, task or TOYS.setdefault(batch_size, Toy(batch_size)))
+
+
+TOYS: dict[int, Toy] = {}
+
+
+@functools.cache
+def _program(shape: Shape, chunk: int | None, task: Toy):
+    step = make_step(shape, task, lambda batch: batch)
     return jax.jit(step if chunk is None else make_chunk(step, chunk))

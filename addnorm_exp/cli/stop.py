@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from addnorm_exp.atomic import between
 from addnorm_exp.errors import to_stderr
-from addnorm_exp.runs.uncut import between
 
 NOTICE = "stopping after this dispatch; press Ctrl-C again to quit now"
 QUIT = "quit; "

@@ -20,24 +20,27 @@ FLAGS = (
 
 def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="train", about=HELP, config="required")
+    config = arguments.config
+    assert config is not None
+
+    from addnorm_exp.tasks import resolve
+
+    experiment = resolve(config, str(arguments.config_file), arguments.overrides or ())
     folder = arguments["workdir"]
     if folder is None:
         raise UserError("train needs --workdir=DIR, the folder of the run")
     if folder.is_file():
         raise UserError(f"{folder} is a file; --workdir needs a folder")
-    config = arguments.config
-    assert config is not None
 
-    from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are reported at once
+    from addnorm_exp.data import corpus
     from addnorm_exp.runs.checkpoint_folders import prospect
-    from addnorm_exp.runs.folder import Busy, RunFolder
-    from addnorm_exp.tasks import resolve
+    from addnorm_exp.runs.folder import RunFolder
+    from addnorm_exp.runs.lock import Busy
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.entry import remarks
     from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
 
-    experiment = resolve(config, str(arguments.config_file), arguments.overrides or ())
     times = experiment.timetable
     display = RunDisplay(config.scheme, config.steps, validates=lambda step: times.due(step, "validation"))
     mirror = mirror_of(arguments, display.say, folder)

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from addnorm_exp.atomic import replacement
 from addnorm_exp.data.datasets import Dataset
 from addnorm_exp.data.progress import FetchProgress
 from addnorm_exp.data.sources import Unavailable
@@ -109,26 +110,15 @@ def _require_room(dataset: Dataset, where: Path) -> None:
 
 
 def _publish(data: bytes, path: Path) -> None:
-    partial = None
     try:
-        for left in path.parent.glob(f"{path.name}.*.partial"):
+        for left in path.parent.glob(f".{path.name}.*.writing"):
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > STALE_S:
                     left.unlink()
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".partial")
-        with os.fdopen(descriptor, "wb") as file:
+        with replacement(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)  # mkstemp's copy is private, and a cache folder may be shared
-        os.replace(partial, path)
-        partial = None
     except OSError as error:
         raise _unwritable(path.parent, error) from error
-    finally:
-        if partial is not None:
-            with suppress(OSError):
-                os.unlink(partial)
 
 
 def _unwritable(where: Path, error: OSError) -> UserError:

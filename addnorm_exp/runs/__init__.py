@@ -6,7 +6,7 @@ Read in this order:
     reading             their only reader
     identity            the id of a config's run
     machine             versions, device, source revision
-    uncut               short writes that a process completes before it ends
+    lock                locks between processes
     folder              a run's folder: config.json, metrics.jsonl, summary.json, and its only writer
     columns             the meaning of the columns of per-layer arrays
     layers              per-layer arrays beside the scalars

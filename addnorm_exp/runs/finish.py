@@ -12,7 +12,8 @@ from typing import Any
 
 from addnorm_exp.runs import layers
 from addnorm_exp.runs.checkpoint_folders import delete, halves, hide, not_kept
-from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder
+from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.lock import Busy
 
 
 def finish(folder: RunFolder, summary: Mapping[str, Any]) -> None:

@@ -1,39 +1,32 @@
 """A run's folder: the record that tables and plots read, written so that a kill at any moment leaves it readable.
 
     config.json      what the run is; written once
+    pack.json        the runs that one program trains together, this one included; a run alone has none
     metrics.jsonl    scalars, one object a line, append-only; a torn last line is dropped on resume
     layers/          per-layer arrays in chunks (layers.py)
     summary.json     status and results; replaced whole
     checkpoints/     train/checkpoint.py's own
     lock             held by the process that trains the run
 
-One process at a time may write. The lock is the kernel's (`flock`): a kill -9 releases it too, it needs no heartbeat, and it works
-between machines on network file systems that support it. The heartbeat in summary.json is for people.
+One process at a time may write (lock.py). The heartbeat in summary.json is for people.
 """
 
-import fcntl
 import json
 import math
 import os
 import re
-import stat
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from addnorm_exp.atomic import SUFFIX, replace, uncut
 from addnorm_exp.errors import UserError, check_text, disk_trouble
-from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
-from addnorm_exp.runs.uncut import uncut
+from addnorm_exp.runs.lock import is_locked, locked
+from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_pack, read_summary
 
 FORMER = ".former-"  # prefix of the name of a folder that `rerun` has put aside
 FINISHED = ("done", "diverged")  # the statuses of a run that is not repeated
-
-
-class Busy(Exception):
-    """Another process is training this run."""
 
 
 class RunFolder:
@@ -45,29 +38,12 @@ class RunFolder:
         """Locks the folder for this process. Raises Busy if another process holds it, UserError if it is not a run's folder."""
         self.admit()
         make_folder(self.path)
-        with _lock(self.path / "lock") as lock:
-            for more in (True, True, False):
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not more:
-                        raise Busy(str(self.path)) from None
-                    time.sleep(0.02)  # `held` of another process may hold it for a moment
+        with locked(self.path / "lock"):
             yield
 
     def held(self) -> bool:
         """Whether a process is training the run."""
-        try:
-            if not stat.S_ISREG((self.path / "lock").stat().st_mode):
-                return False
-            with open(self.path / "lock") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return False
+        return is_locked(self.path / "lock")
 
     def admit(self) -> None:
         """Raises UserError if the folder is a study's, or contains files but no run: foreign files are never touched."""
@@ -113,6 +89,13 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         return read_summary(self.path / "summary.json")
 
+    def pack(self) -> list[str] | None:
+        """The ids of the runs that one program trains together, in order; None if the run is alone."""
+        return read_pack(self.path / "pack.json")
+
+    def write_pack(self, ids: Sequence[str]) -> None:
+        write_json(self.path / "pack.json", {"format": FORMAT, "ids": list(ids)})
+
     def write_config(self, record: Mapping[str, Any]) -> None:
         write_json(self.path / "config.json", {"format": FORMAT, **record})
 
@@ -140,7 +123,7 @@ class RunFolder:
                 f"{path}: lacks {step - recorded} of the {step} finished steps; delete {self.path} and train again"
             )
         if path.exists():
-            _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+            replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def recorded(self) -> int:
         """The number of training steps with a metric line."""
@@ -156,17 +139,11 @@ class RunFolder:
 
     def fail(self, text: str) -> None:
         """Saves the traceback of a failed attempt."""
-        _replace(self.path / "failure.log", text)
+        replace(self.path / "failure.log", text)
 
     def forgive(self) -> None:
         """Removes the traceback of an earlier attempt, because the run has ended without an error."""
         (self.path / "failure.log").unlink(missing_ok=True)
-
-
-def _lock(path: Path) -> IO[str]:
-    if path.exists() and not path.is_file():  # opening a pipe would wait for its reader
-        raise UserError(f"{path}: is not a regular file; move it elsewhere")
-    return open(path, "a")
 
 
 def make_folder(path: Path) -> None:
@@ -192,29 +169,14 @@ def _finite(value: Any) -> Any:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replaces a file atomically: a reader sees the old text or the new one, never a part."""
-    _replace(path, json.dumps(_finite(value), indent=1) + "\n")
+    replace(path, json.dumps(_finite(value), indent=1) + "\n")
 
 
-# Exactly the names that `_replace` makes: a user's own hidden files are not touched.
+# Exactly the names that `replace` makes: a user's own hidden files are not touched.
 _TEMPORARY = re.compile(
-    r"\.(config\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)\.[a-z0-9_]{8}\.writing"
+    r"\.(config\.json|pack\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)" + SUFFIX
 )
 
 
 def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".writing", dir=path.parent)
-    try:
-        with uncut():
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

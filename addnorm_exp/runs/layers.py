@@ -7,7 +7,6 @@ layers/attention-00000200.npz
 A finished run has one chunk of each kind (`merge`).
 """
 
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from addnorm_exp.atomic import SUFFIX, replacement, uncut
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.runs.folder import is_temporary, write_json
 from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
-from addnorm_exp.runs.uncut import uncut
 
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
 KINDS = ("", "attention-")  # prefixes of chunk names: measured with training, and measured more rarely
@@ -78,17 +77,12 @@ class LayersWriter:
 
 
 def _write_chunk(path: Path, steps: Sequence[int], columns: dict[str, Any]) -> None:
-    hidden = path.with_name(f".{path.name}.writing")
-    with uncut():
-        with open(hidden, "wb") as file:
-            np.savez_compressed(file, step=np.array(steps, np.int32), **columns)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
+    with uncut(), replacement(path) as file:
+        np.savez_compressed(file, step=np.array(steps, np.int32), **columns)
 
 
 _CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")
-_HALF = re.compile(rf"\.{_CHUNK.pattern}\.writing")
+_HALF = re.compile(rf"\.{_CHUNK.pattern}({SUFFIX}|\.writing)")  # the shorter one was made until 2026-12
 
 
 def rewind(folder: Path, step: int, measured: bool = True) -> None:

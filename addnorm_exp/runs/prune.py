@@ -11,8 +11,9 @@ from typing import Any
 
 from addnorm_exp.runs.checkpoint_folders import halves, only_copies
 from addnorm_exp.runs.finish import beyond
-from addnorm_exp.runs.folder import FORMER, Busy, RunFolder, is_temporary
+from addnorm_exp.runs.folder import FORMER, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.status import Standing, standings
 
 

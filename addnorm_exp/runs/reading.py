@@ -157,6 +157,11 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     return summary
 
 
+def read_pack(path: Path) -> list[str] | None:
+    pack = read_object(path, {"ids": Each(Name)}, AGAIN)
+    return None if pack is None else pack["ids"]
+
+
 def read_study(path: Path) -> dict[str, Any] | None:
     return read_object(path, STUDY, SWEEP)
 

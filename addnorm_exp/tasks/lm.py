@@ -25,15 +25,16 @@ class LanguageModelling:
     """A decoder on a stream of bytes. Implements `tasks.task.Task`."""
 
     def __init__(self, shape: Shape):
-        self.scheme, arch, length = shape.scheme, architecture(shape), shape["seq_len"]
+        self.scheme, self.length = shape.scheme, shape["seq_len"]
+        arch = self.arch = architecture(shape)
         tied = shape["model.tie_embeddings"]
-        self.batch_size, self.length, self.windows_at_most = shape["batch_size"], length, shape["eval.sequences"]
+        self.batch_size, self.windows_at_most = shape["batch_size"], shape["eval.sequences"]
         self.dtype = jnp.dtype(shape["model.compute_dtype"])
-        self.model = Functional(lambda rngs: Decoder(self.scheme, arch, VOCAB, length, tied=tied, rngs=rngs))
+        self.model = Functional(lambda rngs: Decoder(self.scheme, arch, VOCAB, self.length, tied=tied, rngs=rngs))
         self.labels = self.model.module.labels
         self.uniform_loss = math.log(VOCAB)
         matrices = matrix_entries(spec for path, spec in self.model.specs.items() if "/blocks/" in path)
-        self.flops_per_token = flops_per_token(matrices, arch, length, VOCAB)
+        self.flops_per_token = flops_per_token(matrices, arch, self.length, VOCAB)
 
     @staticmethod
     def sites(config: Config) -> tuple[Site, ...]:

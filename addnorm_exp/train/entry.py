@@ -1,7 +1,7 @@
 """The metadata that a run's folder has before step 0: its identity, and everything known beforehand."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -55,6 +55,24 @@ def enter(folder: RunFolder, experiment: Experiment, corpus: Corpus, study: str 
         raise UserError(
             f"{folder.path}: contains another run, {_difference(there, experiment, corpus)}; choose another folder"
         )
+
+
+def enter_pack(folders: Sequence[RunFolder], ids: Sequence[str]) -> None:
+    """Writes pack.json, the runs that one program trains together, into the folder of each, or checks the existing one. A run alone has
+    none. A run must continue as it began: the width of a pack changes numbers in their last digits."""
+    ours = list(ids) if len(ids) > 1 else None
+    for folder in folders:
+        theirs = folder.pack()
+        begun = folder.recorded() > 0
+        if theirs == ours:
+            continue
+        if theirs is not None:
+            raise UserError(
+                f"{folder.path}: is one of {len(theirs)} runs that are trained together (pack.json); run the sweep that began them"
+            )
+        if begun:
+            raise UserError(f"{folder.path}: has begun to train alone, so it cannot continue in a pack; run it alone")
+        folder.write_pack(ours or ())
 
 
 def _difference(there: Mapping[str, Any], experiment: Experiment, corpus: Corpus) -> str:

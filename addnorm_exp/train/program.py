@@ -1,7 +1,11 @@
-"""The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them."""
+"""The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them.
+
+A program trains one run or several side by side, its lanes. With more than one lane, states, parameters and what is measured of them have a
+leading axis of lanes, and each function is mapped over it.
+"""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.experiment import Hypers, Shape
+from addnorm_exp.experiment.hypers import hyper_keys
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
@@ -48,17 +53,35 @@ def never() -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """How many runs a program trains side by side, and which of their hypers differ. Those that are equal in all lanes have no axis of
+    lanes, so that what depends on them alone is computed once."""
+
+    width: int = 1
+    differing: frozenset[str] = frozenset()
+
+
+ALONE = Lanes()
+
+
+def lanes_of(hypers: Sequence[Hypers]) -> Lanes:
+    """The lanes of these runs."""
+    first, *others = hypers
+    return Lanes(len(hypers), frozenset(key for key in first if any(each[key] != first[key] for each in others)))
+
+
 class Program:
-    """Compiled on first use, for one shape and one corpus size.
+    """Compiled on first use, for one shape, its lanes and one corpus size.
 
     Data parallelism: a mesh with the axis `data` over all local devices. The state is replicated, each batch is split over the devices,
     and XLA adds the reductions. One device is a mesh of one.
     """
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: Shape, lanes: Lanes = ALONE):
         keep_memory()
         pin_generator()
-        self.shape = shape
+        self.shape, self.lanes = shape, lanes
         self.task = make_task(shape)
         self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
@@ -67,18 +90,34 @@ class Program:
         self.compile_seconds = 0.0
 
     def placed(self, hypers: Hypers) -> Hypers:
-        """The hypers of a run of this shape, on the devices."""
+        """The hypers of one run, on the devices."""
         return jax.device_put(hypers, self.replicated)
 
+    def joined(self, hypers: Sequence[Hypers]) -> Hypers:
+        """The hypers of all lanes, on the devices: those that differ are stacked."""
+        first, differing = hypers[0], self.lanes.differing
+        stacked = {key: np.stack([each[key] for each in hypers]) if key in differing else first[key] for key in first}
+        return self.placed(stacked)
+
+    def stacked(self, trees: Sequence[Any]) -> Any:
+        """A tree for each lane as one tree."""
+        if self.lanes.width == 1:
+            return trees[0]
+        return jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), self.replicated)
+
+    def lane(self, tree: Any, number: int) -> Any:
+        """The tree of one lane, of device arrays or of NumPy's."""
+        return tree if self.lanes.width == 1 else jax.tree.map(lambda leaf: leaf[number], tree)
+
     def init(self, hypers: Hypers) -> TrainState:
-        """The state before step 0."""
+        """The state of one run before step 0. It does not depend on the lanes."""
         # Not jitted as a whole: each shape's draw is compiled once per process and serves every scheme. Its constants come from the
         # host, once, so JAX_TRANSFER_GUARD, which finds transfers in the loop, does not apply.
         with jax.transfer_guard("allow"):
             return jax.device_put(initial_state(self.task, hypers), self.replicated)
 
     def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
-        """The state before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
+        """The state of one run before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
         if self.task.scheme.calibrate is None:
             return state
         arguments = (state.parameters, hypers, held.train)
@@ -117,7 +156,7 @@ class Program:
 
     def train(self, state: TrainState, hypers: Hypers, held: Held, recorded: np.ndarray) -> tuple[TrainState, Metrics]:
         """One step for each element of `recorded`, bool (count,), at most `chunk_steps`; it says which steps are rows of the per-layer
-        record. `state` is donated. See `step.make_chunk`."""
+        record. `state` is donated; metrics have a leading axis of `chunk_steps`, behind that of the lanes. See `step.make_chunk`."""
         return self._call(self._training(state, hypers, held, recorded))
 
     def evaluate(
@@ -129,8 +168,9 @@ class Program:
         pace: Pace | None = None,
         stop: Callable[[], bool] = never,
         clock: Callable[[], float] = time.perf_counter,
-    ) -> float | None:
-        """Mean loss over all evaluation windows after `step` updates, no dropout; None if `stop()` became true before the end.
+    ) -> np.ndarray | None:
+        """Mean loss of each lane, float64 (lanes,), over all evaluation windows after `step` updates, no dropout; None if `stop()` became
+        true before the end.
 
         `pace` sets how many micro-batches a dispatch has (default: all); `stop` is checked before each dispatch.
         """
@@ -151,10 +191,11 @@ class Program:
         if rest and stop():
             return None
         total = self._call(self._evaluation_end(parameters, windows, step, losses))
-        return float(jax.device_get(total)) / windows.shape[0]
+        return np.atleast_1d(jax.device_get(total)).astype(np.float64) / windows.shape[0]
 
     def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
-        """Largest logit and entropy of each attention sublayer, on the first sequences of the next batch, no dropout."""
+        """Largest logit and entropy of each attention sublayer, (lanes, sublayers) or (sublayers,) of one, on the first sequences of the
+        next batch, no dropout."""
         return jax.device_get(self._call(self._measurement(parameters, hypers, held, step)))
 
     # The functions to compile, with arguments. If only names and shapes are needed, the arguments may be None.
@@ -174,18 +215,30 @@ class Program:
         length, count = self.shape["execution.chunk_steps"], len(recorded)
         padded = np.concatenate([recorded, np.zeros(length - count, np.bool_)])
         arguments = (state, hypers, held.train, np.int32(count), padded)
-        return Call("train", held.train.shape, make_chunk(self._step, length), arguments, donate=(0,))
+        chunk = self._mapped(make_chunk(self._step, length), 0, self._axes, None, None, None)
+        return Call("train", held.train.shape, chunk, arguments, donate=(0,))
 
     def _evaluation(self, parameters: Any, windows: jax.Array, step: int, losses: Any, first: int, count: int) -> Call:
         numbers = (np.int32(step), losses, np.int32(first), np.int32(first + count))
-        return Call("evaluate", windows.shape, self._evaluate, (parameters, windows, *numbers))
+        evaluate = self._mapped(self._evaluate, 0, None, None, 0, None, None)
+        return Call("evaluate", windows.shape, evaluate, (parameters, windows, *numbers))
 
     def _evaluation_end(self, parameters: Any, windows: jax.Array, step: int, losses: Any) -> Call:
         arguments = (parameters, windows, np.int32(step), losses)
-        return Call("evaluate the rest", windows.shape, self._evaluate_rest, arguments)
+        return Call("evaluate the rest", windows.shape, self._mapped(self._evaluate_rest, 0, None, None, 0), arguments)
 
     def _measurement(self, parameters: Any, hypers: Any, held: Held, step: int) -> Call:
-        return Call("attention", held.train.shape, self._attention, (parameters, hypers, held.train, np.int32(step)))
+        measure = self._mapped(self._attention, 0, self._axes, None, None)
+        return Call("attention", held.train.shape, measure, (parameters, hypers, held.train, np.int32(step)))
+
+    @property
+    def _axes(self) -> dict[str, int | None]:
+        """The axis of lanes of each hyper that has one."""
+        return {key: 0 if key in self.lanes.differing else None for key in hyper_keys()}
+
+    def _mapped(self, function: Callable[..., Any], *axes: Any) -> Callable[..., Any]:
+        """The function over lanes; `axes`: of each argument."""
+        return function if self.lanes.width == 1 else jax.vmap(function, in_axes=axes)
 
     @property
     def planned_bytes(self) -> int | None:
@@ -249,7 +302,9 @@ class Program:
         return loss * part.shape[0]
 
     def _no_losses(self, windows: jax.Array) -> jax.Array:
-        return jax.device_put(np.zeros(self._parts(windows.shape[0])[1], np.float32), self.replicated)
+        count = self._parts(windows.shape[0])[1]
+        lanes = () if self.lanes.width == 1 else (self.lanes.width,)
+        return jax.device_put(np.zeros((*lanes, count), np.float32), self.replicated)
 
     def _parts(self, count: int) -> tuple[int, int, int]:
         """For `count` windows: sequences in a micro-batch, whole micro-batches, remaining sequences."""
@@ -282,15 +337,16 @@ def _planned(plan: Any) -> int:
     )
 
 
-_PROGRAMS: dict[Shape, Program] = {}
+_PROGRAMS: dict[tuple[Shape, Lanes], Program] = {}
 _TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
 _KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study trains its runs shape by shape anyway
 
 
-def program(shape: Shape) -> Program:
+def program(shape: Shape, lanes: Lanes = ALONE) -> Program:
     """The program of a shape, compiled at most once per process while it is in use."""
-    latest = _PROGRAMS.pop(shape) if shape in _PROGRAMS else Program(shape)
-    _PROGRAMS[shape] = latest  # at the end: the first in the dict is the least recently used
+    key = shape, lanes
+    latest = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape, lanes)
+    _PROGRAMS[key] = latest  # at the end: the first in the dict is the least recently used
     while len(_PROGRAMS) > _KEPT:
         _PROGRAMS.pop(next(iter(_PROGRAMS)))
     return latest

@@ -4,10 +4,8 @@ All content of records is JSON in which `<`, `>` and `&` are escaped, so that no
 text, never as markup. A content security policy forbids network access.
 """
 
-import contextlib
 import html
 import json
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from addnorm_exp.atomic import replace
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.dashboard.heat import heat
 from addnorm_exp.report.dashboard.pack import Pool
@@ -70,13 +69,9 @@ def dashboard(
     if path.exists() and not path.is_file():  # a device would be replaced by the page
         raise UserError(f"{path}: cannot be written (it is not a regular file); choose a file with --out=FILE")
     text = page(studies, plotly, datetime.now(UTC))
-    temporary = path.parent / f".{path.name}-{os.getpid()}"
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)  # atomically: a reload shows the old page or the new one
+        replace(path, text)  # a reload shows the old page or the new one
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a file with --out=FILE") from None
     return path
 

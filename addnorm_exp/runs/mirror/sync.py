@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, disk_trouble, program
-from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
+from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
 from addnorm_exp.runs.layers import KINDS
 from addnorm_exp.runs.layers import read as read_layers
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.forms import about
 from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.server import answers, connect, is_clients, remote, was_deleted

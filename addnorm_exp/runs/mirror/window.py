@@ -4,17 +4,17 @@ The server knows the end of its history (`starting_step` of a resumed run), and 
 sent twice, however often a run is stopped, rewound, killed, or uploaded again.
 """
 
-import contextlib
-import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, one_line
-from addnorm_exp.runs.folder import FINISHED, Busy, RunFolder, write_json
+from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
 from addnorm_exp.runs.layers import read as read_layers
+from addnorm_exp.runs.lock import locked
 from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
 from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.settings import Place, patience
@@ -25,17 +25,10 @@ PICTURE_EVERY = 30.0  # seconds
 LEDGER = "mirror.json"
 
 
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Locks the mirror of a run for this process. Raises folder.Busy if another process is mirroring it."""
-    place = folder / "wandb"
-    place.mkdir(exist_ok=True)
-    with open(place / "lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(str(folder)) from None
-        yield
+def claimed(folder: Path) -> AbstractContextManager[None]:
+    """Locks the mirror of a run for this process. Raises Busy if another process is mirroring it."""
+    (folder / "wandb").mkdir(exist_ok=True)
+    return locked(folder / "wandb" / "lock")
 
 
 class Window:
@@ -68,6 +61,7 @@ class Window:
             dir=str(folder),
             mode="online" if mode == "online" else "offline",
             resume="allow",
+            reinit="create_new",  # other runs may be open beside it
             settings=wandb.Settings(
                 init_timeout=patience("WANDB_INIT_TIMEOUT"),
                 finish_timeout=patience("WANDB_FINISH_TIMEOUT"),

@@ -1,0 +1,49 @@
+"""Locks between processes, by files.
+
+A lock is the kernel's (`flock`): a kill -9 releases it too, it needs no heartbeat, and it works between machines on network file
+systems that support it.
+"""
+
+import fcntl
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from addnorm_exp.errors import UserError
+
+
+class Busy(Exception):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Locks the file for this process. Raises Busy if another process holds it, UserError if it is not a regular file."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its reader
+        raise UserError(f"{path}: is not a regular file; move it elsewhere")
+    with open(path, "a") as file:
+        for more in (True, True, False):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not more:
+                    raise Busy(str(path.parent)) from None
+                time.sleep(0.02)  # `is_locked` of another process may hold it for a moment
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return False
