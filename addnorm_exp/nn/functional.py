@@ -58,12 +58,12 @@ class Functional(Generic[M]):
         given: Mapping[str, jax.Array | float] | None = None,
     ) -> M:
         """The module with these values; `given` by name, others are the record's. After a pass `running` gives the state that it left."""
-        values = {**parameters, **(self.first_running if running is None else running)}
-        flat = {path: values[name] for name, path in self._paths.items()}
         given = given or {}
         if not given.keys() <= self.takes:
             unknown, known = min(given.keys() - self.takes), ", ".join(sorted(self.takes)) or "none"
             raise ValueError(f"this model takes no value '{unknown}'; it takes {known}")
+        values = {**parameters, **(self.first_running if running is None else running)}
+        flat = {path: values[name] for name, path in self._paths.items()}
         named = ((path, given[name]) for path, name in self._names.items() if name in given)
         flat |= {path: jnp.asarray(value, self._constants[path].dtype) for path, value in named}
         return nnx.merge(self._graph, nnx.State.from_flat_path({**self._constants, **flat}))
