@@ -187,6 +187,6 @@ def _scan(
 
     numbers = jnp.arange(start, start + len(blocks), dtype=jnp.int32)
     (state, memo), (stats, changed) = jax.lax.scan(step, (state, memo), (stacked, rows, numbers))
-    for index, block in enumerate(blocks):
+    for index, block in enumerate(blocks if jax.tree.leaves(changed) else ()):
         nnx.update(block, jax.tree.map(lambda leaf, index=index: leaf[index], changed))
     return state, memo, {name: values.reshape(-1) for name, values in stats.items()}
