@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import pytest
-from bridge import HEADS, VOCAB, B, D, T, decoder, distance, nested, random_parameters, tokens
+from bridge import HEADS, VOCAB, B, D, T, architecture, decoder, distance, nested, random_parameters, tokens
 
 from addnorm_exp.manual import by_hand
 from addnorm_exp.residual import Context, catalogue
@@ -22,7 +22,7 @@ def test_the_page_is_what_the_plan_says():
 @pytest.mark.parametrize("name", ["pre_ln", "post_rms", "layerscale", "parallel", "no_skip", "deepnorm", "sandwich_ln"])
 def test_the_code_computes_what_the_model_computes(name):
     scheme = catalogue.get(name)
-    model = decoder(scheme)
+    model = decoder(scheme, architecture(law=scheme.law))
     parameters = random_parameters(model.specs)
     names: dict[str, Any] = {}
     exec(by_hand.code(scheme, depth=3, width=D), names)
