@@ -228,7 +228,7 @@ def test_a_row_with_a_diverged_run_is_tested_neither_as_a_row_nor_as_the_baselin
 
     sound = Outcome({seed: 2.0 + 0.1 * seed * seed for seed in range(5)})
     lost = Outcome(sound.values, diverged=(9,))
-    assert paired_with(sound, Outcome({seed: 2.0 for seed in range(5)})) is not None
+    assert paired_with(sound, Outcome(dict.fromkeys(range(5), 2.0))) is not None
     assert paired_with(sound, lost) is None
     assert paired_with(lost, sound) is None
 
