@@ -5,15 +5,20 @@ import signal
 import subprocess
 
 import pytest
-from mirroring import LONG, assert_mirrored, command, ledger, mirrored, sync
-from of_config import run
+from mirroring import LONG, assert_mirrored, command, ledger, mirrored, settle, sync
+from of_config import experiment, run
 from processes import wait
 from training import BASE, ROOT, config, signals_restored, stop_after
 from wandb_server import KEY
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import Stopped
+from addnorm_exp.runs.mirror.forms import about
+from addnorm_exp.runs.mirror.history import History
+from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.settings import Place
+from addnorm_exp.train.lane import Member
+from addnorm_exp.train.loop import Stopped, run_pack
 
 
 def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
@@ -147,3 +152,29 @@ def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):
     assert cli.main(["sync", str(home)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "error: sync: there is no W&B API key; set WANDB_API_KEY, or run `wandb login`"
+
+
+def test_the_runs_of_a_pack_are_mirrored_side_by_side(server, home, data, monkeypatch):
+    """Each under its own id, with its own history; one that diverges ends there, and the others go on."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    configs = [config(optim__clip=0.0), config(seed=1, optim__lr=1e4, optim__clip=0.0), config(seed=2, optim__clip=0.0)]
+    folders, said = [RunFolder(home / str(lane)) for lane in range(3)], []
+    with Mirror("online", Place(), said.append) as mirror:
+        members = [
+            Member(experiment(each), folder, mirror.watch(folder.path, lambda event: None))
+            for each, folder in zip(configs, folders, strict=True)
+        ]
+        statuses = [summary["status"] for summary in run_pack(members, data)]
+        mirror.end()
+        settle(mirror)
+    assert statuses == ["done", "diverged", "done"]
+    assert len(said) == 1, "the address, once"
+    for folder in folders:
+        told = server.run(about(folder.path).id)
+        rows = History(folder.path).poll(ended=True)
+        assert told.steps == [step for step, _ in rows]
+        assert [row["train/loss"] for row in told.history if "train/loss" in row] == [
+            row["train/loss"] for _, row in rows if "train/loss" in row
+        ]
+        assert (told.summary["status"], told.state) == (folder.summary()["status"], "finished")

@@ -11,7 +11,7 @@ from training import config, corpus
 
 from addnorm_exp.config import flatten
 from addnorm_exp.residual import SchemeError, catalogue
-from addnorm_exp.residual.scheme import Versioned, own_path
+from addnorm_exp.residual.versioned import Versioned, own_path
 from addnorm_exp.runs import identity
 from addnorm_exp.runs.identity import run_id
 

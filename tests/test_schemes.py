@@ -226,7 +226,7 @@ def test_swin_v2_is_the_identity_at_init():
     x = bound.embedding(tokens(), Context(batch=B), jnp.float32)
     _, stats = bound.decoder(x, Context(batch=B, diagnostics=True), jnp.zeros(2 * DEPTH))
     np.testing.assert_array_equal(stats["branch_ratio"], 0.0)
-    np.testing.assert_array_equal(bound.decoder(x, Context(batch=B))[0], bound.decoder.ends.close(x, Context(batch=B)))
+    np.testing.assert_array_equal(bound.decoder(x, Context(batch=B))[0], bound.decoder.ends.close(x))
 
 
 def test_hybrid_norm_star_differs_in_its_first_block_alone():

@@ -5,14 +5,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.nn.stack import Architecture
-from addnorm_exp.residual import Around, Context, norms
+from addnorm_exp.residual import Around, Context, keys, norms
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.around import NOTHING
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.dropout import dropout
 from addnorm_exp.residual.init import Init, parameter
-
-DROPOUT_KEY = 2**32 - 1  # blocks fold their index into the same key; this is the index of none
 
 
 class Embedding(nnx.Module):
@@ -55,4 +53,4 @@ class Embedding(nnx.Module):
         if self.scale is not None:
             x = self.scale[...].astype(dtype) * x
         x = norms.apply(self.norm, x)
-        return dropout(x.reshape(-1, x.shape[-1]), context.fold(DROPOUT_KEY))
+        return dropout(x.reshape(-1, x.shape[-1]), context.fold(keys.EMBEDDING))

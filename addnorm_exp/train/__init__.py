@@ -15,7 +15,9 @@ Read in this order:
     meter         a run's progress from its events
     display       shows the progress to the user
     recorder      writes the record during a run
-    loop          one run: chunks, evaluation, divergence, checkpoints, resume
+    lane          one run on the host: its record, best parameters and checkpoints
+    pack          runs that one program trains: chunks, evaluation, divergence, resume
+    loop          claims and checks runs, trains them as a pack, and finishes them
 
 Add a schedule in schedule; add a per-layer quantity in step, which returns it, and in recorder, which names it.
 """

@@ -9,7 +9,8 @@ from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
-from addnorm_exp.residual.scheme import Measure, Scheme, Values, Versioned, own_path
+from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.versioned import Measure, Values, Versioned, own_path
 
 
 def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
