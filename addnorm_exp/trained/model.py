@@ -97,7 +97,8 @@ class Trained:
             return {name: values[name].reshape(*tokens.shape, -1).astype(jnp.float32) for name in asked}
 
         with self._precision():
-            return jax.jit(inside)(self.parameters, given)
+            values = jax.jit(inside)(self.parameters, given)
+        return {place: values[place] for place in self.places if place in values}  # a jitted function sorts them
 
     def evaluate(self, path: Path | str | None = None) -> dict[str, float]:
         """The metrics on the test split: of the run's own data, or of the file at `path`, split as in training (docs/install.md). On the
