@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from bridge import HEADS, VOCAB, B, D, T, decoder, distance, nested, random_parameters, tokens
 
@@ -26,7 +27,8 @@ def test_the_code_computes_what_the_model_computes(name):
     names: dict[str, Any] = {}
     exec(by_hand.code(scheme, depth=3, width=D), names)
     expected, _ = model.bind(parameters)(tokens(), Context(batch=B))
-    y = names["decoder"](tokens(), nested(parameters), HEADS)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # plain lines, for a reader
+        y = names["decoder"](tokens(), nested(parameters), HEADS)
     assert distance(expected, y.reshape(B * T, VOCAB)) < 1e-4
 
 

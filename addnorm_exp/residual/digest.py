@@ -45,12 +45,12 @@ class ModuleRecord:
         return self.module(width, rngs, **dict(self.fields))
 
     def described(self) -> dict[str, Any]:
-        said = {
+        fields = {
             name: described(value)
             for name, value in self.fields
             if self._defaults[name] or value != self._defaults[name]
         }
-        return {"is": self.module.__name__.removesuffix("Connection").removesuffix("Module")} | said
+        return {"is": self.module.__name__.removesuffix("Connection").removesuffix("Module")} | fields
 
 
 def described(value: Any) -> Any:
@@ -58,9 +58,9 @@ def described(value: Any) -> Any:
     if isinstance(value, ModuleRecord):
         return value.described()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        held = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        said = {item.name: described(one) for item, one in held if item.default or one != item.default}
-        return {"is": type(value).__name__} | said
+        fields = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        kept = {item.name: described(one) for item, one in fields if item.default or one != item.default}
+        return {"is": type(value).__name__} | kept
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
