@@ -89,9 +89,9 @@ def branches_written(scheme, drop_path: float | None, monkeypatch) -> np.ndarray
     written: list[np.ndarray] = []
     write = RuleConnection.write
 
-    def recorded(self, state, branch, kept, context):
+    def recorded(self, state, branch, kept):
         written.append(np.asarray(branch).reshape(64, -1))
-        return write(self, state, branch, kept, context)
+        return write(self, state, branch, kept)
 
     bodies = {kind: lambda h, memo, context: (h @ kernel, memo, {}) for kind in site.sublayers}
     context = Context(key=jax.random.key(0), drop_path=drop_path, batch=64, train=True)
