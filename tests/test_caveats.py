@@ -20,7 +20,7 @@ from addnorm_exp.report.tables.render import render
 from addnorm_exp.runs.caveats import TableRow, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above
-from addnorm_exp.sweep.study import read_study
+from addnorm_exp.sweep.study_file import read_study
 
 CASE = [
     {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")

@@ -17,7 +17,7 @@ from training import ROOT
 from training import config as tiny
 
 from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
-from addnorm_exp.sweep.study import read_study
+from addnorm_exp.sweep.study_file import read_study
 
 
 def code_of(page: str) -> str:
