@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from of_config import checked
 from processes import ROOT, run
 
 from addnorm_exp import cli, errors
@@ -219,7 +220,12 @@ def test_exit_codes_pass_through(code, expected, command):
 def test_mistakes_in_flags_reach_the_person(argv, line, command, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     reached = []
-    command(lambda rest: reached.append(parse(rest, [Flag("workdir")], command="train", config="required")))
+
+    def train(rest):
+        typed = parse(rest, [Flag("workdir")], command="train", config="required")
+        reached.append(checked(typed.config, typed.config_file, typed.overrides))
+
+    command(train)
     assert cli.main(["train", *argv]) == 2
     assert one_line(capsys).startswith(line)
     assert not reached
