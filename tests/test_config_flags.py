@@ -77,9 +77,9 @@ def test_config_keys_in_every_spelling_before_and_behind_the_file(argv, key, val
 
 def test_flags_and_positionals_mix():
     arguments = train(
-        "a", "--workdir", "out", LM, "--noresume", "b", "--dry_run", "--", "--c", positionals=("A", "B", "C")
+        "a", "--workdir", "out", LM, "--noresume", "b", "--dry_run", "--", "--format", positionals=("A", "B", "C")
     )
-    assert arguments.positionals == ("a", "b", "--c")
+    assert arguments.positionals == ("a", "b", "--format")
     assert (arguments["workdir"], arguments["resume"], arguments["dry_run"]) == (Path("out"), False, True)
 
 
@@ -243,6 +243,14 @@ def test_help_names_every_flag_and_every_key(capsys):
     assert "--[no]resume" in text
     assert "--flagfile=FILE" in text
     assert "fixed windows of seq_len tokens" in text  # the comment in the schema
+
+
+@pytest.mark.parametrize("argv", [["-h"], ["--help", "--workdir"], ["--wrkdir=x", "--help"], [LM, "a", "--help"]])
+def test_help_is_given_beside_mistakes(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train(*argv)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: main.py train")
 
 
 FILES = {
