@@ -1,5 +1,6 @@
 """The command line: what it accepts, and the one line that it answers to everything else."""
 
+import random
 import sys
 from pathlib import Path
 
@@ -243,6 +244,54 @@ def test_help_names_every_flag_and_every_key(capsys):
     assert "--[no]resume" in text
     assert "--flagfile=FILE" in text
     assert "fixed windows of seq_len tokens" in text  # the comment in the schema
+
+
+NAMES = (
+    "workdir",
+    "resume",
+    "noresume",
+    "nomax_runs",
+    "max_runs",
+    "format",
+    "flagfile",
+    "help",
+    "zzz",
+    "no",
+    "",
+    "config",
+)
+KEYS = (
+    "config.steps",
+    "config.optim.lr",
+    "config.model",
+    "config.model.bias",
+    "noconfig.model.bias",
+    "config.",
+    "config.x.y",
+)
+TEXTS = ("1", "5%", "true", "None", "-1", "-x", "1e-3", "configs/lm.py", "md", "=", "a=b", "--", "-", "nan", "", " ")
+
+
+def outcome(words, **need):
+    try:
+        train(*words, **need)
+    except UserError as error:
+        return len(str(error).splitlines())
+    except SystemExit as stop:
+        return f"exit {stop.code}"
+    return "values"
+
+
+def test_whatever_is_typed_gives_values_or_help_or_one_line():
+    rng, outcomes = random.Random(0), {}
+    for _ in range(150):
+        words = [LM] * rng.randrange(2)
+        for _ in range(rng.randrange(1, 4)):
+            flag, text = rng.choice(("--", "-")) + rng.choice(NAMES + KEYS), rng.choice(TEXTS)
+            words += rng.choice([[f"{flag}={text}"], [flag, text], [flag], [text]])
+        need = rng.choice(["required", "optional", "none"])
+        outcomes.setdefault(outcome(words, config=need, positionals=rng.choice([(), ("A", "[B…]")])), words)
+    assert set(outcomes) == {"values", "exit 0", 1}, outcomes
 
 
 @pytest.mark.parametrize("argv", [["-h"], ["--help", "--workdir"], ["--wrkdir=x", "--help"], [LM, "a", "--help"]])
