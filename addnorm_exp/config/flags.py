@@ -1,8 +1,10 @@
-"""The command line, by absl: the flags of a command and, if it takes a config, `--config=FILE[:ARG] --config.KEY=VALUE`.
+"""The command line: absl flags and, for a command that takes a config, `--config=FILE[:ARG]` and
+`--config.KEY=VALUE`.
 
-Each command line has an absl registry of its own, so the process's global flags stay as they are. Each key of the schema is a flag
-there. (`config_flags` of ml_collections takes the keys from the config file, and the types from its values: it would refuse
-`--config.norm.eps=None`, and read `--config.optim.warmup 100` as True.) Each mistake is one line with the nearest valid name.
+Every command line has an absl registry of its own; the process's global flags stay as they are.
+Each key of the schema is a flag in it. `config_flags` of ml_collections is not used: it takes a
+key's type from the value in the config file, refuses `--config.norm.eps=None`, and reads
+`--config.optim.warmup 100` as True. Every mistake gets one line with the nearest valid name.
 """
 
 import functools
@@ -25,7 +27,8 @@ Need = Literal["none", "optional", "required"]
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of a command. `type` is str, int, float, bool or Path (`~` is expanded); `leaf` is the config key that the flag sets."""
+    """A flag of a command. `type` is str, int, float, bool or Path (`~` is expanded); `leaf` is the
+    config key that the flag sets."""
 
     name: str
     type: type = str
@@ -85,7 +88,8 @@ def parse(
         rest = registry([command, *words])[1:]
     except absl_flags.UnrecognizedFlagError as error:
         raise _unknown(error.flagname, table, command, study_keys) from None
-    except ValueError as error:  # its text begins with --noFLAG=VALUE
+    except ValueError as error:
+        # absl says "--noFLAG=VALUE does not take an argument".
         word = str(error).removesuffix(" does not take an argument").lstrip("-")
         name = word.partition("=")[0].removeprefix("no")
         raise UserError(f"--{word}: takes no value; write --no{name} or --{name}=false") from None
@@ -182,7 +186,8 @@ def _value(flag: Flag, text: str) -> object:
 
 
 def _configured(file: str, overrides: Mapping[str, object]) -> Config:
-    """The config of this file. Typed keys are set in the ConfigDict itself, so that keys that the file derives by reference follow."""
+    """The config of this file. Overrides are set in the ConfigDict itself, so that keys that the file
+    derives by reference follow them."""
     if file.lstrip().startswith("{"):
         raise UserError("--config={…}: expected a file, e.g. --config=configs/lm.py:pre_ln")
     tree = load(file)
@@ -205,7 +210,7 @@ def _check_positionals(
     table: Mapping[str, Flag],
     file: str | None,
 ) -> None:
-    """Raises UserError if the positionals `rest` of a command line of these words are too few or too many."""
+    """Raises UserError if `rest`, the positionals of this command line, are too few or too many."""
     needed = [name for name in names if not name.startswith("[")]
     if len(rest) < len(needed):
         raise UserError(f"{command} needs {needed[len(rest)]}: {program()} {command} {' '.join(names)}")

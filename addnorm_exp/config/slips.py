@@ -66,8 +66,8 @@ def _as_float(text: str) -> float | None:
 
 
 def of_flag(name: str, flags: Mapping[str, "Flag"], study_keys: bool = False) -> str:
-    """The hint for a flag that the command does not have. `flags`: those that it has, `config` among them if it takes a config;
-    `study_keys`: its config keys are set in a study file."""
+    """The hint for a flag that the command does not have. `flags`: those that it has, `config` among
+    them if it takes a config; `study_keys`: its config keys are set in a study file."""
     takes_keys = "config" in flags or study_keys
     spelt = hints.match(name, flags, hints.FLAGS)
     if spelt:
@@ -110,8 +110,8 @@ def _of_keys(name: str, meant: Sequence[str], study_keys: bool) -> str:
 
 
 def of_word(word: str, flags: Mapping[str, "Flag"], *, file: str | None, before: str) -> str:
-    """The hint for an unexpected positional. `flags`: those of the command, with those of config keys; `file`: the config file that was
-    typed; `before`: the word before this one."""
+    """The hint for an unexpected positional. `flags`: those of the command, config keys included;
+    `file`: the config file that was typed; `before`: the word before this one."""
     flag = flags.get(before.lstrip("-"))
     if flag and flag.type is bool and word.lower() in ("true", "false", *_TRUE, *_FALSE):
         truth = "true" if word.lower() in ("true", *_TRUE) else "false"
