@@ -197,10 +197,6 @@ def test_exit_codes_pass_through(code, expected, command):
             ["--config=configs/lm.py", "--config.optim.lrr=1"],
             "error: --config.optim.lrr: no such key; did you mean '--config.optim.lr'?",
         ),
-        (
-            ["--config=configs/lm.py:pre_nl"],
-            "error: configs/lm.py:pre_nl: unknown scheme 'pre_nl'; did you mean 'pre_ln'",
-        ),
         (["--config=configs/no.py"], "error: configs/no.py: no such config file"),
         (
             ["--config=configs/lm.py", "--config.optim.lr=nan"],
