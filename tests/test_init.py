@@ -12,7 +12,7 @@ from bridge import VOCAB, architecture, decoder
 from flax import nnx
 from reference import norm_free
 from reference import schemes as reference
-from sample import FEW, expensive
+from sample import FEW, REPRESENTATIVE, expensive
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Classifier, Decoder
@@ -209,21 +209,24 @@ def test_classifier_has_its_own_head(name, law):
     assert ours == pytest.approx(multiplier(name, "value", 3) * math.sqrt(6 / (2 * WIDTH)))
 
 
-@pytest.fixture(scope="module")
-def tables():
-    """Scheme → (specs, values at seed 0)."""
-    models = {name: decoder(catalogue.get(name), architecture(depth=1, activation="swiglu")) for name in NAMES}
-    return {name: (model.specs, model.init(0)) for name, model in models.items()}
+def table(name: str, seed: int = 0):
+    """(specs, values) of a scheme's model."""
+    model = decoder(catalogue.get(name), architecture(depth=1, activation="swiglu"))
+    return model.specs, model.init(seed)
+
+
+def common(specs) -> set[str]:
+    """What every scheme has: weight matrices and embeddings."""
+    return {path for path in specs if "connections" not in path and "ends" not in path}
 
 
 @pytest.mark.core
-def test_shared_tensors_are_the_same_bits_under_all_schemes(tables):
-    """Weight matrices and embeddings of every scheme against pre_ln's; where one multiplies its law, up to that factor."""
-    specs, values = tables["pre_ln"]
-    common = {path for path in specs if "connections" not in path and "ends" not in path}
-    for name, (other_specs, others) in tables.items():
-        lacking = {path for path in common if any(part in path for part in LACKING.get(name, ()))}
-        assert common - lacking <= set(other_specs), name
+@pytest.mark.parametrize("names", [REPRESENTATIVE, pytest.param(NAMES, marks=pytest.mark.full)], ids=len)
+def test_shared_tensors_are_the_same_bits_under_all_schemes(names):
+    """Weight matrices and embeddings against pre_ln's; where one multiplies its law, up to that factor."""
+    specs, values = table("pre_ln")
+    for name in names:
+        other_specs, others = table(name)
         for path in set(specs) & set(other_specs):
             if specs[path].init == other_specs[path].init:
                 np.testing.assert_array_equal(values[path], others[path], err_msg=f"{name} {path}")
@@ -232,10 +235,17 @@ def test_shared_tensors_are_the_same_bits_under_all_schemes(tables):
                 np.testing.assert_allclose(factor * values[path], others[path], rtol=1e-6, err_msg=f"{name} {path}")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_scheme_has_the_tensors_that_all_have(name):
+    """Under the same paths, of which their values are drawn."""
+    specs = decoder(catalogue.get("pre_ln"), architecture(depth=1, activation="swiglu")).specs
+    others = decoder(catalogue.get(name), architecture(depth=1, activation="swiglu")).specs
+    assert {path for path in common(specs) if not any(part in path for part in LACKING.get(name, ()))} <= set(others)
+
+
 @pytest.mark.core
-def test_tensors_and_seeds_differ(tables):
-    specs, values = tables["pre_ln"]
-    others = decoder(catalogue.get("pre_ln"), architecture(depth=1, activation="swiglu")).init(1)
+def test_tensors_and_seeds_differ():
+    (specs, values), (_, others) = table("pre_ln"), table("pre_ln", seed=1)
     random = [path for path in specs if specs[path].init.draw != "constant"]
     for path in random:
         assert not np.any(np.asarray(values[path]) == np.asarray(others[path])), path
