@@ -36,6 +36,9 @@ SAME = {
         '"label","text"\npos,"good, really"\nneg,bad\npos,"a ""quoted"" word"\nneg,naïve\n'
     ),
     "semicolons": 'text;label\ngood, really;pos\nbad;neg\n"a ""quoted"" word";pos\nnaïve;neg\n',
+    "semicolons beside a comma": (
+        'text;label;source, year\ngood, really;pos;a\nbad;neg;b\n"a ""quoted"" word";pos;c\nnaïve;neg;d\n'
+    ),
     "blank lines, spaces and CRLF": '\r\ntext,label\r\n"good, really", pos\r\n\r\nbad ,neg\r\n"a ""quoted"" word",pos\r\nnaïve,neg',
 }
 
