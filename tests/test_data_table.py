@@ -96,6 +96,7 @@ def test_a_long_text_is_read_whole():
             "FILE: the row that begins on line 2 is malformed (unexpected end of data); close each",
         ),
         ('a,b\n"x"y,c\n', "FILE: the row that begins on line 2 is malformed"),
+        ('{"text": "a", "label": 1}\n', "FILE is JSON; save it as CSV or TSV"),
         ("one column\nhere\n", "FILE has one column; "),
         ("\n \n", "FILE has one column; "),
         ("one column\nhere, two\n", "FILE: line 1 has 1 column, not 2; "),

@@ -60,6 +60,8 @@ def read(data: bytes, name: str, where: str) -> Table:
 
 
 def _examples(text: str, where: str) -> Iterator[Example]:
+    if text.lstrip().startswith('{"'):
+        raise UserError(f"{where} is JSON; save it as CSV or TSV with the columns text and label")
     delimiter = _delimiter(text)
     if delimiter is None:
         raise UserError(f"{where} has one column; separate the columns text and label by a tab or a comma")
