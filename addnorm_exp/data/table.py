@@ -114,7 +114,7 @@ def _rows(text: str, delimiter: str, where: str) -> Iterator[tuple[int, list[str
     reader = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=delimiter,
-        quoting=csv.QUOTE_NONE if delimiter == "\\t" else csv.QUOTE_MINIMAL,
+        quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
         strict=True,
     )
     limit = csv.field_size_limit(LARGEST)
