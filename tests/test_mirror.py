@@ -24,11 +24,11 @@ def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
     told = server.run()
     record = RunFolder(home / "run").config()
     assert told.project == "ablations"
-    assert told.name.startswith(record["id"])
+    assert told.name.startswith(record.id)
     assert (told.job_type, told.tags) == ("train", ["lm", "pre_ln"])
     assert told.values["optim"]["lr"] == 1e-2
     assert told.values["model"]["depth"] == 2
-    assert told.values["record"]["id"] == record["id"]
+    assert told.values["record"]["id"] == record.id
     metrics = told.config["_wandb"]["value"][
         "m"
     ]  # the client's own form of define_metric: 1 name, 2 pattern, 5 its step
@@ -54,7 +54,7 @@ def test_killed_and_gone_on_with(server, home, monkeypatch):
     assert 300 <= len(server.run().history) < 600
     with signals_restored():
         assert cli.main(command(home, **LONG)[2:]) == 0
-    assert RunFolder(home / "run").summary()["attempts"][1]["from_step"] == 300
+    assert RunFolder(home / "run").summary().attempts[1].from_step == 300
     assert_mirrored(server, home / "run", opened=2)
 
 

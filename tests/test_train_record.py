@@ -66,8 +66,8 @@ def test_step_time_is_the_devices_and_recording_has_a_time_of_its_own(device, ho
     monkeypatch.setattr(loop, "is_ready", lambda array: now[0] >= ready[0])
     monkeypatch.setattr(loop.jax, "device_get", wait)
     summary = run(asked, data, RunFolder(tmp_path), clock=lambda: now[0])
-    assert summary["step_time_s"] == pytest.approx(device)
-    assert summary["record_time_s"] == pytest.approx(host)
+    assert summary.step_time_s == pytest.approx(device)
+    assert summary.record_time_s == pytest.approx(host)
 
 
 def test_a_damaged_record_is_not_trained_on(data, tmp_path):
@@ -84,9 +84,9 @@ def test_a_damaged_record_is_not_trained_on(data, tmp_path):
 def test_each_attempt_is_told(data, tmp_path):
     step = interrupt(config(), data, tmp_path, chunks=2)
     summary = run(config(execution__scan_layers="on"), data, RunFolder(tmp_path))
-    first, second = summary["attempts"]
-    assert (first["from_step"], second["from_step"]) == (0, step)
-    assert (first["execution"]["scan_layers"], second["execution"]["scan_layers"]) == ("auto", "on")
+    first, second = summary.attempts
+    assert (first.from_step, second.from_step) == (0, step)
+    assert (first.execution["scan_layers"], second.execution["scan_layers"]) == ("auto", "on")
 
 
 @pytest.mark.parametrize("said", [{"norm__eps": 1e-5}, {"norm__kind": "layer"}, {"init__law": "xavier"}])

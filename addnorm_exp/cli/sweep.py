@@ -81,7 +81,8 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     for phase, outcome in outcomes.items():
         for planned in outcome.failed:
             run_folder = RunFolder(folder / planned.id)
-            reason = (run_folder.summary() or {}).get("reason")
+            summary = run_folder.summary()
+            reason = summary and summary.reason
             print(
                 f"failed in {phase}: {planned.label}: {reason} (see {run_folder.path / 'failure.log'})", file=sys.stderr
             )

@@ -24,14 +24,14 @@ def planned(run: Standing) -> Planned:
         raise UserError(
             f"{run.id}: this run has not begun, so it cannot be repeated; run the sweep ({program()} sweep)"
         )
-    flat = dotted({**record["science"], "execution": record.get("execution") or {}})
-    summary = RunFolder(run.path).summary() or {}
-    flat["execution.keep"] = flat.get("execution.keep") or summary.get("keep") or keeps(run.phase)
+    flat = dotted({**record.science, "execution": record.execution or {}})
+    summary = RunFolder(run.path).summary()
+    flat["execution.keep"] = flat.get("execution.keep") or (summary and summary.keep) or keeps(run.phase)
     where = str(run.path / "config.json")
     unknown = [key for key in flat if key not in leaves()]
     if unknown:
         raise UserError(f"{where}: this version does not know the key {unknown[0]}; use the version that wrote it")
-    return Planned(record["id"], override(Config(), flat, where), _label(record["science"]))
+    return Planned(record.id, override(Config(), flat, where), _label(record.science))
 
 
 def again(
@@ -44,7 +44,7 @@ def again(
     runs = list(runs)
     plan = tuple(planned(run) for run in runs)
     places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
-    studies = {(RunFolder(run.path).config() or {}).get("study") for run in runs}
+    studies = {config and config.study for config in (RunFolder(run.path).config() for run in runs)}
     study = studies.pop() if len(studies) == 1 else None
     launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
     for run in plan:

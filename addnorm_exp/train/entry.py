@@ -16,6 +16,7 @@ from addnorm_exp.runs import machine
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS, run_id
 from addnorm_exp.runs.reading import dotted
+from addnorm_exp.runs.records import RunConfig
 from addnorm_exp.tasks import recipe
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.words import counted
@@ -51,28 +52,28 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
                 "scheme_digest": resolve(config).digest(blocks(config)),
             }
         )
-    elif there["semantics"] != SEMANTICS:
+    elif there.semantics != SEMANTICS:
         raise UserError(
-            f"{folder.path}: made under semantics {there['semantics']}, but the meaning of training has changed "
+            f"{folder.path}: made under semantics {there.semantics}, but the meaning of training has changed "
             f"(semantics {SEMANTICS}); choose another folder"
         )
-    elif there["id"] != identity:
+    elif there.id != identity:
         raise UserError(
             f"{folder.path}: contains another run, {_difference(there, config, corpus)}; choose another folder"
         )
 
 
-def _difference(there: Mapping[str, Any], config: Config, corpus: Corpus) -> str:
+def _difference(there: RunConfig, config: Config, corpus: Corpus) -> str:
     """How the run of this config differs from the existing one: the first key that changes the run's id."""
-    ours, theirs = dotted(science(config)), dotted(there["science"])
+    ours, theirs = dotted(science(config)), dotted(there.science)
     # The location of the data does not matter; its content is compared below.
     typed = {key: ours[key] for key in ours if key not in ("data.name", "data.path") and ours[key] != theirs.get(key)}
     key = _telling(typed, theirs, config)
     if key is not None:
         return f"with {key}={theirs.get(key)!r} where this run has {ours[key]!r}"
-    if there["data"]["sha256"] != corpus.sha256:
-        return f"on other data ({there['data']['name']})"
-    return f"{there['id']} (the scheme's record has changed)"
+    if there.data.sha256 != corpus.sha256:
+        return f"on other data ({there.data.name})"
+    return f"{there.id} (the scheme's record has changed)"
 
 
 def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], config: Config) -> str | None:
@@ -110,7 +111,7 @@ def describe(
     config: Config, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
 ) -> dict[str, Any]:
     """The part of the summary that is known before the first step of this attempt, which follows `step`."""
-    scheme, beside = resolve(config), recipe(config)
+    scheme, beside, former = resolve(config), recipe(config), folder.summary()
     attempt = {
         "from_step": step,
         "started": started,
@@ -127,7 +128,7 @@ def describe(
         "title": scheme.title,
         "steps": config.steps,
         "started": started,
-        "attempts": [*((folder.summary() or {}).get("attempts") or ()), attempt],
+        "attempts": [*(each.plain() for each in (former and former.attempts) or ()), attempt],
         "uniform": task.metrics(task.uniform_loss),
         "parameters": task.model.size,
         "flops_per_token": task.flops_per_token,

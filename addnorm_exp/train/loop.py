@@ -17,6 +17,7 @@ from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.finish import finish
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import rewind as rewind_layers
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import Checkpoints, like
 from addnorm_exp.train.entry import describe, enter
@@ -28,8 +29,6 @@ from addnorm_exp.train.recorder import Dispatch, Progress, Recorder
 from addnorm_exp.train.step import CAUSES
 from addnorm_exp.train.timetable import timetable
 from addnorm_exp.words import counted
-
-Summary = dict[str, Any]
 
 
 class Stopped(Exception):
@@ -60,13 +59,13 @@ def run(
     with folder.claimed():
         enter(folder, config, corpus, study)
         done = folder.summary()
-        if done is not None and done["status"] in FINISHED:
+        if done is not None and done.status in FINISHED:
             finish(folder, done)
             return done
         folder.tidy()
         try:
             keep = config.execution.keep or keep
-            summary = Attempt(config, corpus, folder, watch, keep, stop, clock).train()
+            Attempt(config, corpus, folder, watch, keep, stop, clock).train()
         except (UserError, Stopped, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -74,6 +73,8 @@ def run(
                 _fail(folder, config, error)
             raise
         folder.forgive()
+        summary = folder.summary()
+        assert summary is not None
         finish(folder, summary)
         return summary
 
@@ -100,10 +101,11 @@ def check_data(config: Config, corpus: Corpus) -> None:
 
 def _fail(folder: RunFolder, config: Config, error: Exception) -> None:
     """Records that an attempt failed: the reason in the summary, the traceback beside it."""
-    before = folder.summary() or {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
+    former = folder.summary()
+    first = {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
     folder.write_summary(
         {
-            **before,
+            **(former.plain() if former else first),
             "status": "failed",
             "reason": f"{type(error).__name__}: {one_line(error, 300)}",
             "finished": time.time(),
@@ -150,7 +152,7 @@ class Attempt:
         base["attempts"][-1]["pending"] = list(progress.pending) if self.step else []
         self.recorder = Recorder(folder, config, self.program.task, base, watch, progress, clock)
 
-    def train(self) -> Summary:
+    def train(self) -> dict[str, Any]:
         """Returns the summary of a run that is done or diverged. Raises Stopped if `stop()` becomes true before."""
         self.recorder.summary("running", self.step)
         self._compile()
@@ -257,7 +259,7 @@ class Attempt:
         done = f"stopped after {self.step:,} of {counted(self.config.steps, 'step')}"
         raise Stopped(f"{self.folder.path}: {done}; run the same command again to continue")
 
-    def _test(self) -> Summary:
+    def _test(self) -> dict[str, Any]:
         parameters = {"final": self.state.parameters, "best": self.best}
         results = {
             weights: self._evaluate(value, self.held.test) for weights, value in parameters.items() if value is not None
@@ -281,7 +283,7 @@ class Attempt:
             )
         return saved
 
-    def _diverged(self, cause: str, value: float) -> Summary:
+    def _diverged(self, cause: str, value: float) -> dict[str, Any]:
         """Ends the run. `step` is the update that diverged, or the last one before the evaluation that did."""
         self.recorder.settle()
         in_update = int(self.state.cause) > 0
@@ -290,7 +292,7 @@ class Attempt:
         record = {"step": step, "cause": cause, "value": value}
         return self._conclude("diverged", reason=f"{cause} {place}", diverged=record)
 
-    def _conclude(self, status: str, **more: Any) -> Summary:
+    def _conclude(self, status: str, **more: Any) -> dict[str, Any]:
         summary = self.recorder.summary(
             status,
             self.step,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.server import answers, is_clients
 from addnorm_exp.runs.mirror.settings import SWEEP_AGENT, Place, patience
@@ -88,9 +88,9 @@ class Agent:
         if window is None:
             return
         with self._one_run():
-            status = (RunFolder(window.folder).summary() or {}).get("status")
+            summary = RunFolder(window.folder).summary()
             with self._limited(patience("WANDB_FINISH_TIMEOUT") + STUCK):
-                window.close(ended=status in (*FINISHED, "failed"))
+                window.close(ended=summary is not None and summary.status != "running")
             self._done(sent=True)
 
     @contextlib.contextmanager
