@@ -18,7 +18,7 @@ from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.nn.stack import UNROLL_BELOW
 from addnorm_exp.residual import Context
 from addnorm_exp.runs import machine
-from addnorm_exp.train.hypers import hypers
+from addnorm_exp.tasks import resolve
 from addnorm_exp.train.memory import check_devices
 from addnorm_exp.train.program import program
 
@@ -59,12 +59,12 @@ def hello(shape: dict[str, int], corpus: str, dtype: str = "float32") -> Answer:
         eval=EvalConfig(sequences=1),
         execution=ExecutionConfig(scan_layers="auto"),
     )
-    check_devices(base)
+    check_devices(resolve(base).shape)
     data = Path(corpus).read_bytes()
     tokens = np.frombuffer(data, np.uint8)
     spare = tokens[: 4 * (shape["seq"] + 1)]
     STATE.update(corpus=Corpus("synthetic", hashlib.sha256(data).hexdigest(), tokens, spare, spare), rows=rows(base))
-    task = program(base).task
+    task = program(resolve(base).shape).task
     return {
         "rows": list(STATE["rows"]),
         "parameters": task.model.size,
@@ -81,8 +81,9 @@ def prepare(row: str, quick: bool) -> Answer:
     """Compiles a row and warms it up."""
     config = STATE["rows"][row]
     begun = time.perf_counter()
-    compiled, numbers = program(config), hypers(config)
-    STATE[row] = [config, compiled, numbers, compiled.hold(STATE["corpus"]), compiled.init(numbers), 0]
+    experiment = resolve(config)
+    compiled, numbers = program(experiment.shape), experiment.hypers
+    STATE[row] = [experiment, compiled, numbers, compiled.hold(STATE["corpus"]), compiled.init(numbers), 0]
     if config.execution.diagnostics:
         compiled.attention(STATE[row][4].parameters, numbers, STATE[row][3], 0)
     run(row, 3 if quick else 20)
@@ -92,14 +93,15 @@ def prepare(row: str, quick: bool) -> Answer:
 def run(row: str, steps: int) -> Answer:
     """Seconds of that many steps with all that the training loop does on the device: chunks, the metrics read back, and attention
     statistics where they are due. Writing the record is left out."""
-    config, compiled, numbers, held, state, step = STATE[row]
-    every = config.execution.attention_every if config.execution.diagnostics else 0
+    experiment, compiled, numbers, held, state, step = STATE[row]
+    times = experiment.timetable
+    every = times.attention
     aim = step + steps
     jax.block_until_ready(state)
     begun = time.perf_counter()
     while step < aim:
-        ends = (aim, *((step // period + 1) * period for period in (config.execution.chunk_steps, every) if period))
-        state, metrics = compiled.train(state, numbers, held, min(ends) - step)
+        ends = (aim, *((step // period + 1) * period for period in (times.chunk, every) if period))
+        state, metrics = compiled.train(state, numbers, held, times.recorded(step + 1, min(ends) - step))
         jax.device_get((metrics, state.cause))
         step = min(ends)
         if every and step % every == 0:
@@ -133,7 +135,8 @@ def check(folder: str, steps: int) -> Answer:
     logits, and each step's loss and gradient norm. Decay, warmup and clipping are such that they show in so few steps."""
     base = STATE["rows"][BASE]
     config = replace(base, steps=2 * steps, optim=replace(base.optim, lr=1e-3, warmup=2, weight_decay=1.0, clip=0.5))
-    compiled, numbers = program(config), hypers(config)
+    experiment = resolve(config)
+    compiled, numbers = program(experiment.shape), experiment.hypers
     held, state = compiled.hold(STATE["corpus"]), compiled.init(numbers)
     # Copies: the state is donated. Biases and gains move off 0 and 1, where one that is left out would not show.
     noise = np.random.default_rng(0)
@@ -142,12 +145,12 @@ def check(folder: str, steps: int) -> Answer:
         for path, value in state.parameters.items()
     }
     state = replace(state, parameters=jax.device_put(moved, compiled.replicated))
-    seed = jnp.asarray(numbers["data_seed"])
+    seed = jnp.asarray(numbers["data.seed"])
     batches = [jax.device_get(compiled.task.batch(held.train, seed, jnp.int32(n))) for n in range(steps)]
     arrays = {f"start/{path}": np.array(value) for path, value in moved.items()}
     arrays |= {"inputs": np.stack([x for x, _ in batches]), "targets": np.stack([y for _, y in batches])}
     arrays["logits"] = np.array(_logits(compiled, moved, batches[0][0]))
-    state, metrics = compiled.train(state, numbers, held, steps)
+    state, metrics = compiled.train(state, numbers, held, experiment.timetable.recorded(1, steps))
     arrays |= {f"end/{path}": np.array(value) for path, value in state.parameters.items()}
     arrays |= {name: np.array(metrics[name])[:steps] for name in ("loss", "grad_norm")}
     _write(Path(folder), arrays)
@@ -165,7 +168,7 @@ def _numbers(config: Config) -> dict[str, float]:
 def _logits(compiled, parameters, inputs):
     model = compiled.task.model.bind(parameters)
     probes = jnp.zeros(len(compiled.task.labels))
-    with jax.default_matmul_precision(compiled.config.model.matmul_precision):
+    with jax.default_matmul_precision(compiled.shape["model.matmul_precision"]):
         return model(jnp.asarray(inputs), Context(batch=inputs.shape[0]), probes)[0]
 
 

@@ -3,8 +3,22 @@
 Tests of numbers allow for rounding, and tests of bits compare runs of one setting; the quickstart, which CI runs last, has the defaults.
 """
 
+import atexit
+import os
+import shutil
+import tempfile
 from importlib.metadata import version
 
 QUICK = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):  # later ones only have the emitters that take twice as long
     QUICK += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+
+def share_programs() -> None:
+    """One cache of compiled programs for a session of tests: its workers, and the processes that tests start, often need the same ones.
+    It is removed at the end; a JAX_COMPILATION_CACHE_DIR of one's own is kept, and saves half of a second session's time."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="addnorm_exp-tests-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+from of_config import hypers, make_step
 from training import config as tiny
 
 from addnorm_exp.nn.functional import Functional
@@ -12,8 +13,7 @@ from addnorm_exp.nn.models import Decoder
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Scheme
 from addnorm_exp.train.calibration import calibrated
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
+from addnorm_exp.train.step import TrainState, initial_state, make_chunk
 
 SYMBOLS, PREFIX, SEQUENCES = 8, 4, 32
 
@@ -46,7 +46,7 @@ class Copying:
 def start(task: Copying, numbers) -> TrainState:
     """The state before step 0 as the loop makes it: drawn, projected, and set from the first batch where the scheme wants that."""
     state = initial_state(task, numbers)
-    first = task.batch(None, numbers["data_seed"], jnp.int32(0))
+    first = task.batch(None, numbers["data.seed"], jnp.int32(0))
     return replace(state, parameters=calibrated(task, state.parameters, first))
 
 
@@ -56,5 +56,5 @@ def train(scheme: Scheme, steps: int, depth: int = 2, **changes):
     task = Copying(scheme, depth)
     numbers = hypers(config)
     run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), steps))
-    state, metrics = run(start(task, numbers), numbers, jnp.zeros(()), steps)
+    state, metrics = run(start(task, numbers), numbers, jnp.zeros(()), steps, jnp.ones(steps, jnp.bool_))
     return state, metrics, list(task.model.specs)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from of_config import run
 from processes import wait
 from training import ROOT, config, flags
 from wandb_server import Server
@@ -14,7 +15,6 @@ from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.runs.mirror.window import read_ledger
-from addnorm_exp.train.loop import run
 
 LONG = {
     "steps": 600,

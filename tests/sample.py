@@ -1,5 +1,6 @@
 """Which schemes of the catalogue the default run takes through the expensive tests; `pytest -m full` takes the others."""
 
+import zlib
 from collections.abc import Iterable
 
 import pytest
@@ -32,6 +33,26 @@ ITSELF_FROM = {"mix_ln": 4, "attn_res_block": 5}
 def depth_of(name: str, usual: int) -> int:
     """The depth at which a test over the catalogue takes this scheme."""
     return max(usual, ITSELF_FROM.get(name, 0))
+
+
+# What each scheme is held against besides the plain forward pass. The default run takes it through one of them, so that each is met by
+# about ten schemes; `full` through all.
+VARIANTS = ("another norm", "another shape", "encoder", "bfloat16", "scan")
+
+
+def variant_of(name: str, variants: int = len(VARIANTS)) -> int:
+    """The same number on every machine and in every process, unlike `hash`."""
+    return zlib.crc32(name.encode()) % variants
+
+
+def due(variant: str) -> list[str]:
+    """The schemes that the default run takes through one of VARIANTS."""
+    return [name for name in catalogue.names() if VARIANTS[variant_of(name)] == variant]
+
+
+def covering(variant: str, core: Iterable[str] = (), names: Iterable[str] | None = None) -> list:
+    """Parameters of one of VARIANTS over the catalogue; schemes that are neither in `core` nor due for it are marked `full`."""
+    return [one for one in expensive(core, due(variant)) if names is None or one.values[0] in names]
 
 
 def expensive(core: Iterable[str] = (), default: Iterable[str] = REPRESENTATIVE) -> list:

@@ -248,7 +248,7 @@ def test_sub_ln_of_both_stacks():
     assert {path.split("/")[3] for path in inner} == {"attention", "feed_forward"}
 
 
-def test_labels_probes_and_dropout_of_both_stacks():
+def test_labels_probes_and_dropout_of_both_stacks(monkeypatch):
     model = encoder_decoder("pre_ln")
     labels = model.module.labels
     assert labels[:2] == ("encoder.0.attention", "encoder.0.feed_forward")
@@ -264,8 +264,18 @@ def test_labels_probes_and_dropout_of_both_stacks():
     assert np.all(taps > 0)
     assert stats["stream_rms"].shape == (len(labels),)
     noisy = Context(key=jax.random.key(1), dropout=0.3, batch=B, train=True)
+    # A block of either stack, and the two embeddings, have keys of their own, though their numbers are the same.
+    keys: list[tuple[int, ...]] = []
+    bernoulli = jax.random.bernoulli
+
+    def recorded(key, *rest):
+        keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+        return bernoulli(key, *rest)
+
+    monkeypatch.setattr(jax.random, "bernoulli", recorded)
     one, two = (model.bind(parameters)(tokens(0), tokens(0), context)[0] for context in (noisy, Context(batch=B)))
     assert distance(one, two) > 0.01
+    assert len(keys) == len(set(keys)) == 2 + len(labels)
 
 
 def beside(site, norm):

@@ -22,17 +22,14 @@ from bridge import (
     random_parameters,
     tokens,
 )
+from of_config import identify, make_task
 from reference import norms as reference_norms
 from reference import transformer
 from training import config as tiny
 
-from addnorm_exp.config.scheme import blocks, resolve
-from addnorm_exp.config.scheme import resolved as without_axes
 from addnorm_exp.errors import UserError
 from addnorm_exp.residual import Context, Depths, SchemeError, axes, catalogue, norms, sites
 from addnorm_exp.residual.dropout import drop_path
-from addnorm_exp.runs.identity import run_id
-from addnorm_exp.tasks import make_task
 
 PRE = catalogue.get("pre_ln")
 PLACES = sites("decoder", Depths(decoder=8))
@@ -202,8 +199,7 @@ def test_stochastic_depth_rises_from_nothing(scan):
 
 
 def identity(**changes) -> str:
-    made = tiny(**changes)
-    return run_id(without_axes(made), "0" * 64, resolve(made).digest(blocks(made)))
+    return identify(tiny(model__depth=2, **changes), "0" * 64)
 
 
 AXES = [
@@ -256,4 +252,4 @@ def test_an_axis_is_another_run_and_off_is_none():
 )
 def test_refused_at_the_door(changes, message):
     with pytest.raises(UserError, match=message):
-        tiny(**changes)
+        tiny(model__depth=2, **changes)

@@ -21,6 +21,7 @@ from bridge import (
     random_parameters,
     tokens,
 )
+from of_config import hypers, run
 from reference import admin, norms, transformer
 from training import assert_equal_runs, config, interrupt, parameters
 
@@ -31,8 +32,6 @@ from addnorm_exp.residual.scheme import Versioned, own_path
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import program
 from addnorm_exp.train.calibration import calibrated, calibrated_by
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import run
 
 
 def to_measured(parameters, measure):
@@ -86,7 +85,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     assert len(skips) == 4
     # What stands in the record is what the first batch gives from the drawn values.
     made = program.program(known)
-    state = made.init(made.hypers(known))
+    state = made.init(made.placed(hypers(known)))
     inputs, targets = made.task.batch(jnp.asarray(data.train), jnp.uint32(0), jnp.int32(0))
     _, stats = made.task.loss(state.parameters, jnp.zeros(4), (inputs, targets), Context(variances=True))
     expected = np.sqrt(np.asarray(stats["stream_variance"]) + np.asarray(stats["branch_variance"]))
@@ -110,7 +109,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
 def test_a_scheme_that_sets_nothing_is_left_alone(data):
     made = program.program(config())
     state = made.init(hypers(config()))
-    assert made.calibrate(state, made.hypers(config()), made.hold(data)) is state
+    assert made.calibrate(state, made.placed(hypers(config())), made.hold(data)) is state
     places = sites("decoder", Depths(decoder=3))
     assert SCHEME.digest(places) != replace(SCHEME, calibrate=None).digest(places)
 
@@ -240,7 +239,7 @@ def test_admin_measures_the_first_micro_batch(data):
     """As its record says: of a step in two micro-batches the first, and not the whole batch."""
     asked = config(scheme="admin", optim__accumulate=2, data__seed=0)
     compiled = program.program(asked)
-    hypers_, held = compiled.hypers(asked), compiled.hold(data)
+    hypers_, held = compiled.placed(hypers(asked)), compiled.hold(data)
     state = compiled.init(hypers_)
     ours = compiled.calibrate(state, hypers_, held).parameters
     batch = compiled.task.batch(jnp.asarray(data.train), jnp.uint32(asked.data.seed), jnp.int32(0))

@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 
 import jax
 import pytest
+from of_config import blocks, experiment, recipe, scheme_of
 from studies import sweep, write
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.cli import diff
 from addnorm_exp.cli import table as table_command
 from addnorm_exp.config import Config, override
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.report.dashboard.page import data
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.tables.ablation import build
@@ -21,7 +21,6 @@ from addnorm_exp.runs.caveats import TableRow, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above
 from addnorm_exp.sweep.study import read_study
-from addnorm_exp.tasks import recipe
 
 CASE = [
     {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")
@@ -41,7 +40,7 @@ def config(**keys):
 def row(name, **keys):
     given = config(scheme=name, **keys)
     axes = {"scheme": name} | {key.replace("__", "."): value for key, value in keys.items()}
-    return TableRow(name, tuple(axes.items()), asdict(recipe(given)), twins.function_of(given))
+    return TableRow(name, tuple(axes.items()), asdict(recipe(given)), twins.function_of(experiment(given)))
 
 
 def case(folder, base):
@@ -58,10 +57,10 @@ def case(folder, base):
         )
         path = folder / f"r{number}" / "config.json"
         record = json.loads(path.read_text())
-        record |= {"resolved": asdict(recipe(given)), "scheme_digest": resolve(given).digest(blocks(given))}
+        record |= {"resolved": asdict(recipe(given)), "scheme_digest": scheme_of(given).digest(blocks(given))}
         record["science"]["model"] = asdict(given.model)
         path.write_text(json.dumps(record))
-    groups = twins.find(configs).groups
+    groups = twins.find(map(experiment, configs)).groups
     plan = {"among": [], "groups": [list(group) for group in groups]}
     write_plan(folder, {"run": entries}, tuned=[], group=["scheme", "norm.kind"], twins=plan)
     return folder
@@ -215,8 +214,8 @@ def test_rows_are_one_function_only_where_their_models_are_one():
 )  # fmt: skip
 def test_twins(first, second, one):
     configs = [override(Config(), {"model.activation": "relu"} | keys) for keys in (first, second)]
-    ids = tuple(twins.function_of(given) for given in configs)
-    assert twins.find(configs).groups == ((ids,) if one else ())
+    ids = tuple(twins.function_of(experiment(given)) for given in configs)
+    assert twins.find(map(experiment, configs)).groups == ((ids,) if one else ())
 
 
 def test_twins_are_found_where_jax_forbids_transfers_or_has_no_cpu(monkeypatch):
@@ -227,7 +226,7 @@ def test_twins_are_found_where_jax_forbids_transfers_or_has_no_cpu(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", devices)
     with jax.transfer_guard("disallow"):
-        assert len(twins.find([config(scheme=name) for name in ("pre_ln", "gpt2")]).groups) == 1
+        assert len(twins.find(experiment(config(scheme=name)) for name in ("pre_ln", "gpt2")).groups) == 1
 
 
 def test_schemes_of_one_digest_are_one_function_without_a_comparison():
@@ -237,10 +236,10 @@ def test_schemes_of_one_digest_are_one_function_without_a_comparison():
 
 def test_twins_are_sought_once():
     configs = [config(scheme=name) for name in ("pre_ln", "gpt2")]
-    known = twins.find(configs)
-    assert twins.find(configs[:1], known) is known
+    known = twins.find(map(experiment, configs))
+    assert twins.find(map(experiment, configs[:1]), known) is known
     deep = [config(scheme=name, model__depth=400) for name in ("pre_ln", "gpt2")]
-    assert twins.find(deep) == twins.Twins(skipped=2)
+    assert twins.find(map(experiment, deep)) == twins.Twins(skipped=2)
 
 
 def test_a_table_with_titles_has_titles_above_it(published, capsys):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from of_config import checked
 
 from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, override, read, science
-from addnorm_exp.config.checks import RANGES
-from addnorm_exp.config.keys import IDLE, NEUTRAL
+from addnorm_exp.config.key import HOST, UNSET
 from addnorm_exp.errors import UserError
 from addnorm_exp.manual import configuration as manual
 
@@ -101,8 +101,10 @@ def test_identity_leaves_out_what_says_nothing():
 
 SAYING = [
     key
-    for key in leaves()
-    if not key.startswith("execution.") and key not in (*NEUTRAL, *IDLE, "data.name", "data.path")
+    for key, leaf in leaves().items()
+    if not key.startswith("execution.")
+    and (leaf.said.neutral, leaf.said.idle) == (UNSET, None)
+    and leaf.said.role != HOST
 ]
 
 
@@ -114,8 +116,10 @@ def test_a_default_is_no_neutral_value(key):
 
 
 def test_neutral_values_fit_their_keys():
-    assert set(NEUTRAL) <= set(leaves())
-    assert override(Config(), NEUTRAL)
+    neutral = {key: leaf.said.neutral for key, leaf in leaves().items() if leaf.said.neutral is not UNSET}
+    config = override(Config(), neutral)
+    assert neutral
+    assert not set(neutral) & set(identity_items(config))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +210,7 @@ def edit(**changes):
 )
 def test_what_ml_collections_lets_through_is_stopped_at_the_door(changes, message):
     with pytest.raises(UserError) as caught:
-        read(edit(**changes), "my.py")
+        checked(read(edit(**changes), "my.py"), "my.py")
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
@@ -239,7 +243,10 @@ def test_the_manual_has_every_key_once_with_its_default_and_what_it_means():
 
 def test_the_manual_gives_both_ends_of_every_range():
     rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \| `", MANUAL.read_text(encoding="utf-8"), re.MULTILINE))
-    for key, limits in RANGES.items():
+    for key, leaf in leaves().items():
+        limits = leaf.said.range
+        if limits is None:
+            continue
         told = re.findall(r"(?:at least|above|at most|below) ([-\d.^ ]+?)(?= and|$)", rows[key])
         ends = [end for end in (limits.minimum, limits.above, limits.maximum, limits.below) if end is not None]
         assert [eval(text.replace("^", "**")) for text in told] == ends, key

@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
+from of_config import checked
 
 from addnorm_exp.config import Config, leaves, override
-from addnorm_exp.config.checks import CHOICES, RANGES
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.nn import attention, feed_forward
@@ -87,7 +87,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("overrides", "message"), MISTAKES, ids=lambda part: str(part)[:40])
 def test_a_mistake_is_one_line(overrides, message):
     with pytest.raises(UserError) as caught:
-        override(Config(), overrides, WHERE)
+        checked(override(Config(), overrides, WHERE), WHERE)
     line = str(caught.value)
     assert line.startswith(f"{WHERE}: {message}")
     assert len(line.splitlines()) == 1
@@ -114,15 +114,13 @@ def test_the_edge_of_what_is_allowed(overrides):
     override(Config(), overrides)
 
 
-def test_every_number_has_a_range_and_every_table_row_a_key():
+def test_every_number_has_a_range_and_nothing_else_has():
     numeric = {key for key, leaf in leaves().items() if leaf.type in (int, float)}
-    assert set(RANGES) == numeric
-    assert {key for key in CHOICES if key not in leaves()} == set()
-    assert all(leaves()[key].type is str for key in CHOICES)
+    assert {key for key, leaf in leaves().items() if leaf.said.range} == numeric
 
 
 def test_every_text_has_its_choices_but_four():
-    free = {key for key, leaf in leaves().items() if leaf.type is str} - set(CHOICES)
+    free = {key for key, leaf in leaves().items() if leaf.type is str and not leaf.choices}
     assert free == {
         "scheme",
         "data.path",
@@ -130,6 +128,8 @@ def test_every_text_has_its_choices_but_four():
         "attention.blocks",
     }  # the catalogue, the disk and the stack know these
 
+
+CHOICES = {key: leaf.choices for key, leaf in leaves().items() if leaf.choices}
 
 KNOWN = {
     "data.name": corpus.names(),
@@ -153,8 +153,8 @@ def test_every_key_says_what_it_means():
 
 
 @pytest.mark.parametrize("key", CHOICES)
-def test_the_schema_comment_lists_the_choices(key):
-    """Help prints these comments: a choice that is not told there is not found by anyone."""
+def test_the_meaning_lists_the_choices(key):
+    """Help prints it: a choice that is not told there is not found by anyone."""
     told = leaves()[key].meaning
     assert all(choice in told for choice in CHOICES[key]) or len(CHOICES[key]) == 1, told
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from of_config import checked
 
 from addnorm_exp.config import Flag, leaves, load, parse
 from addnorm_exp.errors import UserError
@@ -22,6 +23,12 @@ FLAGS = (
 def _at_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "dont_write_bytecode", False)  # or a cache beside a person's file would go unseen here
+
+
+def resolved(*argv):
+    """As `main.py train` takes them."""
+    typed = train(*argv)
+    return checked(typed.config, typed.config_file, typed.overrides)
 
 
 def train(*argv, config="required", positionals=()):
@@ -166,7 +173,7 @@ def test_a_command_may_do_without_a_config():
 )
 def test_a_mistake_is_one_line(argv, message):
     with pytest.raises(UserError) as caught:
-        train(*argv)
+        resolved(*argv)
     line = str(caught.value)
     assert line.startswith(message)
     assert len(line.splitlines()) == 1

@@ -3,17 +3,17 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from of_config import identify
 from studies import sweep, write
 from test_runs_identity import DATA
 from training import ROOT
 
 from addnorm_exp.config import Config, Flag, override, parse
-from addnorm_exp.config.keys import SHARES
+from addnorm_exp.config.keys import leaves
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.identity import run_id
 from addnorm_exp.sweep.selection import choose, parse_filter
 from addnorm_exp.sweep.study import read_study
-from addnorm_exp.train.entry import identify
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_share_is_from_0_to_100_per_cent(share):
         override(Config(), {"optim.warmup": share})
 
 
-@pytest.mark.parametrize("key", sorted(SHARES))
+@pytest.mark.parametrize("key", [key for key, leaf in leaves().items() if leaf.share])
 def test_every_count_of_steps_takes_a_share_by_flag_by_file_and_by_study(key, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     last = key.rpartition(".")[2]

@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from training import ROOT, TEXT, assert_equal_runs, config, flags, interrupt, lines
+from of_config import run
+from training import ROOT, TEXT, assert_equal_runs, config, flags, interrupt, lines, signals_restored
 
+from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import recorder
-from addnorm_exp.train.loop import run
 
 HARMS = ("clock", "event", "full", "moment", "rot", "term", "two")
 
@@ -28,7 +29,7 @@ def test_twenty_harms(tmp_path):
         assert f" {harm}" in last, last
 
 
-def test_a_damaged_checkpoint_is_told_by_the_command(data, tmp_path):
+def test_a_damaged_checkpoint_is_told_by_the_command(data, tmp_path, capsys):
     """One line on standard error names it; the run goes on from the one before."""
     run(config(), data, RunFolder(tmp_path / "undisturbed"))
     folder = tmp_path / "run"
@@ -39,10 +40,10 @@ def test_a_damaged_checkpoint_is_told_by_the_command(data, tmp_path):
     held[len(held) // 3] ^= 1
     path.write_bytes(held)
     (tmp_path / "text").write_bytes(TEXT)
-    words = ["main.py", "train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={folder}"]
-    told = subprocess.run([sys.executable, *words, "--wandb=disabled"], cwd=ROOT, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    (line,) = [line for line in told.stderr.splitlines() if line.startswith("checkpoint ")]
+    words = ["train", *flags(), f"--config.data.path={tmp_path / 'text'}", f"--workdir={folder}"]
+    with signals_restored():
+        assert cli.main(words) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("checkpoint ")]
     assert line.startswith(f"checkpoint {newest}: ")
     assert line.endswith("does not match its checksum; falling back")
     assert_equal_runs(tmp_path / "undisturbed", folder)

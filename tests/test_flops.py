@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jaxprs import equations
+from of_config import least, make_task
 
 from addnorm_exp.config.door import override
 from addnorm_exp.config.schema import Config
 from addnorm_exp.residual import Context
-from addnorm_exp.tasks import least, make_task
 
 SMALL = {"model.depth": 3, "model.width": 24, "model.num_heads": 2, "seq_len": 8, "execution.scan_layers": "off"}
 

@@ -12,6 +12,7 @@ from bridge import VOCAB, architecture, decoder
 from flax import nnx
 from reference import norm_free
 from reference import schemes as reference
+from sample import FEW, expensive
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Classifier, Decoder
@@ -111,8 +112,7 @@ def is_normal(value, std: float) -> None:
     assert 3 * std < np.abs(value).max() < 6 * std
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", expensive(core=FEW, default=NAMES))
 def test_xavier(name):
     model = large(name)
     values = draws(model.specs, gain=0.7)
@@ -165,7 +165,6 @@ FACTORS = {
 }
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", NAMES)
 def test_law_decay_and_learning_rate_factors(name):
     """Decayed are weight matrices and embeddings, and of what the scheme itself brings the matrices of gates and of dynamic weights."""
@@ -213,7 +212,7 @@ def test_classifier_has_its_own_head(name, law):
 @pytest.fixture(scope="module")
 def tables():
     """Scheme → (specs, values at seed 0)."""
-    models = {name: decoder(catalogue.get(name), architecture(activation="swiglu")) for name in NAMES}
+    models = {name: decoder(catalogue.get(name), architecture(depth=2, activation="swiglu")) for name in NAMES}
     return {name: (model.specs, model.init(0)) for name, model in models.items()}
 
 
@@ -236,7 +235,7 @@ def test_shared_tensors_are_the_same_bits_under_all_schemes(tables):
 @pytest.mark.core
 def test_tensors_and_seeds_differ(tables):
     specs, values = tables["pre_ln"]
-    others = decoder(catalogue.get("pre_ln"), architecture(activation="swiglu")).init(1)
+    others = decoder(catalogue.get("pre_ln"), architecture(depth=2, activation="swiglu")).init(1)
     random = [path for path in specs if specs[path].init.draw != "constant"]
     for path in random:
         assert not np.any(np.asarray(values[path]) == np.asarray(others[path])), path
@@ -289,7 +288,7 @@ def test_a_module_without_values_is_the_module(name):
     """Paths, shapes, laws, groups and factors are those of one that was made with values."""
 
     def make(rngs: nnx.Rngs) -> Decoder:
-        return Decoder(catalogue.get(name), architecture(), VOCAB, LENGTH, tied=False, rngs=rngs)
+        return Decoder(catalogue.get(name), architecture(depth=2), VOCAB, LENGTH, tied=False, rngs=rngs)
 
     real, abstract = make(nnx.Rngs(0)), make(laws.ABSTRACT)
     assert laws.specs(abstract) == laws.specs(real)

@@ -13,17 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiler import QUICK
+from of_config import hypers, make_step, make_task, run
 from sample import FEW, depth_of, expensive
 from training import ROOT, config, flags, layers, lines
 
 from addnorm_exp.cli import main
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.tasks import make_task
 from addnorm_exp.train import program
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import run
 from addnorm_exp.train.platform import REFUSED
-from addnorm_exp.train.step import initial_state, make_step
+from addnorm_exp.train.step import initial_state
 
 # Calibration, evaluation, attention statistics, dropout, micro-batches and per-layer rows: all that a run may compute.
 TINY = {
@@ -40,7 +38,7 @@ TINY = {
     "execution.attention_every": 2,
     "execution.layers_every": 1,
 }
-# Each a set of switches, so that one run tries several that look for unlike things; `pytest -m full` tries them one by one.
+# Each a set of switches that look for unlike things. The default run tries all at once, `pytest -m full` the sets, and one by one.
 SETS = {
     "watching": {
         "jax_debug_nans": True,
@@ -112,8 +110,13 @@ def check(records, expected, *, close: bool = False):
 
 
 @pytest.mark.core
+def test_a_run_is_the_same_under_all_switches_at_once(sound, data, tmp_path, monkeypatch):
+    check(trained(data, tmp_path, monkeypatch, {**SETS["watching"], **SETS["types"]}), sound)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("name", SETS)
-def test_a_run_is_the_same_under_every_switch(name, sound, data, tmp_path, monkeypatch):
+def test_a_run_is_the_same_under_every_set_of_switches(name, sound, data, tmp_path, monkeypatch):
     check(trained(data, tmp_path, monkeypatch, SETS[name]), sound)
 
 

@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from of_config import identify, program
 from sample import FEW, expensive
 from training import ROOT
 from training import config as tiny
 
 from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
 from addnorm_exp.sweep.study import read_study
-from addnorm_exp.train.entry import identify
-from addnorm_exp.train.program import program
 
 
 def code_of(page: str) -> str:

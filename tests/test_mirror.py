@@ -5,14 +5,20 @@ import signal
 import subprocess
 
 import pytest
-from mirroring import LONG, assert_mirrored, command, ledger, mirrored, sync
+from addnorm_exp.runs.mirror.rows import RowReader
+from mirroring import LONG, assert_mirrored, command, ledger, mirrored, settle, sync
+from of_config import experiment, run
 from processes import wait
 from training import BASE, ROOT, config, signals_restored, stop_after
 from wandb_server import KEY
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import Stopped, run
+from addnorm_exp.runs.mirror.forms import about
+from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.settings import Place
+from addnorm_exp.train.lane import Member
+from addnorm_exp.train.loop import Stopped, run_pack
 
 
 def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
@@ -93,7 +99,7 @@ BASELINE = "pre_ln"
 
 
 def tune():
-    return product(axis("scheme", ["pre_ln"]), axis("optim.lr", (1e-3, 1e-2)), axis("seed", [0]))
+    return product(axis("scheme", ["pre_ln"]), axis("optim.lr", [1e-2]), axis("seed", [0]))
 
 
 def report(best):
@@ -105,6 +111,7 @@ def test_a_study(server, home, monkeypatch, capsys):
     """Each run once, in its group, under its phase, while the others are trained; the finished study is not mirrored again."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
     base = {**BASE, "data.path": str(home / "text")}
     (home / "tiny.py").write_text(STUDY.replace("{base!r}", repr(base)))
     words = ["sweep", str(home / "tiny.py"), f"--runs={home / 'runs'}"]
@@ -129,7 +136,7 @@ def test_a_study(server, home, monkeypatch, capsys):
         assert cli.main(words) == 0
     assert len(server.operations) == operations
     code, out, _ = sync(home / "runs", server)
-    assert (code, [line.endswith("already there") for line in out]) == (0, [True] * 3)
+    assert (code, [line.endswith("already there") for line in out]) == (0, [True] * 2)
 
 
 def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):
@@ -145,3 +152,29 @@ def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):
     assert cli.main(["sync", str(home)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "error: sync: there is no W&B API key; set WANDB_API_KEY, or run `wandb login`"
+
+
+def test_the_runs_of_a_pack_are_mirrored_side_by_side(server, home, data, monkeypatch):
+    """Each under its own id, with its own history; one that diverges ends there, and the others go on."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    configs = [config(optim__clip=0.0), config(seed=1, optim__lr=1e4, optim__clip=0.0), config(seed=2, optim__clip=0.0)]
+    folders, said = [RunFolder(home / str(lane)) for lane in range(3)], []
+    with Mirror("online", Place(), said.append) as mirror:
+        members = [
+            Member(experiment(each), folder, mirror.watch(folder.path, lambda event: None))
+            for each, folder in zip(configs, folders, strict=True)
+        ]
+        statuses = [summary.status for summary in run_pack(members, data)]
+        mirror.end()
+        settle(mirror)
+    assert statuses == ["done", "diverged", "done"]
+    assert len(said) == 1, "the address, once"
+    for folder in folders:
+        told = server.run(about(folder.path).id)
+        rows = RowReader(folder.path).poll(ended=True)
+        assert told.steps == [step for step, _ in rows]
+        assert [row["train/loss"] for row in told.history if "train/loss" in row] == [
+            row["train/loss"] for _, row in rows if "train/loss" in row
+        ]
+        assert (told.summary["status"], told.state) == (folder.summary().status, "finished")

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from mirroring import assert_mirrored, ledger, mirrored, settle, sync
+from of_config import run
 from training import config, stop_after
 
 from addnorm_exp.runs.folder import RunFolder
@@ -11,7 +12,7 @@ from addnorm_exp.runs.mirror.forms import about, from_config
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.settings import Place
-from addnorm_exp.train.loop import Stopped, run
+from addnorm_exp.train.loop import Stopped
 
 AGENT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
 

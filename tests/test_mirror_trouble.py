@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mirroring import LONG, assert_mirrored, command, ledger, mirrored, settle, sync
+from of_config import run
 from processes import wait
 from training import ROOT, assert_equal_runs, config, signals_restored
 from wandb_server import KEY, Server
@@ -17,7 +18,6 @@ from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror import mirror as parent
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.settings import Place
-from addnorm_exp.train.loop import run
 
 REAL = sys.executable
 SYNC = "; `main.py sync runs/x` uploads"

@@ -23,7 +23,7 @@ from bridge import (
 )
 from flax import nnx
 from jaxprs import equations, scans
-from sample import FEW, depth_of, expensive
+from sample import FEW, covering, depth_of, expensive
 
 from addnorm_exp.nn.attention import Attention
 from addnorm_exp.nn.feed_forward import FeedForward
@@ -39,7 +39,7 @@ DROPOUT = Context(key=jax.random.key(1), dropout=0.3, batch=B, train=True)
 @pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm"), default=FEW))
 def test_causality_by_gradient(name):
     """d logits[t] / d x0[s] is 0 for s > t and is not for s ≤ t; no sequence of the batch sees another."""
-    model = decoder(catalogue.get(name), architecture(depth=depth_of(name, DEPTH)))
+    model = decoder(catalogue.get(name), architecture(depth=depth_of(name, 2)))
     bound = model.bind(random_parameters(model.specs))
     weight = jnp.asarray(np.random.default_rng(0).normal(size=D), jnp.float32)
 
@@ -47,7 +47,7 @@ def test_causality_by_gradient(name):
         return bound.decoder(x, Context(batch=B))[0] @ weight
 
     x = jnp.asarray(np.random.default_rng(1).normal(size=(B * T, D)), jnp.float32)
-    reach = np.abs(jax.jacrev(read)(x)).max(-1)
+    reach = np.abs(jax.jit(jax.jacrev(read))(x)).max(-1)
     allowed = np.kron(np.eye(B), np.tri(T)).astype(bool)
     assert np.all(reach[~allowed] == 0.0)
     assert np.all(reach[allowed] > 1e-6)
@@ -100,8 +100,7 @@ def masks_of_pre_ln():
         return sublayer_outputs(monkeypatch, "pre_ln")[0]
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", expensive(core=FEW, default=NAMES))
 def test_dropout_is_the_same_under_every_scheme(name, masks_of_pre_ln, monkeypatch):
     """One mask for the embedding and one a sublayer, on what the sublayer returns, before any norm or coefficient; and the same key
     gives the same masks whatever the scheme."""
@@ -115,8 +114,7 @@ def test_dropout_is_the_same_under_every_scheme(name, masks_of_pre_ln, monkeypat
             assert np.any(masks[one] != masks[two])
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", expensive(core=FEW, default=NAMES))
 def test_dropout_draws_in_the_compiled_program(name):
     """As many draws in the jaxpr as sites and one, and none in evaluation."""
     model = decoder(catalogue.get(name))
@@ -173,7 +171,7 @@ def test_layers_are_scanned_where_that_is_said(scheme, scan, depth, lengths):
 @pytest.mark.core
 def test_constants_are_no_parameters():
     """Each binding has its own: transformations of flax work inside of a program, and no gradient reaches DeepNorm's α."""
-    model = decoder(catalogue.get("deepnorm"), architecture())
+    model = decoder(catalogue.get("deepnorm"), architecture(depth=1))
     values = model.init(0)
     assert not any(path.endswith("connection/skip") for path in values)
 
@@ -189,7 +187,7 @@ def test_constants_are_no_parameters():
     of_flax, of_all = gradients(values)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(of_flax))
     constants = [leaf for path, leaf in nnx.to_flat_state(of_all) if path[-1] == "skip"]
-    assert len(constants) == 2 * architecture().depth
+    assert len(constants) == 2
     assert all(np.all(leaf[...] == 0) for leaf in constants)
 
 
@@ -253,10 +251,10 @@ def test_the_textbook_classifier_overfits_a_small_batch():
 # --- numbers ---
 
 
-@pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm"), default=FEW))
+@pytest.mark.parametrize("name", covering("bfloat16", core=("pre_ln", "deepnorm")))
 def test_bfloat16(name):
     """Near the float32 result, float32 logits, finite gradients; the parameters stay float32."""
-    model = decoder(catalogue.get(name), architecture(depth=depth_of(name, DEPTH)))
+    model = decoder(catalogue.get(name), architecture(depth=depth_of(name, 1)))
     parameters = random_parameters(model.specs)
     exact, _ = model.bind(parameters)(tokens(), Context(batch=B))
 
@@ -264,7 +262,7 @@ def test_bfloat16(name):
         y, _ = model.bind(parameters)(tokens(), Context(batch=B), dtype=jnp.bfloat16)
         return jnp.mean(y**2), y
 
-    grads, rounded = jax.grad(logits, has_aux=True)(parameters)
+    grads, rounded = jax.jit(jax.grad(logits, has_aux=True))(parameters)
     assert rounded.dtype == jnp.float32
     assert 1e-4 < distance(rounded, exact) < 0.1
     for path, grad in grads.items():
@@ -312,7 +310,7 @@ def test_statistics_do_not_come_unasked():
 @pytest.mark.core
 def test_the_gradient_of_a_tied_embedding_is_that_of_both_its_uses():
     """At the input and at the head, taken apart in the untied model whose head is the transposed table."""
-    tied, untied = (decoder(catalogue.get("pre_ln"), tied=tied) for tied in (True, False))
+    tied, untied = (decoder(catalogue.get("pre_ln"), architecture(depth=1), tied=tied) for tied in (True, False))
     shared = random_parameters(tied.specs)
     apart = shared | {"head/kernel": shared["embedding/tokens"].T}
     assert apart.keys() == untied.specs.keys()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bridge import B, decoder, distance, random_parameters, tokens
 from flax import nnx
+from of_config import checked
 from reference import norms as reference
 
 from addnorm_exp.config import Config, override
@@ -181,4 +182,4 @@ def test_every_kind_is_an_axis_of_a_config(kind):
 def test_axes_that_mean_nothing_for_a_kind(kind, axis):
     value = {"affine": "full", "eps_place": "inside", "eps": 0.1, "alpha": 0.1}[axis]
     with pytest.raises(UserError, match=f"norm.{axis}"):
-        override(Config(), {"norm.kind": kind, f"norm.{axis}": value}, "test")
+        checked(override(Config(), {"norm.kind": kind, f"norm.{axis}": value}, "test"))

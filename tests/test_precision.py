@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from bridge import DEPTH, HEADS, VOCAB, B, decoder, random_parameters, tokens
 from jaxprs import equations
+from of_config import make_task
 from reference import transformer
 from training import config as tiny
 
 from addnorm_exp.residual import Context, catalogue, plan
-from addnorm_exp.tasks import make_task
 
 PRE = catalogue.get("pre_ln")
 LENGTH = 7  # no width of the model, so that shapes tell what is what

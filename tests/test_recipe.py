@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from of_config import make_task, recipe
 
 from addnorm_exp.config import Config, override
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.factors import in_words
-from addnorm_exp.tasks import make_task, recipe
 
 
 def config(scheme="pre_ln", **keys):

@@ -7,19 +7,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from of_config import program, run
 from studies import STUDY, sweep, write
 from training import TEXT, assert_equal_runs, config, flags, interrupt, layers, signals_restored
 
 from addnorm_exp import cli
-from addnorm_exp.config.checks import CHOICES
+from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
 from addnorm_exp.runs.checkpoint_folders import KEEP, not_kept
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read
 from addnorm_exp.train import loop
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import program
+from addnorm_exp.train.checkpoint import Checkpoints
 
 # The best validation is the one before the first update, so that final and best parameters differ.
 BROKEN = {"optim__lr": 0.5, "optim__final_lr": 1.0, "seed": 1, "steps": 6}
@@ -39,7 +39,6 @@ def summary_of(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("keep", KEEP)
 def test_each_policy_keeps_what_it_says(keep, data, tmp_path):
     asked = config(**BROKEN, execution__keep=keep)
@@ -73,10 +72,9 @@ def test_a_run_that_diverged_keeps_nothing(data, tmp_path):
 def test_the_policy_is_no_part_of_a_runs_identity(data, tmp_path):
     ids = {run(config(execution__keep=keep), data, RunFolder(tmp_path / keep))["id"] for keep in ("none", "state")}
     assert len(ids) == 1
-    assert CHOICES["execution.keep"] == KEEP
+    assert leaves()["execution.keep"].choices == KEEP
 
 
-@pytest.mark.core
 def test_a_finished_run_has_ten_files_at_most(data, tmp_path):
     """However it was interrupted, and of however many chunks its layers were."""
     asked = config(**BROKEN, execution__attention_every=2)
@@ -100,8 +98,9 @@ def test_a_finished_run_has_ten_files_at_most(data, tmp_path):
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
 
 
-def test_a_study_keeps_no_tuning_run_and_the_final_parameters_of_the_others(tmp_path, capsys):
-    """A rerun keeps what the run kept; the study may choose for itself."""
+def test_a_study_keeps_no_tuning_run_and_the_final_parameters_of_the_others(tmp_path, capsys, monkeypatch):
+    """A rerun keeps what the run kept; the study may choose for itself. (No pictures are drawn.)"""
+    monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
     one = STUDY.replace('("pre_ln", "no_norm")', '("pre_ln",)').replace("(1, 2)", "(1,)")
     path = write(tmp_path, one, steps=2, **{"eval.every": 2})
     folder = tmp_path / "runs" / "tiny"
@@ -235,6 +234,16 @@ def test_gc_leaves_the_only_copy_of_what_is_to_be_kept(keep, kept, data, tmp_pat
     retained = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kept ")]
     assert len(retained) == (0 if keep in ("none", "state") else len(kept))
     assert not_kept(tmp_path / "checkpoints", keep, done=True, last=6) == []
+
+
+def test_of_two_best_parameters_the_newer_ones_are_the_only_copy(tmp_path):
+    """A run that kept two states kept the best of either."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (2, 4):
+        checkpoints.save_best(step, {"a": np.zeros(3)})
+        checkpoints.save(step, {"a": np.zeros(3)}, {"best": {"step": step}})
+    gone = not_kept(tmp_path, "best", done=True, last=4)
+    assert sorted(path.name for path in gone) == ["00000002", "best-00000002"]
 
 
 def test_a_policy_that_is_none(tmp_path, capsys):

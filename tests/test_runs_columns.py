@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from of_config import run
 from training import ROOT, config
 
 from addnorm_exp.report.dashboard.heat import QUANTITIES
@@ -11,7 +12,6 @@ from addnorm_exp.runs.columns import COLUMNS, Within, by_layer, within
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import KINDS, chunks, read
 from addnorm_exp.runs.mirror.picture import PANELS
-from addnorm_exp.train.loop import run
 
 
 def test_training_records_every_quantity_with_its_columns(data, tmp_path):

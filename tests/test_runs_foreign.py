@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from of_config import run
 from training import BASE, ROOT, TEXT, assert_equal_runs, config, flags, interrupt, signals_restored
 
 from addnorm_exp import cli
@@ -13,7 +14,6 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep.record import check_folder, write_plan
 from addnorm_exp.sweep.study import Study, read_study
-from addnorm_exp.train.loop import run
 
 # Names that resemble ours, in each of our folders.
 FOREIGN = {
@@ -41,7 +41,6 @@ def held(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(
     ("names", "told"),
     [
@@ -69,7 +68,6 @@ def test_a_folder_that_is_no_runs_is_refused_untouched(names, told, tmp_path, ca
     assert held(folder) == before
 
 
-@pytest.mark.core
 def test_foreign_files_beside_a_run_survive_it(data, tmp_path):
     """Through a stop, a resume that falls back over a damaged state, and the end."""
     run(config(), data, RunFolder(tmp_path / "undisturbed"))

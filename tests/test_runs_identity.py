@@ -6,15 +6,14 @@ import bridge
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from of_config import blocks, identify, scheme_of
 from training import config, corpus
 
 from addnorm_exp.config import flatten
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.residual import SchemeError, catalogue
 from addnorm_exp.residual.scheme import Versioned, own_path
 from addnorm_exp.runs import identity
 from addnorm_exp.runs.identity import run_id
-from addnorm_exp.train.entry import identify
 
 DATA = "0" * 64
 
@@ -107,9 +106,11 @@ def test_a_moved_file_is_the_same_run(tmp_path):
 
 
 def test_a_record_is_known_by_what_it_says_about_these_blocks():
-    digests = {name: resolve(config(scheme=name)).digest(blocks(config())) for name in ("pre_ln", "post_ln", "pre_rms")}
+    digests = {
+        name: scheme_of(config(scheme=name)).digest(blocks(config())) for name in ("pre_ln", "post_ln", "pre_rms")
+    }
     assert len(set(digests.values())) == 3
-    assert resolve(config(norm__eps=1e-3)).digest(blocks(config())) != digests["pre_ln"]
+    assert scheme_of(config(norm__eps=1e-3)).digest(blocks(config())) != digests["pre_ln"]
 
 
 @pytest.mark.core

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from of_config import run
 from test_report_study import summary_of, write_plan, write_run
 from training import BASE, TEXT, assert_equal_runs, config, corpus, held, interrupt, results, signals_restored
 
@@ -16,7 +17,6 @@ from addnorm_exp.config import Config, override
 from addnorm_exp.data.corpus import load
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.lock import Busy
-from addnorm_exp.train import loop
 from addnorm_exp.train.program import Program
 
 
@@ -50,7 +50,6 @@ def every(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.core
 def test_every_status_is_told_apart(every, capsys):
     with held(every / "c-held"):
         code, out, err = call(capsys, "runs", every, "--format=csv")
@@ -76,7 +75,6 @@ def test_every_status_is_told_apart(every, capsys):
     assert told["g-born"]["age"] == ""
 
 
-@pytest.mark.core
 def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
     """One that has just been taken, one that is compiled for the first time and one that failed and is tried again are running."""
     folder = tmp_path / "s"
@@ -89,8 +87,8 @@ def test_table_and_plot_tell_of_a_run_what_the_list_tells(tmp_path, capsys):
         listed, printed, drawn = (call(capsys, word, folder) for word in ("runs", "table", "plot"))
     assert "(3 running)" in listed[1]
     (told,) = [line for line in printed[1].splitlines() if "3 of 3 runs unfinished: " in line]
-    for run in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
-        assert f"pre_ln seed {run}" in told
+    for place in ("0 (before its first step)", "1 (at step 10 of 1000)", "2 (before its first step)"):
+        assert f"pre_ln seed {place}" in told
     assert "3 unfinished, the most advanced at step 10 of 1000" in drawn[2]
     assert "(1 missing, 1 stopped, 1 failed)" in call(capsys, "runs", folder)[1]
     printed = call(capsys, "table", folder)
@@ -140,7 +138,7 @@ def made(tmp_path_factory):
     entries = []
     for seed in (0, 1):
         asked = override(Config(), {**BASE, "data.path": str(folder / "text"), "seed": seed}, "test")
-        loop.run(asked, load(asked.data), RunFolder(folder / str(seed)), study="s")
+        run(asked, load(asked.data), RunFolder(folder / str(seed)), study="s")
         name = json.loads((folder / str(seed) / "config.json").read_text())["id"]
         (folder / "s").mkdir(exist_ok=True)
         (folder / str(seed)).rename(folder / "s" / name)
@@ -156,7 +154,6 @@ def study(made, tmp_path) -> tuple[Path, list[str]]:
     return tmp_path / "s", [entry["id"] for entry in json.loads((made / "study.json").read_text())["phases"]["run"]]
 
 
-@pytest.mark.core
 def test_a_rerun_is_the_same_run_and_keeps_the_former(study, capsys):
     folder, (first, second) = study
     before = (folder / second / "summary.json").read_bytes()
@@ -210,7 +207,6 @@ def test_a_rerun_of_nothing_clear(words, told, study, capsys):
     assert not list(folder.glob(".former-*"))
 
 
-@pytest.mark.core
 def test_a_rerun_that_would_be_another_run_touches_nothing(study, capsys, tmp_path):
     folder, (first, second) = study
     path = folder / first / "config.json"
@@ -261,7 +257,6 @@ def litter(run: Path) -> set[Path]:
     return made
 
 
-@pytest.mark.core
 def test_gc_lists_then_removes_what_dead_attempts_left(study, capsys):
     folder, (first, second) = study
     expected = litter(folder / first)
@@ -309,7 +304,6 @@ def test_gc_takes_more_only_when_asked(study, capsys):
 # --- diff
 
 
-@pytest.mark.core
 def test_diff_of_runs(study, tmp_path, data, capsys):
     folder, (first, second) = study
     shutil.copytree(folder / first, tmp_path / "copy")
@@ -337,7 +331,7 @@ def test_what_does_not_count_is_told(study, tmp_path, data, capsys):
     folder, (first, _) = study
     other = config(execution__chunk_steps=3, data__path=str(tmp_path / "text"))
     (tmp_path / "text").write_bytes(TEXT)
-    loop.run(other, corpus(tmp_path), RunFolder(tmp_path / "run"))
+    run(other, corpus(tmp_path), RunFolder(tmp_path / "run"))
     code, out, _ = call(capsys, "diff", folder / first, tmp_path / "run")
     assert code == 0, out
     assert "chunk_steps  4" in out

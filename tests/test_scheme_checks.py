@@ -48,7 +48,6 @@ def with_plan(*plan):
     return replace(PRE, block=lambda site, norm: plan)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", catalogue.names())
 def test_the_catalogue_passes(name):
     scheme = catalogue.get(name)
@@ -90,7 +89,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case):
     scheme, message = REFUSED[case]
@@ -107,7 +105,6 @@ def test_accepted_where_it_is_meant():
     catalogue.get("b2t").check(PLACES)
 
 
-@pytest.mark.core
 def test_norm_axes_that_do_not_go_together():
     for scheme, axes, message in (
         (NONE, {"eps": 1e-3}, "has no norm, so norm.eps has no meaning"),
@@ -157,7 +154,9 @@ def test_digest_follows_what_computes_and_not_the_prose():
         replace(PRE, init=DEEP.init),
         replace(PRE, options=lambda site, norm: {"head_norm": norms.RMS}),
         with_rule(Rule(pre=norms.LAYER, scale=0.5)),
-        with_rule(Rule(pre=norms.LAYER, scale=Ramp(10))),
+        replace(
+            PRE, block=lambda site, norm: tuple(At(kind, Rule(pre=norm), fade=Ramp(10)) for kind in site.sublayers)
+        ),
         with_rule(Rule(pre=norms.LAYER, shift=Learned(0.0))),
         replace(PRE, init=lambda site, role: 0.5 if role == "head" else 1.0),
         replace(PRE, init=lambda site, role: Init("orthogonal", 1.0) if role == "out" else 1.0),
@@ -193,6 +192,36 @@ def test_rule(skip, scale):
     np.testing.assert_allclose(y, layer_norm(skips * s + scales * b, own["post"]), rtol=1e-4, atol=1e-5)
     learned = {path.split("/")[-1] for path, spec in model.specs.items() if spec.group == "coefficient"}
     assert learned == {name for name, value in (("skip", skip), ("scale", scale)) if isinstance(value, Learned)}
+
+
+@pytest.mark.parametrize("name", ["pre_ln", "residual_dual"])
+def test_the_branch_of_any_record_fades_in_over_a_length_of_its_site(name):
+    """What enters the sum is times min(1, t / 100 l) after t updates, l the block from 1; all of it where no step is known."""
+    scheme, places = catalogue.get(name), sites("decoder", Depths(decoder=2), ("feed_forward",))
+    x = np.random.default_rng(0).normal(size=(4, 6))
+    bodies = {"feed_forward": lambda h, memo, context: (jnp.sin(h), memo, {})}
+
+    def blocks(rngs):
+        plans = ([replace(at, fade=Ramp(100 * (site.block + 1))) for at in scheme.plan(site)] for site in places)
+        return [BlockConnections(tuple(plan), site, 6, rngs=rngs) for plan, site in zip(plans, places, strict=True)]
+
+    for step, factors in (
+        (None, (1.0, 1.0)),
+        (0, (0.0, 0.0)),
+        (50, (0.5, 0.25)),
+        (150, (1.0, 0.75)),
+        (900, (1.0, 1.0)),
+    ):
+        context = Context(step=None if step is None else jnp.int32(step))
+        state = jnp.asarray(x, jnp.float32) if name == "pre_ln" else (jnp.asarray(x, jnp.float32),) * 2
+        for block in blocks(nnx.Rngs(0)):
+            state, _, _ = block(state, {}, context, bodies)
+        y = total = x
+        for factor in factors:
+            branch = factor * np.sin(layer_norm(y, {}) if name == "pre_ln" else y)
+            y, total = (y + branch, total) if name == "pre_ln" else (layer_norm(y + branch, {}), total + branch)
+        for ours, theirs in zip(jax.tree.leaves(state), (y, total), strict=False):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.core

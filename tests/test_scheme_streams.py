@@ -1,8 +1,8 @@
 """What is said of schemes with several streams, a history or a recipe of their own, besides their equations (test_schemes.py)."""
 
+import functools
 from dataclasses import replace
 
-import copying
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,7 @@ import trees
 from bridge import B, architecture, decoder, distance, embedded, nested, random_parameters, tokens
 from bridge import bodies as body_parameters
 from bridge import own as own_parameters
+from copying import Copying
 from reference import hyper as hyper_reference
 from reference import norms, streams, transformer
 
@@ -24,6 +25,11 @@ def logits(scheme, parameters=None, **changes):
     return model.bind(parameters or model.init(3))(tokens(), Context(batch=B))[0]
 
 
+@functools.cache
+def plain_at_init(name, depth):
+    return logits(catalogue.get(name).with_norm(eps=1e-12), depth=depth)
+
+
 @pytest.mark.core
 @pytest.mark.parametrize(
     "name", ["hyper_static", "hyper", "frac", "laurel", "denseformer", "altup", "attn_res", "attn_res_block"]
@@ -34,8 +40,8 @@ def test_pre_ln_at_init(name):
     ε is small, for it sees the scale of the stream, of which attention residuals have 1/s. Six blocks, so that the block form has sums.
     """
     plain = {"layer": "pre_ln", "rms": "pre_rms"}[catalogue.get(name).norm.kind]
-    ours, theirs = (logits(catalogue.get(one).with_norm(eps=1e-12), depth=6) for one in (name, plain))
-    assert distance(ours, theirs) < 1e-5
+    ours = logits(catalogue.get(name).with_norm(eps=1e-12), depth=6)
+    assert distance(ours, plain_at_init(plain, 6)) < 1e-5
 
 
 @pytest.mark.core
@@ -118,11 +124,9 @@ def test_mixing_over_all_depth_neither_grows_nor_shrinks():
     g = np.random.default_rng(0)
     logits = g.normal(size=(96, 4, 4))
     free, bound = np.eye(4), np.eye(4)
-    for one in logits:
-        free = (np.eye(4) + 0.1 * one) @ free
-        bound = (
-            np.asarray(hyper_connections.sinkhorn(jnp.asarray(one, jnp.float32)[..., None])[..., 0], np.float64) @ bound
-        )
+    mixings = hyper_connections.sinkhorn(jnp.asarray(np.moveaxis(logits, 0, -1), jnp.float32))
+    for one, mixed in zip(logits, np.moveaxis(np.asarray(mixings, np.float64), -1, 0), strict=True):
+        free, bound = (np.eye(4) + 0.1 * one) @ free, mixed @ bound
 
     def gain(matrix):
         return max(np.abs(matrix).sum(axis=axis).max() for axis in (0, 1))
@@ -150,7 +154,7 @@ def test_one_stream_is_the_plain_residual(dynamic):
 @pytest.mark.core
 def test_streams_of_hyper_connections_part_in_training():
     """Their reads start at different streams, so that equal copies of the embedding do not stay equal: each has a gradient of its own."""
-    model = decoder(catalogue.get("hyper_static"))
+    model = decoder(catalogue.get("hyper_static"), architecture(depth=1))
 
     def loss(parameters):
         return jnp.mean(jnp.sin(model.bind(parameters)(tokens(), Context(batch=B))[0]))
@@ -239,17 +243,15 @@ def test_ngpt_normalises_its_embedding_inside_only_with_learned_positions(law):
 
 
 @pytest.mark.core
-def test_ngpt_is_projected_before_and_after_every_step():
-    """By the real training step: all that the projection leaves alone would be left alone by another."""
-    state, _, _ = copying.train(catalogue.get("ngpt"), 3, optim__warmup=0)
-    start = initial_state(copying.Copying(catalogue.get("ngpt")), {"seed": 0, "gain": 1.0, "std": 0.02})
-    for parameters in (state.parameters, start.parameters):
-        again = catalogue.get("ngpt").project(parameters)
-        for path in parameters:
-            np.testing.assert_allclose(again[path], parameters[path], rtol=1e-5, atol=1e-7, err_msg=path)
-    moved = copying.train(catalogue.get("pre_ln"), 3, optim__warmup=0)[0].parameters
+def test_ngpt_is_projected_before_the_first_step():
+    """That it is after every step, test_scheme_training.py sees in the real one."""
+    task = Copying(catalogue.get("ngpt"), depth=1)
+    start = initial_state(task, {"seed": 0, "gain": 1.0, "std": 0.02}).parameters
+    again, drawn = task.scheme.project(start), task.model.init(0)
+    for path in start:
+        np.testing.assert_allclose(again[path], start[path], rtol=1e-5, atol=1e-7, err_msg=path)
     path = "decoder/blocks/0/attention/query/kernel"
-    assert np.abs(np.linalg.norm(moved[path], axis=0) - 1).max() > 1e-3
+    assert distance(drawn[path], start[path]) > 1e-3
 
 
 def test_diagnostics_of_several_streams():

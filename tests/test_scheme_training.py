@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from copying import Copying, start, train
+from of_config import hypers
 from sample import FEW, depth_of, expensive
 from training import config
 
 from addnorm_exp.residual import Context, catalogue
-from addnorm_exp.train.hypers import hypers
 
 STEPS = 200
 CONTROLS: frozenset[str] = frozenset()  # schemes that are there to show that they do not learn
@@ -23,9 +23,13 @@ RATES = {"ngpt": 1e-2}
 
 @pytest.mark.parametrize("name", expensive(default=FEW))
 def test_copies_a_prefix(name):
-    """To a tenth of the uniform loss within 200 steps at a learning rate of 3e-3; every tensor has a gradient within three steps."""
-    state, metrics, paths = train(catalogue.get(name), STEPS, depth_of(name, 2), optim__lr=RATES.get(name, 3e-3))
+    """To a tenth of the uniform loss within 200 steps at a learning rate of 3e-3; every tensor has a gradient within three steps. The
+    parameters end where the scheme projects them (nGPT), which the last update alone would have left."""
+    scheme = catalogue.get(name)
+    state, metrics, paths = train(scheme, STEPS, depth_of(name, 2), optim__lr=RATES.get(name, 3e-3))
     assert state.cause == 0
+    for path, value in scheme.projected(state.parameters).items():
+        np.testing.assert_allclose(value, state.parameters[path], rtol=1e-5, atol=1e-7, err_msg=path)
     reached = np.asarray(metrics["grad_weight"])[:3].max(axis=0) > 0
     dead = [path for path, alive in zip(paths, reached, strict=True) if not alive]
     assert all(path.endswith(SILENT.get(name, ())) for path in dead), dead

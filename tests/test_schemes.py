@@ -32,7 +32,7 @@ from bridge import (
 from reference import norms as reference_norms
 from reference import schemes as reference_schemes
 from reference import transformer
-from sample import FEW, REPRESENTATIVE, depth_of, expensive
+from sample import covering, depth_of, due, variant_of
 
 from addnorm_exp.residual import Context, Depths, Site, catalogue, sites
 from addnorm_exp.residual.catalogue import depth_scaled
@@ -52,9 +52,19 @@ def test_decoder_equals_the_reference(name):
     equals_the_reference(name, "gelu-learned-untied")
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "gelu-learned-untied"])
-@pytest.mark.parametrize("name", expensive())
-def test_decoder_of_another_shape_equals_the_reference(name, shape):
+OTHER_SHAPES = [shape for shape in SHAPES if shape != "gelu-learned-untied"]
+
+
+@pytest.mark.parametrize("name", due("another shape"))
+def test_decoder_of_another_shape_equals_the_reference(name):
+    """One of the others for each scheme in turn."""
+    equals_the_reference(name, OTHER_SHAPES[variant_of(name, 15) // 5])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("shape", OTHER_SHAPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_decoder_of_every_shape_equals_the_reference(name, shape):
     equals_the_reference(name, shape)
 
 
@@ -77,15 +87,15 @@ def has_code_for_the_shape(name: str) -> bool:
     return bool(ends.fixed_norm or ends.embedding_norm or ends.embedding_scale or inside or gate != up)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if has_code_for_the_shape(name) and name not in REPRESENTATIVE]
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if has_code_for_the_shape(name)])
 def test_a_scheme_with_code_for_gate_or_tied_head_equals_its_reference_there(name):
     """In the default run once; `full` takes the other schemes through these shapes too."""
     equals_the_reference(name, "swiglu-rotary-tied")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if catalogue.get(name).takes_norm])
+@pytest.mark.parametrize(
+    "name", covering("another norm", names=[name for name in NAMES if catalogue.get(name).takes_norm])
+)
 def test_decoder_under_another_norm(name):
     """The norm axes of a config reach every norm of the scheme, the final one included."""
     kind = "rms" if catalogue.get(name).norm.kind == "layer" else "layer"
@@ -98,14 +108,14 @@ def test_decoder_under_another_norm(name):
     assert distance(logits, theirs) < 1e-5
 
 
-@pytest.mark.parametrize("name", expensive(core=("pre_ln", "post_ln", "deepnorm", "rezero"), default=FEW))
+@pytest.mark.parametrize("name", covering("scan", core=("pre_ln", "deepnorm", "hyper_static", "ngpt")))
 def test_scan_equals_unrolled(name):
     """Outputs, gradients, taps and statistics. Dropout takes part for one scheme, since it lies outside of all of them."""
     context, results = Context(batch=B, diagnostics=True), {}
     if name == "pre_ln":
         context = replace(context, key=jax.random.key(3), dropout=0.2, train=True, attention_statistics=True)
     for scan in ("off", "on"):
-        model = decoder(catalogue.get(name), architecture(depth=depth_of(name, DEPTH), scan_layers=scan))
+        model = decoder(catalogue.get(name), architecture(depth=depth_of(name, 2), scan_layers=scan))
         parameters = random_parameters(model.specs)
         assert model.bind(parameters).decoder.scan is (scan == "on")
 
@@ -124,7 +134,7 @@ def test_scan_equals_unrolled(name):
         assert jnp.abs(one - two).max() <= 2e-5 * max(float(jnp.abs(one).max()), least), path
 
 
-@pytest.mark.parametrize("name", expensive())
+@pytest.mark.parametrize("name", covering("encoder", core=("post_ln",)))
 def test_encoder_with_padding_equals_the_reference(name):
     model = classifier(catalogue.get(name), architecture(depth=depth_of(name, DEPTH)))
     parameters = random_parameters(model.specs)

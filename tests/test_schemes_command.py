@@ -1,6 +1,7 @@
 """`main.py schemes`: the listing, one scheme in full, its diagram, and docs/schemes.md that is made of them."""
 
 import csv
+import functools
 import io
 import re
 from pathlib import Path
@@ -13,6 +14,13 @@ from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.diagram import diagrams
 
 DOC = Path(__file__).parents[1] / "docs" / "schemes.md"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_model_is_made_once():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(schemes, "_task", functools.cache(schemes._task))
+        yield
 
 
 def graph(drawing: str) -> list[tuple[str, str, str]]:

@@ -228,7 +228,6 @@ def covering(path: str, patterns: tuple[str, ...]) -> str | None:
     return next((pattern for pattern in patterns if fnmatchcase(path, pattern)), None)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", catalogue.names())
 def test_each_constant_of_a_site_is_its_formula_and_all_else_is_the_same_everywhere(name):
     scheme, formula = catalogue.get(name), FORMULAS.get(name, lambda place: {})

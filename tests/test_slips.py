@@ -12,7 +12,6 @@ import pytest
 from addnorm_exp import hints
 from addnorm_exp.cli import commands, main
 from addnorm_exp.config import leaves, load
-from addnorm_exp.config.checks import CHOICES
 from addnorm_exp.residual import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -262,6 +261,7 @@ def misspelt(name: str, rng: random.Random) -> str:
     return rng.choice([left + right, left + letter + name[place:], left + right[:1] + letter + right[1:]])
 
 
+CHOICES = {key: leaf.choices for key, leaf in leaves().items() if leaf.choices}
 POOLS = {
     "keys": tuple(leaves()),
     "commands": tuple(commands()),

@@ -4,13 +4,12 @@ import gzip
 import json
 import re
 
-import pytest
+from of_config import check_data
 from studies import sweep, write
 from training import TEXT, config, flags, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.data.corpus import load
-from addnorm_exp.train.loop import check_data
 
 
 def train(path, folder, **changes) -> int:
@@ -19,7 +18,6 @@ def train(path, folder, **changes) -> int:
         return cli.main(words)
 
 
-@pytest.mark.core
 def test_a_small_packed_file_is_trained_on(tmp_path, capsys):
     """10 kB: 500 bytes of validation are 29 windows of 17, though 256 are the default."""
     path = tmp_path / "text.gz"
@@ -38,7 +36,6 @@ def test_a_small_packed_file_is_trained_on(tmp_path, capsys):
     assert recorded["notes"] == [first]
 
 
-@pytest.mark.core
 def test_windows_are_told_only_where_they_are_fewer(data, tmp_path, capsys):
     (tmp_path / "text").write_bytes(TEXT)
     assert train(tmp_path / "text", tmp_path / "run") == 0

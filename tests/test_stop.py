@@ -33,7 +33,6 @@ class Heard:
         self.left.set()
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_the_first_signal_asks_and_is_told(number, code):
     heard = Heard()
@@ -136,7 +135,6 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
 def test_while_the_compiler_runs_the_notice_comes_at_once_and_a_second_interrupt_ends_the_process(first, tmp_path):
     """A real process, whose compiler never comes back."""

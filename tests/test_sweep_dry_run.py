@@ -14,7 +14,6 @@ def trained(monkeypatch):
     return []
 
 
-@pytest.mark.core
 def test_a_dry_run_writes_and_runs_nothing(tmp_path, trained, capsys):
     path = write(tmp_path)
     before = sorted(tmp_path.rglob("*"))

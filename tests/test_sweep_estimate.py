@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from of_config import experiment
 from training import ROOT
 
 from addnorm_exp.config import Config, override
@@ -79,7 +80,7 @@ def test_more_of_anything_takes_longer(tmp_path, monkeypatch):
 
     def seconds(**changes):
         config = override(Config(), {key.replace("__", "."): value for key, value in changes.items()})
-        return estimator.cost(Planned("a", config, {})).seconds
+        return estimator.cost(Planned("a", experiment(config), {})).seconds
 
     base = seconds()
     assert seconds(steps=2000) > base

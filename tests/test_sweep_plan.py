@@ -107,7 +107,6 @@ WRONG = {
 }
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("case", WRONG)
 def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
     source, told = WRONG[case]
@@ -156,7 +155,6 @@ def test_a_filter_may_name_what_the_study_has_and_the_defaults_do_not_allow(base
     assert "run: 1 run\n" in capsys.readouterr().out
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("words", [(), ("--dry_run",)])
 def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Launcher, "check", lambda *_: pytest.fail("taken for a plan that can be run"))
@@ -174,7 +172,6 @@ def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeyp
     )
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -196,7 +193,6 @@ def test_flags_that_are_wrong(words, told, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.core
 def test_a_missing_file_and_data_that_do_not_fit(tmp_path, capsys):
     assert sweep(tmp_path / "none.py") == 2
     assert "none.py" in capsys.readouterr().err
@@ -214,7 +210,6 @@ def test_what_a_plain_sweep_has_wrong_is_told_before_anything_is_written(tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.core
 def test_a_seed_is_used_up_for_the_group_that_was_tuned_on_it(tmp_path, capsys):
     """Each scheme may be reported on the seed that the other was tuned on."""
     seeds = (

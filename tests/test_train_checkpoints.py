@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from of_config import hypers, program, run
 from training import assert_equal_runs, config, interrupt, lines, parameters
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.arrays import sha256
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints, like
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import Attempt, run
-from addnorm_exp.train.program import program
+from addnorm_exp.train.lane import Lane
 
 CONFIG = config(execution__keep_checkpoints=3, execution__checkpoint_every=3)
 
@@ -75,7 +74,6 @@ def lose_the_meta(checkpoint: Path) -> None:
 DAMAGES = (flip_a_bit, truncate, lose_a_file, lose_the_manifest, tear_the_manifest, lose_the_meta)
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_state_is_passed_over_for_the_one_before(damage, data, undisturbed, halfway, tmp_path):
     folder = tmp_path / "run"
@@ -126,7 +124,6 @@ def test_damaged_best_parameters_are_made_again(damage, data, tmp_path):
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
 
 
-@pytest.mark.core
 def test_the_best_parameters_are_saved_and_not_those_of_the_moment(data, tmp_path):
     """At that rate the best validation is the one before the first update: what is saved as best after step 3 are initial values."""
     asked = config(optim__lr=0.5, optim__final_lr=1.0, seed=1, steps=6)
@@ -155,18 +152,17 @@ def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway,
     assert not list(folder.rglob(".*"))
 
 
-@pytest.mark.core
 def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, monkeypatch):
     """The state of the last step holds what the summary has to say: the last validation, and the time that training took. The lines of
     the test are written anew, once."""
     told = []
 
-    def killed(attempt, *_, **__):
-        told.append(attempt.recorder.progress)
+    def killed(lane, *_, **__):
+        told.append(lane.progress)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Attempt, "_conclude", killed)
+        patched.setattr(Lane, "_conclude", killed)
         with pytest.raises(KeyboardInterrupt):
             run(CONFIG, data, RunFolder(tmp_path))
     assert [line["split"] for line in lines(tmp_path)][-2:] == ["test", "test"]
@@ -179,7 +175,6 @@ def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, mo
     assert summary.step_time_s == np.median(told[0].chunk_ms[1:]) / 1000 > 0
 
 
-@pytest.mark.core
 def test_layers_beyond_the_state_are_dropped(data, undisturbed, halfway, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(halfway, folder)
@@ -209,6 +204,7 @@ def test_keep_one_and_the_newest_comes_back(tmp_path):
     assert checkpoints.latest(like(tree(0.0))) is None
     for step in (1, 2, 30):
         checkpoints.save(step, tree(step), {"step": step})
+        checkpoints.prune()
     assert states(tmp_path) == ["00000030"]
     found, meta = checkpoints.latest(like(tree(0.0)))
     assert meta == {"step": 30}
@@ -221,7 +217,7 @@ def test_best_parameters_live_as_long_as_a_state_needs_them(tmp_path):
         if best == step:
             checkpoints.save_best(step, tree(step))
         checkpoints.save(step, tree(step), {"best": {"step": best}})
-        checkpoints.remove_best_but(checkpoints.needed_best())
+        checkpoints.prune()
         assert checkpoints.best_steps() == {1: {1}, 2: {1}, 3: {1, 3}, 4: {3}}[step]
 
 

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+from of_config import experiment
 from rich.console import Console
 
 from addnorm_exp.config import Config, override
@@ -129,7 +130,7 @@ def test_a_sweep_without_a_terminal_has_a_line_of_a_long_run_every_minute():
     clock, text = Clock(), io.StringIO()
     shown = Display(Console(file=text, width=200), clock)
     shown.phase("tune", 2, 0)
-    shown.begin(Planned("a", replace(Config(), steps=1000), {}))
+    shown.begin(Planned("a", experiment(replace(Config(), steps=1000)), {}))
     for step in range(1, 200):
         clock.now = float(step)
         shown.watch(train_event(step))
@@ -144,7 +145,7 @@ def test_the_time_to_go_of_a_sweep_has_each_compilation_once():
     shown = Display(Console(file=text, width=200), clock)
     shown.phase("run", 4, 0, shapes=2)
     runs = [
-        Planned(str(depth + seed), override(Config(), {"model.depth": depth, "seed": seed}), {})
+        Planned(str(depth + seed), experiment(override(Config(), {"model.depth": depth, "seed": seed})), {})
         for depth in (2, 4)
         for seed in (0, 1)
     ]

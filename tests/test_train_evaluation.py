@@ -8,14 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bridge import reference_attention, reference_loss
+from of_config import hypers, make_task, program, run
 from training import config, layers, lines, losses, parameters
 
 from addnorm_exp.data.batches import fixed_windows, training_batch
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.tasks import make_task
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import program
 
 # Neither period divides the number of steps, and the data have a seed of their own.
 NOISY = config(model__dropout=0.3, eval__every=5, execution__attention_every=5, data__seed=3)

@@ -9,14 +9,12 @@ import pytest
 import toy
 from bridge import B, architecture, decoder, distance, random_parameters, tokens
 from jaxprs import scans
+from of_config import hypers, make_step, scheme_of
 from test_model import FIRST_APART
 from training import config as tiny
 
-from addnorm_exp.config.scheme import resolve
 from addnorm_exp.residual import Context
 from addnorm_exp.residual.dropout import drop_path, dropout
-from addnorm_exp.train.hypers import hypers
-from addnorm_exp.train.step import make_step
 
 SIZE = 20_000  # at which a share is known to 0.0035
 KINDS = ("units", "paths")
@@ -43,7 +41,7 @@ def left():
         said = {"model__dropout": rates[0], "model__drop_path": rates[1], "optim__accumulate": accumulate, **changes}
         asked = tiny(batch_size=4, data__seed=0, **said)
         if accumulate not in compiled:
-            compiled[accumulate] = jax.jit(make_step(asked, Masked(4, resolve(asked)), lambda batch: batch))
+            compiled[accumulate] = jax.jit(make_step(asked, Masked(4, scheme_of(asked)), lambda batch: batch))
         _, metrics = compiled[accumulate](replace(toy.start(), step=jnp.int32(step)), hypers(asked), toy.rows(40))
         return {kind: np.asarray(metrics[kind], np.float64) for kind in KINDS}
 

@@ -35,7 +35,13 @@ def reference(kind: str, update: int, warmup: int, steps: int, decay: float) -> 
 @pytest.mark.parametrize("steps", [10, 40])
 def test_every_schedule_is_its_formula(kind, warmup, steps):
     decay = 0.3
-    hypers = {"lr": PEAK, "warmup": warmup, "steps": steps, "final_lr": FINAL, "decay": decay}
+    hypers = {
+        "optim.lr": PEAK,
+        "optim.warmup": warmup,
+        "steps": steps,
+        "optim.final_lr": FINAL,
+        "optim.decay": decay,
+    }
     hypers = {name: jnp.float32(value) for name, value in hypers.items()}
     rates = jax.vmap(lambda step: learning_rate(kind, step, hypers))(jnp.arange(steps))
     expected = [reference(kind, update, warmup, steps, decay) for update in range(1, steps + 1)]
@@ -44,7 +50,14 @@ def test_every_schedule_is_its_formula(kind, warmup, steps):
 
 
 def rate(kind, update, **changes):
-    hypers = {"lr": PEAK, "warmup": 10, "steps": 100, "final_lr": FINAL, "decay": 0.2, **changes}
+    hypers = {
+        "optim.lr": PEAK,
+        "optim.warmup": 10,
+        "steps": 100,
+        "optim.final_lr": FINAL,
+        "optim.decay": 0.2,
+        **{f"optim.{key}": value for key, value in changes.items()},
+    }
     return float(
         learning_rate(kind, jnp.int32(update - 1), {name: jnp.float32(value) for name, value in hypers.items()})
     )

@@ -8,24 +8,23 @@ import os
 from pathlib import Path
 
 import pytest
-from sample import FEW, depth_of, expensive
-from training import BASE, assert_equal_runs, config, interrupt, lines, losses
+from of_config import make_task, run
+from sample import depth_of, expensive
+from training import assert_equal_runs, config, interrupt, lines, losses
 
 from addnorm_exp.residual import catalogue
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS
-from addnorm_exp.tasks import make_task
 from addnorm_exp.train import program
-from addnorm_exp.train.loop import run
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = bool(os.environ.get("ADDNORM_UPDATE_GOLDEN"))
-SCHEMES = expensive(core=("pre_ln", "deepnorm"), default=FEW)
+SCHEMES = expensive(core=("pre_ln", "deepnorm"), default=())
 
 
 def tiny(scheme: str):
-    """Its config, at a depth at which the scheme is itself."""
-    return config(scheme=scheme, model__depth=depth_of(scheme, BASE["model.depth"]))
+    """Its config, with biases, and at a depth at which the scheme is itself."""
+    return config(scheme=scheme, model__depth=depth_of(scheme, 2), model__bias=True)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,6 @@ def compare(name: str, found: dict, may_have_moved: str, same) -> None:
         )
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("scheme", catalogue.names())
 def test_parameters_and_their_laws_are_as_on_file(scheme):
     compare(

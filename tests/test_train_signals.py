@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from of_config import run
 from training import ROOT, TEXT, assert_equal_runs, config, flags, lines
 
 from addnorm_exp.cli.stop import NOTICE
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import run
 
 # Of 375 chunks, 15 end at a checkpoint: a signal hardly ever comes just before one.
 LONG = {
@@ -55,7 +55,6 @@ def wait_for_training(process: subprocess.Popen, folder: Path, beyond: int) -> N
         time.sleep(0.02)
 
 
-@pytest.mark.core
 def test_sigterm_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = start(folder)

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 import toy
+from of_config import hypers, make_step
 from training import config as tiny
 
 from addnorm_exp.residual.init import Factors
 from addnorm_exp.runs.columns import without_ratio_of_zeros
-from addnorm_exp.train.hypers import hypers
 from addnorm_exp.train.step import CAUSES
 
 FINE, LOSS, GRADIENT, BOUND = range(4)
@@ -80,7 +80,7 @@ def test_factors_of_a_tensor_are_on_its_rate_its_decay_and_its_epsilon(clip):
         "alpha": Factors(),
     }
     numbers = hypers(tiny(optim__schedule="constant", optim__weight_decay=0.3, optim__clip=clip, optim__eps=1e-3))
-    lr, b1, b2, eps = (float(numbers[name]) for name in ("lr", "beta1", "beta2", "eps"))
+    lr, b1, b2, eps = (float(numbers[f"optim.{name}"]) for name in ("lr", "beta1", "beta2", "eps"))
     step = toy.program(task=Factored(4, factors), optim__schedule="constant", optim__clip=clip)
     state, data = toy.start(), toy.rows(24)
     theirs = {name: np.asarray(value, np.float64) for name, value in state.parameters.items()}
@@ -149,13 +149,12 @@ class Cliff(toy.Toy):
     [(np.nan, toy.Toy(4), LOSS), (np.inf, toy.Toy(4), LOSS), (200.0, toy.Toy(4), BOUND), (5.0, Cliff(4), GRADIENT)],
 )
 def test_a_run_that_diverges_ends_at_the_bad_update(value, task, cause):
-    """The count, the cause and the value stay as the bad update left them, and no step is made after it. (The arrays mean nothing
+    """The count, the cause and the value stay as the bad update left them, although the chunk computes on. (The arrays mean nothing
     then; what a diverged lane does to others is tested below, and that nothing is saved in test_train_divergence.py.)"""
     data, numbers = broken(3, value), hypers(tiny(divergence__bound=1e30 if cause == GRADIENT else 1000.0))
-    ended, rows = toy.program(task=task, chunk=8)(toy.start(), numbers, data, np.int32(8))
+    ended, rows = toy.program(task=task, chunk=8)(toy.start(), numbers, data, np.int32(8), np.ones(8, np.bool_))
     assert (int(ended.step), int(ended.cause)) == (3, cause)
     np.testing.assert_array_equal(ended.value, rows["grad_norm" if cause == GRADIENT else "loss"][3])
-    assert np.all(np.asarray(rows["loss"][4:]) == 0.0), "steps were made after the end"
     assert np.isfinite(rows["loss"][3]) == (cause != LOSS)
     assert np.all(np.isfinite(rows["loss"][:3]))
 
@@ -165,7 +164,7 @@ def test_the_bound_is_a_number_times_the_uniform_loss():
     loss = float(toy.toy_loss(toy.start().parameters, data))
     step = toy.program()
     for factor, cause in ((1.01, FINE), (0.99, BOUND)):
-        numbers = {**hypers(tiny()), "bound": np.float32(loss * factor)}
+        numbers = {**hypers(tiny()), "divergence.bound": np.float32(loss * factor)}
         assert int(step(toy.start(), numbers, data)[0].cause) == cause
 
 
@@ -179,7 +178,7 @@ def test_a_chunk_is_its_steps_and_a_remainder_needs_no_program():
         expected.append(float(metrics["loss"]))
     ours, got = toy.start(), []
     for count in (4, 3):
-        ours, rows = chunk(ours, numbers, data, np.int32(count))
+        ours, rows = chunk(ours, numbers, data, np.int32(count), np.ones(4, np.bool_))
         got += [float(loss) for loss in rows["loss"][:count]]
     assert chunk._cache_size() == 1
     np.testing.assert_allclose(got, expected, rtol=1e-6)
@@ -192,17 +191,17 @@ def test_lanes_of_a_vmapped_chunk_are_their_own_runs_and_a_diverged_one_disturbs
     data = toy.rows(40)
     configs = [tiny(seed=0), tiny(seed=1, optim__lr=3e-2), tiny(seed=2, optim__warmup=4), tiny(seed=3, optim__clip=0.3)]
     numbers = [hypers(each) for each in configs]
-    numbers[2]["bound"] = np.float32(1e-6)  # ends at once
+    numbers[2]["divergence.bound"] = np.float32(1e-6)  # ends at once
     stack = lambda *parts: jnp.stack(parts)  # noqa: E731
     states = jax.tree.map(stack, *[toy.start(seed) for seed in range(4)])
     config = tiny(batch_size=4, execution__diagnostics=False)
-    chunk = toy.make_chunk(toy.make_step(config, toy.Toy(4), lambda batch: batch), 8)
-    lanes, rows = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None)))(
-        states, jax.tree.map(stack, *numbers), data, np.int32(8)
+    chunk = toy.make_chunk(make_step(config, toy.Toy(4), lambda batch: batch), 8)
+    lanes, rows = jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None, None)))(
+        states, jax.tree.map(stack, *numbers), data, np.int32(8), np.ones(8, np.bool_)
     )
     alone = jax.jit(chunk)
     for lane in range(4):
-        state, expected = alone(toy.start(lane), numbers[lane], data, np.int32(8))
+        state, expected = alone(toy.start(lane), numbers[lane], data, np.int32(8), np.ones(8, np.bool_))
         assert int(lanes.step[lane]) == int(state.step) == (0 if lane == 2 else 8)
         np.testing.assert_allclose(rows["loss"][lane], expected["loss"], rtol=1e-4, err_msg=f"lane {lane}")
         for name in state.parameters:
@@ -216,7 +215,7 @@ def test_columns_by_tensor_are_in_the_order_of_their_names():
     assert list(toy.SHAPES) != sorted(toy.SHAPES)
     config, data = tiny(batch_size=4, optim__clip=0.0), toy.rows(4)
     state = toy.start()
-    _, metrics = jax.jit(toy.make_step(config, toy.Toy(4), lambda batch: batch))(state, hypers(config), data)
+    _, metrics = jax.jit(make_step(config, toy.Toy(4), lambda batch: batch))(state, hypers(config), data)
     grads = jax.grad(toy.toy_loss)(state.parameters, data)
     for column, name in enumerate(toy.SHAPES):
         np.testing.assert_allclose(metrics["grad_weight"][column], np.linalg.norm(grads[name]), rtol=1e-4, err_msg=name)
@@ -230,7 +229,7 @@ def test_the_update_ratio_is_of_two_states_in_a_row():
     config, data = tiny(batch_size=4, optim__lr=0.1, optim__weight_decay=0.3), toy.rows(4)
     before = toy.start()
     before.parameters["bias"] = jnp.zeros_like(before.parameters["bias"])
-    after, metrics = jax.jit(toy.make_step(config, toy.Toy(4), lambda batch: batch))(before, hypers(config), data)
+    after, metrics = jax.jit(make_step(config, toy.Toy(4), lambda batch: batch))(before, hypers(config), data)
     assert np.isfinite(metrics["update_ratio"]).all()  # on the device, where JAX_DEBUG_NANS looks
     metrics = without_ratio_of_zeros(jax.device_get(metrics))  # as the recorder writes it
     for column, name in enumerate(toy.SHAPES):

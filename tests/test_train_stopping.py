@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from of_config import hypers, program, run
 from training import TEXT, assert_equal_runs, config, flags, lines, signals_restored
 
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train import loop
 from addnorm_exp.train.checkpoint import Checkpoints, like
-from addnorm_exp.train.loop import Stopped, run
-from addnorm_exp.train.program import Program, program
+from addnorm_exp.train.loop import Stopped
+from addnorm_exp.train.pack import Pack
+from addnorm_exp.train.program import Program
 
 NOTICE = 30.0  # seconds from the signal to the end
 ASKED = config(steps=8, eval__every=4, execution__attention_every=4, execution__checkpoint_every=0, eval__sequences=36)
@@ -84,9 +85,17 @@ def stopped(folder, data, clock, monkeypatch) -> bool:
     return False
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("seconds", [0.1, 2.0, 20.0])
-@pytest.mark.parametrize("slow", SLOW)
+LESS = {("step", 2.0), ("evaluation", 2.0), ("attention", 0.1), ("attention", 20.0)}  # in `full`
+
+
+@pytest.mark.parametrize(
+    ("slow", "seconds"),
+    [
+        pytest.param(slow, seconds, marks=pytest.mark.full if (slow, seconds) in LESS else [])
+        for slow in SLOW
+        for seconds in (0.1, 2.0, 20.0)
+    ],
+)
 def test_a_notice_suffices_and_the_run_resumes_to_the_same_bits(
     slow, seconds, data, undisturbed, tmp_path, monkeypatch
 ):
@@ -109,7 +118,7 @@ def test_a_notice_suffices_and_the_run_resumes_to_the_same_bits(
 
 def state():
     compiled = program(ASKED)
-    return compiled.init(compiled.hypers(ASKED))
+    return compiled.init(compiled.placed(hypers(ASKED)))
 
 
 @pytest.mark.core
@@ -127,8 +136,8 @@ def test_nothing_is_evaluated_between_the_signal_and_the_saved_state(data, undis
     assert (int(saved[0].step), saved[1]["pending"]) == (4, ["validation", "attention"])
     # A kill during what is pending: it is done anew, once.
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Attempt, "_advance", lambda attempt: (_ for _ in ()).throw(KeyboardInterrupt))
-        patch.setattr(loop.Attempt, "_save", lambda attempt: None)
+        patch.setattr(Pack, "_advance", lambda pack: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Pack, "_save", lambda pack: None)
         with pytest.raises(KeyboardInterrupt):
             run(ASKED, data, RunFolder(tmp_path))
     assert [line["split"] for line in lines(tmp_path) if line["step"] == 4] == ["train", "val"]
@@ -142,7 +151,7 @@ def test_nothing_is_evaluated_between_the_signal_and_the_saved_state(data, undis
 def test_a_slow_run_saves_every_five_minutes(seconds, saved, data, undisturbed, tmp_path, monkeypatch):
     """A kill after the last of them loses what came after it, and no bit of the record is another."""
     asked = replace(ASKED, execution=replace(ASKED.execution, checkpoint_every=1000))
-    steps, save = [], loop.Attempt._save
+    steps, save = [], Pack._save
 
     def killed(attempt):
         save(attempt)
@@ -153,7 +162,7 @@ def test_a_slow_run_saves_every_five_minutes(seconds, saved, data, undisturbed, 
 
     clock = Clock("step", seconds)
     with slowed(clock, monkeypatch), monkeypatch.context() as patch:
-        patch.setattr(loop.Attempt, "_save", killed)
+        patch.setattr(Pack, "_save", killed)
         with contextlib.suppress(KeyboardInterrupt):
             run(asked, data, RunFolder(tmp_path), clock=clock)
     assert steps == saved
@@ -165,8 +174,8 @@ def test_a_slow_run_saves_every_five_minutes(seconds, saved, data, undisturbed, 
 def test_steps_without_a_checkpoint_are_said_to_be_discarded(data, tmp_path, monkeypatch):
     asked, notes = config(eval__every=12, execution__checkpoint_every=0), []
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Attempt, "_validate", lambda attempt: True)
-        patch.setattr(loop.Attempt, "_save", lambda attempt: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Pack, "_validate", lambda pack, due: None)
+        patch.setattr(Pack, "_save", lambda pack: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(asked, data, RunFolder(tmp_path))
 

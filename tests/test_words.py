@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from of_config import experiment
 from rich.console import Console
 from test_report_study import summary_of
 from training import ROOT
@@ -96,7 +97,7 @@ def test_the_time_to_go_is_told_before_the_first_run_has_ended():
     clock = [0.0]
     shown = Display(Console(width=200, file=io.StringIO()), clock=lambda: clock[0])
     shown.phase("tune", 5, 1)
-    shown.begin(Planned("a", replace(Config(), steps=1000), {}))
+    shown.begin(Planned("a", experiment(replace(Config(), steps=1000)), {}))
 
     def note() -> str:
         return shown.bars.tasks[0].fields["note"]
@@ -111,9 +112,9 @@ def test_the_time_to_go_is_told_before_the_first_run_has_ended():
         shown.watch({"event": kind, "step": step, "loss": 2.0})
         assert note() == told
     clock[0] = 150
-    shown.end(Planned("a", Config(), {}), Summary.model_validate(summary_of("pre_ln", 2.0)), 150.0)
+    shown.end(Planned("a", experiment(Config()), {}), Summary.model_validate(summary_of("pre_ln", 2.0)), 150.0)
     assert note() == "8 min to go", "three runs of 150 s"
-    shown.begin(Planned("b", Config(), {}))
+    shown.begin(Planned("b", experiment(Config()), {}))
     for step in (100, 900):
         shown.watch({"event": "train", "step": step, "loss": 2.0})
     assert note() == "8 min to go", "finished runs are believed instead"

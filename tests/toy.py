@@ -4,11 +4,15 @@ The corpus is float32 (rows, 3); batch t of data seed s is the B rows from s + t
 numbers let a test choose the step at which something breaks.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from of_config import hypers, shape
 from training import config as tiny
 
+from addnorm_exp.experiment import Shape
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
@@ -53,11 +57,19 @@ def rows(count: int, seed: int = 0) -> np.ndarray:
 
 
 def start(seed: int = 0) -> TrainState:
-    return initial_state(Toy(1), {"seed": seed})
+    return initial_state(Toy(1), hypers(tiny(seed=seed)))
 
 
 def program(batch_size: int = 4, chunk: int | None = None, task: Toy | None = None, **changes):
-    """The jitted step, or a chunk of that length, of the toy under a config."""
-    config = tiny(batch_size=batch_size, execution__diagnostics=False, **changes)
-    step = make_step(config, task or Toy(batch_size), lambda batch: batch)
+    """The jitted step, or a chunk of that length, of the toy under a config; configs of one shape share it."""
+    asked = shape(tiny(batch_size=batch_size, execution__diagnostics=False, **changes))
+    return _program(asked, chunk, task or TOYS.setdefault(batch_size, Toy(batch_size)))
+
+
+TOYS: dict[int, Toy] = {}
+
+
+@functools.cache
+def _program(shape: Shape, chunk: int | None, task: Toy):
+    step = make_step(shape, task, lambda batch: batch)
     return jax.jit(step if chunk is None else make_chunk(step, chunk))

@@ -2,11 +2,11 @@
 
 import sys
 
-from addnorm_exp.config.checks import CHOICES
 from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.config.keys import leaves
 from addnorm_exp.words import size
 
-KEEP = CHOICES["execution.keep"]
+KEEP = leaves()["execution.keep"].choices
 HELP = "list leftovers of interrupted attempts in a study or a run, and remove them with --yes"
 ABOUT = f"""{HELP}
 

@@ -23,6 +23,14 @@ FLAGS = (
     ),
     Flag("filter", str, None, "only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3", "KEY=VALUE,…"),
     Flag("max_runs", int, None, help="make at most N runs", metavar="N", minimum=1),
+    Flag(
+        "pack",
+        int,
+        1,
+        help="train up to N runs of equal shape in one program; their numbers differ from those of single runs in the last digits",
+        metavar="N",
+        minimum=1,
+    ),
     *WANDB_FLAGS,
 )
 
@@ -49,7 +57,9 @@ def run(argv: list[str]) -> int:
     with StopSignal(display.say) as stop, mirror_of(arguments, display.say, folder, stop) as mirror:
         stop.mirror = mirror
         with display:
-            launcher = Launcher(folder, study.name, display, stop, arguments["max_runs"], mirror=mirror)
+            launcher = Launcher(
+                folder, study.name, display, stop, arguments["max_runs"], mirror=mirror, width=arguments["pack"]
+            )
             stop.prospect = launcher.prospect
             outcomes = carry_out(study, folder, launcher, chosen)
         return _conclude(folder, outcomes, stop)

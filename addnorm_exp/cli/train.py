@@ -19,15 +19,19 @@ FLAGS = (
 
 def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="train", about=HELP, config="required")
+    config = arguments.config
+    assert config is not None
+
+    from addnorm_exp.tasks import resolve
+
+    experiment = resolve(config, str(arguments.config_file), arguments.overrides or ())
     folder = arguments["workdir"]
     if folder is None:
         raise UserError("train needs --workdir=DIR, the folder of the run")
     if folder.is_file():
         raise UserError(f"{folder} is a file; --workdir needs a folder")
-    config = arguments.config
-    assert config is not None
 
-    from addnorm_exp.data import corpus  # JAX and the rest only now: mistakes above are reported at once
+    from addnorm_exp.data import corpus
     from addnorm_exp.runs.checkpoint_folders import prospect
     from addnorm_exp.runs.folder import RunFolder
     from addnorm_exp.runs.lock import Busy
@@ -35,14 +39,13 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.train.entry import remarks
     from addnorm_exp.train.loop import Stopped, check_data, check_machine
     from addnorm_exp.train.loop import run as train
-    from addnorm_exp.train.timetable import timetable
 
-    times = timetable(config)
+    times = experiment.timetable
     display = RunDisplay(config.scheme, config.steps, validates=lambda step: times.due(step, "validation"))
     mirror = mirror_of(arguments, display.say, folder)
-    check_machine(config)  # check this and W&B's settings before fetching data
+    check_machine(experiment)  # check this and W&B's settings before fetching data
     data = corpus.load(config.data)
-    check_data(config, data)
+    check_data(experiment, data)
     for line in remarks(config, data):
         to_stderr(line)
     try:
@@ -51,7 +54,7 @@ def run(argv: list[str]) -> int:
             stop.prospect = lambda: prospect(folder)
             with display:
                 watch = mirror.watch(folder, display.watch)
-                summary = train(config, data, RunFolder(folder), watch=watch, stop=stop)
+                summary = train(experiment, data, RunFolder(folder), watch=watch, stop=stop)
             if not display.begun:
                 to_stderr(f"{folder} is already finished; nothing was run")
             mirror.end()

@@ -1,145 +1,27 @@
-"""Which values a config accepts: the choices and range of each key, and combinations of keys that are invalid."""
+"""Which values a config accepts: each key its choices or range, as the schema says, and all of them together."""
 
 import math
 import re
 import struct
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 
-from addnorm_exp.config.keys import flatten
+from addnorm_exp.config.key import Range
+from addnorm_exp.config.keys import Leaf, flatten, leaves
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest
-
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "task": ("lm",),
-    "data.name": ("enwik8", "shakespeare", "file"),
-    "model.matmul_precision": ("highest", "high", "default"),
-    "model.positions": ("learned", "rotary"),
-    "model.activation": ("gelu", "swiglu", "relu"),
-    "model.compute_dtype": ("float32", "bfloat16"),
-    "init.law": ("xavier", "normal"),
-    "init.multipliers": ("scheme", "none"),
-    "norm.kind": (
-        "layer",
-        "layer_no_affine",
-        "rms",
-        "prms",
-        "gemma_rms",
-        "crms",
-        "scale",
-        "l2",
-        "ada",
-        "detach",
-        "dyt",
-        "derf",
-        "none",
-    ),
-    "norm.eps_place": ("inside", "outside"),
-    "norm.affine": ("full", "gain", "scalar", "none"),
-    "norm.gain": ("plain", "unit_offset"),
-    "attention.qk_norm": ("none", "head", "full", "l2", "cosine"),
-    "attention.v_norm": ("none", "head"),
-    "embedding.norm": ("layer", "rms", "gemma_rms", "scale", "l2", "none"),
-    "embedding.scale": ("one", "root", "learned"),
-    "optim.schedule": ("cosine", "inverse_sqrt", "constant", "wsd"),
-    "execution.scan_layers": ("auto", "on", "off"),
-    "execution.attention": ("einsum", "xla", "cudnn"),
-    "execution.keep": ("none", "final", "best", "state"),
-}
-
-
-@dataclass(frozen=True)
-class Range:
-    """An interval; `above` and `below` exclude their end, `minimum` and `maximum` include it."""
-
-    minimum: float | None = None
-    above: float | None = None
-    maximum: float | None = None
-    below: float | None = None
-
-    def holds(self, value: float) -> bool:
-        return (
-            (self.minimum is None or value >= self.minimum)
-            and (self.above is None or value > self.above)
-            and (self.maximum is None or value <= self.maximum)
-            and (self.below is None or value < self.below)
-        )
-
-    def __str__(self) -> str:
-        ends = {"at least": self.minimum, "above": self.above, "at most": self.maximum, "below": self.below}
-        return " and ".join(f"{words} {end}" for words, end in ends.items() if end is not None)
-
-
-_SEED = Range(minimum=0, maximum=2**32 - 1)  # a uint32 inside the compiled program
-_COUNT = Range(minimum=1, maximum=2**31 - 1)  # an int32 there
-_COUNT_OR_OFF = Range(minimum=0, maximum=2**31 - 1)
-_POSITIVE = Range(above=0)
-_SIZE = Range(minimum=1, maximum=2**20)  # of one axis of an array
-
-# Every number of the schema has a range (a test checks this).
-RANGES: Mapping[str, Range] = {
-    "seed": _SEED,
-    "steps": _COUNT,
-    "batch_size": _SIZE,
-    "seq_len": _SIZE,
-    "model.depth": Range(minimum=1, maximum=4096),  # each block is built before anything runs
-    "model.width": _SIZE,
-    "model.num_heads": _SIZE,
-    "model.mlp_ratio": Range(above=0, maximum=1024),
-    "model.dropout": Range(minimum=0, below=1),
-    "model.drop_path": Range(minimum=0, below=1),
-    "attention.soft_cap": Range(minimum=0),
-    "logits.soft_cap": Range(minimum=0),
-    "logits.z_loss": Range(minimum=0),
-    "init.std": _POSITIVE,
-    "init.gain": _POSITIVE,
-    "norm.eps": Range(minimum=0),
-    "norm.alpha": _POSITIVE,
-    "optim.lr": _POSITIVE,
-    "optim.warmup": _COUNT_OR_OFF,
-    "optim.final_lr": Range(minimum=0, maximum=1),
-    "optim.decay": Range(above=0, maximum=1),
-    "optim.beta1": Range(minimum=0, below=1),
-    "optim.beta2": Range(minimum=0, below=1),
-    "optim.eps": _POSITIVE,
-    "optim.weight_decay": Range(minimum=0),
-    "optim.clip": Range(minimum=0),
-    "optim.accumulate": _COUNT,
-    "data.seed": _SEED,
-    "eval.every": _COUNT,
-    "eval.sequences": _COUNT,
-    "divergence.bound": Range(above=1),  # the loss of an untrained model is near ln(vocabulary)
-    "execution.chunk_steps": Range(minimum=1, maximum=100_000),  # the device holds every step's metrics of a chunk
-    "execution.checkpoint_every": _COUNT_OR_OFF,
-    "execution.keep_checkpoints": _COUNT,
-    "execution.layers_every": _COUNT,
-    "execution.attention_every": _COUNT_OR_OFF,
-}
 
 
 def check(config: Config, where: str = "config", typed: Collection[str] = ()) -> None:
     """Raises a `UserError` for the first invalid value or combination in `config`. The message begins with `where`, or with the flag if
     the problem begins with one of the keys that were `typed` on the command line."""
-    flat = flatten(config)
-    for key, value in flat.items():
-        if value is None:
-            continue
-        if key in CHOICES and value not in CHOICES[key]:
-            raise UserError(placed(f"{key}={value!r}: {nearest(str(value), CHOICES[key])}", where, typed))
-        if key in RANGES:
-            assert isinstance(value, int | float)
-            problem = _range(key, value)
-            if problem:
-                raise UserError(placed(problem, where, typed))
+    for key, value in flatten(config).items():
+        problem = None if value is None else _value(leaves()[key], value)
+        if problem:
+            raise UserError(placed(problem, where, typed))
     for combination in COMBINATIONS:
         problem = combination(config)
         if problem:
             raise UserError(placed(problem, where, typed))
-    try:
-        check_scheme(config)
-    except ValueError as error:  # from `residual/`, which does not import UserError
-        blamed = f"--config.scheme={config.scheme}" if "scheme" in typed else where
-        raise UserError(placed(str(error), blamed, typed)) from error
 
 
 def placed(problem: str, where: str, typed: Collection[str]) -> str:
@@ -150,17 +32,27 @@ def placed(problem: str, where: str, typed: Collection[str]) -> str:
     return problem if problem.startswith("--config.") else f"{where}: {problem}"
 
 
-def _range(key: str, value: int | float) -> str | None:
-    if not RANGES[key].holds(value):
-        return f"{key}={value!r}: must be {RANGES[key]}"
+def _value(leaf: Leaf, value: object) -> str | None:
+    """What is wrong with the value of one key."""
+    if leaf.choices and value not in leaf.choices:
+        return f"{leaf.key}={value!r}: {nearest(str(value), leaf.choices)}"
+    if leaf.said.range is None:
+        return None
+    assert isinstance(value, int | float)
+    return _number(leaf.key, value, leaf.said.range)
+
+
+def _number(key: str, value: int | float, limits: Range) -> str | None:
+    if not limits.holds(value):
+        return f"{key}={value!r}: must be {limits}"
     if isinstance(value, int):
         return None
     try:  # the run computes in float32, where 1e-60 is 0 and 0.9999999999 is 1 ("<": standard sizes, which do overflow)
         (single,) = struct.unpack("<f", struct.pack("<f", value))
     except OverflowError:
         return f"{key}={value!r}: too large for float32, the run's precision"
-    if not RANGES[key].holds(single):
-        return f"{key}={value!r}: must be {RANGES[key]}; it is {single:g} in float32, the run's precision"
+    if not limits.holds(single):
+        return f"{key}={value!r}: must be {limits}; it is {single:g} in float32, the run's precision"
     return None
 
 
@@ -241,16 +133,6 @@ COMBINATIONS: tuple[Callable[[Config], str | None], ...] = (
     _norm,
     _data,
 )
-
-
-def check_scheme(config: Config) -> None:
-    """Checks what only the catalogue knows: that the scheme exists and is compatible with this norm and these initial values.
-
-    The import is here because the catalogue needs JAX; a mistyped number is reported without waiting for it.
-    """
-    from addnorm_exp.config import scheme
-
-    scheme.resolve(config)
 
 
 def _divisor(wanted: int, number: int) -> int:

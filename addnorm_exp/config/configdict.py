@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict, config_dict
 
-from addnorm_exp.config.keys import SHARES, leaves
+from addnorm_exp.config.keys import leaves
 
 
 def as_configdict(config: object) -> ConfigDict:
@@ -16,18 +16,17 @@ def as_configdict(config: object) -> ConfigDict:
     return tree
 
 
-def _tree(config: object, prefix: str = "") -> ConfigDict:
+def _tree(config: object) -> ConfigDict:
     assert dataclasses.is_dataclass(config)
     tree = ConfigDict()
     schema = leaves(type(config))
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.name not in schema:
-            tree[item.name] = _tree(value, f"{prefix}{item.name}.")
+            tree[item.name] = _tree(value)
             continue
         leaf = schema[item.name]
-        key = f"{prefix}{item.name}"
-        if key in SHARES:
+        if leaf.share:
             tree[item.name] = config_dict.FieldReference(value, field_type=object)
             continue
         kind = tuple if leaf.sequence else leaf.type

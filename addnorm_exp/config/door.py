@@ -14,7 +14,7 @@ from fractions import Fraction
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import checks, slips
-from addnorm_exp.config.keys import SHARES, Leaf, flatten, groups, leaves, unknown
+from addnorm_exp.config.keys import Leaf, flatten, groups, leaves, unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.errors import UserError, check_text
 
@@ -77,7 +77,7 @@ def convert(leaf: Leaf, value: object, label: str) -> object:
     """`value` as the leaf's type. Text is parsed as a user types it; if that fails, the message begins with `label`."""
     if isinstance(value, str) and leaf.optional and value.lower() == "none":
         # For some keys 'none' is a choice (norm.kind: no norm at all) and None means "the scheme's own": do not guess.
-        if "none" not in checks.CHOICES.get(leaf.key, ()):
+        if "none" not in leaf.choices:
             return None
         if value != "none":
             raise UserError(f"{label}={value}: write 'none' to use none, or omit the key to use the scheme's own")
@@ -181,7 +181,7 @@ def _build(flat: dict[str, object], where: str, explicit: Collection[str], typed
     """`explicit`: keys that an override sets; `typed`: those of them that the user typed on the command line."""
     steps = flat["steps"]
     assert isinstance(steps, int)
-    flat = {key: settled(value, steps) if key in SHARES else value for key, value in flat.items()}
+    flat = {key: settled(value, steps) if leaves()[key].share else value for key, value in flat.items()}
     if flat["data.path"] is not None:
         name = flat["data.name"]
         if name != "file" and ("data.name" in explicit or name != DataConfig().name):

@@ -5,72 +5,39 @@ Everything else in this package (the ConfigDict, reading, the command line, iden
 
 import dataclasses
 import functools
-import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from addnorm_exp import hints
+from addnorm_exp.config.key import HOST, Key
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
 
 EXECUTION = "execution"
-
-# The neutral value of a key: a run with it is the same run as one made before the key existed, so a run's identity leaves
-# such keys out. This table is separate from the schema's defaults on purpose: if defaults were left out, a changed default
-# would give two experiments one id. Enter a new key here with the value that keeps the former behaviour. Keys that are
-# "not set" (None) are left out as well.
-NEUTRAL: Mapping[str, object] = {
-    "task": "lm",
-    "model.dropout": 0.0,
-    "model.matmul_precision": "highest",
-    "model.tie_embeddings": False,
-    "init.gain": 1.0,
-    "init.depth_scaled": False,
-    "init.multipliers": "scheme",
-    "optim.weight_decay": 0.0,
-    "optim.clip": 0.0,
-    "optim.accumulate": 1,
-}
-
-# Keys that have an effect only with certain values of another key. Where the function is true, no number depends on the key.
-IDLE: Mapping[str, Callable[[Config], bool]] = {
-    "init.std": lambda config: config.init.law == "xavier",
-    "optim.decay": lambda config: config.optim.schedule != "wsd",
-    "optim.final_lr": lambda config: config.optim.schedule not in ("cosine", "wsd"),
-}
-
-# Keys that count steps of the run. They also accept a share of `steps`, such as "5%", which becomes a whole number when the
-# config is built. A run's config and identity hold that number.
-SHARES = frozenset(
-    {
-        "optim.warmup",
-        "eval.every",
-        "execution.checkpoint_every",
-        "execution.layers_every",
-        "execution.attention_every",
-    }
-)
-
-# A name or a path says where bytes come from; identity uses the data's checksum, which says what they are.
-_NOT_IDENTITY = frozenset({"data.name", "data.path"})
+NOTHING_SAID = Key("")
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One key of the schema. `type` is int, float, bool or str; with `sequence`, it is the type of the elements."""
+    """One key of the schema, and what the schema says of it. `type` is int, float, bool or str; with `sequence`, it is the type of the
+    elements. `choices` are the valid texts, where they are few."""
 
     key: str
     type: type
+    said: Key = NOTHING_SAID
     optional: bool = False
     sequence: bool = False
-    meaning: str = ""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def meaning(self) -> str:
+        return self.said.meaning
 
     @property
     def share(self) -> bool:
-        """Whether the key accepts a share of `steps`, such as "5%"."""
-        return self.key in SHARES
+        """Whether the key counts steps of the run and accepts a share of them, such as "5%"."""
+        return self.said.share
 
     @property
     def expected(self) -> str:
@@ -90,7 +57,6 @@ def leaves(schema: type = Config) -> Mapping[str, Leaf]:
 def _leaves(schema: type) -> Mapping[str, Leaf]:
     by_key: dict[str, Leaf] = {}
     hints = typing.get_type_hints(schema)
-    comments = _comments(schema)
     for item in dataclasses.fields(schema):
         annotation = hints[item.name]
         if dataclasses.is_dataclass(annotation):
@@ -98,7 +64,7 @@ def _leaves(schema: type) -> Mapping[str, Leaf]:
             for key, leaf in leaves(annotation).items():
                 by_key[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
         else:
-            by_key[item.name] = _leaf(item.name, annotation, comments.get(item.name, ""))
+            by_key[item.name] = _leaf(item.name, annotation, item.metadata.get("key", NOTHING_SAID))
     return types.MappingProxyType(by_key)
 
 
@@ -129,21 +95,22 @@ def science(config: Config) -> dict[str, object]:
 def identity_items(config: Config) -> dict[str, object]:
     """The flat science keys that can change a number, for the run's id.
 
-    Left out are keys at their neutral value (`NEUTRAL`), keys without effect (`IDLE`), `data.name`, `data.path`, and a `data.seed`
-    that equals `seed`.
+    Left out are keys that are not set or at their neutral value, keys without effect here, those of the host (`data.path`: identity uses
+    the data's checksum, which says what they are and not where), and a `data.seed` that equals `seed`.
     """
     items = {
         key: value
         for key, value in flatten(config).items()
-        if not key.startswith(f"{EXECUTION}.")
-        and key not in _NOT_IDENTITY
-        and value is not None
-        and not (key in NEUTRAL and value == NEUTRAL[key])
-        and not (key in IDLE and IDLE[key](config))
+        if not key.startswith(f"{EXECUTION}.") and _can_change_a_number(leaves()[key].said, value, config)
     }
     if items.get("data.seed") == config.seed:
         del items["data.seed"]
     return items
+
+
+def _can_change_a_number(said: Key, value: object, config: Config) -> bool:
+    idle = said.idle is not None and said.idle(config)
+    return value is not None and value != said.neutral and said.role != HOST and not idle
 
 
 def unknown(key: str, label: str, schema: type = Config, prefix: str = "") -> UserError:
@@ -169,25 +136,19 @@ def nearest_key(key: str, known: Iterable[str], prefix: str = "") -> str:
     return f"keys: {', '.join(tops)}"
 
 
-def _leaf(key: str, annotation: object, meaning: str) -> Leaf:
+def _leaf(name: str, annotation: object, said: Key) -> Leaf:
     optional = sequence = False
+    choices: tuple[str, ...] = ()
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         (annotation,) = (part for part in typing.get_args(annotation) if part is not type(None))
         optional = True
     if typing.get_origin(annotation) is tuple:
         annotation, ellipsis = typing.get_args(annotation)
-        assert ellipsis is ..., f"{key}: sequences are tuple[TYPE, ...]"
+        assert ellipsis is ..., f"{name}: sequences are tuple[TYPE, ...]"
         sequence = True
+    if typing.get_origin(annotation) is typing.Literal:
+        choices, annotation = typing.get_args(annotation), str
     if annotation not in (int, float, bool, str):
-        raise TypeError(f"{key}: a config value is int, float, bool or str, optional or in a tuple; not {annotation}")
+        raise TypeError(f"{name}: a config value is int, float, bool or str, optional or in a tuple; not {annotation}")
     assert isinstance(annotation, type)
-    return Leaf(key, annotation, optional, sequence, meaning)
-
-
-def _comments(schema: type) -> dict[str, str]:
-    """The comment behind each field in the schema's source: the help text is written beside the default."""
-    try:
-        source = inspect.getsource(schema)
-    except (OSError, TypeError):  # no source (frozen, or typed at a prompt): help without meanings
-        return {}
-    return dict(re.findall(r"^    (\w+):[^#\n]*#[ ]*(.*)$", source, flags=re.MULTILINE))
+    return Leaf(name, annotation, said, optional, sequence, choices)

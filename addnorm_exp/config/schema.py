@@ -4,138 +4,264 @@
 `addnorm_exp.config.door` reads it back into them once; after that the config is trusted. Keys under `execution` say how a run is
 carried out and are not part of its identity; every other key can change a number.
 
-`None` as a default means "not set": the meaning is in the key's comment.
+`None` as a default means "not set": the key's meaning says what applies then.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from addnorm_exp.config.key import (
+    COUNT,
+    COUNT_OR_OFF,
+    HOST,
+    HYPER,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATE,
+    SEED,
+    SHAPE,
+    SHARE,
+    SIZE,
+    SWITCH,
+    TIMETABLE,
+    Range,
+    key,
+)
+
+NormKind = Literal[
+    "layer",
+    "layer_no_affine",
+    "rms",
+    "prms",
+    "gemma_rms",
+    "crms",
+    "scale",
+    "l2",
+    "ada",
+    "detach",
+    "dyt",
+    "derf",
+    "none",
+]
+Kept = Literal["none", "final", "best", "state"]  # each keeps more than the one before it
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The Transformer around the residual stream."""
 
-    depth: int = 4  # number of blocks
-    width: int = 128  # width of the residual stream
-    num_heads: int = 4  # attention heads; must divide width
-    mlp_ratio: float = 4.0  # hidden units of the feed-forward sublayer divided by width
-    dropout: float = 0.0  # rate, on every sublayer's output and on the embedding
-    drop_path: float | None = None  # stochastic depth: rate of the last block, rising from 0; not set: the scheme's
-    positions: str = "learned"  # position encoding: learned | rotary
-    activation: str = "gelu"  # activation of the feed-forward sublayer: gelu | swiglu | relu
-    bias: bool = True  # biases in linear maps (`norm.affine` sets those of norms)
-    tie_embeddings: bool = False  # use the embedding matrix as the output head
-    compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and loss stay float32
-    matmul_precision: str = "highest"  # of float32: highest | high | default (accelerators may round inputs to TF32)
+    # Each block is built before anything runs.
+    depth: int = key(4, "number of blocks", Range(minimum=1, maximum=4096))
+    width: int = key(128, "width of the residual stream", SIZE)
+    num_heads: int = key(4, "attention heads; must divide width", SIZE)
+    mlp_ratio: float = key(
+        4.0, "hidden units of the feed-forward sublayer divided by width", Range(above=0, maximum=1024)
+    )
+    dropout: float = key(0.0, "rate, on every sublayer's output and on the embedding", RATE, role=SWITCH, neutral=0.0)
+    drop_path: float | None = key(
+        None, "stochastic depth: rate of the last block, rising from 0; not set: the scheme's", RATE, role=SWITCH
+    )
+    positions: Literal["learned", "rotary"] = key("learned", "position encoding: learned | rotary")
+    activation: Literal["gelu", "swiglu", "relu"] = key(
+        "gelu", "activation of the feed-forward sublayer: gelu | swiglu | relu"
+    )
+    bias: bool = key(True, "biases in linear maps (`norm.affine` sets those of norms)")
+    tie_embeddings: bool = key(False, "use the embedding matrix as the output head", neutral=False)
+    compute_dtype: Literal["float32", "bfloat16"] = key(
+        "float32", "float32 | bfloat16; parameters, norms, softmax and loss stay float32"
+    )
+    matmul_precision: Literal["highest", "high", "default"] = key(
+        "highest", "of float32: highest | high | default (accelerators may round inputs to TF32)", neutral="highest"
+    )
 
 
 @dataclass(frozen=True)
 class InitConfig:
     """The law of initial values (addnorm_exp/residual/init.py), which some schemes multiply."""
 
-    law: str | None = None  # xavier | normal; not set: the scheme's published law, else xavier
-    std: float = 0.02  # standard deviation of the law `normal`
-    gain: float = 1.0  # factor on every weight matrix inside the blocks
-    multipliers: str = "scheme"  # scheme (its published ones) | none (the law alone; refused if they are the method)
-    depth_scaled: bool = False  # output projections of all sublayers times 1/sqrt(number of sublayers) (GPT-2)
+    law: Literal["xavier", "normal"] | None = key(
+        None, "xavier | normal; not set: the scheme's published law, else xavier"
+    )
+    std: float = key(
+        0.02,
+        "standard deviation of the law `normal`",
+        POSITIVE,
+        role=HYPER,
+        idle=lambda config: config.init.law == "xavier",
+    )
+    gain: float = key(1.0, "factor on every weight matrix inside the blocks", POSITIVE, role=HYPER, neutral=1.0)
+    multipliers: Literal["scheme", "none"] = key(
+        "scheme", "scheme (its published ones) | none (the law alone; refused if they are the method)", neutral="scheme"
+    )
+    depth_scaled: bool = key(
+        False, "output projections of all sublayers times 1/sqrt(number of sublayers) (GPT-2)", neutral=False
+    )
 
 
 @dataclass(frozen=True)
 class NormConfig:
     """Axes of the norm. A key that is not set takes the scheme's published choice."""
 
-    kind: str | None = None  # layer|layer_no_affine|rms|prms|gemma_rms|crms|scale|l2|ada|detach|dyt|derf|none
-    eps: float | None = None  # ε, which prevents division by 0
-    eps_place: str | None = None  # inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))
-    affine: str | None = None  # full (gain and bias) | gain | scalar (one gain) | none
-    gain: str | None = None  # plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)
-    blocks: str | None = None  # only in first:N | last:N | every:N | 1,4-6; not set: all blocks and the ends
-    alpha: float | None = None  # initial value of the scale inside dyt and derf
+    kind: NormKind | None = key(None, "layer|layer_no_affine|rms|prms|gemma_rms|crms|scale|l2|ada|detach|dyt|derf|none")
+    eps: float | None = key(None, "ε, which prevents division by 0", NOT_NEGATIVE)
+    eps_place: Literal["inside", "outside"] | None = key(
+        None, "inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))"
+    )
+    affine: Literal["full", "gain", "scalar", "none"] | None = key(
+        None, "full (gain and bias) | gain | scalar (one gain) | none"
+    )
+    gain: Literal["plain", "unit_offset"] | None = key(
+        None, "plain (g = 1 at init) | unit_offset (1 + w, w = 0 at init; as Gemma does)"
+    )
+    blocks: str | None = key(None, "only in first:N | last:N | every:N | 1,4-6; not set: all blocks and the ends")
+    alpha: float | None = key(None, "initial value of the scale inside dyt and derf", POSITIVE)
 
 
 @dataclass(frozen=True)
 class AttentionConfig:
     """Axes inside attention. A key that is not set takes the scheme's published choice; most schemes have none."""
 
-    qk_norm: str | None = None  # none | head | full | l2 | cosine (addnorm_exp/nn/attention.py)
-    v_norm: str | None = None  # none | head
-    soft_cap: float | None = None  # c of c tanh(logits / c); 0 is off
-    blocks: str | None = None  # only in first:N | last:N | every:N | 1,4-6; not set: everywhere
+    qk_norm: Literal["none", "head", "full", "l2", "cosine"] | None = key(
+        None, "none | head | full | l2 | cosine (addnorm_exp/nn/attention.py)"
+    )
+    v_norm: Literal["none", "head"] | None = key(None, "none | head")
+    soft_cap: float | None = key(None, "c of c tanh(logits / c); 0 is off", NOT_NEGATIVE)
+    blocks: str | None = key(None, "only in first:N | last:N | every:N | 1,4-6; not set: everywhere")
 
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
     """Axes of the embedding. A key that is not set takes the scheme's published choice."""
 
-    norm: str | None = None  # before the stream opens: layer | rms | gemma_rms | scale | l2 | none
-    scale: str | None = None  # one | root (√width) | learned (a scalar that starts at √width); not set: by init.law
+    norm: Literal["layer", "rms", "gemma_rms", "scale", "l2", "none"] | None = key(
+        None, "before the stream opens: layer | rms | gemma_rms | scale | l2 | none"
+    )
+    scale: Literal["one", "root", "learned"] | None = key(
+        None, "one | root (√width) | learned (a scalar that starts at √width); not set: by init.law"
+    )
 
 
 @dataclass(frozen=True)
 class LogitsConfig:
     """Axes of the head and the loss. A key that is not set takes the scheme's published choice; most schemes have none."""
 
-    soft_cap: float | None = None  # c of c tanh(z / c); 0 is off
-    z_loss: float | None = None  # factor on the mean of (log Σ exp z)²; not in the recorded loss; 0 is off
+    soft_cap: float | None = key(None, "c of c tanh(z / c); 0 is off", NOT_NEGATIVE)
+    z_loss: float | None = key(
+        None, "factor on the mean of (log Σ exp z)²; not in the recorded loss; 0 is off", NOT_NEGATIVE
+    )
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and the learning-rate schedule."""
 
-    lr: float = 1e-3  # peak learning rate
-    schedule: str = "cosine"  # cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd
-    warmup: int = 0  # steps of linear warmup
-    final_lr: float = 0.1  # final lr divided by peak lr (cosine, wsd)
-    decay: float = 0.2  # wsd: share of the run for the final linear decay
-    beta1: float = 0.9  # decay of the running mean of gradients
-    beta2: float = 0.95  # decay of the running mean of squared gradients
-    eps: float = 1e-8  # added to the root of the mean of squares
-    weight_decay: float = 0.1  # of matrices and embeddings; decoupled, multiplied by the learning rate
-    clip: float = 1.0  # maximum global gradient norm; 0 is off
-    accumulate: int = 1  # micro-batches per step; must divide batch_size
+    lr: float = key(1e-3, "peak learning rate", POSITIVE, role=HYPER)
+    schedule: Literal["cosine", "inverse_sqrt", "constant", "wsd"] = key(
+        "cosine", "cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd"
+    )
+    warmup: int = key(0, "steps of linear warmup", COUNT_OR_OFF, role=HYPER, share=True)
+    final_lr: float = key(
+        0.1,
+        "final lr divided by peak lr (cosine, wsd)",
+        SHARE,
+        role=HYPER,
+        idle=lambda config: config.optim.schedule not in ("cosine", "wsd"),
+    )
+    decay: float = key(
+        0.2,
+        "wsd: share of the run for the final linear decay",
+        Range(above=0, maximum=1),
+        role=HYPER,
+        idle=lambda config: config.optim.schedule != "wsd",
+    )
+    beta1: float = key(0.9, "decay of the running mean of gradients", RATE, role=HYPER)
+    beta2: float = key(0.95, "decay of the running mean of squared gradients", RATE, role=HYPER)
+    eps: float = key(1e-8, "added to the root of the mean of squares", POSITIVE, role=HYPER)
+    weight_decay: float = key(
+        0.1,
+        "of matrices and embeddings; decoupled, multiplied by the learning rate",
+        NOT_NEGATIVE,
+        role=HYPER,
+        neutral=0.0,
+    )
+    clip: float = key(1.0, "maximum global gradient norm; 0 is off", NOT_NEGATIVE, role=SWITCH, neutral=0.0)
+    accumulate: int = key(1, "micro-batches per step; must divide batch_size", COUNT, neutral=1)
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    name: str = "enwik8"  # enwik8 | shakespeare | file (implied by data.path)
-    path: str | None = None  # train on this file, split 90/5/5; compressed text and UTF-16 are read as text
-    seed: int | None = None  # order of batches; not set: `seed`
+    name: Literal["enwik8", "shakespeare", "file"] = key(
+        "enwik8", "enwik8 | shakespeare | file (implied by data.path)", role=HOST
+    )
+    path: str | None = key(
+        None, "train on this file, split 90/5/5; compressed text and UTF-16 are read as text", role=HOST
+    )
+    seed: int | None = key(None, "order of batches; not set: `seed`", SEED, role=HYPER)
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    every: int = 100  # steps between validations; the last step is always validated
-    sequences: int = 256  # fixed windows of seq_len tokens in each of validation and test split; in a small file all
+    every: int = key(
+        100, "steps between validations; the last step is always validated", COUNT, role=TIMETABLE, share=True
+    )
+    sequences: int = key(
+        256, "fixed windows of seq_len tokens in each of validation and test split; in a small file all", COUNT
+    )
 
 
 @dataclass(frozen=True)
 class DivergenceConfig:
-    bound: float = 10.0  # a training loss above this multiple of ln(vocabulary) ends the run, as a non-finite loss does
+    # The loss of an untrained model is near ln(vocabulary).
+    bound: float = key(
+        10.0,
+        "a training loss above this multiple of ln(vocabulary) ends the run, as a non-finite loss does",
+        Range(above=1),
+        role=HYPER,
+    )
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
     """How the run is carried out. These keys change numbers at most by rounding."""
 
-    chunk_steps: int = 20  # optimiser steps per dispatch
-    scan_layers: str = "auto"  # auto | on | off
-    attention: str = "einsum"  # einsum | xla | cudnn (xla and cudnn use jax.nn.dot_product_attention)
-    checkpoint_every: int = 1000  # steps, and at least every 5 minutes; 0: only at the end and on SIGTERM
-    keep_checkpoints: int = 2  # newest checkpoints to keep during the run; the best by validation loss is kept as well
-    keep: str | None = None  # a finished run keeps none|final|best|state; not set: best, in a sweep final, tuning none
-    diagnostics: bool = True  # per-layer statistics
-    layers_every: int = 10  # steps between two rows of per-layer arrays
-    attention_every: int = 100  # steps between two measurements of attention logits and entropy; 0 is off
+    # The device holds every step's metrics of a chunk.
+    chunk_steps: int = key(20, "optimiser steps per dispatch", Range(minimum=1, maximum=100000), role=SHAPE | TIMETABLE)
+    scan_layers: Literal["auto", "on", "off"] = key("auto", "auto | on | off")
+    attention: Literal["einsum", "xla", "cudnn"] = key(
+        "einsum", "einsum | xla | cudnn (xla and cudnn use jax.nn.dot_product_attention)"
+    )
+    checkpoint_every: int = key(
+        1000,
+        "steps, and at least every 5 minutes; 0: only at the end and on SIGTERM",
+        COUNT_OR_OFF,
+        role=TIMETABLE,
+        share=True,
+    )
+    keep_checkpoints: int = key(
+        2, "newest checkpoints to keep during the run; the best by validation loss is kept as well", COUNT, role=HOST
+    )
+    keep: Kept | None = key(
+        None, "a finished run keeps none|final|best|state; not set: best, in a sweep final, tuning none", role=HOST
+    )
+    diagnostics: bool = key(True, "per-layer statistics", role=SHAPE | TIMETABLE)
+    layers_every: int = key(10, "steps between two rows of per-layer arrays", COUNT, role=TIMETABLE, share=True)
+    attention_every: int = key(
+        100,
+        "steps between two measurements of attention logits and entropy; 0 is off",
+        COUNT_OR_OFF,
+        role=TIMETABLE,
+        share=True,
+    )
 
 
 @dataclass(frozen=True)
 class Config:
-    scheme: str = "pre_ln"  # a name of the catalogue (addnorm_exp/residual/catalogue)
-    seed: int = 0  # initial values, dropout and (unless data.seed is set) batches
-    steps: int = 1000  # optimiser steps
-    batch_size: int = 16  # sequences per step
-    seq_len: int = 128  # tokens per sequence
-    task: str = "lm"  # lm: predict the next byte
+    scheme: str = key("pre_ln", "a name of the catalogue (addnorm_exp/residual/catalogue)")
+    seed: int = key(0, "initial values, dropout and (unless data.seed is set) batches", SEED, role=HYPER)
+    steps: int = key(1000, "optimiser steps", COUNT, role=HYPER | TIMETABLE)
+    batch_size: int = key(16, "sequences per step", SIZE)
+    seq_len: int = key(128, "tokens per sequence", SIZE)
+    task: Literal["lm"] = key("lm", "lm: predict the next byte", neutral="lm")
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     norm: NormConfig = field(default_factory=NormConfig)

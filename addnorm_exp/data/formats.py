@@ -58,18 +58,34 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes that a file stands for. `notes`: what was done to get them, or what they look like, a line each."""
+    """The bytes that a file stands for. `notes`: what was done to get them, or what they look like, a line each. `decoded`: whether
+    they were text in 16 or 32 bits a character."""
 
     data: bytes
     notes: tuple[str, ...] = ()
+    decoded: bool = False
 
 
 def read(data: bytes, name: str, where: str, most: int) -> Content:
-    """The content of a file of these bytes. `name` opens each note, `where` each error.
+    """The content of a file of these bytes, with a note where it is not text in UTF-8. `name` opens each note, `where` each error.
 
     Raises:
       UserError: a compressed file that is damaged, has no reader here, holds several files or more than `most` bytes.
     """
+    content = unpacked(data, name, where, most)
+    if content.decoded:
+        return content
+    if kind := likeness(content.data):
+        note = f"{name} is not text but looks like {kind}; its bytes are used as they are"
+    elif not _is_utf8(content.data):
+        note = f"{name} is text but not in UTF-8 (perhaps Latin-1); its bytes are used as they are"
+    else:
+        return content
+    return Content(content.data, (*content.notes, note))
+
+
+def unpacked(data: bytes, name: str, where: str, most: int) -> Content:
+    """The content of a file of these bytes, whatever it is. Arguments and errors are those of `read`."""
     notes: list[str] = []
     while True:
         for signature, kind in _UNREADABLE.items():
@@ -90,11 +106,7 @@ def read(data: bytes, name: str, where: str, most: int) -> Content:
         if len(data) > most:
             raise _too_large(where, most)
         notes.append(f"{name} is {encoding} text; it is used as UTF-8 ({len(data):,} bytes)")
-    elif likeness := _likeness(data):
-        notes.append(f"{name} is not text but looks like {likeness}; its bytes are used as they are")
-    elif not _is_utf8(data):
-        notes.append(f"{name} is text but not in UTF-8 (perhaps Latin-1); its bytes are used as they are")
-    return Content(data, tuple(notes))
+    return Content(data, tuple(notes), decoded is not None)
 
 
 @dataclass(frozen=True)
@@ -246,7 +258,7 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _likeness(data: bytes) -> str | None:
+def likeness(data: bytes) -> str | None:
     """What bytes look like that are not text; None where they are text in ASCII or a superset of it."""
     sample = _sample(data)
     if np.mean(_NO_TEXT[sample]) <= CONTROLS:

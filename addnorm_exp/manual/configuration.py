@@ -6,8 +6,8 @@ import textwrap
 import typing
 from collections.abc import Iterable
 
-from addnorm_exp.config.checks import CHOICES, RANGES, Range
-from addnorm_exp.config.keys import NEUTRAL, Leaf, flatten, leaves
+from addnorm_exp.config.key import UNSET, Range
+from addnorm_exp.config.keys import Leaf, flatten, leaves
 from addnorm_exp.config.schema import Config
 
 HEAD = """\
@@ -67,7 +67,8 @@ def document() -> str:
             docstring = inspect.getdoc(hints[item.name]) or ""
             generated = docstring.startswith(hints[item.name].__name__)  # the dataclass's own signature
             parts += [f"\n## {item.name}\n", *([] if generated or not docstring else [docstring, ""]), _table(members)]
-    neutral = ", ".join(f"`{key}={_typed(value)}`" for key, value in NEUTRAL.items())
+    values = {key: leaf.said.neutral for key, leaf in known.items() if leaf.said.neutral is not UNSET}
+    neutral = ", ".join(f"`{key}={_typed(value)}`" for key, value in values.items())
     parts += [
         "\n## Neutral values\n",
         textwrap.fill(f"Every key that is not set, and: {neutral}.", 100, break_long_words=False),
@@ -86,9 +87,9 @@ def _table(members: Iterable[Leaf]) -> str:
 
 def _type(leaf: Leaf) -> str:
     """The valid values in words: the type, and its choices or its range."""
-    if leaf.key in CHOICES:
-        return ", ".join(f"`{choice}`" for choice in CHOICES[leaf.key])
-    limits = _limits(RANGES.get(leaf.key))
+    if leaf.choices:
+        return ", ".join(f"`{choice}`" for choice in leaf.choices)
+    limits = _limits(leaf.said.range)
     words = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}[leaf.type]
     words += " or a share of steps (`5%`)" if leaf.share else ""
     return ("sequence, each " if leaf.sequence else "") + words + (f", {limits}" if limits else "")

@@ -12,7 +12,7 @@ from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
 from addnorm_exp.residual.diagram import diagrams, in_words
 from addnorm_exp.residual.init import Init
 from addnorm_exp.residual.scheme import ENDS_ROLES, METHOD, RECIPE, ROLES
-from addnorm_exp.tasks import make_task
+from addnorm_exp.tasks import make_task, resolve
 from addnorm_exp.tasks.task import Task
 
 EVIDENCE = {
@@ -126,7 +126,8 @@ def added_parameters(name: str) -> int:
 
 def _task(name: str, depth: int | None = None) -> Task:
     """The task of the default config under another scheme, and of another depth where one is given."""
-    return make_task(override(Config(), {"scheme": name} | ({"model.depth": depth} if depth else {}), "schemes"))
+    config = override(Config(), {"scheme": name} | ({"model.depth": depth} if depth else {}), "schemes")
+    return make_task(resolve(config, "schemes").shape)
 
 
 def _signed(count: int) -> str:

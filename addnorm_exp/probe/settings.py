@@ -11,11 +11,12 @@ import numpy as np
 from flax import nnx
 
 from addnorm_exp.config import Config, override
+from addnorm_exp.experiment import Shape
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.stack import Architecture, Stack
 from addnorm_exp.probe import draws
 from addnorm_exp.residual import Context, Depths, Scheme, sites
-from addnorm_exp.tasks.lm import LanguageModelling
+from addnorm_exp.tasks import least, make_task, resolve
 from addnorm_exp.train.calibration import calibrated, calibrated_by
 
 HEADS = 4
@@ -45,7 +46,7 @@ class Problem:
 
 def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> Problem:
     """The decoder of configs/lm.py with `depth` blocks, ReLU and the scheme's own init law, on `SEQUENCES` windows of a corpus (uint8)."""
-    task = LanguageModelling(_config(scheme, depth, width))
+    task = make_task(_shape(scheme, depth, width))
     numbers = jnp.arange(seeds, dtype=jnp.int32)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
@@ -71,11 +72,11 @@ def _projected(scheme: Scheme, drawn: Parameters) -> Parameters:
 def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
     """A lower bound on the memory of the probe at this depth, in bytes by part: parameters in float32, and as much again for the backward
     pass, which keeps a copy of most matrices."""
-    return {"parameters, twice": 2 * 4 * seeds * LanguageModelling.least(_config(scheme, depth, width)).parameters}
+    return {"parameters, twice": 2 * 4 * seeds * least(_shape(scheme, depth, width)).parameters}
 
 
-def _config(scheme: str, depth: int, width: int) -> Config:
-    return override(MODEL, {"scheme": scheme, "model.depth": depth, "model.width": width})
+def _shape(scheme: str, depth: int, width: int) -> Shape:
+    return resolve(override(MODEL, {"scheme": scheme, "model.depth": depth, "model.width": width})).shape
 
 
 def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:

@@ -12,8 +12,8 @@ from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.norms import Norm, NormSpec
-from addnorm_exp.residual.plan import At, BlockConnections, Chain, Sum, rms
-from addnorm_exp.residual.rule import Constant, Learned, Ramp, Rule, constant
+from addnorm_exp.residual.plan import At, BlockConnections, Chain, Ramp, Sum, rms
+from addnorm_exp.residual.rule import Constant, Learned, Rule, constant
 from addnorm_exp.residual.scheme import Scheme, SchemeError, Versioned, sites
 from addnorm_exp.residual.taps import tap
 

@@ -10,7 +10,7 @@ from typing import Any
 from addnorm_exp.residual.contract import Depths, Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At, Chain, Sum
-from addnorm_exp.residual.rule import Learned, Ramp, Rule
+from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import Scheme, sites
 
 NORM_NAMES = {
@@ -25,7 +25,7 @@ NORM_NAMES = {
     "dyt": "DyT",
     "derf": "Derf",
 }
-CONSTANT = re.compile(r"× [\d.e+-]+")
+CONSTANT = re.compile(r"(?:×|t /) [\d.e+-]+")
 
 
 @dataclass
@@ -80,7 +80,7 @@ def diagrams(scheme: Scheme, depth: int = 12, stack: str = "decoder") -> list[tu
 def _together(drawings: list[str]) -> str:
     """One drawing of several that differ in their constants."""
     columns = zip(*map(CONSTANT.findall, drawings), strict=True)
-    values = iter([one[0] if len(set(one)) == 1 else f"{one[0]} … {one[-1].removeprefix('× ')}" for one in columns])
+    values = iter([one[0] if len(set(one)) == 1 else f"{one[0]} … {one[-1].rpartition(' ')[2]}" for one in columns])
     return CONSTANT.sub(lambda _: next(values), drawings[0])
 
 
@@ -106,6 +106,7 @@ def _connection(drawing: _Drawing, at: At, source: str) -> str:
     branch = drawing.optional(rule.branch, _body(drawing, at, branch))
     if rule.scale != 1.0:
         branch = drawing.node(_coefficient(rule.scale), branch, shape="([])")
+    branch = _faded(drawing, at, branch)
     if rule.skip != 0.0:
         over = "" if rule.skip == 1.0 else _coefficient(rule.skip)
         branch = drawing.node("+", branch, stream, shape="(())", over=over)
@@ -115,7 +116,12 @@ def _connection(drawing: _Drawing, at: At, source: str) -> str:
 def _special(drawing: _Drawing, at: At, record: Any, source: str) -> str:
     """A connection with a topology of its own: its two verbs in its own words."""
     read = drawing.node(record.reads, source, shape="[[]]")
-    return drawing.node(record.writes, _body(drawing, at, read), source, shape="[[]]", over="state")
+    branch = _faded(drawing, at, _body(drawing, at, read))
+    return drawing.node(record.writes, branch, source, shape="[[]]", over="state")
+
+
+def _faded(drawing: _Drawing, at: At, branch: str) -> str:
+    return branch if at.fade is None else drawing.node(f"× min(1, t / {at.fade.steps:g})", branch, shape="([])")
 
 
 def _body(drawing: _Drawing, at: At, source: str) -> str:
@@ -135,9 +141,7 @@ def _sublayer(name: str, options: str) -> str:
     return name.replace("_", " ") + (f"<br/>{options}" if options else "")
 
 
-def _coefficient(value: float | Learned | Ramp) -> str:
-    if isinstance(value, Ramp):
-        return f"× min(1, t / {value.steps})"
+def _coefficient(value: float | Learned) -> str:
     if not isinstance(value, Learned):
         return f"× {value:.4g}"
     return f"× {_learned(value)}"

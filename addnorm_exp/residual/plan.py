@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from addnorm_exp.residual.contract import Body, ConnectionRecord, Context, Memo, Site, State, Stats
 from addnorm_exp.residual.dropout import drop_path, dropout
-from addnorm_exp.residual.rule import Learned, learned, times
+from addnorm_exp.residual.rule import Constant, Learned, learned, times
 from addnorm_exp.residual.taps import tap
 
 
@@ -37,11 +38,22 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Ramp:
+    """A factor that rises with training: min(1, t / steps) after t updates; 1 where no step is known."""
+
+    steps: float
+
+
+@dataclass(frozen=True)
 class At:
-    """One connection of a block: what stands around which body."""
+    """One connection of a block: what stands around which body.
+
+    `fade` multiplies what enters the sum, whatever the connection. Its length may depend on the site.
+    """
 
     body: str | Sum | Chain
     rule: ConnectionRecord
+    fade: Ramp | None = None
 
     @property
     def label(self) -> str:
@@ -63,6 +75,7 @@ class Node(nnx.Module):
 
     def __init__(self, at: At, site: Site, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]):
         self.connection = at.rule.connect(width, rngs, shared)
+        self.fade = None if at.fade is None else Constant(np.asarray(at.fade.steps, np.float32))
         names = (at.body,) if isinstance(at.body, str) else at.body.names if isinstance(at.body, Sum) else ()
         self.sublayers = tuple((name, site.sublayers.index(name)) for name in names)
         scales = zip(names, at.body.scales, strict=False) if isinstance(at.body, Sum) else ()
@@ -97,7 +110,7 @@ class Node(nnx.Module):
                 left.append(times(self.scales[name], b) if name in self.scales else b)
                 stats = merge(stats, inner)
             branch = functools.reduce(operator.add, left)
-        branch = self.connection.leave(branch, context)
+        branch = self._faded(self.connection.leave(branch, context), context.step)
         if self.sublayers:  # the last thing before the sum, behind norm and coefficient of the branch
             branch = drop_path(branch, context.fold(self.sublayers[0][1]))
         if context.diagnostics:
@@ -105,6 +118,12 @@ class Node(nnx.Module):
         if context.variances:
             stats = merge(_variances(state if single else stream, branch), stats)
         return self.connection.write(state, branch, kept, context), memo, stats
+
+    def _faded(self, branch: jax.Array, step: jax.Array | None) -> jax.Array:
+        if self.fade is None or step is None:
+            return branch
+        factor = jnp.minimum(step.astype(jnp.float32) / self.fade.fixed, 1.0)
+        return factor.astype(branch.dtype) * branch
 
 
 class BlockConnections(nnx.Module):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -24,16 +23,6 @@ class Learned:
     init: float
     shape: str = "scalar"  # scalar | vector
     shared: str = ""
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """A coefficient that rises with training: min(1, t / steps) after t updates; 1 where no step is known."""
-
-    steps: int
-
-    def at(self, step: jax.Array | None) -> float | jax.Array:
-        return 1.0 if step is None else jnp.minimum(step.astype(jnp.float32) / self.steps, 1.0)
 
 
 class Constant(nnx.Variable):
@@ -63,7 +52,7 @@ class Rule(ConnectionRecord):
     post: NormSpec | None = None
     pre_scale: float = 1.0
     skip: float | Learned = 1.0
-    scale: "float | Learned | Ramp" = 1.0
+    scale: float | Learned = 1.0
     shift: Learned | None = None
 
     def connect(self, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "RuleConnection":
@@ -86,7 +75,7 @@ class RuleConnection(Connection):
         self.branch = norms.make(rule.branch, width, rngs)
         self.post = norms.make(rule.post, width, rngs)
         self.skip = _coefficient(rule.skip, width, rngs, shared)
-        self.scale = rule.scale if isinstance(rule.scale, Ramp) else _coefficient(rule.scale, width, rngs, shared)
+        self.scale = _coefficient(rule.scale, width, rngs, shared)
         self.shift = None if rule.shift is None else learned(rule.shift, width, rngs, shared)
 
     def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
@@ -99,8 +88,8 @@ class RuleConnection(Connection):
         return h if self.shift is None else h + across(self.shift[...].astype(h.dtype), h)
 
     def leave(self, branch: jax.Array, context: Context) -> jax.Array:
-        scale = self.scale.at(context.step) if isinstance(self.scale, Ramp) else self.scale
-        return times(scale, norms.apply(self.branch, branch))
+        del context
+        return times(self.scale, norms.apply(self.branch, branch))
 
     def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
         del state, context  # `kept` is the stream, after its norm where it has one

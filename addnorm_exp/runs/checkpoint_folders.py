@@ -15,11 +15,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from addnorm_exp.config.checks import CHOICES
+from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs.arrays import half_written
 from addnorm_exp.runs.records import MANIFEST
 
-KEEP = CHOICES["execution.keep"]  # each keeps more than the one before it
+KEEP = leaves()["execution.keep"].choices  # each keeps more than the one before it
 PARAMETERS = {"final": "final.npz", "best": "best.npz"}
 ARRAYS = "arrays.npz"
 BEST = "best-"

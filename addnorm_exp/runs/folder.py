@@ -1,6 +1,7 @@
 """A run's folder: the record that tables and plots read, written so that a kill at any moment leaves it readable.
 
     config.json      what the run is; written once
+    pack.json        the runs that one program trains together, this one included; a run alone has none
     metrics.jsonl    scalars, one object a line, append-only; a torn last line is dropped on resume
     layers/          per-layer arrays in chunks (layers.py)
     summary.json     status and results; replaced whole
@@ -14,7 +15,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from typing import Any
 from addnorm_exp.atomic import SUFFIX, replace, uncut
 from addnorm_exp.errors import UserError, check_text, disk_trouble
 from addnorm_exp.runs.lock import is_locked, locked
-from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_summary
-from addnorm_exp.runs.records import RunConfig, Summary
+from addnorm_exp.runs.reading import AGAIN, FORMAT, read, read_config, read_lines, read_summary
+from addnorm_exp.runs.records import PackRecord, RunConfig, Summary
 
 FORMER = ".former-"  # prefix of the name of a folder that `rerun` has put aside
 FINISHED = ("done", "diverged")  # the statuses of a run that is not repeated
@@ -88,6 +89,14 @@ class RunFolder:
 
     def summary(self) -> Summary | None:
         return read_summary(self.path / "summary.json")
+
+    def pack(self) -> list[str] | None:
+        """The ids of the runs that one program trains together, in order; None if the run is alone."""
+        pack = read(self.path / "pack.json", PackRecord, AGAIN)
+        return pack and pack.ids
+
+    def write_pack(self, ids: Sequence[str]) -> None:
+        write_json(self.path / "pack.json", {"format": FORMAT, "ids": list(ids)})
 
     def write_config(self, record: Mapping[str, Any]) -> None:
         write_json(self.path / "config.json", {"format": FORMAT, **record})
@@ -166,7 +175,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 # Exactly the names that `replace` makes: a user's own hidden files are not touched.
-_TEMPORARY = re.compile(r"\.(config\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)" + SUFFIX)
+_TEMPORARY = re.compile(
+    r"\.(config\.json|pack\.json|summary\.json|metrics\.jsonl|failure\.log|index\.json|study\.json)" + SUFFIX
+)
 
 
 def is_temporary(name: str) -> bool:

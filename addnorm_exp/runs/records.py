@@ -290,6 +290,12 @@ class LayerIndex(Record):
 MANIFEST = TypeAdapter(dict[str, str])  # manifest.json of a checkpoint: file -> SHA-256
 
 
+class PackRecord(Record):
+    """pack.json: the ids of the runs that one program trains together, in order."""
+
+    ids: list[FolderName]
+
+
 class BestStep(Record):
     step: Count
 

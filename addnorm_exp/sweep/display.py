@@ -9,7 +9,6 @@ from rich.console import Console
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import Screen
-from addnorm_exp.train.hypers import static
 from addnorm_exp.train.meter import Meter
 from addnorm_exp.words import counted, duration, loss
 
@@ -27,7 +26,7 @@ class Display(Screen):
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
         super().__init__(console)
         self.clock = clock
-        self.now: Planned | None = None
+        self.now: list[Planned] = []  # trained together; the progress shown is the first one's
         self.meter = Meter(0, clock)
 
     def phase(self, name: str, total: int, finished: int, shapes: int = 1) -> None:
@@ -43,21 +42,26 @@ class Display(Screen):
         if finished:
             self.say(f"{name}: {finished} of {counted(total, 'run')} already finished")
 
-    def begin(self, run: Planned) -> None:
-        self.now, self.meter, self._said = run, Meter(run.config.steps, self.clock), self.clock()
-        self.begun.add(static(run.config))
-        self.bars.reset(
-            self._steps, description=f"  {run.label}", total=run.config.steps, completed=0, note="", visible=True
-        )
+    def begin(self, *runs: Planned) -> None:
+        """These runs are trained together from now on."""
+        steps = runs[0].config.steps
+        self.now, self.meter, self._said = list(runs), Meter(steps, self.clock), self.clock()
+        self.begun.add(runs[0].experiment.shape)
+        self.bars.reset(self._steps, description=f"  {self._label()}", total=steps, completed=0, note="", visible=True)
         self.refresh()
 
-    def watch(self, event: Mapping[str, Any]) -> None:
-        """An event of training (runs/events.py)."""
+    def watch(self, event: Mapping[str, Any], run: Planned | None = None) -> None:
+        """An event of training (runs/events.py) of one of the runs; not given: the first."""
         kind = event["event"]
-        self.meter.watch(event)
-        label = self.now.label if self.now else ""
         if kind == "note":
             self.say(f"  {event['text']}")
+        first = run is None or not self.now or run is self.now[0]
+        if kind in ("done", "diverged") and len(self.now) > 1:
+            self.now = [each for each in self.now if each is not (run or self.now[0])]
+        if not first:
+            return
+        self.meter.watch(event)
+        label = self._label()
         if kind == "compiled":
             self.compiling += event["seconds"]
         if kind == "start" and event["step"]:
@@ -88,6 +92,10 @@ class Display(Screen):
         self.bars.update(self._steps, visible=False)
         self.say(f"{self.name}  {run.label}  {reason}")
         self.refresh()
+
+    def _label(self) -> str:
+        more = len(self.now) - 1
+        return self.now[0].label + f" and {more} more" * bool(more) if self.now else ""
 
     def _compilations(self) -> float:
         """Seconds for the shapes that have not begun, as long as those that have."""

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from addnorm_exp.config.schema import Config
+from addnorm_exp.experiment import Shape
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.tasks import least
-from addnorm_exp.train.hypers import static
 from addnorm_exp.train.memory import fits
 from addnorm_exp.train.program import program
 from addnorm_exp.words import counted, duration
@@ -55,20 +55,20 @@ class Estimator:
 
     def __init__(self, study_folder: Path):
         self.folder = study_folder
-        self._shapes: dict[Config, tuple[int, float]] = {}
-        self._steps: dict[Config, list[float]] = {}  # measured, by shape
-        self._others: dict[Config, list[float]] = {}
+        self._shapes: dict[Shape, tuple[int, float]] = {}
+        self._steps: dict[Shape, list[float]] = {}  # measured, by shape
+        self._others: dict[Shape, list[float]] = {}
         self._compilations: list[float] = []
         self._peak: float | None = None
 
     def cost(self, run: Planned) -> Cost:
-        key, config = static(run.config), run.config
+        key, config = run.experiment.shape, run.config
         if key not in self._shapes:
-            if fits(config):
-                task = program(config).task
+            if fits(key):
+                task = program(key).task
                 self._shapes[key] = (task.model.size, task.flops_per_token)
             else:  # building it may take minutes, even without values
-                footprint = least(config)
+                footprint = least(key)
                 self._shapes[key] = (footprint.parameters, footprint.flops_per_token)
         size, flops_per_token = self._shapes[key]
         tokens = config.batch_size * config.seq_len
@@ -90,10 +90,10 @@ class Estimator:
             summary = RunFolder(self.folder / run.id).summary()
             if summary is not None:
                 summaries[run.id] = summary
-                self._learn(static(run.config), summary)
+                self._learn(run.experiment.shape, summary)
         return summaries
 
-    def _learn(self, key: Config, summary: Summary) -> None:
+    def _learn(self, key: Shape, summary: Summary) -> None:
         if summary.step_time_s:
             self._steps.setdefault(key, []).append(summary.step_time_s)
         named = (summary.started, summary.finished, summary.train_time_s, summary.compile_time_s)
@@ -109,9 +109,9 @@ class Estimator:
     def total(self, runs: Iterable[Planned]) -> "Total":
         runs = tuple(runs)
         costs = [self.cost(run) for run in runs]
-        shapes = len({static(run.config) for run in runs})
+        shapes = len({run.experiment.shape for run in runs})
         compile_seconds = statistics.median(self._compilations) if self._compilations else COMPILE_SECONDS
-        measured = sum(static(run.config) in self._steps for run in runs)
+        measured = sum(run.experiment.shape in self._steps for run in runs)
         return Total(
             runs=len(runs),
             flops=sum(cost.flops for cost in costs),

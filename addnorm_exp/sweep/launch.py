@@ -1,4 +1,4 @@
-"""Trains a plan on this machine, one run after another, so that runs of one shape share one compiled program."""
+"""Trains a plan on this machine, one pack of runs after another, so that runs of one shape share one compiled program."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +9,7 @@ from typing import Any
 from addnorm_exp.data.corpus import Corpus, load
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.checkpoint_folders import prospect
+from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.finish import complete
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.lock import Busy
@@ -18,9 +19,8 @@ from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import remarks
-from addnorm_exp.train.hypers import static
-from addnorm_exp.train.loop import Stopped, check, check_machine
-from addnorm_exp.train.loop import run as train
+from addnorm_exp.train.loop import Member, Stopped, check, check_machine
+from addnorm_exp.train.loop import run_pack as train
 from addnorm_exp.words import counted
 
 INTERVAL = 1.0  # seconds between two checks of runs that another process is training
@@ -48,7 +48,7 @@ def keeps(phase: str) -> str:
 
 class Launcher:
     """Trains the missing runs of a plan. `limit` bounds the runs of all phases together; None is no bound. A run's folder is
-    `folder/<id>`, or the one in `places` under its id."""
+    `folder/<id>`, or the one in `places` under its id. Up to `width` runs of one shape, timetable and data are trained in one program."""
 
     def __init__(
         self,
@@ -59,10 +59,13 @@ class Launcher:
         limit: int | None = None,
         places: Mapping[str, Path] | None = None,
         mirror: Mirror | None = None,
+        width: int = 1,
     ):
         self.folder, self.name, self.display, self.stop, self.limit = folder, name, display, stop, limit
+        self.width = width
         self.places = places or {}
         self.mirror = mirror or Mirror("disabled", Place(), display.say)
+        self._runs: tuple[Planned, ...] = ()  # of the phase
         self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
         self._keep = keeps("")
         self.current: Path | None = None  # the folder of the run that is being trained
@@ -82,9 +85,9 @@ class Launcher:
         finished = self.finished(runs)
         waiting = [run for run in runs if run.id not in finished]
         for run in waiting:
-            check_machine(run.config)  # before data are fetched
+            check_machine(run.experiment)  # before data are fetched
         for run in waiting:
-            check(run.config, self.corpus(run))
+            check(run.experiment, self.corpus(run))
             for line in remarks(run.config, self.corpus(run)):
                 if line not in self._remarks:
                     self._remarks.add(line)
@@ -92,6 +95,7 @@ class Launcher:
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> PhaseResult:
         """Trains the runs shape by shape, otherwise in the plan's order. Raises UserError if the corpus does not suit a run."""
+        self._runs = runs
         outcome = PhaseResult(summaries=self.finished(runs))
         for run in runs:
             if run.id in outcome.summaries:
@@ -99,18 +103,47 @@ class Launcher:
         waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
         self.check(waiting)
         self._keep = keeps(phase)
-        shapes = len({static(run.config) for run in waiting})
+        shapes = len({run.experiment.shape for run in waiting})
         self.display.phase(phase, total=len(runs), finished=len(outcome.summaries), shapes=shapes)
-        for run in waiting:
+        most = len(waiting) if self.limit is None else max(0, self.limit)
+        outcome.left += waiting[most:]
+        for pack in self._packs(waiting[:most]):
             if self.stop():
                 outcome.stopped = True
                 return outcome
-            if self._spent:
-                outcome.left.append(run)
-                continue
-            self._one(run, outcome)
+            self._one(pack, outcome)
         self._wait(outcome)
         return outcome
+
+    def _packs(self, waiting: Iterable[Planned]) -> list[tuple[Planned, ...]]:
+        """The waiting runs in packs, in their order. A run that has begun continues as it began: alone, or in its pack, some of whose runs
+        may have ended since. Raises UserError if the phase lacks a run of such a pack."""
+        planned = {run.id: run for run in self._runs}
+        packs: list[list[Planned]] = []
+        with_room: dict[Any, list[Planned]] = {}  # the newest pack of each kind
+        packed: set[str] = set()  # ids of runs in packs that have begun
+        for run in waiting:
+            folder = self.place(run)
+            if run.id in packed:
+                continue
+            if ids := folder.pack():
+                missing = [name for name in ids if name not in planned]
+                if missing:
+                    raise UserError(
+                        f"{folder.path}: is trained together with {missing[0]}, which is not among these runs; run the sweep without "
+                        "--filter, or delete this folder to train the run anew"
+                    )
+                packs.append([planned[name] for name in ids])
+                packed |= set(ids)
+            elif self.width == 1 or folder.recorded():
+                packs.append([run])
+            else:
+                kind = run.experiment.shape, run.experiment.timetable, run.sha256
+                if len(with_room.get(kind, ())) in (0, self.width):
+                    with_room[kind] = []
+                    packs.append(with_room[kind])
+                with_room[kind].append(run)
+        return [tuple(pack) for pack in packs]
 
     def _wait(self, outcome: PhaseResult) -> None:
         """Waits until no other process is training a run of the phase, because the next phase may need it. A run that another process
@@ -128,7 +161,8 @@ class Launcher:
                     outcome.summaries[run.id] = summary
                     self.display.end(run, summary, (summary.finished or 0.0) - (summary.started or 0.0))
                 else:
-                    self._one(run, outcome)
+                    (pack,) = self._packs([run])
+                    self._one(pack, outcome)
             if outcome.busy:
                 time.sleep(INTERVAL)
 
@@ -141,19 +175,20 @@ class Launcher:
         """Whether the limit of runs is reached."""
         return self.limit is not None and self.limit <= 0
 
-    def _one(self, run: Planned, outcome: PhaseResult) -> None:
-        folder = self.place(run)
-        self.display.begin(run)
-        self.current = folder.path
+    def _one(self, pack: tuple[Planned, ...], outcome: PhaseResult) -> None:
+        """Trains one pack. Those of its runs that have ended before only fill their places."""
+        finished = self.finished(pack)
+        going = [run for run in pack if run.id not in finished]
+        self.display.begin(*going)
+        self.current = self.place(going[0]).path
         started = time.perf_counter()
-        watch = self.mirror.watch(folder.path, self.display.watch)
         try:
-            summary = train(
-                run.config, self.corpus(run), folder, study=self.name, watch=watch, stop=self.stop, keep=self._keep
-            )
+            members = [Member(run.experiment, self.place(run), self._watcher(run)) for run in pack]
+            summaries = train(members, self.corpus(going[0]), study=self.name, stop=self.stop, keep=self._keep)
         except Busy:
-            outcome.busy.append(run)
-            self.display.leave(run, "another process is training it")
+            outcome.busy += going
+            for run in going:
+                self.display.leave(run, "another process is training it")
             return
         except Stopped:
             outcome.stopped = True
@@ -163,16 +198,25 @@ class Launcher:
         except Exception as error:
             if disk_trouble(error):  # it affects every later run
                 raise
-            outcome.failed.append(run)
-            self.display.end(run, folder.summary(), time.perf_counter() - started)
+            for run in going:
+                summary = self.place(run).summary()
+                if summary and summary.status in FINISHED:  # it had ended before the others failed
+                    outcome.summaries[run.id] = summary
+                else:
+                    outcome.failed.append(run)
+                self.display.end(run, summary, time.perf_counter() - started)
         else:
-            outcome.summaries[run.id] = summary
-            self.display.end(run, summary, time.perf_counter() - started)
+            outcome.summaries |= {run.id: summary for run, summary in zip(pack, summaries, strict=True)}
+            for run in going:
+                self.display.end(run, outcome.summaries[run.id], time.perf_counter() - started)
         finally:
             self.current = None
             self.mirror.end()
         if self.limit is not None:
-            self.limit -= 1
+            self.limit -= len(going)
+
+    def _watcher(self, run: Planned) -> Watcher:
+        return self.mirror.watch(self.place(run).path, lambda event: self.display.watch(event, run))
 
     def corpus(self, run: Planned) -> Corpus:
         """A run's corpus, read once."""
@@ -185,5 +229,5 @@ class Launcher:
 def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:
     order: dict[Any, int] = {}
     for run in runs:
-        order.setdefault(static(run.config), len(order))
-    return lambda run: order[static(run.config)]
+        order.setdefault(run.experiment.shape, len(order))
+    return lambda run: order[run.experiment.shape]

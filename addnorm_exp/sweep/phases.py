@@ -33,7 +33,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
         runs = study.sweep()
         _some(choose(runs, chosen), chosen)
         launcher.check(choose(runs, chosen))
-        twins = find((run.config for run in runs), read_twins(folder), launcher.display.say)
+        twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say)
         _say(study, choose(runs, chosen), twins, launcher)
         write_plan(folder, study, {"run": runs}, twins)
         return {"run": launcher.launch("run", choose(runs, chosen))}
@@ -44,7 +44,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     _some(tried, chosen)
     _reported(reported, chosen)
     launcher.check((*tried, *reported))
-    twins = find((run.config for run in (*tuning, *standing_in)), read_twins(folder), launcher.display.say)
+    twins = find((run.experiment for run in (*tuning, *standing_in)), read_twins(folder), launcher.display.say)
     _say(study, reported or tried, twins, launcher)
     # The plan keeps groups that were tuned before, whatever this call does with the others.
     _plan_report(study, folder, tuning, twins)
@@ -75,7 +75,7 @@ def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
         flat = flatten(run.config)
         axes = tuple((axis, flat[axis]) for axis in study.axes(runs))
         if axes not in rows:
-            rows[axes] = TableRow(run.config.scheme, axes, asdict(recipe(run.config)), function_of(run.config))
+            rows[axes] = TableRow(run.config.scheme, axes, asdict(recipe(run.experiment)), function_of(run.experiment))
     lines = list(caveats.lines(list(rows.values()), twins.groups))
     if twins.skipped:
         lines.append(
@@ -129,7 +129,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     statuses = {name: summary.status for name, summary in summaries.items()}
     refused, remarked = _checked(run for run in everything if statuses.get(run.id) not in FINISHED)
     compared = phases.get("report") or phases.get("tune") or phases["run"]
-    warnings = above(study, compared, find((run.config for run in everything), read_twins(folder)))
+    warnings = above(study, compared, find((run.experiment for run in everything), read_twins(folder)))
     lines: list[str] = []
     missing: list[Planned] = []
     for phase, runs in phases.items():
@@ -173,10 +173,10 @@ def _checked(runs: Iterable[Planned]) -> tuple[Counter[str], dict[str, None]]:
         if data not in outlines:
             outlines[data] = corpus.outline(data)
         try:
-            check_machine(run.config)
+            check_machine(run.experiment)
         except UserError as error:
             refused[str(error)] += 1
-        check_data(run.config, outlines[data])
+        check_data(run.experiment, outlines[data])
         remarked |= dict.fromkeys(remarks(run.config, outlines[data]))
     return refused, remarked
 

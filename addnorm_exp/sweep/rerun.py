@@ -13,7 +13,7 @@ from addnorm_exp.runs.status import Standing
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.launch import Launcher, PhaseResult, keeps
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.train.entry import identify
+from addnorm_exp.tasks import resolve
 from addnorm_exp.train.loop import check, check_machine
 
 
@@ -31,7 +31,7 @@ def planned(run: Standing) -> Planned:
     unknown = [key for key in flat if key not in leaves()]
     if unknown:
         raise UserError(f"{where}: this version does not know the key {unknown[0]}; use the version that wrote it")
-    return Planned(record.id, override(Config(), flat, where), _label(record.science))
+    return Planned(record.id, resolve(override(Config(), flat, where), where), _label(record.science))
 
 
 def again(
@@ -48,10 +48,10 @@ def again(
     study = studies.pop() if len(studies) == 1 else None
     launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
     for run in plan:
-        check_machine(run.config)
+        check_machine(run.experiment)
         corpus = launcher.corpus(run)
-        check(run.config, corpus)
-        if identify(run.config, corpus.sha256) != run.id:
+        check(run.experiment, corpus)
+        if run.experiment.id(corpus.sha256) != run.id:
             raise UserError(
                 f"{places[run.id]}: its data, its scheme's record or the semantics of training have changed, so this would be "
                 "a different run; run the sweep, or train it into another folder"

@@ -2,7 +2,7 @@
 
 from addnorm_exp.config import flatten, leaves, slips
 from addnorm_exp.config.door import convert, settled
-from addnorm_exp.config.keys import SHARES, unknown
+from addnorm_exp.config.keys import unknown
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
 from addnorm_exp.sweep.study import Planned
@@ -38,4 +38,6 @@ def choose(runs: tuple[Planned, ...], chosen: Filter) -> tuple[Planned, ...]:
 
 def _has(config: Config, chosen: Filter) -> bool:
     flat = flatten(config)
-    return all(flat[key] == (settled(value, config.steps) if key in SHARES else value) for key, value in chosen.items())
+    return all(
+        flat[key] == (settled(value, config.steps) if leaves()[key].share else value) for key, value in chosen.items()
+    )

@@ -29,12 +29,13 @@ from addnorm_exp.config.keys import EXECUTION, unknown
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, check_text, nearest
+from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
-from addnorm_exp.train.entry import identify
+from addnorm_exp.tasks import resolve
 from addnorm_exp.words import show
 
 PHASES = ("tune", "report", "run")
@@ -48,10 +49,14 @@ class Planned:
     `typed` has the values as yielded ("5%" of the steps)."""
 
     id: str
-    config: Config
+    experiment: Experiment
     overrides: Overrides
     sha256: str = ""  # of its data
     typed: Overrides = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        return self.experiment.config
 
     @property
     def label(self) -> str:
@@ -213,7 +218,8 @@ class Study:
                 raise UserError(
                     f"{where} is {overrides!r:.80}; yield dicts of overrides, e.g. {{'optim.lr': 1e-3, 'seed': 0}}"
                 )
-            config = override(self.base, overrides, where)
+            experiment = resolve(override(self.base, overrides, where), where)
+            config = experiment.config
             if config.data not in sums:
                 try:
                     sums[config.data] = checksum(config.data)
@@ -222,7 +228,7 @@ class Study:
             flat = flatten(config)  # plain numbers, where the file may have NumPy's
             resolved, sha256 = {key: flat[key] for key in overrides}, sums[config.data]
             typed = overridden({}, overrides, where)
-            run = Planned(identify(config, sha256), config, resolved, sha256, typed)
+            run = Planned(experiment.id(sha256), experiment, resolved, sha256, typed)
             if run.id in plan:
                 raise UserError(f"{where} equals an earlier run ({run.label}); yield each run once")
             plan[run.id] = run
@@ -275,12 +281,12 @@ def read_study(path: str) -> Study:
     if not isinstance(spec, str):
         raise UserError(f"{path}: CONFIG is {spec!r}; write the name of a config file, e.g. CONFIG = 'configs/lm.py'")
     tree = _config(path, spec)
-    read(tree, path)
+    resolve(read(tree, path), path)
     common = getattr(module, "BASE", {})
     if not isinstance(common, Mapping):
         raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
     config = values(tree, path)
-    override(config, common, f"{path}: BASE")
+    resolve(override(config, common, f"{path}: BASE"), f"{path}: BASE")
     base = overridden(config, common, f"{path}: BASE")
     baseline = getattr(module, "BASELINE", None)
     return Study(

@@ -17,12 +17,12 @@ import numpy as np
 
 from addnorm_exp.config import flatten
 from addnorm_exp.config.schema import Config, InitConfig, ModelConfig
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.errors import to_stderr
+from addnorm_exp.experiment import Experiment
 from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.residual.init import path_hash
 from addnorm_exp.runs.caveats import function_id
-from addnorm_exp.tasks import make_task
+from addnorm_exp.tasks import make_task, resolve
 from addnorm_exp.tasks.task import Task
 
 HEADS, HEAD_SIZE, LENGTH, SEQUENCES = 2, 16, 8, 2
@@ -41,14 +41,16 @@ class Twins:
     skipped: int = 0  # schemes of models too deep to compare
 
 
-def function_of(config: Config) -> str:
-    """The id of the function that runs of this config train."""
-    return function_id(resolve(config).digest(blocks(config)), flatten(config))
+def function_of(experiment: Experiment) -> str:
+    """The id of the function that runs of this experiment train."""
+    return function_id(experiment.digest, flatten(experiment.config))
 
 
-def find(configs: Iterable[Config], known: Twins | None = None, say: Callable[[str], None] = to_stderr) -> Twins:
-    """The twins among the schemes of these configs; `known` if that has compared them all. `say` is told before a comparison."""
-    candidates = _candidates(configs)
+def find(
+    experiments: Iterable[Experiment], known: Twins | None = None, say: Callable[[str], None] = to_stderr
+) -> Twins:
+    """The twins among the schemes of these experiments; `known` if that has compared them all. `say` is told before a comparison."""
+    candidates = _candidates(experiments)
     ids = frozenset(id for schemes in candidates.values() for id in schemes)
     if known is not None and ids <= known.among:
         return known
@@ -74,11 +76,11 @@ def _by_operation() -> Iterator[None]:
         yield
 
 
-def _candidates(configs: Iterable[Config]) -> dict[ModelConfig, dict[str, Config]]:
+def _candidates(experiments: Iterable[Experiment]) -> dict[ModelConfig, dict[str, Config]]:
     """For each model, the narrow config of each scheme by the id of its function."""
     by_model: dict[ModelConfig, dict[str, Config]] = {}
-    for config in configs:
-        by_model.setdefault(config.model, {}).setdefault(function_of(config), _narrow(config))
+    for each in experiments:
+        by_model.setdefault(each.config.model, {}).setdefault(function_of(each), _narrow(each.config))
     return {model: schemes for model, schemes in by_model.items() if len({c.scheme for c in schemes.values()}) > 1}
 
 
@@ -101,7 +103,7 @@ def _comparable(schemes: dict[str, Config]) -> list[dict[str, Task]]:
     plan's order; groups of one scheme are left out."""
     groups: dict[Hashable, dict[str, Task]] = {}
     for id, config in schemes.items():
-        task = make_task(config)
+        task = make_task(resolve(config).shape)
         tensors = frozenset((path, spec.shape) for path, spec in task.model.specs.items())
         groups.setdefault((tensors, *_beside_the_logits(task.scheme)), {})[id] = task
     return [tasks for tasks in groups.values() if len({task.scheme.name for task in tasks.values()}) > 1]

@@ -2,55 +2,53 @@
 
 import math
 from dataclasses import replace
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from addnorm_exp.config import scheme
 from addnorm_exp.config.schema import Config
 from addnorm_exp.data.batches import fixed_windows, training_batch
-from addnorm_exp.nn.attention import Implementation
+from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.nn.footprint import Footprint, footprint
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units, matrix_entries
 from addnorm_exp.nn.stack import Architecture
-from addnorm_exp.residual import Context, Scheme
+from addnorm_exp.residual import Context, Depths, Site, sites
 from addnorm_exp.residual.recipe import Recipe, Weights, recipe
 
 VOCAB = 256  # bytes
 
 
 class LanguageModelling:
-    """The decoder of a config on a stream of bytes. Implements `tasks.task.Task`."""
+    """A decoder on a stream of bytes. Implements `tasks.task.Task`."""
 
-    def __init__(self, config: Config):
-        self.config = config
-        self.scheme = scheme.resolve(config)
-        self.arch = architecture(config, self.scheme)
-        self.dtype = jnp.dtype(config.model.compute_dtype)
-        self.model = Functional(
-            lambda rngs: Decoder(
-                self.scheme, self.arch, VOCAB, config.seq_len, tied=config.model.tie_embeddings, rngs=rngs
-            )
-        )
+    def __init__(self, shape: Shape):
+        self.scheme, self.length = shape.scheme, shape["seq_len"]
+        arch = self.arch = architecture(shape)
+        tied = shape["model.tie_embeddings"]
+        self.batch_size, self.windows_at_most = shape["batch_size"], shape["eval.sequences"]
+        self.dtype = jnp.dtype(shape["model.compute_dtype"])
+        self.model = Functional(lambda rngs: Decoder(self.scheme, arch, VOCAB, self.length, tied=tied, rngs=rngs))
         self.labels = self.model.module.labels
         self.uniform_loss = math.log(VOCAB)
         matrices = matrix_entries(spec for path, spec in self.model.specs.items() if "/blocks/" in path)
-        self.flops_per_token = flops_per_token(matrices, self.arch, config.seq_len, VOCAB)
+        self.flops_per_token = flops_per_token(matrices, arch, self.length, VOCAB)
 
     @staticmethod
-    def least(config: Config) -> Footprint:
-        model, found = config.model, scheme.resolve(config)
-        itemsize = jnp.dtype(model.compute_dtype).itemsize
-        arch = architecture(config, found)
-        return footprint(found, arch, VOCAB, config.seq_len, tied=model.tie_embeddings, itemsize=itemsize)
+    def sites(config: Config) -> tuple[Site, ...]:
+        return sites("decoder", Depths(decoder=config.model.depth))
 
     @staticmethod
-    def recipe(config: Config) -> Recipe:
-        resolved = scheme.resolve(config)
-        arch = architecture(config, resolved)
+    def least(shape: Shape) -> Footprint:
+        itemsize = jnp.dtype(shape["model.compute_dtype"]).itemsize
+        tied = shape["model.tie_embeddings"]
+        arch = architecture(shape)
+        return footprint(shape.scheme, arch, VOCAB, shape["seq_len"], tied=tied, itemsize=itemsize)
+
+    @staticmethod
+    def recipe(experiment: Experiment) -> Recipe:
+        config, arch = experiment.config, architecture(experiment.shape)
         weights = Weights(
             arch.law,
             arch.width,
@@ -62,10 +60,10 @@ class LanguageModelling:
             depth_scaled=arch.depth_scaled,
             hypers={"gain": config.init.gain, "std": config.init.std},
         )
-        return recipe(resolved, scheme.blocks(config), weights)
+        return recipe(experiment.scheme, experiment.sites, weights)
 
     def batch(self, corpus: jax.Array, seed: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return training_batch(corpus, seed, step, self.config.batch_size, self.config.seq_len)
+        return training_batch(corpus, seed, step, self.batch_size, self.length)
 
     def loss(
         self, parameters: Parameters, probes: jax.Array, batch: tuple[jax.Array, jax.Array], context: Context
@@ -83,7 +81,7 @@ class LanguageModelling:
         return loss, stats
 
     def windows(self, tokens: np.ndarray) -> np.ndarray:
-        return fixed_windows(tokens, self.config.eval.sequences, self.config.seq_len)
+        return fixed_windows(tokens, self.windows_at_most, self.length)
 
     def examples(self, windows: jax.Array) -> tuple[jax.Array, jax.Array]:
         windows = windows.astype(jnp.int32)
@@ -93,18 +91,18 @@ class LanguageModelling:
         return {"loss": loss, "bpb": loss / math.log(2.0)}
 
 
-def architecture(config: Config, scheme: Scheme) -> Architecture:
-    model = config.model
+def architecture(shape: Shape) -> Architecture:
+    width = shape["model.width"]
     return Architecture(
-        depth=model.depth,
-        width=model.width,
-        num_heads=model.num_heads,
-        hidden=hidden_units(model.width, model.mlp_ratio),
-        activation=model.activation,
-        rotary=model.positions == "rotary",
-        bias=model.bias,
-        law=config.init.law or scheme.law,
-        depth_scaled=config.init.depth_scaled,
-        attention=cast(Implementation, config.execution.attention),  # checked at the door
-        scan_layers=config.execution.scan_layers,
+        depth=shape["model.depth"],
+        width=width,
+        num_heads=shape["model.num_heads"],
+        hidden=hidden_units(width, shape["model.mlp_ratio"]),
+        activation=shape["model.activation"],
+        rotary=shape["model.positions"] == "rotary",
+        bias=shape["model.bias"],
+        law=shape["init.law"] or shape.scheme.law,
+        depth_scaled=shape["init.depth_scaled"],
+        attention=shape["execution.attention"],
+        scan_layers=shape["execution.scan_layers"],
     )

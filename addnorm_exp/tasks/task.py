@@ -6,27 +6,37 @@ import jax
 import numpy as np
 
 from addnorm_exp.config.schema import Config
+from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.nn.footprint import Footprint
 from addnorm_exp.nn.functional import Functional, Parameters
-from addnorm_exp.residual import Context, Scheme
+from addnorm_exp.residual import Context, Scheme, Site
 from addnorm_exp.residual.recipe import Recipe
 
 
 class Task(Protocol):
+    """A task of one shape, whose functions are compiled into a program."""
+
     scheme: Scheme
     model: Functional
     labels: tuple[str, ...]  # of the sites
     uniform_loss: float  # of the uniform prediction: what a diverged run scores
     flops_per_token: float
 
+    def __init__(self, shape: Shape): ...
+
     @staticmethod
-    def least(config: Config) -> Footprint:
-        """The least that the model of a config takes up, without building it."""
+    def sites(config: Config) -> tuple[Site, ...]:
+        """The blocks of the model of a config, first to last."""
         ...
 
     @staticmethod
-    def recipe(config: Config) -> Recipe:
-        """What the config's scheme brings beside its method (residual/recipe.py), without building the model."""
+    def least(shape: Shape) -> Footprint:
+        """The least that the model takes up, without building it."""
+        ...
+
+    @staticmethod
+    def recipe(experiment: Experiment) -> Recipe:
+        """What the scheme brings beside its method (residual/recipe.py), without building the model."""
         ...
 
     def batch(self, corpus: jax.Array, seed: jax.Array, step: jax.Array) -> Any:

@@ -2,7 +2,6 @@
 
 Read in this order:
 
-    hypers        which part of a config is data, and which part keys a program
     schedule      learning rates on traced numbers
     step          one optimiser step, and N of them in one dispatch
     calibration   parameters that the first batch sets
@@ -12,12 +11,13 @@ Read in this order:
     memory        refuses a run that does not fit this machine, before it is built
     checkpoint    states with checksums
     entry         the part of the record before step 0: identity, versions, costs
-    timetable     when a run validates, measures, saves
     peaks         the peak speed of devices
     meter         a run's progress from its events
     display       shows the progress to the user
     recorder      writes the record during a run
-    loop          one run: chunks, evaluation, divergence, checkpoints, resume
+    lane          one run of a pack, on the host: record, best parameters, checkpoints
+    pack          runs that one program trains: chunks, evaluation, divergence, resume
+    loop          runs from their configs to their summaries
 
 Add a schedule in schedule; add a per-layer quantity in step, which returns it, and in recorder, which names it.
 """

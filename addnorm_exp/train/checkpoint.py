@@ -48,18 +48,25 @@ class Checkpoints:
         self.folder, self.keep, self.last, self.say = folder, keep, last, say
 
     def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
-        """Saves the state after `step` updates, then removes states beyond `keep`. `tree`: arrays; `meta`: JSON."""
+        """Saves the state after `step` updates. `tree`: arrays; `meta`: JSON."""
         self._write(f"{step:08d}", tree, meta)
+
+    def prune(self) -> None:
+        """Removes states beyond the `keep` newest, and the best parameters that no other state refers to."""
         for name in self._states()[: -self.keep]:
             self._remove(name)
+        for step in self.best_steps() - {step for name in self._states() for step in self._needs(name)}:
+            self._remove(f"{BEST}{step:08d}")
 
     def save_best(self, step: int, tree: Any) -> None:
         """Saves the best parameters so far. The former best is kept until a state that does not need it is saved."""
         self._write(f"{BEST}{step:08d}", tree, {"step": step})
 
-    def remove_best_but(self, steps: set[int]) -> None:
-        for step in self.best_steps() - steps:
-            self._remove(f"{BEST}{step:08d}")
+    def remove_after(self, step: int) -> None:
+        """Removes the states beyond `step` updates, from which nothing continues."""
+        for name in self._states():
+            if int(name) > step:
+                self._remove(name)
 
     def save_parameters(self, kind: str, step: int, parameters: Any) -> dict[str, Any]:
         """Saves parameters that a finished run keeps, `final` or `best`; returns their entry in summary.json."""
@@ -68,11 +75,10 @@ class Checkpoints:
         checksum = replace_arrays(path, _named(parameters))
         return {"file": f"{self.folder.name}/{path.name}", "step": step, "sha256": checksum}
 
-    def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest sound state and its meta; `like` gives structure, types and sharding. None if there is none.
+    def states(self) -> set[int]:
+        """The steps of the saved states, sound or not. Unsound best parameters are removed, and `say` is told which.
 
-        Unsound ones are removed, and `say` is told which. A state without the best parameters that it refers to is unsound. Raises
-        UserError if an older version wrote one: it may be all that is left of a long run.
+        Raises UserError if an older version wrote a checkpoint: it may be all that is left of a long run.
         """
         for name in self._names():
             if is_former(self.folder / name):
@@ -82,9 +88,22 @@ class Checkpoints:
                 )
         for step in self.best_steps():
             self._sound(f"{BEST}{step:08d}")
-        for name in reversed(self._states()):
-            if self._sound(name):
-                return self._read(name, like)
+        return {int(name) for name in self._states()}
+
+    def is_sound(self, step: int) -> bool:
+        """Whether the state after `step` updates is sound, and the best parameters that it refers to are there. An unsound one is removed,
+        and `say` is told."""
+        return self._sound(f"{step:08d}")
+
+    def read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """The sound state after `step` updates and its meta; `like` gives structure, types and sharding."""
+        return self._read(f"{step:08d}", like)
+
+    def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest sound state and its meta; None if there is none."""
+        for step in sorted(self.states(), reverse=True):
+            if self.is_sound(step):
+                return self.read(step, like)
         return None
 
     def best(self, step: int, like: Any) -> Any | None:
@@ -95,10 +114,6 @@ class Checkpoints:
     def best_steps(self) -> set[int]:
         """Steps of the saved best parameters."""
         return {int(name.removeprefix(BEST)) for name in self._names() if name.startswith(BEST)}
-
-    def needed_best(self) -> set[int]:
-        """Steps of the best parameters that a kept state refers to."""
-        return {step for name in self._states() for step in self._needs(name)}
 
     def _names(self) -> list[str]:
         return [path.name for path in whole(self.folder, self.last)]

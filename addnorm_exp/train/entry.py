@@ -1,35 +1,30 @@
 """The metadata that a run's folder has before step 0: its identity, and everything known beforehand."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from addnorm_exp.config import leaves, override, science
 from addnorm_exp.config.schema import Config
-from addnorm_exp.config.scheme import blocks, resolve, resolved
 from addnorm_exp.data.batches import window_count
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.errors import UserError
+from addnorm_exp.experiment import Experiment
 from addnorm_exp.residual.factors import in_words
 from addnorm_exp.runs import machine
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.identity import SEMANTICS, run_id
+from addnorm_exp.runs.identity import SEMANTICS
 from addnorm_exp.runs.reading import dotted
 from addnorm_exp.runs.records import RunConfig
-from addnorm_exp.tasks import recipe
+from addnorm_exp.tasks import recipe, resolve
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.words import counted
 
 
-def identify(config: Config, corpus_sha256: str) -> str:
-    """The run's id. Axes of the norm and the init law count by their resolved values: the record's digest includes the norm itself."""
-    return run_id(resolved(config), corpus_sha256, resolve(config).digest(blocks(config)))
-
-
-def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) -> None:
+def enter(folder: RunFolder, experiment: Experiment, corpus: Corpus, study: str | None) -> None:
     """Writes config.json, or checks that the existing one is this run's."""
-    identity = identify(config, corpus.sha256)
+    config, identity = experiment.config, experiment.id(corpus.sha256)
     there = folder.config()
     if there is None:
         folder.write_config(
@@ -39,7 +34,7 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
                 "scheme": config.scheme,
                 "study": study,
                 "science": science(config),
-                "resolved": asdict(recipe(config)),
+                "resolved": asdict(recipe(experiment)),
                 "execution": asdict(config.execution),
                 "data": {
                     "name": corpus.name,
@@ -49,7 +44,7 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
                     "test_tokens": corpus.test.size,
                     "notes": list(corpus.notes),
                 },
-                "scheme_digest": resolve(config).digest(blocks(config)),
+                "scheme_digest": experiment.digest,
             }
         )
     elif there.semantics != SEMANTICS:
@@ -59,16 +54,34 @@ def enter(folder: RunFolder, config: Config, corpus: Corpus, study: str | None) 
         )
     elif there.id != identity:
         raise UserError(
-            f"{folder.path}: contains another run, {_difference(there, config, corpus)}; choose another folder"
+            f"{folder.path}: contains another run, {_difference(there, experiment, corpus)}; choose another folder"
         )
 
 
-def _difference(there: RunConfig, config: Config, corpus: Corpus) -> str:
+def enter_pack(folders: Sequence[RunFolder], ids: Sequence[str]) -> None:
+    """Writes pack.json, the runs that one program trains together, into the folder of each, or checks the existing one. A run alone has
+    none. A run must continue as it began: the width of a pack changes numbers in their last digits."""
+    ours = list(ids) if len(ids) > 1 else None
+    for folder in folders:
+        theirs = folder.pack()
+        begun = folder.recorded() > 0
+        if theirs == ours:
+            continue
+        if theirs is not None:
+            raise UserError(
+                f"{folder.path}: is one of {len(theirs)} runs that are trained together (pack.json); run the sweep that began them"
+            )
+        if begun:
+            raise UserError(f"{folder.path}: has begun to train alone, so it cannot continue in a pack; run it alone")
+        folder.write_pack(ours or ())
+
+
+def _difference(there: RunConfig, experiment: Experiment, corpus: Corpus) -> str:
     """How the run of this config differs from the existing one: the first key that changes the run's id."""
-    ours, theirs = dotted(science(config)), dotted(there.science)
+    ours, theirs = dotted(science(experiment.config)), dotted(there.science)
     # The location of the data does not matter; its content is compared below.
     typed = {key: ours[key] for key in ours if key not in ("data.name", "data.path") and ours[key] != theirs.get(key)}
-    key = _telling(typed, theirs, config)
+    key = _telling(typed, theirs, experiment)
     if key is not None:
         return f"with {key}={theirs.get(key)!r} where this run has {ours[key]!r}"
     if there.data.sha256 != corpus.sha256:
@@ -76,20 +89,21 @@ def _difference(there: RunConfig, config: Config, corpus: Corpus) -> str:
     return f"{there.id} (the scheme's record has changed)"
 
 
-def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], config: Config) -> str | None:
+def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], experiment: Experiment) -> str | None:
     """Of the keys with different values, the first that changes the id; None if the ids are equal."""
     try:
         former = override(Config(), {key: value for key, value in theirs.items() if key in leaves()})
+        identity = resolve(former).id("")
     except UserError:  # the other version allowed other values
         return next(iter(typed), None)
-    if identify(former, "") == identify(config, ""):
+    if identity == experiment.id(""):
         return None
     for key, value in typed.items():
         try:
-            changed = override(former, {key: value})
+            changed = resolve(override(former, {key: value})).id("")
         except UserError:  # it is valid only with other differing keys
             return key
-        if identify(changed, "") != identify(former, ""):
+        if changed != identity:
             return key
     return next(iter(typed), None)
 
@@ -108,10 +122,10 @@ def remarks(config: Config, corpus: Corpus) -> tuple[str, ...]:
 
 
 def describe(
-    config: Config, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
+    experiment: Experiment, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
 ) -> dict[str, Any]:
     """The part of the summary that is known before the first step of this attempt, which follows `step`."""
-    scheme, beside, former = resolve(config), recipe(config), folder.summary()
+    config, scheme, beside, former = experiment.config, experiment.scheme, recipe(experiment), folder.summary()
     attempt = {
         "from_step": step,
         "started": started,
@@ -123,7 +137,7 @@ def describe(
     }
     windows = {"val": len(task.windows(corpus.val)), "test": len(task.windows(corpus.test))}
     return {
-        "id": identify(config, corpus.sha256),
+        "id": experiment.id(corpus.sha256),
         "scheme": config.scheme,
         "title": scheme.title,
         "steps": config.steps,

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import jax
 
-from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
+from addnorm_exp.experiment import Shape
 from addnorm_exp.tasks import least
-from addnorm_exp.train.hypers import static
 from addnorm_exp.words import counted, size
 
 # A parameter in training, in float32: its value, Adam's two moments, its gradient (the global norm needs all gradients at once), and the
@@ -34,15 +33,15 @@ REMEDIES = {
 }
 
 
-def check_memory(config: Config) -> None:
+def check_memory(shape: Shape) -> None:
     """Raises UserError if a run cannot fit in the memory of this machine, or of its devices."""
-    parts = needed(static(config), jax.local_device_count(), _shared())
+    parts = needed(shape, jax.local_device_count(), _shared())
     require(parts, REMEDIES[max(parts, key=lambda name: parts[name])])
 
 
-def fits(config: Config) -> bool:
+def fits(shape: Shape) -> bool:
     try:
-        check_memory(config)
+        check_memory(shape)
     except UserError:
         return False
     return True
@@ -58,12 +57,13 @@ def require(parts: Mapping[str, int], remedy: str) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def needed(config: Config, devices: int, shared: bool) -> dict[str, int]:
+def needed(shape: Shape, devices: int, shared: bool) -> dict[str, int]:
     """A lower bound on the memory that training takes on one device, in bytes by part; on all `devices` if they share a memory."""
-    footprint = least(config)
+    footprint = least(shape)
     copies = devices if shared else 1
-    sequences = config.batch_size // config.optim.accumulate // (1 if shared else devices)
-    rows = config.execution.chunk_steps * ROWS * (footprint.tensors + config.model.depth) * config.execution.diagnostics
+    sequences = shape["batch_size"] // shape["optim.accumulate"] // (1 if shared else devices)
+    columns = footprint.tensors + shape["model.depth"]
+    rows = shape["execution.chunk_steps"] * ROWS * columns * shape["execution.diagnostics"]
     return {
         MODEL: copies * footprint.parameters * BYTES_A_PARAMETER,
         BATCH: sequences * footprint.activations,
@@ -113,18 +113,16 @@ def _bounds(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/f
     return limits
 
 
-def check_devices(config: Config) -> None:
+def check_devices(shape: Shape) -> None:
     """Raises UserError if a batch does not split over the local devices, or if they do not support the config."""
-    kind = jax.local_devices()[0].platform
-    if config.execution.attention == "cudnn" and (kind != "gpu" or config.model.compute_dtype != "bfloat16"):
+    kind, dtype = jax.local_devices()[0].platform, shape["model.compute_dtype"]
+    if shape["execution.attention"] == "cudnn" and (kind != "gpu" or dtype != "bfloat16"):
         raise UserError(
-            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, but this is {kind} with "
-            f"{config.model.compute_dtype}; use einsum or xla"
+            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, but this is {kind} with {dtype}; use einsum or xla"
         )
-    devices = jax.local_device_count()
-    part = config.batch_size // config.optim.accumulate
-    if part % devices:
+    devices, batch, parts = jax.local_device_count(), shape["batch_size"], shape["optim.accumulate"]
+    if batch // parts % devices:
         raise UserError(
-            f"batch_size={config.batch_size} in {counted(config.optim.accumulate, 'micro-batch', 'micro-batches')} does not split "
-            f"evenly over {devices} devices; use a multiple of {devices * config.optim.accumulate}, or fewer devices"
+            f"batch_size={batch} in {counted(parts, 'micro-batch', 'micro-batches')} does not split evenly over {devices} devices; "
+            f"use a multiple of {devices * parts}, or fewer devices"
         )

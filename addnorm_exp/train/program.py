@@ -1,7 +1,11 @@
-"""The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them."""
+"""The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them.
+
+A program trains one run or several side by side, its lanes. With more than one lane, states, parameters and what is measured of them have a
+leading axis of lanes, and each function is mapped over it.
+"""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from addnorm_exp.config.schema import Config
-from addnorm_exp.config.scheme import blocks, resolve
 from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.experiment import Hypers, Shape
+from addnorm_exp.experiment.hypers import hyper_keys
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
 from addnorm_exp.train.calibration import calibrated
-from addnorm_exp.train.hypers import Hypers, hypers, static
 from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
@@ -50,37 +53,71 @@ def never() -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """How many runs a program trains side by side, and which of their hypers differ. Those that are equal in all lanes have no axis of
+    lanes, so that what depends on them alone is computed once."""
+
+    width: int = 1
+    differing: frozenset[str] = frozenset()
+
+
+ALONE = Lanes()
+
+
+def lanes_of(hypers: Sequence[Hypers]) -> Lanes:
+    """The lanes of these runs."""
+    first, *others = hypers
+    return Lanes(len(hypers), frozenset(key for key in first if any(each[key] != first[key] for each in others)))
+
+
 class Program:
-    """Compiled on first use, for one static config and one corpus size.
+    """Compiled on first use, for one shape, its lanes and one corpus size.
 
     Data parallelism: a mesh with the axis `data` over all local devices. The state is replicated, each batch is split over the devices,
     and XLA adds the reductions. One device is a mesh of one.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, shape: Shape, lanes: Lanes = ALONE):
         keep_memory()
         pin_generator()
-        self.config = config
-        self.task = make_task(config)
+        self.shape, self.lanes = shape, lanes
+        self.task = make_task(shape)
         self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self._step = make_step(config, self.task, self._shard)
+        self._step = make_step(shape, self.task, self._shard)
         self._compiled: dict[Any, Any] = {}
         self.compile_seconds = 0.0
 
-    def hypers(self, config: Config) -> Hypers:
-        """The hypers of a run of this shape, on the devices."""
-        return jax.device_put(hypers(config), self.replicated)
+    def placed(self, hypers: Hypers) -> Hypers:
+        """The hypers of one run, on the devices."""
+        return jax.device_put(hypers, self.replicated)
+
+    def joined(self, hypers: Sequence[Hypers]) -> Hypers:
+        """The hypers of all lanes, on the devices: those that differ are stacked."""
+        first, differing = hypers[0], self.lanes.differing
+        stacked = {key: np.stack([each[key] for each in hypers]) if key in differing else first[key] for key in first}
+        return self.placed(stacked)
+
+    def stacked(self, trees: Sequence[Any]) -> Any:
+        """A tree for each lane as one tree."""
+        if self.lanes.width == 1:
+            return trees[0]
+        return jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), self.replicated)
+
+    def lane(self, tree: Any, number: int) -> Any:
+        """The tree of one lane, of device arrays or of NumPy's."""
+        return tree if self.lanes.width == 1 else jax.tree.map(lambda leaf: leaf[number], tree)
 
     def init(self, hypers: Hypers) -> TrainState:
-        """The state before step 0."""
+        """The state of one run before step 0. It does not depend on the lanes."""
         # Not jitted as a whole: each shape's draw is compiled once per process and serves every scheme. Its constants come from the
         # host, once, so JAX_TRANSFER_GUARD, which finds transfers in the loop, does not apply.
         with jax.transfer_guard("allow"):
             return jax.device_put(initial_state(self.task, hypers), self.replicated)
 
     def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
-        """The state before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
+        """The state of one run before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
         if self.task.scheme.calibrate is None:
             return state
         arguments = (state.parameters, hypers, held.train)
@@ -117,9 +154,10 @@ class Program:
         calls = self._calls(None, None, held, train=train, attention=attention)
         return all((call.name, call.shape) in self._compiled for call in calls)
 
-    def train(self, state: TrainState, hypers: Hypers, held: Held, count: int) -> tuple[TrainState, Metrics]:
-        """`count` steps, at most `chunk_steps`; `state` is donated. See `step.make_chunk`."""
-        return self._call(self._training(state, hypers, held, count))
+    def train(self, state: TrainState, hypers: Hypers, held: Held, recorded: np.ndarray) -> tuple[TrainState, Metrics]:
+        """One step for each element of `recorded`, bool (count,), at most `chunk_steps`; it says which steps are rows of the per-layer
+        record. `state` is donated; metrics have a leading axis of `chunk_steps`, behind that of the lanes. See `step.make_chunk`."""
+        return self._call(self._training(state, hypers, held, recorded))
 
     def evaluate(
         self,
@@ -130,8 +168,9 @@ class Program:
         pace: Pace | None = None,
         stop: Callable[[], bool] = never,
         clock: Callable[[], float] = time.perf_counter,
-    ) -> float | None:
-        """Mean loss over all evaluation windows after `step` updates, no dropout; None if `stop()` became true before the end.
+    ) -> np.ndarray | None:
+        """Mean loss of each lane, float64 (lanes,), over all evaluation windows after `step` updates, no dropout; None if `stop()` became
+        true before the end.
 
         `pace` sets how many micro-batches a dispatch has (default: all); `stop` is checked before each dispatch.
         """
@@ -152,10 +191,11 @@ class Program:
         if rest and stop():
             return None
         total = self._call(self._evaluation_end(parameters, windows, step, losses))
-        return float(jax.device_get(total)) / windows.shape[0]
+        return np.atleast_1d(jax.device_get(total)).astype(np.float64) / windows.shape[0]
 
     def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
-        """Largest logit and entropy of each attention sublayer, on the first sequences of the next batch, no dropout."""
+        """Largest logit and entropy of each attention sublayer, (lanes, sublayers) or (sublayers,) of one, on the first sequences of the
+        next batch, no dropout."""
         return jax.device_get(self._call(self._measurement(parameters, hypers, held, step)))
 
     # The functions to compile, with arguments. If only names and shapes are needed, the arguments may be None.
@@ -163,7 +203,7 @@ class Program:
     def _calls(self, state: Any, hypers: Any, held: Held, *, train: bool, attention: bool) -> Iterator[Call]:
         parameters = state and state.parameters
         if train:
-            yield self._training(state, hypers, held, 0)
+            yield self._training(state, hypers, held, np.zeros(0, np.bool_))
         for windows in (held.val, held.test):
             losses = self._no_losses(windows)
             yield self._evaluation(parameters, windows, 0, losses, 0, 0)
@@ -171,20 +211,34 @@ class Program:
         if attention:
             yield self._measurement(parameters, hypers, held, 0)
 
-    def _training(self, state: Any, hypers: Any, held: Held, count: int) -> Call:
-        chunk = make_chunk(self._step, self.config.execution.chunk_steps)
-        return Call("train", held.train.shape, chunk, (state, hypers, held.train, np.int32(count)), donate=(0,))
+    def _training(self, state: Any, hypers: Any, held: Held, recorded: np.ndarray) -> Call:
+        length, count = self.shape["execution.chunk_steps"], len(recorded)
+        padded = np.concatenate([recorded, np.zeros(length - count, np.bool_)])
+        arguments = (state, hypers, held.train, np.int32(count), padded)
+        chunk = self._mapped(make_chunk(self._step, length), 0, self._axes, None, None, None)
+        return Call("train", held.train.shape, chunk, arguments, donate=(0,))
 
     def _evaluation(self, parameters: Any, windows: jax.Array, step: int, losses: Any, first: int, count: int) -> Call:
         numbers = (np.int32(step), losses, np.int32(first), np.int32(first + count))
-        return Call("evaluate", windows.shape, self._evaluate, (parameters, windows, *numbers))
+        evaluate = self._mapped(self._evaluate, 0, None, None, 0, None, None)
+        return Call("evaluate", windows.shape, evaluate, (parameters, windows, *numbers))
 
     def _evaluation_end(self, parameters: Any, windows: jax.Array, step: int, losses: Any) -> Call:
         arguments = (parameters, windows, np.int32(step), losses)
-        return Call("evaluate the rest", windows.shape, self._evaluate_rest, arguments)
+        return Call("evaluate the rest", windows.shape, self._mapped(self._evaluate_rest, 0, None, None, 0), arguments)
 
     def _measurement(self, parameters: Any, hypers: Any, held: Held, step: int) -> Call:
-        return Call("attention", held.train.shape, self._attention, (parameters, hypers, held.train, np.int32(step)))
+        measure = self._mapped(self._attention, 0, self._axes, None, None)
+        return Call("attention", held.train.shape, measure, (parameters, hypers, held.train, np.int32(step)))
+
+    @property
+    def _axes(self) -> dict[str, int | None]:
+        """The axis of lanes of each hyper that has one."""
+        return {key: 0 if key in self.lanes.differing else None for key in hyper_keys()}
+
+    def _mapped(self, function: Callable[..., Any], *axes: Any) -> Callable[..., Any]:
+        """The function over lanes; `axes`: of each argument."""
+        return function if self.lanes.width == 1 else jax.vmap(function, in_axes=axes)
 
     @property
     def planned_bytes(self) -> int | None:
@@ -196,18 +250,19 @@ class Program:
         return self._compiled_for(call)(*self._placed(call))
 
     def _placed(self, call: Call) -> tuple[Any, ...]:
-        """The arguments. A number from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
-        return tuple(jax.device_put(x, self.replicated) if isinstance(x, np.generic) else x for x in call.arguments)
+        """The arguments. What comes from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
+        host = (np.generic, np.ndarray)
+        return tuple(jax.device_put(x, self.replicated) if isinstance(x, host) else x for x in call.arguments)
 
     def _compiled_for(self, call: Call) -> Callable[..., Any]:
         """Compiled on first use."""
         if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # nothing is compiled: each operation runs separately
-            return jax.default_matmul_precision(self.config.model.matmul_precision)(call.function)
+            return jax.default_matmul_precision(self.shape["model.matmul_precision"])(call.function)
         key = call.name, call.shape
         if key not in self._compiled:
             started = time.perf_counter()
             # Compiled ahead, so that compile time is known and never counts as step time.
-            with jax.default_matmul_precision(self.config.model.matmul_precision):
+            with jax.default_matmul_precision(self.shape["model.matmul_precision"]):
                 lowered = jax.jit(call.function, donate_argnums=call.donate).lower(*self._placed(call))
             self._compiled[key] = lowered.compile()
             self.compile_seconds += time.perf_counter() - started
@@ -247,7 +302,9 @@ class Program:
         return loss * part.shape[0]
 
     def _no_losses(self, windows: jax.Array) -> jax.Array:
-        return jax.device_put(np.zeros(self._parts(windows.shape[0])[1], np.float32), self.replicated)
+        count = self._parts(windows.shape[0])[1]
+        lanes = () if self.lanes.width == 1 else (self.lanes.width,)
+        return jax.device_put(np.zeros((*lanes, count), np.float32), self.replicated)
 
     def _parts(self, count: int) -> tuple[int, int, int]:
         """For `count` windows: sequences in a micro-batch, whole micro-batches, remaining sequences."""
@@ -256,7 +313,7 @@ class Program:
 
     def _attention(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array, step: jax.Array):
         count = min(self._micro_batch, ATTENTION_SEQUENCES)
-        batch = self.task.batch(corpus, hypers["data_seed"], step)
+        batch = self.task.batch(corpus, hypers["data.seed"], step)
         batch = jax.tree.map(lambda x: x[:count], batch)
         probes = jnp.zeros(len(self.task.labels), jnp.float32)
         context = Context(step=step, attention_statistics=True)
@@ -264,14 +321,14 @@ class Program:
         return {name: stats[name] for name in ("logit_max", "entropy")}
 
     def _calibrate(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array) -> Parameters:
-        batch = self.task.batch(corpus, hypers["data_seed"], jnp.zeros((), jnp.int32))
+        batch = self.task.batch(corpus, hypers["data.seed"], jnp.zeros((), jnp.int32))
         batch = jax.tree.map(lambda x: x[: self._micro_batch], batch)
         return calibrated(self.task, parameters, self._shard(batch))
 
     @property
     def _micro_batch(self) -> int:
         """Sequences in memory at once."""
-        return self.config.batch_size // self.config.optim.accumulate
+        return self.shape["batch_size"] // self.shape["optim.accumulate"]
 
 
 def _planned(plan: Any) -> int:
@@ -280,17 +337,15 @@ def _planned(plan: Any) -> int:
     )
 
 
-_PROGRAMS: dict[tuple[Config, str], Program] = {}
+_PROGRAMS: dict[tuple[Shape, Lanes], Program] = {}
 _TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
 _KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study trains its runs shape by shape anyway
 
 
-def program(config: Config) -> Program:
-    """The program of a config's shape, compiled at most once per process while it is in use."""
-    shape = static(config)
-    # Keyed by the scheme's record too: in a notebook, the record of a name may change (`catalogue.add`).
-    key = (shape, resolve(shape).digest(blocks(shape)))
-    latest = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape)
+def program(shape: Shape, lanes: Lanes = ALONE) -> Program:
+    """The program of a shape, compiled at most once per process while it is in use."""
+    key = shape, lanes
+    latest = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape, lanes)
     _PROGRAMS[key] = latest  # at the end: the first in the dict is the least recently used
     while len(_PROGRAMS) > _KEPT:
         _PROGRAMS.pop(next(iter(_PROGRAMS)))

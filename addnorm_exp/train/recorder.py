@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 
 from addnorm_exp.config.schema import Config
@@ -14,7 +13,7 @@ from addnorm_exp.nn.attention import attention_columns
 from addnorm_exp.runs.columns import COLUMNS, without_ratio_of_zeros
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import LayersWriter, is_layers_row
+from addnorm_exp.runs.layers import LayersWriter
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.peaks import peak_flops
 
@@ -52,15 +51,18 @@ def _median(milliseconds: list[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Steps that the device has made in one dispatch. The first is update number `first`; with `diverged`, the run ended in the last.
+    """The `count` updates of one dispatch. The first is update number `first`; with `diverged`, the run ended in the last.
 
-    `seconds` is the time from the call to the result; `device_seconds` is the device's own time, None if its end was not seen.
+    `recorded`, bool (steps,), says which are rows of the per-layer record. It has an element for each step that the device computed, and
+    after a divergence there are more of them than updates. `seconds` is the time from the call to the result; `device_seconds` is the
+    device's own time, None if its end was not seen.
     """
 
     first: int
     count: int
     diverged: bool
-    metrics: Mapping[str, jax.Array]
+    recorded: np.ndarray
+    metrics: Mapping[str, np.ndarray]  # on the host, each with a leading axis of at least `count`
     seconds: float
     device_seconds: float | None
 
@@ -94,20 +96,20 @@ class Recorder:
     def chunk(self, dispatch: Dispatch) -> None:
         """Records the steps of a dispatch."""
         begun = self.clock()
-        rows = jax.device_get(dispatch.metrics)
+        rows = dispatch.metrics
         lines: list[dict[str, Any]] = []
         for number in range(dispatch.count):
             step = dispatch.first + number
             scalars = {name: float(rows[name][number]) for name in SCALARS}
             lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
-            if self.layers and is_layers_row(step, self.config.execution.layers_every, self.config.steps):
+            if self.layers and dispatch.recorded[number]:
                 self.layers.add(step, without_ratio_of_zeros({name: rows[name][number] for name in ROWS}))
         self.folder.append(lines)
         progress = self.progress
         progress.train_loss = lines[-1]["loss"]
         progress.train_seconds += dispatch.seconds
         if dispatch.device_seconds is not None:
-            progress.chunk_ms.append(1e3 * dispatch.device_seconds / dispatch.count)
+            progress.chunk_ms.append(1e3 * dispatch.device_seconds / len(dispatch.recorded))
         self.watch({"event": "train", **lines[-1], **self._speed(dispatch)})
         if self.layers:
             self.layers.write_due()

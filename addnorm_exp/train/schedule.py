@@ -18,17 +18,17 @@ def learning_rate(kind: str, step: jax.Array, hypers: Mapping[str, jax.Array]) -
     wsd           the peak until the last `decay` of the run, then linear to `final_lr` times the peak (Hu 2024, 2404.06395, 4.2)
     """
     done = step.astype(jnp.float32) + 1.0
-    peak, warmup, steps = hypers["lr"], hypers["warmup"], hypers["steps"]
+    peak, warmup, steps = hypers["optim.lr"], hypers["optim.warmup"], hypers["steps"]
     ramp = jnp.minimum(1.0, done / jnp.maximum(warmup, 1.0))
     if kind == "cosine":
         progress = jnp.clip((done - warmup) / jnp.maximum(steps - warmup, 1.0), 0.0, 1.0)
-        factor = hypers["final_lr"] + (1.0 - hypers["final_lr"]) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+        factor = hypers["optim.final_lr"] + (1.0 - hypers["optim.final_lr"]) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
     elif kind == "inverse_sqrt":
         factor = jnp.sqrt(jnp.maximum(warmup, 1.0) / jnp.maximum(done, jnp.maximum(warmup, 1.0)))
     elif kind == "wsd":
-        length = jnp.maximum(hypers["decay"] * steps, 1.0)
+        length = jnp.maximum(hypers["optim.decay"] * steps, 1.0)
         progress = jnp.clip((done - (steps - length)) / length, 0.0, 1.0)
-        factor = 1.0 + (hypers["final_lr"] - 1.0) * progress
+        factor = 1.0 + (hypers["optim.final_lr"] - 1.0) * progress
     else:
         factor = jnp.float32(1.0)
     return peak * ramp * factor

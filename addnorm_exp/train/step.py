@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from addnorm_exp.config.schema import Config
+from addnorm_exp.experiment import Hypers, Shape
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.residual.init import DECAYED, Spec
-from addnorm_exp.runs.layers import is_layers_row
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.schedule import learning_rate
 
@@ -25,8 +24,8 @@ DROPOUT_STREAM = 1  # folded into the run's key; initial values use paths, batch
 class TrainState:
     """Everything needed to resume. `step` counts finished updates.
 
-    `cause` is an index into CAUSES, 0 while the run is sound. After that, `step` no longer increases, `value` is the loss or the gradient
-    norm that ended the run, and parameters and moments are meaningless.
+    `cause` is an index into CAUSES, 0 while the run is sound. The first cause stays: after it, `step` no longer increases, `value` is the
+    loss or the gradient norm that ended the run, and parameters and moments are meaningless.
     """
 
     parameters: Parameters
@@ -37,77 +36,79 @@ class TrainState:
 
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, Mapping[str, Any], jax.Array], tuple[TrainState, Metrics]]
+Step = Callable[..., tuple[TrainState, Metrics]]
 
 
-def initial_state(task: Task, hypers: Mapping[str, Any]) -> TrainState:
-    parameters = task.scheme.projected(task.model.init(hypers["seed"], hypers))
+def initial_state(task: Task, hypers: Hypers) -> TrainState:
+    parameters = task.scheme.projected(
+        task.model.init(hypers["seed"], {"gain": hypers["init.gain"], "std": hypers["init.std"]})
+    )
     # Three arrays, not one: a donated state may not hold a buffer twice.
     step, cause, value = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
     return TrainState(parameters, optax.scale_by_adam().init(parameters), step, cause, value)
 
 
-def make_step(config: Config, task: Task, shard: Callable[[Any], Any]) -> Step:
-    """`step(state, hypers, corpus) → state, metrics`; only the static part of `config` matters.
+def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
+    """`step(state, hypers, corpus, recorded) → state, metrics`.
 
     Metrics: loss, grad_norm, lr, and with diagnostics per site (sites,) stream_rms, branch_ratio, grad_stream and per tensor
-    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zero except in rows of the record (`is_layers_row`).
+    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zero unless `recorded`, a scalar, is true.
     """
-    specs, gradients = task.model.specs, _gradients(config, task, shard)
+    specs, gradients = task.model.specs, _gradients(shape, task, shard)
 
-    def step(state: TrainState, hypers, corpus) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, hypers, corpus, recorded: Any = True) -> tuple[TrainState, Metrics]:
         (loss, stats), (grads, taps) = gradients(state, hypers, corpus)
         # In the order of `specs`, which names the record's columns: inside jit a dict is sorted, block 10 before 2.
         squares = {path: jnp.sum(jnp.square(grads[path])) for path in specs}
         grad_norm = jnp.sqrt(sum(squares.values()))
-        if config.optim.clip:
-            factor = jnp.minimum(1.0, hypers["clip"] / (grad_norm + 1e-6))
+        if shape["optim.clip"]:
+            factor = jnp.minimum(1.0, hypers["optim.clip"] / (grad_norm + 1e-6))
             grads = {path: grad * factor for path, grad in grads.items()}
-        lr = learning_rate(config.optim.schedule, state.step, hypers)
+        lr = learning_rate(shape["optim.schedule"], state.step, hypers)
         updates, moments = _adamw(specs, state, grads, lr, hypers)
-        cause = _cause(loss, grad_norm, hypers["bound"] * task.uniform_loss)
+        sound = state.cause == 0
+        cause = jnp.where(sound, _cause(loss, grad_norm, hypers["divergence.bound"] * task.uniform_loss), state.cause)
         # The arrays of a diverged run are useless, so they are not protected from the bad update: a select over the whole state would
-        # copy it in every step. The count is protected, and `make_chunk` stops at the cause.
+        # copy it in every step. Count, cause and value are protected.
         moved = TrainState(
             parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
             moments=moments,
             step=state.step + (cause == 0).astype(jnp.int32),
             cause=cause,
-            value=jnp.where(cause == 2, grad_norm, loss),
+            value=jnp.where(sound, jnp.where(cause == 2, grad_norm, loss), state.value),
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
-        if config.execution.diagnostics:
-            row = is_layers_row(state.step + 1, config.execution.layers_every, hypers["steps"].astype(jnp.int32))
+        if shape["execution.diagnostics"]:
             ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
             metrics |= stats
             metrics["grad_stream"] = jnp.sqrt(taps)
             metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
-            metrics |= jax.lax.cond(row, _weights, _no_weights, *ordered)
+            metrics |= jax.lax.cond(recorded, _weights, _no_weights, *ordered)
         return moved, metrics
 
     return step
 
 
-def _gradients(config: Config, task: Task, shard: Callable[[Any], Any]):
+def _gradients(shape: Shape, task: Task, shard: Callable[[Any], Any]):
     """`gradients(state, hypers, corpus) → (loss, statistics), (gradients, taps)` of the step's batch: the mean over its micro-batches.
 
     Taps are squared norms by site (residual/taps.py).
     """
-    accumulate, drops_paths = config.optim.accumulate, task.scheme.around.drop_path > 0.0
+    accumulate, drops, drops_paths = shape["optim.accumulate"], shape["model.dropout"], shape["model.drop_path"]
     differentiate = jax.value_and_grad(task.loss, argnums=(0, 1), has_aux=True)
 
     def gradients(state: TrainState, hypers, corpus):
         key = jax.random.fold_in(jax.random.key(hypers["seed"], impl="threefry2x32"), DROPOUT_STREAM)
         context = Context(
             step=state.step,
-            key=jax.random.fold_in(key, state.step) if config.model.dropout or drops_paths else None,
-            dropout=hypers["dropout"] if config.model.dropout else None,
-            drop_path=hypers["drop_path"] if drops_paths else None,
+            key=jax.random.fold_in(key, state.step) if drops or drops_paths else None,
+            dropout=hypers["model.dropout"] if drops else None,
+            drop_path=hypers["model.drop_path"] if drops_paths else None,
             train=True,
-            diagnostics=config.execution.diagnostics,
+            diagnostics=shape["execution.diagnostics"],
         )
         probes = jnp.zeros(len(task.labels), jnp.float32)
-        batch = task.batch(corpus, hypers["data_seed"], state.step)
+        batch = task.batch(corpus, hypers["data.seed"], state.step)
         if accumulate == 1:
             return differentiate(state.parameters, probes, shard(batch), context)
         micro = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
@@ -129,19 +130,19 @@ def _gradients(config: Config, task: Task, shard: Callable[[Any], Any]):
     return gradients
 
 
-def _adamw(specs: Mapping[str, Spec], state: TrainState, grads: Parameters, lr: jax.Array, hypers: Mapping[str, Any]):
+def _adamw(specs: Mapping[str, Spec], state: TrainState, grads: Parameters, lr: jax.Array, hypers: Hypers):
     """The updates of AdamW (Loshchilov & Hutter 2019, 1711.05101, alg. 2; decay times the learning rate) with each tensor's factors, and
     the new moments."""
     # Adam's ε of a single tensor: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
     grads = {path: grad / specs[path].factors.eps for path, grad in grads.items()}
-    adam = optax.scale_by_adam(hypers["beta1"], hypers["beta2"], hypers["eps"])
+    adam = optax.scale_by_adam(hypers["optim.beta1"], hypers["optim.beta2"], hypers["optim.eps"])
     with jax.numpy_dtype_promotion("standard"):  # Optax raises β, a float, to an integer count
         updates, moments = adam.update(grads, state.moments)
 
     def change(path: str, update: jax.Array) -> jax.Array:
         factors = specs[path].factors
         if specs[path].group in DECAYED:
-            update = update + factors.decay * hypers["weight_decay"] * state.parameters[path]
+            update = update + factors.decay * hypers["optim.weight_decay"] * state.parameters[path]
         return -(factors.lr * lr) * update
 
     return {path: change(path, update) for path, update in updates.items()}, moments
@@ -171,26 +172,24 @@ def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metric
 
 
 def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`chunk(state, hypers, corpus, count) → state, metrics of every step, each with a leading axis of `length``.
+    """`chunk(state, hypers, corpus, count, recorded) → state, metrics of every step`, each with a leading axis of `length`.
 
-    Runs `count ≤ length` steps (traced: a remainder needs no separate program), fewer if the run diverges. The other rows are zero.
+    Runs `count ≤ length` steps (traced: a remainder needs no separate program); the other rows are zero. `recorded`, bool (length,),
+    says which steps are rows of the per-layer record.
+
+    Nothing here depends on the state, so a run that diverges computes on to the end of the chunk: under `vmap` it then neither stops nor
+    changes the other runs, and no loop or branch has to select between whole states.
     """
 
-    def chunk(state: TrainState, hypers, corpus, count):
-        shapes = jax.eval_shape(step, state, hypers, corpus)[1]
+    def chunk(state: TrainState, hypers, corpus, count, recorded):
+        shapes = jax.eval_shape(step, state, hypers, corpus, recorded[0])[1]
         rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
 
-        def go_on(carry):
-            number, state, _ = carry
-            return (number < count) & (state.cause == 0)
+        def once(number, carry):
+            state, rows = carry
+            state, metrics = step(state, hypers, corpus, recorded[number])
+            return state, jax.tree.map(lambda row, value: row.at[number].set(value), rows, metrics)
 
-        def once(carry):
-            number, state, rows = carry
-            state, metrics = step(state, hypers, corpus)
-            rows = jax.tree.map(lambda row, value: row.at[number].set(value), rows, metrics)
-            return number + 1, state, rows
-
-        _, state, rows = jax.lax.while_loop(go_on, once, (jnp.int32(0), state, rows))
-        return state, rows
+        return jax.lax.fori_loop(0, count, once, (state, rows))
 
     return chunk

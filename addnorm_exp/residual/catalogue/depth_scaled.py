@@ -6,8 +6,8 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.parts import final, no_ends, post, pre, scaled_outputs, sublayers
 from addnorm_exp.residual.contract import Site
-from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.rule import Ramp, Rule
+from addnorm_exp.residual.plan import At, Ramp
+from addnorm_exp.residual.rule import Rule
 from addnorm_exp.residual.scheme import BRANCH_ROLES, ROLES, Scheme
 
 
@@ -191,7 +191,7 @@ branch_norm = Scheme(
     citation="Liu et al., BranchNorm: Robustly Scaling Extremely Deep Transformers (2305.02790)",
     year=2023,
     evidence="memory",
-    block=lambda site, norm: tuple(At(kind, Rule(scale=Ramp(4000), post=norm)) for kind in site.sublayers),
+    block=lambda site, norm: tuple(At(kind, Rule(post=norm), fade=Ramp(4000)) for kind in site.sublayers),
     ends=no_ends,
     needs_norm=True,
     traps=(

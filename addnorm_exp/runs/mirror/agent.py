@@ -30,8 +30,18 @@ STUCK = 600.0  # seconds beyond the client's own time-outs, after which it count
 PAUSE = 600.0  # seconds without requests to a server that did not answer
 
 
+class Session:
+    """A run that is being mirrored: its window once that is open, and the lock of its mirror."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.window: Window | None = None
+        self.lock = contextlib.ExitStack()
+
+
 class Agent:
-    """Mirrors one run at a time. `tell` receives the messages; `remedy` ends the lines about runs that were not sent.
+    """Mirrors the runs that are being trained, each in a window of its own. `tell` receives the messages; `remedy` ends the lines about
+    runs that were not sent.
 
     A run that the server refuses, or whose record is damaged, is skipped with a line. If the server does not answer, runs are skipped
     with one line for all, until a run begins after the pause.
@@ -46,9 +56,7 @@ class Agent:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.mode, self.place, self.remedy, self.tell, self.clock = mode, place, remedy, tell, clock
-        self.window: Window | None = None
-        self.folder: Path | None = None  # of the run that began last, until it is completed
-        self.lock = contextlib.ExitStack()
+        self.sessions: dict[str, Session] = {}  # by folder, until they are completed
         self.deadline: float | None = None  # of the client's current call
         self.paused_until = -1.0
         self._announced = self._complained = False
@@ -59,84 +67,85 @@ class Agent:
             try:
                 command = commands.get(timeout=POLL)
             except queue.Empty:
-                command = {}
-            if command is None or "begin" in command or "end" in command:
-                self._close()
+                for session in list(self.sessions.values()):
+                    self._feed(session)
+                continue
             if command is None:
+                for session in list(self.sessions.values()):
+                    self._close(session)
                 return
             if "begin" in command:
                 self._open(Path(command["begin"]))
-            elif not command and self.window:
-                with self._one_run(), self._limited(STUCK):
-                    self.window.feed()
+            elif command["end"] in self.sessions:
+                self._close(self.sessions[command["end"]])
 
     def _open(self, folder: Path) -> None:
-        self.folder = folder
+        if str(folder) in self.sessions:
+            self._close(self.sessions[str(folder)])
+        session = self.sessions[str(folder)] = Session(folder)
         if self.clock() < self.paused_until:
-            self._leave(None)
+            self._leave(session, None)
             return
-        with self._one_run():
-            self.lock.enter_context(claimed(folder))
+        with self._apart(session):
+            session.lock.enter_context(claimed(folder))
             with self._limited(patience("WANDB_INIT_TIMEOUT") + STUCK):
-                self.window = Window(folder, self.place, self.mode)
+                session.window = Window(folder, self.place, self.mode)
             if self.mode == "online" and not self._announced:
                 self._announced = True
-                self._say(self.window.url)
+                self._say(session.window.url)
 
-    def _close(self) -> None:
-        window = self.window
-        if window is None:
-            return
-        with self._one_run():
-            summary = RunFolder(window.folder).summary()
+    def _feed(self, session: Session) -> None:
+        assert session.window is not None
+        with self._apart(session), self._limited(STUCK):
+            session.window.feed()
+
+    def _close(self, session: Session) -> None:
+        assert session.window is not None
+        with self._apart(session):
+            summary = RunFolder(session.folder).summary()
             with self._limited(patience("WANDB_FINISH_TIMEOUT") + STUCK):
-                window.close(ended=summary is not None and summary.status != "running")
-            self._done(sent=True)
+                session.window.close(ended=summary is not None and summary.status != "running")
+            self._done(session, sent=True)
 
     @contextlib.contextmanager
-    def _one_run(self) -> Iterator[None]:
+    def _apart(self, session: Session) -> Iterator[None]:
         """A failure inside stops the mirror of this run only."""
         try:
             yield
         except Busy:
-            self._leave("another process is mirroring it")
+            self._leave(session, "another process is mirroring it")
         except Exception as error:
             clients = is_clients(error)
             if not clients and not isinstance(error, UserError):
-                self._log()
+                with contextlib.suppress(OSError), open(session.folder / "wandb" / "mirror.log", "a") as log:
+                    traceback.print_exc(file=log)
             if clients and self.mode == "online":
                 with self._limited(STUCK):
                     forget()
                     if not answers():
-                        self._pause(error)
+                        self._pause(session, error)
                         return
-            self._leave(reason(error))
+            self._leave(session, reason(error))
 
-    def _leave(self, why: str | None) -> None:
-        """Gives up on the run that began last."""
-        if why and self.folder:
-            self._say(f"{self.folder.name} is skipped ({why}); {self.remedy}")
-        self._done(sent=False)
+    def _leave(self, session: Session, why: str | None) -> None:
+        """Gives up on a run."""
+        if why:
+            self._say(f"{session.folder.name} is skipped ({why}); {self.remedy}")
+        self._done(session, sent=False)
 
-    def _pause(self, error: Exception) -> None:
+    def _pause(self, session: Session, error: Exception) -> None:
         self.paused_until = self.clock() + PAUSE
         if not self._complained:
             self._complained = True
             self._say(f"the server cannot be reached ({why_unreachable(error)}); {self.remedy}")
         self._announced = False  # printing the address again means that runs are sent again
-        self._done(sent=False)
+        self._done(session, sent=False)
 
-    def _done(self, sent: bool) -> None:
-        folder, self.folder, self.window = self.folder, None, None
-        self.lock.close()
+    def _done(self, session: Session, sent: bool) -> None:
+        del self.sessions[str(session.folder)]
+        session.lock.close()
         _end_of_sweep_run()
-        if folder:
-            self.tell({"done": str(folder), "sent": sent})
-
-    def _log(self) -> None:
-        if self.folder:
-            with contextlib.suppress(OSError), open(self.folder / "wandb" / "mirror.log", "a") as log:
-                traceback.print_exc(file=log)
+        self.tell({"done": str(session.folder), "sent": sent})
 
     def _say(self, line: str) -> None:
         self.tell({"say": f"W&B: {line}"})

@@ -54,7 +54,7 @@ class Mirror:
         self._changed = threading.Condition()  # of `pending` and `_gone`
         self._gone = False  # the agent has ended, or cannot be started
         self._closing = self._deferred = False
-        self._began: str | None = None
+        self._began: list[str] = []  # runs that are being trained
         self._errors = -1  # the descriptor of what the agent's process prints to standard error
 
     def watch(self, folder: Path, then: Watcher) -> Watcher:
@@ -68,10 +68,10 @@ class Mirror:
         return watch if self.mode != "disabled" else then
 
     def end(self) -> None:
-        """The run that began last is no longer trained."""
-        if self._began is not None:
-            self._send({"end": self._began})
-            self._began = None
+        """The runs that began are no longer trained."""
+        for folder in self._began:
+            self._send({"end": folder})
+        self._began = []
 
     def __enter__(self) -> "Mirror":
         return self
@@ -135,7 +135,7 @@ class Mirror:
             if self._gone:
                 return
             self.pending.add(folder)
-        self._began = folder
+        self._began.append(folder)
         self._send({"begin": folder})
 
     def _send(self, command: dict[str, str]) -> None:

@@ -61,6 +61,7 @@ class Window:
             dir=str(folder),
             mode="online" if mode == "online" else "offline",
             resume="allow",
+            reinit="create_new",  # other runs may be open beside it
             settings=wandb.Settings(
                 init_timeout=patience("WANDB_INIT_TIMEOUT"),
                 finish_timeout=patience("WANDB_FINISH_TIMEOUT"),

@@ -1,9 +1,12 @@
-"""When a run validates, measures attention, saves, and ends a dispatch: pure functions of the step."""
+"""When a run validates, measures attention, records its layers, saves, and ends a dispatch: pure functions of the step."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from addnorm_exp.config.schema import Config
+from addnorm_exp.runs.layers import is_layers_row
 
 What = Literal["validation", "attention", "checkpoint"]
 
@@ -17,6 +20,7 @@ class Timetable:
     validation: int
     attention: int
     checkpoint: int
+    layers: int
 
     def due(self, step: int, what: What) -> bool:
         """Whether `what` happens after `step` updates. Validation and attention also happen before the first update; a state is always
@@ -35,6 +39,10 @@ class Timetable:
         """Whether anything but training happens after `step` updates."""
         return bool(self.measurements(step)) or self.due(step, "checkpoint")
 
+    def recorded(self, first: int, count: int) -> np.ndarray:
+        """bool (count,): which of `count` updates, of which `first` is the number of the first, are rows of the per-layer record."""
+        return np.asarray(is_layers_row(np.arange(first, first + count), self.layers, self.steps), np.bool_)
+
     def boundary(self, step: int) -> int:
         """The step at which a dispatch that begins after `step` updates must end. It may end sooner (`pace.Pace`): the ends of
         dispatches do not change any number."""
@@ -42,7 +50,7 @@ class Timetable:
         return min(self.steps, *((step // period + 1) * period for period in periods if period))
 
 
-def timetable(config: Config) -> Timetable:
+def timetable_of(config: Config) -> Timetable:
     execution = config.execution
     return Timetable(
         steps=config.steps,
@@ -50,4 +58,5 @@ def timetable(config: Config) -> Timetable:
         validation=config.eval.every,
         attention=execution.attention_every if execution.diagnostics else 0,
         checkpoint=execution.checkpoint_every,
+        layers=execution.layers_every,
     )

@@ -1,14 +1,14 @@
 """The scheme that a config names, with the axes that the config sets."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 
-from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, LogitsConfig, NormConfig
-from addnorm_exp.residual import Depths, Scheme, SchemeError, Site, axes, catalogue, sites
+from addnorm_exp.config.schema import Config
+from addnorm_exp.residual import Scheme, SchemeError, Site, axes, catalogue
 from addnorm_exp.residual.scheme import RECIPE, unscaled
 
 
-def resolve(config: Config) -> Scheme:
-    """The checked scheme of a config. Raises `residual.SchemeError` (a ValueError) if it is invalid."""
+def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
+    """The checked scheme of a config over these blocks. Raises `residual.SchemeError` (a ValueError) if it is invalid."""
     norm, attention, embedding, logits = config.norm, config.attention, config.embedding, config.logits
     scheme = axes.with_norm(
         catalogue.get(config.scheme),
@@ -34,15 +34,15 @@ def resolve(config: Config) -> Scheme:
     if config.init.multipliers == "none":
         scheme = axes.with_the_law_alone(scheme)
     for key, where in (("norm.blocks", norm.blocks), ("attention.blocks", attention.blocks)):
-        if where is not None and not any(axes.holds(where, site) for site in blocks(config)):
+        if where is not None and not any(axes.holds(where, site) for site in sites):
             raise SchemeError(
                 f"{key}='{where}' matches none of the {config.model.depth} blocks (model.depth), so the keys beside it would have "
                 "no effect; name a block, or omit it"
             )
-    scheme.check(blocks(config), config.model.width)
+    scheme.check(sites, config.model.width)
     kernel = config.execution.attention
     if kernel != "einsum" and any(
-        scheme.sublayer_options(site.at(kind)).get("soft_cap") for site in blocks(config) for kind in site.sublayers
+        scheme.sublayer_options(site.at(kind)).get("soft_cap") for site in sites for kind in site.sublayers
     ):
         raise SchemeError(
             f"execution.attention='{kernel}' does not support a soft-cap on its logits; use einsum, or attention.soft_cap=0"
@@ -55,22 +55,3 @@ def resolve(config: Config) -> Scheme:
             f"init.depth_scaled would scale weights that scheme '{scheme.name}' scales by its own law; {remedy}"
         )
     return scheme
-
-
-def resolved(config: Config) -> Config:
-    """The config with its resolved init law, and without the axes that the resolved scheme holds (init multipliers are one)."""
-    law = config.init.law or catalogue.get(config.scheme).law
-    return replace(
-        config,
-        norm=NormConfig(),
-        attention=AttentionConfig(),
-        embedding=EmbeddingConfig(),
-        logits=LogitsConfig(),
-        model=replace(config.model, drop_path=None),
-        init=replace(config.init, law=law, multipliers="scheme"),
-    )
-
-
-def blocks(config: Config) -> tuple[Site, ...]:
-    """The blocks of the model of a config."""
-    return sites("decoder", Depths(decoder=config.model.depth))

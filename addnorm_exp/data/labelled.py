@@ -1,0 +1,223 @@
+"""Labelled text in fixed splits, by name or from a table of the user's, and its padded arrays.
+
+The test split has a tenth of each class, and so has the validation split. The SHA-256 of a text
+decides its split, and the order of the rows does not: a shuffled table is the same data in the same
+splits.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from addnorm_exp.data import cache, corpus, table
+from addnorm_exp.data.datasets import MOVIE_REVIEWS, Dataset
+from addnorm_exp.data.table import Example
+from addnorm_exp.data.vocabulary import Kind, Vocabulary, frequent, vocabulary_size
+from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.words import counted
+
+HELD_OUT = 10  # one part in so many of each class is tested on, and as much validated on
+SMALLEST = 10  # examples of a class, so that each split has one
+CUT = 0.01  # the share of cut texts above which a note says so
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """What is known of labelled text before it is loaded. `train`, `val` and `test` count examples,
+    `words` the frequent words of the training split (data/vocabulary.py)."""
+
+    name: str
+    sha256: str  # of the texts with their labels: the data's identity in a run's record
+    classes: tuple[str, ...]
+    train: int
+    val: int
+    test: int
+    words: int
+    majority: float  # the share of the most frequent class in the training split
+
+    def vocabulary(self, kind: Kind, most: int) -> int:
+        """The number of token ids."""
+        return vocabulary_size(kind, self.words, most)
+
+
+class Labelled(NamedTuple):
+    """`labels` int32 (texts,) number the classes."""
+
+    texts: tuple[str, ...]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledText:
+    spec: TextSpec
+    train: Labelled
+    val: Labelled
+    test: Labelled
+    notes: tuple[str, ...] = ()
+
+
+class Padded(NamedTuple):
+    """A split as arrays, equal in length: `tokens` (examples, length), filled up with
+    `vocabulary.PADDING`, and `labels` int32 (examples,)."""
+
+    tokens: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Named:
+    """A data set with a name: its file, the reader of the file, and facts known without it."""
+
+    dataset: Dataset
+    read: Callable[[bytes], Iterable[Example]]
+    spec: TextSpec
+
+
+def _snippets(data: bytes) -> Iterable[Example]:
+    """Lines of number, mean valence of the crowd, text. The label is the sign of the valence;
+    snippets at 0 are left out."""
+    for line, row in enumerate(data.decode().splitlines(), 1):
+        _, valence, text = row.split("\t")
+        if float(valence):
+            yield Example(text, "positive" if float(valence) > 0 else "negative", line)
+
+
+NAMED = {
+    "movie_reviews": Named(
+        MOVIE_REVIEWS,
+        _snippets,
+        TextSpec(
+            MOVIE_REVIEWS.name,
+            "8a1aafa1e8b41a4425bc9f2db4246573ef4f7f8fb762786556e323628097f692",
+            ("negative", "positive"),
+            train=8456,
+            val=1056,
+            test=1056,
+            words=8911,
+            majority=4262 / 8456,
+        ),
+    )
+}
+
+
+def spec(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> TextSpec:
+    """What is known of the data. Nothing is fetched; a file of the user's is read. Raises UserError
+    as `load` does."""
+    return load(name, path).spec if path is not None else _named(name, named).spec
+
+
+def load(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> LabelledText:
+    """The table at `path`, else the data set `name`, fetched on first use.
+
+    Raises:
+      UserError: unknown name; a file that cannot be used; too few examples; a data set that cannot
+      be had.
+    """
+    if path is not None:
+        where = f"data.path={path}"
+        examples, notes = table.read(corpus.read_file(path), Path(path).name, where)
+        _check(examples, where)
+        return _split(Path(path).name, _ordered(examples), notes)
+    record = _named(name, named)
+    return _split(name, _ordered(record.read(cache.obtain(record.dataset))))
+
+
+def _named(name: str, named: Mapping[str, Named]) -> Named:
+    if name == "file":
+        raise UserError("data.name=file needs the file: --config.data.path=FILE")
+    if name not in named:
+        raise UserError(f"data.name={name} is no known set of labelled text; {nearest(name, (*named, 'file'))}")
+    return named[name]
+
+
+def padded(data: LabelledText, kind: Kind, most: int, length: int) -> tuple[dict[str, Padded], tuple[str, ...]]:
+    """The splits `train`, `val` and `test` as arrays, and what the user should know about them, a
+    line each.
+
+    The vocabulary has at most `most` words; each text has its first `length` tokens.
+    """
+    vocabulary = Vocabulary.fit(kind, data.train.texts, most)
+    splits, cut = {}, 0
+    for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+        tokens, too_long = vocabulary.padded(split.texts, length)
+        splits[name] = Padded(tokens, split.labels)
+        cut += too_long
+    count = data.spec.train + data.spec.val + data.spec.test
+    if cut <= CUT * count:
+        return splits, data.notes
+    return splits, (
+        *data.notes,
+        f"{100 * cut / count:.0f} % of the texts have more than {counted(length, 'token')} and are cut",
+    )
+
+
+def _check(examples: Sequence[Example], where: str) -> None:
+    """Raises UserError unless there are two classes, and enough examples of each to hold some out."""
+    counts = Counter(example.label for example in examples)
+    if not counts:
+        raise UserError(f"{where} has no examples; add rows with a text and a label")
+    scarce = [label for label, count in counts.items() if count < SMALLEST]
+    if len(scarce) > max(2, len(counts) // 2):
+        raise UserError(
+            f"{where}: {len(scarce):,} of {len(counts):,} labels have fewer than {SMALLEST} examples each; if the columns are not "
+            "text, label in this order, name them in a first line"
+        )
+    if scarce:
+        first = next(example for example in examples if example.label == scarce[0])
+        header = "; if this line is a header, call its columns text and label" if first.line == 1 else ""
+        raise UserError(
+            f"{where}: class {first.label[:40]!r} has {counted(counts[first.label], 'example')} (line {first.line}), and a class needs "
+            f"{SMALLEST} or more, of which a tenth is validated and a tenth tested on; add examples, or remove the class{header}"
+        )
+    if len(counts) == 1:
+        raise UserError(f"{where}: all labels are {next(iter(counts))[:40]!r}; at least two classes are needed")
+
+
+def _ordered(examples: Iterable[Example]) -> list[Example]:
+    return sorted(examples, key=lambda example: (hashlib.sha256(example.text.encode()).digest(), example.label))
+
+
+def _split(name: str, ordered: Sequence[Example], notes: tuple[str, ...] = ()) -> LabelledText:
+    classes = _classes({example.label for example in ordered})
+    parts: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
+    for label in classes:
+        own = [example for example in ordered if example.label == label]
+        held_out = max(1, len(own) // HELD_OUT)
+        parts["test"] += own[:held_out]
+        parts["val"] += own[held_out : 2 * held_out]
+        parts["train"] += own[2 * held_out :]
+    numbers = {label: number for number, label in enumerate(classes)}
+
+    def labelled(part: Sequence[Example]) -> Labelled:
+        labels = np.array([numbers[example.label] for example in part], np.int32)
+        return Labelled(tuple(example.text for example in part), labels)
+
+    splits = {split: labelled(part) for split, part in parts.items()}
+    train = splits["train"]
+    spec = TextSpec(
+        name,
+        _checksum(ordered),
+        classes,
+        **{split: len(part.labels) for split, part in splits.items()},
+        words=len(frequent(train.texts)),
+        majority=float(np.bincount(train.labels).max() / len(train.labels)),
+    )
+    return LabelledText(spec, **splits, notes=notes)
+
+
+def _checksum(ordered: Iterable[Example]) -> str:
+    """SHA-256 of texts and labels, whatever the format and the order of the table."""
+    lines = (json.dumps([example.text, example.label]) for example in ordered)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _classes(labels: Iterable[str]) -> tuple[str, ...]:
+    """Class names in order: by value where all are integers, else by their characters."""
+    names = sorted(labels)
+    return tuple(sorted(names, key=int) if all(name.lstrip("-").isdecimal() for name in names) else names)

@@ -1,0 +1,112 @@
+"""What a key is to a compiled program: the schema says it, and this walks through all of its keys."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from of_config import experiment
+
+from addnorm_exp.config import Config, leaves, override
+from addnorm_exp.config.key import HOST, HYPER, SHAPE, TIMETABLE
+from addnorm_exp.experiment import Experiment
+
+BASE = override(Config(), {"data.seed": 3, "model.drop_path": 0.1, "model.dropout": 0.1})
+# Where a key needs another value than its own in BASE plus one, and what goes with it.
+OTHER: dict[str, dict[str, Any]] = {
+    "scheme": {"scheme": "post_ln"},
+    "seed": {"seed": 1},
+    "task": {},  # there is one only
+    "model.num_heads": {"model.num_heads": 8},
+    "model.width": {"model.width": 256},
+    "model.dropout": {"model.dropout": 0.2},
+    "model.drop_path": {"model.drop_path": 0.2},
+    "norm.eps": {"norm.eps": 1e-3},
+    "norm.alpha": {"norm.kind": "dyt", "norm.alpha": 0.7},
+    "norm.gain": {"norm.gain": "unit_offset"},
+    "norm.affine": {"norm.affine": "gain"},
+    "norm.blocks": {"norm.kind": "rms", "norm.blocks": "first:1"},
+    "attention.soft_cap": {"attention.soft_cap": 30.0},
+    "attention.blocks": {"attention.qk_norm": "head", "attention.blocks": "first:1"},
+    "logits.soft_cap": {"logits.soft_cap": 30.0},
+    "logits.z_loss": {"logits.z_loss": 1e-3},
+    "optim.beta1": {"optim.beta1": 0.8},
+    "optim.beta2": {"optim.beta2": 0.8},
+    "optim.final_lr": {"optim.final_lr": 0.2},
+    "optim.decay": {"optim.decay": 0.3},
+    "optim.clip": {"optim.clip": 2.0},
+    "optim.accumulate": {"optim.accumulate": 2},
+    "data.name": {"data.name": "shakespeare"},
+    "data.path": {"data.path": "x"},
+    "execution.attention": {"execution.attention": "xla"},
+}
+
+
+def changed(key: str) -> Experiment:
+    """The experiment of BASE with another value of a key."""
+    leaf, value = leaves()[key], dict(_flat())[key]
+    if key in OTHER:
+        changes = OTHER[key]
+    elif leaf.choices:
+        changes = {key: next(choice for choice in leaf.choices if choice != value)}
+    else:
+        changes = {key: (not value) if leaf.type is bool else (value or 0) + 1}
+    return experiment(override(BASE, changes))
+
+
+def _flat():
+    from addnorm_exp.config import flatten
+
+    return flatten(BASE).items()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("key", leaves())
+def test_each_key_changes_what_its_role_says(key):
+    """Its hyper, the shape, the timetable, or none of them; a switch that stays on is a hyper."""
+    role, base, other = leaves()[key].said.role, experiment(BASE), changed(key)
+    if key == "task":
+        assert (role, leaves()[key].choices) == (SHAPE, ("lm",)), "a second task is to be tried here"
+        return
+    moved = {name for name, value in base.hypers.items() if value != other.hypers[name]}
+    assert moved == ({key} if HYPER in role else set())
+    assert (base.shape != other.shape) == (SHAPE in role and HYPER not in role)
+    assert (base.timetable != other.timetable) == (TIMETABLE in role)
+    if role == HOST:
+        assert base.config != other.config
+
+
+@pytest.mark.parametrize("key", [key for key, leaf in leaves().items() if leaf.said.role == HYPER | SHAPE])
+def test_a_switch_is_off_at_zero_and_that_is_another_shape(key):
+    on, off = experiment(BASE), experiment(override(BASE, {key: 0.0}))
+    assert (on.shape[key], off.shape[key]) == (True, False)
+    assert on.shape != off.shape
+    assert off.shape == experiment(override(BASE, {key: 0.0, "optim.lr": 1.0})).shape
+
+
+@pytest.mark.parametrize("key", leaves())
+def test_a_shape_has_the_values_that_compile_and_no_others(key):
+    """Reading a hyper from it is an error: a program would have one run's number in all runs."""
+    shape = experiment(BASE).shape
+    if SHAPE in leaves()[key].said.role:
+        assert shape[key] in (dict(_flat())[key], True)
+    else:
+        with pytest.raises(LookupError, match=f"^{key} is .*no part of a program's shape$"):
+            shape[key]
+
+
+def test_a_hyper_that_is_not_set_has_the_value_that_applies():
+    plain = experiment(override(Config(), {"seed": 7}))
+    assert plain.hypers["data.seed"] == 7
+    assert plain.hypers["model.drop_path"] == 0.0
+    assert plain.hypers["seed"].dtype == plain.hypers["data.seed"].dtype == np.uint32
+    assert plain.hypers["optim.warmup"].dtype == np.float32
+
+
+def test_another_record_of_the_same_name_is_another_shape():
+    """A notebook may change what a name means."""
+    ours = experiment(BASE)
+    theirs = dataclasses.replace(ours, scheme=experiment(override(BASE, {"scheme": "post_ln"})).scheme)
+    assert ours.config == theirs.config
+    assert ours.shape != theirs.shape
+    assert ours.id("") != theirs.id("")
