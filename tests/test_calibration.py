@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import of_config
 import pytest
 from bridge import (
     HEADS,
@@ -84,7 +85,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     assert set(summary.calibrated) == set(skips)
     assert len(skips) == 4
     # What stands in the record is what the first batch gives from the drawn values.
-    made = program.program(known)
+    made = of_config.program(known)
     state = made.init(made.placed(hypers(known)))
     inputs, targets = made.task.batch(jnp.asarray(data.train), jnp.uint32(0), jnp.int32(0))
     _, stats = made.task.loss(state.parameters, jnp.zeros(4), (inputs, targets), Context(variances=True))
@@ -107,7 +108,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
 
 
 def test_a_scheme_that_sets_nothing_is_left_alone(data):
-    made = program.program(config())
+    made = of_config.program(config())
     state = made.init(hypers(config()))
     assert made.calibrate(state, made.placed(hypers(config())), made.hold(data)) is state
     places = sites("decoder", Depths(decoder=3))
@@ -228,7 +229,7 @@ def test_a_run_of_admin_starts_from_its_omegas(data, tmp_path):
     summary = run(config(scheme="admin"), data, RunFolder(tmp_path))
     omegas = [
         summary.calibrated.get(own_path(label, "skip"), 1.0)
-        for label in program.program(config(scheme="admin")).task.labels
+        for label in of_config.program(config(scheme="admin")).task.labels
     ]
     assert len(summary.calibrated) == 3  # ω_1 was 1 already
     assert omegas[0] == 1
@@ -238,7 +239,7 @@ def test_a_run_of_admin_starts_from_its_omegas(data, tmp_path):
 def test_admin_measures_the_first_micro_batch(data):
     """As its record says: of a step in two micro-batches the first, and not the whole batch."""
     asked = config(scheme="admin", optim__accumulate=2, data__seed=0)
-    compiled = program.program(asked)
+    compiled = of_config.program(asked)
     hypers_, held = compiled.placed(hypers(asked)), compiled.hold(data)
     state = compiled.init(hypers_)
     ours = compiled.calibrate(state, hypers_, held).parameters

@@ -16,13 +16,13 @@ import pytest
 ORDER = (
     *("hints", "errors", "words", "atomic"),
     *("residual", "config", "nn", "data"),
-    *("runs", "runs.mirror", "experiment", "tasks", "train", "sweep"),
+    *("runs", "runs.mirror", "experiment", "tasks", "train", "trained", "sweep"),
     *("report", "report.protocol", "report.tables", "report.figures", "report.dashboard"),
     *("probe", "manual", "cli"),
 )
 # The rooms whose front page lists their files; and those that list them in the order of reading.
 IN_ORDER = ("report", "report.protocol", "report.tables", "report.figures", "report.dashboard")
-ROOMS = ("experiment", "nn", "train", "runs", "runs.mirror", *IN_ORDER)
+ROOMS = ("experiment", "nn", "train", "trained", "runs", "runs.mirror", *IN_ORDER)
 
 
 def listed(room: str) -> tuple[Path, list[str]]:
@@ -70,7 +70,7 @@ def imports() -> dict[str, set[str]]:
             for full in (f"{node.module}.{alias.name}" for alias in node.names)
             if full.startswith("addnorm_exp.")
         }
-        arrows[name] = {full if full in files else full.rpartition(".")[0] for full in used}
+        arrows[name] = {full if full in files else full.rpartition(".")[0] for full in used} - {""}
     return arrows
 
 

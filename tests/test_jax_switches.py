@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import jax
 import jax.numpy as jnp
 import numpy as np
+import of_config
 import pytest
 from compiler import QUICK
 from of_config import hypers, make_step, make_task, run
@@ -127,7 +128,7 @@ def test_without_jit_a_program_runs_its_function_as_it_is():
     with switched({"jax_disable_jit": True}):
         for number in (1, 2):
             call = program.Call("doubled", (), lambda x: calls.append(x) or 2 * x, (np.int32(number),))
-            result = program.program(config())._call(call)
+            result = of_config.program(config())._call(call)
             assert result == 2 * number
     assert len(calls) == 2, "it is not compiled"
 

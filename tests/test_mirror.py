@@ -5,7 +5,6 @@ import signal
 import subprocess
 
 import pytest
-from addnorm_exp.runs.mirror.rows import RowReader
 from mirroring import LONG, assert_mirrored, command, ledger, mirrored, settle, sync
 from of_config import experiment, run
 from processes import wait
@@ -16,6 +15,7 @@ from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror.forms import about
 from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.train.lane import Member
 from addnorm_exp.train.loop import Stopped, run_pack

@@ -19,20 +19,20 @@ def train(path, folder, **changes) -> int:
 
 
 def test_a_small_packed_file_is_trained_on(tmp_path, capsys):
-    """10 kB: 500 bytes of validation are 29 windows of 17, though 256 are the default."""
+    """5 kB: 250 bytes of validation are 14 windows of 17, though 20 are asked for."""
     path = tmp_path / "text.gz"
-    path.write_bytes(gzip.compress(TEXT[:10_000]))
-    assert train(path, tmp_path / "run", eval__sequences=256) == 0
+    path.write_bytes(gzip.compress(TEXT[:5_000]))
+    assert train(path, tmp_path / "run") == 0
     first, second, *_ = capsys.readouterr().err.splitlines()  # what follows is progress
-    assert first == "text.gz is a gzip file; the 10,000 bytes that it holds are used"
+    assert first == "text.gz is a gzip file; the 5,000 bytes that it holds are used"
     assert second == (
-        "text.gz has 29 validation windows and 29 test windows of seq_len=16: all are used, fewer than eval.sequences=256"
+        "text.gz has 14 validation windows and 14 test windows of seq_len=16: all are used, fewer than eval.sequences=20"
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["windows"] == {"val": 29, "test": 29}
-    assert summary["val_tokens"] == summary["test_tokens"] == 29 * 16
+    assert summary["windows"] == {"val": 14, "test": 14}
+    assert summary["val_tokens"] == summary["test_tokens"] == 14 * 16
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
-    assert (recorded["train_tokens"], recorded["val_tokens"], recorded["test_tokens"]) == (9000, 500, 500)
+    assert (recorded["train_tokens"], recorded["val_tokens"], recorded["test_tokens"]) == (4500, 250, 250)
     assert recorded["notes"] == [first]
 
 

@@ -241,6 +241,7 @@ def test_a_save_for_which_there_is_no_room_leaves_the_one_before(tmp_path, monke
         assert [path.name for path in folder.iterdir()] == ["00000001"]
     else:
         Checkpoints(folder, keep=1).save(2, tree(2.0), {"best": None})
+        Checkpoints(folder, keep=1).prune()
         assert [path.name for path in folder.iterdir()] == ["00000002"]
 
 

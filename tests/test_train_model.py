@@ -265,11 +265,10 @@ import json, sys
 sys.path[:0] = [{tests!r}, {root!r}]
 import jax, numpy as np
 from pathlib import Path
+from of_config import program, run
 from training import config, corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train.loop import run
-from addnorm_exp.train.program import program
 assert jax.local_device_count() == 8
 data = corpus(Path({folder!r}))
 summary = run(config(optim__accumulate=1), data, RunFolder(Path({folder!r}) / "eight"))

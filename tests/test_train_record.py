@@ -45,7 +45,7 @@ def test_columns_of_tensors_have_their_own_names(data, tmp_path, monkeypatch):
     """At eleven blocks and more: sorted as text, block 10 stands before block 2, and a column would get another's name."""
     monkeypatch.setattr(program_room, "make_task", Numbered)
     monkeypatch.setattr(program_room, "_PROGRAMS", {})
-    run(config(steps=1, eval__every=0, optim__lr=1e-12), data, RunFolder(tmp_path))
+    run(config(steps=1, eval__every=1, optim__lr=1e-12), data, RunFolder(tmp_path))
     index = json.loads((tmp_path / "layers" / "index.json").read_text())["tensors"]
     assert sorted(index) == sorted(Numbered.NAMES)
     np.testing.assert_allclose(layers(tmp_path)["weight_rms"][0], [1.0 + int(name.split("/")[2]) for name in index])

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from addnorm_exp.config import Config, leaves, override
 from addnorm_exp.errors import UserError, program
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.lock import Busy
@@ -13,25 +12,21 @@ from addnorm_exp.runs.status import Standing
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.launch import Launcher, PhaseResult, keeps
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.tasks import resolve
 from addnorm_exp.train.loop import check, check_machine
+from addnorm_exp.trained.recorded import experiment_of
 
 
 def planned(run: Standing) -> Planned:
     """The run as an entry of a plan. Raises UserError if its folder has no config."""
-    record = RunFolder(run.path).config()
+    folder = RunFolder(run.path)
+    record = folder.config()
     if record is None:
         raise UserError(
             f"{run.id}: this run has not begun, so it cannot be repeated; run the sweep ({program()} sweep)"
         )
-    flat = dotted({**record.science, "execution": record.execution or {}})
-    summary = RunFolder(run.path).summary()
-    flat["execution.keep"] = flat.get("execution.keep") or (summary and summary.keep) or keeps(run.phase)
-    where = str(run.path / "config.json")
-    unknown = [key for key in flat if key not in leaves()]
-    if unknown:
-        raise UserError(f"{where}: this version does not know the key {unknown[0]}; use the version that wrote it")
-    return Planned(record.id, resolve(override(Config(), flat, where), where), _label(record.science))
+    summary = folder.summary()
+    policy = (record.execution or {}).get("keep") or (summary and summary.keep) or keeps(run.phase)
+    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), _label(record.science))
 
 
 def again(

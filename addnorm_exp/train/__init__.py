@@ -15,9 +15,9 @@ Read in this order:
     meter         a run's progress from its events
     display       shows the progress to the user
     recorder      writes the record during a run
-    lane          one run of a pack, on the host: record, best parameters, checkpoints
+    lane          one run on the host: its record, best parameters and checkpoints
     pack          runs that one program trains: chunks, evaluation, divergence, resume
-    loop          runs from their configs to their summaries
+    loop          claims and checks runs, trains them as a pack, and finishes them
 
 Add a schedule in schedule; add a per-layer quantity in step, which returns it, and in recorder, which names it.
 """

@@ -1,0 +1,41 @@
+"""`main.py eval RUN`: how good a trained model is, on its own test split or on a file."""
+
+from pathlib import Path
+
+from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.errors import UserError
+
+HELP = "the test metrics of a trained model: RUN [--config.data.path=FILE] [--weights=final|best]"
+
+FLAGS = (
+    Flag(
+        "weights",
+        str,
+        "final",
+        "which parameters: after the last step, or the best by validation",
+        "final|best",
+        choices=("final", "best"),
+    ),
+)
+
+
+def run(argv: list[str]) -> int:
+    arguments = parse(argv, FLAGS, command="eval", about=HELP, config="optional", positionals=("RUN",))
+    overrides = arguments.overrides or {}
+    other = next((key for key in overrides if key != "data.path"), None)
+    if other is not None or arguments.config_file:
+        flag = f"--config.{other}" if other else "--config"
+        raise UserError(f"eval: {flag}: the run's own config counts; only --config.data.path=FILE may be given")
+
+    from addnorm_exp import load
+    from addnorm_exp.words import counted, loss
+
+    model = load(Path(arguments.positionals[0]), arguments["weights"])
+    path = overrides.get("data.path")
+    metrics = model.evaluate(None if path is None else str(path))
+    name = path or model.config.data.path or model.config.data.name
+    print(
+        f"{model.config.scheme}: test {loss(metrics)} on {name}  ({arguments['weights']} weights, after "
+        f"{counted(model.step, 'step')}; {model.folder.path})"
+    )
+    return 0

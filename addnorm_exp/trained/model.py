@@ -1,0 +1,167 @@
+"""`load("runs/…")`: a trained model, ready to be asked."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from addnorm_exp.config.schema import Config
+from addnorm_exp.data import corpus
+from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.experiment import Experiment
+from addnorm_exp.nn.functional import Parameters
+from addnorm_exp.residual import Context, Scheme
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.records import Summary
+from addnorm_exp.train.loop import check_data
+from addnorm_exp.train.program import Program, program
+from addnorm_exp.trained.generation import continued
+from addnorm_exp.trained.inside import activations, places
+from addnorm_exp.trained.parameters import WEIGHTS, kept
+from addnorm_exp.trained.recorded import experiment_of
+
+
+def load(folder: Path | str, weights: str = "final") -> "Trained":
+    """The trained model of a run's folder. `weights`: final, or best by validation.
+
+    Raises UserError if the folder has no finished run that keeps these weights, if their file is damaged, or if the scheme's record is
+    another one now.
+    """
+    if weights not in WEIGHTS:
+        raise UserError(f"weights={weights!r}: {nearest(weights, WEIGHTS)}")
+    run = RunFolder(Path(folder))
+    experiment = experiment_of(run)
+    record = run.config()
+    assert record is not None
+    if record.scheme_digest != experiment.digest:
+        raise UserError(
+            f"{folder}: the record of scheme '{experiment.config.scheme}' has changed since this run; use the version that trained it"
+        )
+    parameters, step = kept(run, weights)
+    return Trained(run, experiment, parameters, step)
+
+
+class Trained:
+    """A model with the parameters of one run: `path` → float32 array, as they were after `step` updates. No dropout anywhere."""
+
+    def __init__(self, folder: RunFolder, experiment: Experiment, parameters: Mapping[str, np.ndarray], step: int):
+        self.folder, self.experiment, self.step = folder, experiment, step
+        self.parameters: Parameters = {path: jnp.asarray(value) for path, value in parameters.items()}
+
+    def __repr__(self) -> str:
+        count = sum(value.size for value in self.parameters.values())
+        return f"<{self.config.scheme} after {self.step:,} steps: {count:,} parameters, {self.folder.path}>"
+
+    @property
+    def config(self) -> Config:
+        return self.experiment.config
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme's record, with the axes that the config sets."""
+        return self.experiment.scheme
+
+    @property
+    def summary(self) -> Summary:
+        """summary.json: the results of training."""
+        summary = self.folder.summary()
+        assert summary is not None
+        return summary
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names that `activations` knows (trained/inside.py)."""
+        return places(self._program.task.model.module)
+
+    def logits(self, tokens: Any) -> jax.Array:
+        """float32 (batch, length, vocabulary), of tokens int (batch, length); `logits[:, t]` predicts token t + 1. For bytes, tokens are
+        their values. Raises UserError if length is above `seq_len`."""
+        return self._logits(self._checked(tokens))
+
+    def activations(self, tokens: Any, sites: Iterable[str] | None = None) -> dict[str, jax.Array]:
+        """Name → float32 (batch, length, width), of tokens int (batch, length). `sites`: names, or beginnings of names such as `decoder.0`;
+        not given: all (`places`). Raises UserError for a name that is no place of this model."""
+        given = self._checked(tokens)
+        wanted = None if sites is None else tuple(sites)
+        for name in wanted or ():
+            if not any(_within(place, name) for place in self.places):
+                raise UserError(f"sites: {name!r}: {nearest(name, self.places)}")
+
+        def inside(parameters: Parameters, tokens: jax.Array) -> dict[str, jax.Array]:
+            task = self._program.task
+            values = activations(task.model.bind(parameters), tokens, self._context(tokens), task.dtype)
+            asked = [name for name in values if wanted is None or any(_within(name, each) for each in wanted)]
+            return {name: values[name].reshape(*tokens.shape, -1).astype(jnp.float32) for name in asked}
+
+        with self._precision():
+            return jax.jit(inside)(self.parameters, given)
+
+    def evaluate(self, path: Path | str | None = None) -> dict[str, float]:
+        """The metrics on the test split: of the run's own data, or of the file at `path`, split as in training (docs/install.md). On the
+        run's own data they are those of summary.json, to the bit on the device that trained it."""
+        data = self.config.data if path is None else experiment_of(self.folder, {"data.path": str(path)}).config.data
+        loaded = corpus.load(data)
+        check_data(self.experiment, loaded)
+        losses = self._program.evaluate(self.parameters, self._program.hold(loaded).test, self.step)
+        assert losses is not None  # nothing stops it
+        return self._program.task.metrics(float(losses[0]))
+
+    def generate(
+        self, prompt: str, count: int = 200, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
+    ) -> str:
+        """`count` bytes of text that follow the prompt (trained/generation.py). Raises UserError if the prompt is empty."""
+        start = np.frombuffer(prompt.encode(), np.uint8).astype(np.int32)
+        if not start.size:
+            raise UserError("the prompt is empty; give at least one character")
+        with self._precision():
+            tokens = continued(
+                self._forward,
+                self.parameters,
+                start,
+                count,
+                self.config.seq_len,
+                temperature=temperature,
+                top_k=top_k,
+                seed=seed,
+            )
+        return bytes(tokens.astype(np.uint8)).decode(errors="replace")
+
+    @cached_property
+    def _program(self) -> Program:
+        return program(self.experiment.shape)
+
+    def _context(self, tokens: jax.Array) -> Context:
+        return Context(step=jnp.int32(self.step), batch=tokens.shape[0])
+
+    def _checked(self, tokens: Any) -> jax.Array:
+        given = jnp.asarray(tokens, jnp.int32)
+        if given.ndim != 2 or not 0 < given.shape[1] <= self.config.seq_len:
+            raise UserError(
+                f"tokens of shape {given.shape}: must be (batch, length) with length from 1 to seq_len={self.config.seq_len}"
+            )
+        return given
+
+    def _logits(self, tokens: jax.Array) -> jax.Array:
+        with self._precision():
+            return self._forward(self.parameters, tokens)
+
+    @cached_property
+    def _forward(self) -> Any:
+        def forward(parameters: Parameters, tokens: jax.Array) -> jax.Array:
+            task = self._program.task
+            logits, _ = task.model.bind(parameters)(tokens, self._context(tokens), None, task.dtype)
+            return logits.reshape(*tokens.shape, -1)
+
+        return jax.jit(forward)
+
+    def _precision(self) -> Any:
+        return jax.default_matmul_precision(self.config.model.matmul_precision)
+
+
+def _within(place: str, name: str) -> bool:
+    """Whether a place has this name, or lies within it."""
+    return place == name or place.startswith(f"{name}.")

@@ -1,0 +1,27 @@
+"""The experiment that a run's folder records."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from addnorm_exp.config import Config, leaves, override
+from addnorm_exp.errors import UserError
+from addnorm_exp.experiment import Experiment
+from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.reading import dotted
+from addnorm_exp.tasks import resolve
+
+
+def experiment_of(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of config.json, with some keys changed.
+
+    Raises UserError if there is no config.json, or if another version wrote it that knew other keys.
+    """
+    record = folder.config()
+    where = str(folder.path / "config.json")
+    if record is None:
+        raise UserError(f"{folder.path}: no run has begun here; give the folder of a run, e.g. runs/<study>/<run id>")
+    flat = dotted({**record.science, "execution": record.execution or {}})
+    unknown = [key for key in flat if key not in leaves()]
+    if unknown:
+        raise UserError(f"{where}: this version does not know the key {unknown[0]}; use the version that wrote it")
+    return resolve(override(Config(), flat | dict(changes or {}), where), where)
