@@ -75,7 +75,7 @@ def test_a_lane_that_diverges_leaves_its_neighbours_bits(together, data, tmp_pat
         configs = (config(optim__clip=0.0), second, config(seed=2, optim__clip=0.0))
         packs[name] = trained(tmp_path / name, data, configs)
     assert [summary.status for summary in packs["wild"]] == ["done", "diverged", "done"]
-    diverged = packs["wild"][1]["diverged"]["step"]
+    diverged = packs["wild"][1].diverged.step
     assert [line["step"] for line in lines(tmp_path / "wild" / "1") if line["split"] == "train"][-1] == diverged < 12
     for lane in ("0", "2"):
         assert_equal_runs(tmp_path / "calm" / lane, tmp_path / "wild" / lane)
