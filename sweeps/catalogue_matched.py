@@ -14,7 +14,7 @@ function in the norm's place. What still differs between rows, and which rows ar
 
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.norms import ELEMENTWISE
-from addnorm_exp.residual.scheme import METHOD
+from addnorm_exp.residual.vocabulary import METHOD
 from addnorm_exp.sweep import axis, product
 
 CONFIG = "configs/lm.py"

@@ -29,7 +29,7 @@ from training import assert_equal_runs, config, interrupt, parameters
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import At, Context, Depths, Learned, Rule, catalogue, sites
-from addnorm_exp.residual.scheme import Versioned, own_path
+from addnorm_exp.residual.versioned import Versioned, own_path
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import program
 from addnorm_exp.train.calibration import calibrated, calibrated_by

@@ -10,9 +10,9 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.manual.schemes import in_full
 from addnorm_exp.residual import SchemeError, catalogue, sites
 from addnorm_exp.residual.contract import Depths
-from addnorm_exp.residual.scheme import ENDS_ROLES, ROLES, unscaled
+from addnorm_exp.residual.vocabulary import ENDS_ROLES, ROLES
 
-WITH = [name for name in catalogue.names() if catalogue.get(name).init is not unscaled]
+WITH = [name for name in catalogue.names() if catalogue.get(name).scales_init]
 METHODS = ["deepnorm", "sub_ln", "ds_init", "fixup", "t_fixup", "simplified", "value_skipinit"]
 RECIPES = [name for name in WITH if name not in METHODS]
 

@@ -14,7 +14,7 @@ from addnorm_exp import cli
 from addnorm_exp.probe import settings
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import QUANTITIES
-from addnorm_exp.residual.scheme import Versioned
+from addnorm_exp.residual.versioned import Versioned
 
 
 @pytest.mark.parametrize(

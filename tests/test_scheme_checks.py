@@ -17,6 +17,7 @@ from addnorm_exp.residual import (
     At,
     BlockConnections,
     Chain,
+    Connection,
     Context,
     Depths,
     Learned,
@@ -33,7 +34,7 @@ from addnorm_exp.residual import (
 )
 from addnorm_exp.residual.catalogue import recipes
 from addnorm_exp.residual.init import Factors, Init
-from addnorm_exp.residual.scheme import Versioned
+from addnorm_exp.residual.versioned import Versioned
 
 PLACES = sites("decoder", Depths(decoder=4))
 PRE, POST, DEEP, NONE = (catalogue.get(name) for name in ("pre_ln", "post_ln", "deepnorm", "no_norm"))
@@ -250,16 +251,16 @@ def test_a_new_field_that_is_empty_says_nothing():
 def test_a_constant_cannot_change_unseen():
     """Not even where it is the default of a record: nGPT's rate, the axes of a norm, the coefficients of a rule."""
 
-    @dataclass(frozen=True)
-    class Sphere(recipes.Sphere):
-        rate: float = 0.06
+    class SphereConnection(recipes.SphereConnection):
+        def __init__(self, width, rngs, *, rate=0.06):
+            super().__init__(width, rngs, rate=rate)
 
     @dataclass(frozen=True)
     class NormSpec(norms.NormSpec):
         eps: float = 1e-6
 
-    ours = (recipes.Sphere(), norms.LAYER, Rule())
-    for changed, record in ((Sphere(), ours[0]), (NormSpec(), ours[1]), (Rule(skip=0.5), ours[2])):
+    ours = (Topology(recipes.SphereConnection), norms.LAYER, Rule())
+    for changed, record in ((Topology(SphereConnection), ours[0]), (NormSpec(), ours[1]), (Rule(skip=0.5), ours[2])):
         assert digest.sha256(changed) != digest.sha256(record)
     assert digest.described(Rule())["skip"] == 1.0
 
@@ -284,12 +285,18 @@ def test_a_family_is_a_file():
 
 
 def test_a_topology_says_what_its_diagram_shows():
-    @dataclass(frozen=True)
-    class Mine(Topology):
+    class Mine(Connection):
         reads = "x"
 
-    with pytest.raises(TypeError, match="writes"):
-        Mine()
+        def __init__(self, width, rngs, *, rate):
+            self.rate = rate
+
+    with pytest.raises(TypeError, match=r"^Mine does not say what it writes, which its diagram shows$"):
+        Topology(Mine, rate=1.0)
+    Mine.writes = staticmethod(lambda rate: f"x ← x + {rate} F")
+    assert Topology(Mine, rate=2.0).said("writes") == "x ← x + 2.0 F"
+    with pytest.raises(TypeError, match=r"missing a required .*argument: 'rate'"):
+        Topology(Mine)
 
 
 def test_the_catalogue_has_distinct_digests():

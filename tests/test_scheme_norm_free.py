@@ -224,7 +224,7 @@ def test_gates_start_near_the_identity(name):
     nnx.update(connection, jax.tree.map(lambda value: jnp.zeros_like(value) if value.ndim == 2 else value, parameters))
     taken = 1 / (1 + np.exp(2.0))
     expected = (1 - taken) * x + (taken * y if name == "highway" else 0.0)
-    np.testing.assert_allclose(connection.write(x, y, None, Context()), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(connection.write(x, y, None), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_simplified_attention_is_the_identity_at_init():

@@ -16,7 +16,7 @@ from reference import hyper as hyper_reference
 from reference import norms, streams, transformer
 
 from addnorm_exp.residual import Context, Depths, catalogue, sites
-from addnorm_exp.residual.catalogue import history, hyper_connections, mixing
+from addnorm_exp.residual.catalogue import history, hyper_connections, manifold, mixing
 from addnorm_exp.train.step import initial_state
 
 
@@ -79,23 +79,23 @@ def test_mhc_is_pre_rms_without_phi(name):
 def test_sinkhorn():
     """Doubly stochastic to what 20 rounds give, rows exactly; no overflow where exp alone would."""
     g = np.random.default_rng(0)
-    found = np.asarray(hyper_connections.sinkhorn(jnp.asarray(g.normal(size=(4, 4, 50)), jnp.float32)))
+    found = np.asarray(manifold.sinkhorn(jnp.asarray(g.normal(size=(4, 4, 50)), jnp.float32)))
     np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-6)
     np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-3)
     large = 200.0 * jnp.eye(4)[..., None]
-    np.testing.assert_allclose(hyper_connections.sinkhorn(large)[..., 0], np.eye(4), atol=1e-6)
+    np.testing.assert_allclose(manifold.sinkhorn(large)[..., 0], np.eye(4), atol=1e-6)
     # Logits so far apart that 20 rounds do not converge: their number counts, and whether rows or columns come last.
     apart = 8 * g.normal(size=(50, 4, 4))
     theirs = hyper_reference.sinkhorn_knopp(apart)
     assert np.abs(theirs.sum(axis=-2) - 1).max() > 0.05
-    ours = hyper_connections.sinkhorn(jnp.asarray(np.moveaxis(apart, 0, -1), jnp.float32))
+    ours = manifold.sinkhorn(jnp.asarray(np.moveaxis(apart, 0, -1), jnp.float32))
     np.testing.assert_allclose(ours, np.moveaxis(theirs, 0, -1), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.core
 def test_mhc_starts_as_the_second_version_of_its_paper_says():
     """2512.24880 v2, A.6: H_pre reads σ(3) of the home stream and σ(-3) of the others, H_res is nearly the identity, H_post is 1."""
-    own = hyper_connections.paper_bias(4, 2)
+    own = manifold.paper_bias(4, 2)
     np.testing.assert_array_equal(own[:4], [-3, -3, 3, -3])
     np.testing.assert_array_equal(own[4:8], 0)
     np.testing.assert_array_equal(own[8:].reshape(4, 4), 6 * np.eye(4) - 3)
@@ -113,7 +113,7 @@ def test_deepseek_v4_mixes_by_the_same_matrices():
     for _ in range(20):
         theirs = theirs / theirs.sum(-1, keepdims=True)
         theirs = theirs / theirs.sum(-2, keepdims=True)
-    ours = hyper_connections.sinkhorn(jnp.asarray(np.moveaxis(logits, 0, -1), jnp.float32))
+    ours = manifold.sinkhorn(jnp.asarray(np.moveaxis(logits, 0, -1), jnp.float32))
     np.testing.assert_allclose(np.moveaxis(ours, -1, 0), np.swapaxes(theirs, -1, -2), rtol=1e-5, atol=1e-7)
 
 
@@ -124,7 +124,7 @@ def test_mixing_over_all_depth_neither_grows_nor_shrinks():
     g = np.random.default_rng(0)
     logits = g.normal(size=(96, 4, 4))
     free, bound = np.eye(4), np.eye(4)
-    mixings = hyper_connections.sinkhorn(jnp.asarray(np.moveaxis(logits, 0, -1), jnp.float32))
+    mixings = manifold.sinkhorn(jnp.asarray(np.moveaxis(logits, 0, -1), jnp.float32))
     for one, mixed in zip(logits, np.moveaxis(np.asarray(mixings, np.float64), -1, 0), strict=True):
         free, bound = (np.eye(4) + 0.1 * one) @ free, mixed @ bound
 
@@ -142,7 +142,7 @@ def test_one_stream_is_the_plain_residual(dynamic):
     scheme = replace(
         catalogue.get("hyper"),
         block=hyper_connections.hyper_block(1, dynamic),
-        ends=lambda norm: mixing.Copies(norm, 1),
+        ends=lambda norm: mixing.copies(norm, 1),
     )
     model, plain = decoder(scheme), decoder(catalogue.get("pre_ln"))
     parameters = random_parameters(plain.specs)

@@ -32,7 +32,7 @@ from bridge import (
 from reference import norms as reference_norms
 from reference import schemes as reference_schemes
 from reference import transformer
-from sample import covering, depth_of, due, variant_of
+from sample import covering, depth_of, due, expensive, variant_of
 
 from addnorm_exp.residual import Context, Depths, Site, catalogue, sites
 from addnorm_exp.residual.catalogue import depth_scaled
@@ -58,7 +58,7 @@ OTHER_SHAPES = [shape for shape in SHAPES if shape != "gelu-learned-untied"]
 @pytest.mark.parametrize("name", due("another shape"))
 def test_decoder_of_another_shape_equals_the_reference(name):
     """One of the others for each scheme in turn."""
-    equals_the_reference(name, OTHER_SHAPES[variant_of(name, 15) // 5])
+    equals_the_reference(name, OTHER_SHAPES[variant_of(name, 9) // 3])
 
 
 @pytest.mark.full
@@ -108,7 +108,7 @@ def test_decoder_under_another_norm(name):
     assert distance(logits, theirs) < 1e-5
 
 
-@pytest.mark.parametrize("name", covering("scan", core=("pre_ln", "deepnorm", "hyper_static", "ngpt")))
+@pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm"), default=("residual_dual",)))
 def test_scan_equals_unrolled(name):
     """Outputs, gradients, taps and statistics. Dropout takes part for one scheme, since it lies outside of all of them."""
     context, results = Context(batch=B, diagnostics=True), {}
@@ -226,7 +226,7 @@ def test_swin_v2_is_the_identity_at_init():
     x = bound.embedding(tokens(), Context(batch=B), jnp.float32)
     _, stats = bound.decoder(x, Context(batch=B, diagnostics=True), jnp.zeros(2 * DEPTH))
     np.testing.assert_array_equal(stats["branch_ratio"], 0.0)
-    np.testing.assert_array_equal(bound.decoder(x, Context(batch=B))[0], bound.decoder.ends.close(x, Context(batch=B)))
+    np.testing.assert_array_equal(bound.decoder(x, Context(batch=B))[0], bound.decoder.ends.close(x))
 
 
 def test_hybrid_norm_star_differs_in_its_first_block_alone():

@@ -221,6 +221,18 @@ def test_the_tables_comparison_controls_the_family_where_all_rows_meet_one_basel
     assert uncorrected / trials > 0.12
 
 
+def test_a_row_with_a_diverged_run_is_tested_neither_as_a_row_nor_as_the_baseline():
+    """Its seeds that did not diverge would be a mean of survivors."""
+    from addnorm_exp.report.protocol.compare import paired_with
+    from addnorm_exp.report.protocol.outcome import Outcome
+
+    sound = Outcome({seed: 2.0 + 0.1 * seed * seed for seed in range(5)})
+    lost = Outcome(sound.values, diverged=(9,))
+    assert paired_with(sound, Outcome(dict.fromkeys(range(5), 2.0))) is not None
+    assert paired_with(sound, lost) is None
+    assert paired_with(lost, sound) is None
+
+
 def test_the_median_counts_diverged_runs_as_worst():
     assert ours.median_with_worst([1.0, 2.0, 3.0], 0) == 2.0
     assert ours.median_with_worst([1.0, 2.0], 1) == 2.0

@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
         flag = f"--config.{other}" if other else "--config"
         raise UserError(f"eval: {flag}: the run's own config counts; only --config.data.path=FILE may be given")
 
-    from addnorm_exp import load
+    from addnorm_exp.trained.model import load
     from addnorm_exp.words import counted, loss
 
     model = load(Path(arguments.positionals[0]), arguments["weights"])

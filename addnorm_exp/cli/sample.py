@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
     if not arguments["prompt"]:
         raise UserError('sample needs --prompt=TEXT, e.g. --prompt="The "')
 
-    from addnorm_exp import load
+    from addnorm_exp.trained.model import load
 
     model = load(Path(arguments.positionals[0]), arguments["weights"])
     text = model.generate(

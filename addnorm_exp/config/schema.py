@@ -8,7 +8,7 @@ carried out and are not part of its identity; every other key can change a numbe
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from addnorm_exp.config.key import (
     COUNT,
@@ -27,22 +27,8 @@ from addnorm_exp.config.key import (
     Range,
     key,
 )
+from addnorm_exp.residual.norm_kinds import NormName
 
-NormKind = Literal[
-    "layer",
-    "layer_no_affine",
-    "rms",
-    "prms",
-    "gemma_rms",
-    "crms",
-    "scale",
-    "l2",
-    "ada",
-    "detach",
-    "dyt",
-    "derf",
-    "none",
-]
 Kept = Literal["none", "final", "best", "state"]  # each keeps more than the one before it
 
 
@@ -102,7 +88,7 @@ class InitConfig:
 class NormConfig:
     """Axes of the norm. A key that is not set takes the scheme's published choice."""
 
-    kind: NormKind | None = key(None, "layer|layer_no_affine|rms|prms|gemma_rms|crms|scale|l2|ada|detach|dyt|derf|none")
+    kind: NormName | None = key(None, "|".join(get_args(NormName)))
     eps: float | None = key(None, "ε, which prevents division by 0", NOT_NEGATIVE)
     eps_place: Literal["inside", "outside"] | None = key(
         None, "inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))"

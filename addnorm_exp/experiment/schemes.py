@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.residual import Scheme, SchemeError, Site, axes, catalogue
-from addnorm_exp.residual.scheme import RECIPE, unscaled
+from addnorm_exp.residual.vocabulary import RECIPE
 
 
 def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
@@ -47,7 +47,7 @@ def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
         raise SchemeError(
             f"execution.attention='{kernel}' does not support a soft-cap on its logits; use einsum, or attention.soft_cap=0"
         )
-    if config.init.depth_scaled and scheme.init is not unscaled:
+    if config.init.depth_scaled and scheme.scales_init:
         remedy = (
             "set init.multipliers=none as well, or leave it unset" if scheme.multipliers == RECIPE else "leave it unset"
         )

@@ -11,7 +11,7 @@ from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
 from addnorm_exp.residual.diagram import diagrams, in_words
 from addnorm_exp.residual.init import Init
-from addnorm_exp.residual.scheme import ENDS_ROLES, METHOD, RECIPE, ROLES
+from addnorm_exp.residual.vocabulary import ENDS_ROLES, METHOD, RECIPE, ROLES
 from addnorm_exp.tasks import make_task, resolve
 from addnorm_exp.tasks.task import Task
 

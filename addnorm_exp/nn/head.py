@@ -13,6 +13,12 @@ from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
 
 
+def token_losses(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """logits float32 (tokens, classes), labels int of any shape with as many → cross-entropy in nats and log Σ exp, both (tokens,)."""
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    return log_z - jnp.take_along_axis(logits, labels.reshape(-1, 1), axis=-1)[:, 0], log_z
+
+
 class Head(nnx.Module):
     """`s ⊙ (y W)` in float32, W (width, outputs) its own, or the transpose of a table that is handed in where `init` is None (tied).
 

@@ -11,27 +11,62 @@ from flax import nnx
 from addnorm_exp.nn.embedding import Embedding
 from addnorm_exp.nn.head import Head
 from addnorm_exp.nn.stack import Architecture, Stack
-from addnorm_exp.residual import Context, Depths, Scheme, Site, sites
+from addnorm_exp.residual import Context, Depths, Scheme, Site, keys, sites
 from addnorm_exp.residual import init as laws
+from addnorm_exp.residual.contract import SUBLAYERS
 from addnorm_exp.residual.init import Spec
 
-ENCODER_KEY = 2**32 - 2  # beside the index of no block (nn/embedding.py has the other)
 
+class Model(nnx.Module):
+    """What all models have: an embedding, an encoder, a decoder or both under one scheme, and a head. `labels` are the names of the
+    sites, in the order of probes and statistics, the encoder's first.
 
-class Decoder(nnx.Module):
-    """Decoder-only Transformer: causal self-attention and feed-forward under one scheme, with a head of its own or a tied one."""
+    A decoder beside an encoder attends to it. The head has `outputs` logits, and a kernel of its own unless it is `tied` to the
+    embedding's table.
+    """
 
-    def __init__(self, scheme: Scheme, arch: Architecture, vocab: int, length: int, *, tied: bool, rngs: nnx.Rngs):
-        ends = Site("decoder", kind="ends", depths=Depths(decoder=arch.depth))
-        self.embedding = _embedding(scheme, ends, vocab, length, arch, rngs)
-        self.decoder = Stack(scheme, sites("decoder", Depths(decoder=arch.depth)), arch, causal=True, rngs=rngs)
-        self.head = _head(scheme, ends, vocab, arch, rngs, tied=tied)
-        _mark(scheme, ends, self.embedding, self.head)
+    def __init__(
+        self,
+        scheme: Scheme,
+        arch: Architecture,
+        depths: Depths,
+        vocab: int,
+        length: int,
+        outputs: int,
+        *,
+        tied: bool,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        ends = Site("encoder" if depths.encoder else "decoder", kind="ends", depths=depths)
+        law = None if tied else laws.head(arch.law, arch.width, outputs).under(scheme.init(ends, "head"))
+        table = scheme.init(ends, "embedding")
+        self.embedding = Embedding(vocab, length, arch, init=table, around=scheme.around, rngs=rngs)
+        self.head = Head(arch.width, outputs, law, bias=bias, around=scheme.around, rngs=rngs)
+        for module in (self.embedding, self.head):
+            scheme.mark(module, ends)
+        both = depths.encoder and depths.decoder
+        kinds = ("attention", "cross_attention", "feed_forward") if both else SUBLAYERS
+        if depths.encoder:
+            self.encoder = Stack(scheme, sites("encoder", depths), arch, causal=False, rngs=rngs)
+        if depths.decoder:
+            self.decoder = Stack(scheme, sites("decoder", depths, kinds), arch, causal=True, rngs=rngs)
+
+    @property
+    def stacks(self) -> dict[str, Stack]:
+        """Name → stack, in the order in which they run."""
+        return {name: getattr(self, name) for name in ("encoder", "decoder") if hasattr(self, name)}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the sites, in the order of probes and statistics."""
-        return tuple(label for block in self.decoder.labels for label in block)
+        return tuple(label for stack in self.stacks.values() for block in stack.labels for label in block)
+
+
+class Decoder(Model):
+    """Decoder-only Transformer: causal self-attention and feed-forward under one scheme, with a head of its own or a tied one."""
+
+    def __init__(self, scheme: Scheme, arch: Architecture, vocab: int, length: int, *, tied: bool, rngs: nnx.Rngs):
+        super().__init__(scheme, arch, Depths(decoder=arch.depth), vocab, length, vocab, tied=tied, rngs=rngs)
 
     def __call__(
         self, tokens: jax.Array, context: Context, probes: jax.Array | None = None, dtype: jnp.dtype = jnp.float32
@@ -46,20 +81,13 @@ class Decoder(nnx.Module):
         return self.head(y, self.embedding.table)
 
 
-class Classifier(nnx.Module):
+class Classifier(Model):
     """Encoder with padding masks, mean pooling over valid tokens, and a softmax head: the textbook Add & Norm network
     (Vaswani 2017, 3.1, under `post_ln`)."""
 
     def __init__(self, scheme: Scheme, arch: Architecture, vocab: int, length: int, classes: int, *, rngs: nnx.Rngs):
-        ends = Site("encoder", kind="ends", depths=Depths(encoder=arch.depth))
-        self.embedding = _embedding(scheme, ends, vocab, length, arch, rngs)
-        self.encoder = Stack(scheme, sites("encoder", Depths(encoder=arch.depth)), arch, causal=False, rngs=rngs)
-        self.head = _head(scheme, ends, classes, arch, rngs, bias=True)
-        _mark(scheme, ends, self.embedding, self.head)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(label for block in self.encoder.labels for label in block)
+        depths = Depths(encoder=arch.depth)
+        super().__init__(scheme, arch, depths, vocab, length, classes, tied=False, bias=True, rngs=rngs)
 
     def __call__(
         self, tokens: jax.Array, context: Context, probes: jax.Array | None = None, dtype: jnp.dtype = jnp.float32
@@ -76,7 +104,7 @@ class Classifier(nnx.Module):
         return self.head(pooled), stats
 
 
-class EncoderDecoder(nnx.Module):
+class EncoderDecoder(Model):
     """The Transformer of Vaswani 2017: an encoder of the source, a decoder that predicts the target and attends to the encoder's output,
     one table for both embeddings and the head. `arch.depth` is the decoder's, `source_depth` the encoder's.
     """
@@ -85,17 +113,7 @@ class EncoderDecoder(nnx.Module):
         self, scheme: Scheme, arch: Architecture, vocab: int, length: int, *, source_depth: int, rngs: nnx.Rngs
     ):
         depths = Depths(encoder=source_depth, decoder=arch.depth)
-        ends = Site("encoder", kind="ends", depths=depths)
-        self.embedding = _embedding(scheme, ends, vocab, length, arch, rngs)
-        self.head = _head(scheme, ends, vocab, arch, rngs, tied=True)
-        _mark(scheme, ends, self.embedding, self.head)
-        self.encoder = Stack(scheme, sites("encoder", depths), arch, causal=False, rngs=rngs)
-        kinds = ("attention", "cross_attention", "feed_forward")
-        self.decoder = Stack(scheme, sites("decoder", depths, kinds), arch, causal=True, rngs=rngs)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(label for stack in (self.encoder, self.decoder) for block in stack.labels for label in block)
+        super().__init__(scheme, arch, depths, vocab, length, vocab, tied=True, rngs=rngs)
 
     def __call__(
         self,
@@ -110,36 +128,12 @@ class EncoderDecoder(nnx.Module):
         count = sum(len(labels) for labels in self.encoder.labels)
         ours, theirs = (None, None) if probes is None else (probes[:count], probes[count:])
         # Blocks of both stacks fold their index into the key, so the encoder's has to be another.
-        reading = context.fold(ENCODER_KEY)
+        reading = context.fold(keys.ENCODER)
         memory, read = self.encoder(self.embedding(source, reading, dtype), reading, ours)
         memo = {"memory": memory} | ({} if context.mask is None else {"memory_mask": context.mask})
         writing = replace(context, mask=None)
         y, wrote = self.decoder(self.embedding(target, writing, dtype), writing, theirs, memo)
         return self.head(y, self.embedding.table), {name: jnp.concatenate([read[name], wrote[name]]) for name in read}
-
-
-def _embedding(scheme: Scheme, ends: Site, vocab: int, length: int, arch: Architecture, rngs: nnx.Rngs) -> Embedding:
-    init = scheme.init(ends, "embedding")
-    return Embedding(vocab, length, arch, init=init, around=scheme.around, rngs=rngs)
-
-
-def _head(
-    scheme: Scheme,
-    ends: Site,
-    outputs: int,
-    arch: Architecture,
-    rngs: nnx.Rngs,
-    *,
-    tied: bool = False,
-    bias: bool = False,
-) -> Head:
-    law = None if tied else laws.head(arch.law, arch.width, outputs).under(scheme.init(ends, "head"))
-    return Head(arch.width, outputs, law, bias=bias, around=scheme.around, rngs=rngs)
-
-
-def _mark(scheme: Scheme, ends: Site, *modules: nnx.Module) -> None:
-    for module in modules:
-        scheme.mark(module, ends)
 
 
 def flops_per_token(in_blocks: int, arch: Architecture, length: int, vocab: int) -> float:

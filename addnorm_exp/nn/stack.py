@@ -12,6 +12,7 @@ from addnorm_exp.nn.attention import Attention, Implementation
 from addnorm_exp.nn.feed_forward import FeedForward
 from addnorm_exp.residual import BlockConnections, Body, Context, Memo, Scheme, Site, State
 from addnorm_exp.residual.init import Init
+from addnorm_exp.residual.variables import Running
 
 # Below this depth the unrolled stack is the faster on CPU and its compilation still short (benchmarks/NOTES.md).
 UNROLL_BELOW = 16
@@ -32,6 +33,9 @@ class Architecture:
     depth_scaled: bool = False
     attention: Implementation = "einsum"
     scan_layers: str = "auto"
+    cache: tuple[int, int] | None = (
+        None  # sequences and tokens whose keys and values attention keeps, to decode by steps
+    )
 
 
 class Block(nnx.Module):
@@ -49,6 +53,7 @@ class Block(nnx.Module):
                 implementation=arch.attention,
                 rngs=rngs,
                 cross=kind == "cross_attention",
+                cache=arch.cache,
                 **scheme.sublayer_options(site.at(kind)),
             )
 
@@ -109,7 +114,7 @@ class Stack(nnx.Module):
         `probes`: zeros of shape (sites,), needed where `context.diagnostics` (residual/taps.py). `memo`: what the sublayers find
         there from the start, as the memory of cross-attention.
         """
-        state: State = self.ends.open(x, context)
+        state: State = self.ends.open(x)
         memo = memo or {}
         alike = self._alike()
         rows, start, site = [], 0, 0
@@ -127,7 +132,7 @@ class Stack(nnx.Module):
             rows.append(stats)
             start, site = start + length, site + count
         gathered = {name: jnp.concatenate([row[name] for row in rows if name in row]) for name in _union(rows)}
-        return self.ends.close(state, context), gathered
+        return self.ends.close(state), gathered
 
     def _alike(self) -> list[int]:
         """For each block, how many from it on differ in parameters and constants alone: what one scan could do."""
@@ -146,11 +151,13 @@ def _steady(block: Block, state: State, memo: Memo, context: Context) -> bool:
     """Whether a block leaves state and memo in the form it found them. A history grows, and no scan can carry it."""
     quiet = replace(context, diagnostics=False)
 
-    def after(state: State, memo: Memo) -> tuple[State, Memo]:
-        state, memo, _ = block(state, memo, quiet, None)
+    graph, variables = nnx.split(block)
+
+    def after(variables: nnx.State, state: State, memo: Memo) -> tuple[State, Memo]:
+        state, memo, _ = nnx.merge(graph, variables)(state, memo, quiet, None)
         return state, memo
 
-    return jax.eval_shape(after, state, memo) == jax.eval_shape(lambda *carry: carry, state, memo)
+    return jax.eval_shape(after, variables, state, memo) == jax.eval_shape(lambda *carry: carry, state, memo)
 
 
 def _union(rows):
@@ -176,8 +183,10 @@ def _scan(
         (state, memo), (parameters, probe, number) = carry, inputs
         block: Block = nnx.merge(graph, parameters)
         state, memo, stats = block(state, memo, context.into(number, depth), probe)
-        return (state, memo), stats
+        return (state, memo), (stats, nnx.state(block, Running))
 
     numbers = jnp.arange(start, start + len(blocks), dtype=jnp.int32)
-    (state, memo), stats = jax.lax.scan(step, (state, memo), (stacked, rows, numbers))
+    (state, memo), (stats, changed) = jax.lax.scan(step, (state, memo), (stacked, rows, numbers))
+    for index, block in enumerate(blocks if jax.tree.leaves(changed) else ()):
+        nnx.update(block, jax.tree.map(lambda leaf, index=index: leaf[index], changed))
     return state, memo, {name: values.reshape(-1) for name, values in stats.items()}

@@ -93,7 +93,7 @@ class _Run:
         blocks = [_module(block) for block in problem.stack.blocks]
         kinds = {(graph, tuple(map(jnp.shape, jax.tree.leaves(parameters)))) for graph, parameters, _ in blocks}
         self.compiles = len(kinds) <= MOST_STRUCTURES and (deeper is None or deeper.compiles)
-        opened: Carry = self._quick(_open)(*self.ends, problem.inputs, problem.context), {}
+        opened: Carry = self._quick(_open)(*self.ends, problem.inputs), {}
         shared = 0 if deeper is None else _shared_blocks(self.ends, opened, blocks, deeper)
         self.steps = deeper.steps[:shared] if deeper else []
         self.points = deeper.points[: shared + 1] if deeper and shared else [self._point(opened, opened)]
@@ -118,7 +118,7 @@ class _Run:
         return Point(carry, shaken, _similarity(self._close(carry[0])))
 
     def _close(self, state: State) -> jax.Array:
-        return self._quick(_close)(*self.ends, state, self.problem.context)
+        return self._quick(_close)(*self.ends, state)
 
     def _quick(self, function: Callable) -> Callable:
         return compiled(function) if self.compiles else function
@@ -137,7 +137,7 @@ class _Run:
 
         problem, (graph, *values) = self.problem, self.ends
         of_loss, pull = self._quick(_loss_gradient), self._quick(_pull)
-        of_state = of_loss((graph, problem.loss), *values, state, problem.targets, problem.context)
+        of_state = of_loss((graph, problem.loss), *values, state, problem.targets)
         cotangents = of_state, jax.tree.map(jnp.zeros_like, memo)
         for block, step in reversed(list(enumerate(self.steps))):
             of_matrix, cotangents, of_taps = pull(None, step.back, cotangents)
@@ -185,20 +185,20 @@ def _module(module: nnx.Module) -> Module:
     return graph, parameters, constants
 
 
-def _open(graph, parameters, constants, inputs, context: Context):
-    return jax.vmap(lambda values, x: nnx.merge(graph, values, constants).open(x, context))(parameters, inputs)
+def _open(graph, parameters, constants, inputs):
+    return jax.vmap(lambda values, x: nnx.merge(graph, values, constants).open(x))(parameters, inputs)
 
 
-def _close(graph, parameters, constants, state, context: Context):
-    return jax.vmap(lambda values, one: nnx.merge(graph, values, constants).close(one, context))(parameters, state)
+def _close(graph, parameters, constants, state):
+    return jax.vmap(lambda values, one: nnx.merge(graph, values, constants).close(one))(parameters, state)
 
 
-def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, constants, state, targets, context: Context):
+def _loss_gradient(static: tuple[nnx.GraphDef, Callable], parameters, constants, state, targets):
     """The gradient with respect to the state before it is closed. `static`: the ends' structure, and the loss."""
     graph, loss = static
 
     def value(state, values, wanted):
-        return loss(nnx.merge(graph, values, constants).close(state, context), wanted)
+        return loss(nnx.merge(graph, values, constants).close(state), wanted)
 
     return jax.vmap(jax.grad(value))(state, parameters, targets)
 

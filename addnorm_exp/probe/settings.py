@@ -13,6 +13,7 @@ from flax import nnx
 from addnorm_exp.config import Config, override
 from addnorm_exp.experiment import Shape
 from addnorm_exp.nn.functional import Functional, Parameters
+from addnorm_exp.nn.head import token_losses
 from addnorm_exp.nn.stack import Architecture, Stack
 from addnorm_exp.probe import draws
 from addnorm_exp.residual import Context, Depths, Scheme, sites
@@ -144,5 +145,4 @@ def of_matrix(y: jax.Array, targets: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The mean over tokens, in nats."""
-    log_z = jax.nn.logsumexp(logits, axis=-1)
-    return jnp.mean(log_z - jnp.take_along_axis(logits, labels.reshape(-1, 1), axis=-1)[:, 0])
+    return jnp.mean(token_losses(logits, labels)[0])

@@ -7,18 +7,15 @@ model of one's own: make `BlockConnections(scheme.plan(site), site, width, rngs=
 `Scheme.init`, `options`, `around`, `factors`, `calibrate`, `project`.
 """
 
-from addnorm_exp.residual import axes, catalogue, init, norms
-from addnorm_exp.residual.around import Around
-from addnorm_exp.residual.contract import Body, Connection, Context, Depths, Memo, Site, State, Stats, Topology
-from addnorm_exp.residual.ends import Ends, EndsModule
-from addnorm_exp.residual.norms import Norm, NormSpec
-from addnorm_exp.residual.plan import At, BlockConnections, Chain, Ramp, Sum, rms
-from addnorm_exp.residual.rule import Constant, Learned, Rule, constant
-from addnorm_exp.residual.scheme import Scheme, SchemeError, Versioned, sites
-from addnorm_exp.residual.taps import tap
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Around", "At", "BlockConnections", "Body", "Chain", "Connection", "Constant", "Context", "Depths", "Ends",
-    "EndsModule", "Learned", "Memo", "Norm", "NormSpec", "Ramp", "Rule", "Scheme", "SchemeError", "Site", "State", "Stats",
-    "Sum", "Topology", "Versioned", "axes", "catalogue", "constant", "init", "norms", "rms", "sites", "tap",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from addnorm_exp.residual.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """The names of public.py, which needs JAX, imported with the first of them: norm_kinds.py is read by rooms that start without it."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return getattr(importlib.import_module("addnorm_exp.residual.public"), name)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from addnorm_exp.residual.checks import SchemeError
 from addnorm_exp.residual.contract import ATTENDING, Depths, Site
 from addnorm_exp.residual.norms import PUBLISHED, NormSpec
-from addnorm_exp.residual.scheme import METHOD, Scheme, SchemeError, unscaled
+from addnorm_exp.residual.scheme import Scheme, unscaled
+from addnorm_exp.residual.vocabulary import METHOD
 
 OFF = ("none", 0.0)
 

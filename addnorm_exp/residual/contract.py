@@ -14,15 +14,25 @@ saw. A body is a sublayer, a sum of sublayers, or a chain of connections around 
 block's input" (B2T, SpanNorm) or "one sub-stream goes through a whole block" (AltUp) are connections like any other.
 
 Activations have shape (..., width), whatever the leading axes; the Transformer of `addnorm_exp.nn` uses (tokens, width).
+
+The verbs see activations alone. Whatever else a pass knows reaches a scheme in one of three ways:
+
+- what a body needs (masks, keys, what is measured) is in its `context`
+- what is done to every branch (dropout, stochastic depth, fading in) stands around the verbs, in plan.py
+- what a connection needs (a coefficient that a study ranges over, averages of a batch norm) is bound where its parameters are:
+  residual/variables.py
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from addnorm_exp.residual import norms
+from addnorm_exp.residual.digest import ModuleRecord
 
 State = Any  # one array, or a tuple whose parts are private to a scheme
 Memo = dict[str, jax.Array]
@@ -30,6 +40,7 @@ Stats = dict[str, list[jax.Array]]  # one scalar a site and quantity, in the ord
 STATIC = {"static": True}
 
 
+SUBLAYERS = ("attention", "feed_forward")  # of a block, but for a decoder's beside an encoder
 ATTENDING = ("attention", "cross_attention")  # the kinds of sublayers that attend
 
 
@@ -53,7 +64,7 @@ class Site:
     stack: str = "decoder"
     block: int = 0
     kind: str = "block"
-    sublayers: tuple[str, ...] = ("attention", "feed_forward")
+    sublayers: tuple[str, ...] = SUBLAYERS
     depths: Depths = Depths()
 
     @property
@@ -108,9 +119,18 @@ class Body(Protocol):
 
 
 class Connection(nnx.Module):
-    """The verbs at one site. A scheme with a topology of its own derives from this; all others are a `Rule`."""
+    """The verbs at one site. A scheme with a topology of its own derives from this; all others are a `Rule`.
 
-    def read(self, state: State, context: Context) -> tuple[jax.Array, Any]:
+    What is made by a `Topology` takes the width, the random streams, and the record's arguments by keyword. `reads` (up to the body) and
+    `writes` say what it does, in the few words of a diagram's boxes: `h = N(Σ α_i x_i)`. `fractions` is what the width must be a multiple
+    of. Each may be a static method of the record's arguments.
+    """
+
+    reads: Any = ""
+    writes: Any = ""
+    fractions: Any = 1
+
+    def read(self, state: State) -> tuple[jax.Array, Any]:
         """→ what this site takes of the state, (..., width), and what `write` will need of it."""
         raise NotImplementedError
 
@@ -118,14 +138,25 @@ class Connection(nnx.Module):
         """What the body sees, (..., width), of what was read: after the norm before the body, where a scheme has one."""
         return stream
 
-    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
+    def leave(self, branch: jax.Array) -> jax.Array:
         """What the body leaves behind, as it enters the sum: after the branch's norm and coefficient, where a scheme has them."""
-        del context
         return branch
 
-    def write(self, state: State, branch: jax.Array, kept: Any, context: Context) -> State:
+    def write(self, state: State, branch: jax.Array, kept: Any) -> State:
         """The state after this site. `branch`, (..., width), is what `leave` made of the body's output."""
         raise NotImplementedError
+
+
+class PreNormed(Connection):
+    """`h = N(x)`, and no more to the reading: what schemes that change the sum have in common with Pre-LN. `pre` is their norm."""
+
+    pre: norms.Norm | None
+
+    def read(self, state: State) -> tuple[jax.Array, Any]:
+        return state, None
+
+    def enter(self, stream: jax.Array) -> jax.Array:
+        return norms.apply(self.pre, stream)
 
 
 class ConnectionRecord(ABC):
@@ -136,27 +167,23 @@ class ConnectionRecord(ABC):
         """The connection with its parameters. `shared`: those that sites of one block have in common, by name."""
 
 
-class Topology(ConnectionRecord):
-    """The record of a scheme whose state or whose sum no `Rule` describes: a frozen dataclass, made into its `module`.
+class Topology(ModuleRecord, ConnectionRecord):
+    """The record of a connection that no `Rule` describes: `Topology(HighwayGateConnection, norm=norm)`.
 
-    `reads` (up to the body) and `writes` say what it does, in the few words of a diagram's boxes: `h = N(Σ α_i x_i)`. `fractions` is
-    what the width must be a multiple of.
+    The class and its arguments, and a factory of its connections.
     """
 
-    module: ClassVar[type]
+    def __init__(self, connection: type[Connection], **fields: Any):
+        super().__init__(connection, **fields)
+        for name in ("reads", "writes"):
+            if not self.said(name):
+                raise TypeError(f"{connection.__name__} does not say what it {name}, which its diagram shows")
 
-    @property
-    @abstractmethod
-    def reads(self) -> str: ...
-
-    @property
-    @abstractmethod
-    def writes(self) -> str: ...
-
-    @property
-    def fractions(self) -> int:
-        return 1
+    def said(self, name: str) -> Any:
+        """What the class says of itself: `reads`, `writes` or `fractions`, for these arguments."""
+        words = getattr(self.module, name)
+        return words(**dict(self.fields)) if callable(words) else words
 
     def connect(self, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection:
         del shared
-        return self.module(self, width, rngs)
+        return self.make(width, rngs)

@@ -8,23 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from addnorm_exp.residual.contract import Depths, Site
-from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.norms import KINDS, NormSpec
 from addnorm_exp.residual.plan import At, Chain, Sum
 from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import Scheme, sites
+from addnorm_exp.residual.variables import Coefficient
 
-NORM_NAMES = {
-    "layer": "LayerNorm",
-    "rms": "RMSNorm",
-    "prms": "pRMSNorm",
-    "crms": "CRMSNorm",
-    "scale": "ScaleNorm",
-    "l2": "L2 norm",
-    "ada": "AdaNorm",
-    "detach": "DetachNorm",
-    "dyt": "DyT",
-    "derf": "Derf",
-}
 CONSTANT = re.compile(r"(?:×|t /) [\d.e+-]+")
 
 
@@ -52,7 +41,7 @@ class _Drawing:
 
 
 def norm_name(norm: NormSpec) -> str:
-    return NORM_NAMES.get(norm.kind, norm.kind)
+    return KINDS[norm.kind].title
 
 
 def in_words(options: Mapping[str, Any]) -> str:
@@ -74,7 +63,10 @@ def diagrams(scheme: Scheme, depth: int = 12, stack: str = "decoder") -> list[tu
     for site in sites(stack, depths):
         drawing = _block(scheme, site)
         kinds.setdefault(CONSTANT.sub("×", drawing), []).append((site.block + 1, drawing))
-    return [(_ranges([block for block, _ in found]), _together([one for _, one in found])) for found in kinds.values()]
+    return [
+        (_ranges([block for block, _ in alike]), _together([drawing for _, drawing in alike]))
+        for alike in kinds.values()
+    ]
 
 
 def _together(drawings: list[str]) -> str:
@@ -100,7 +92,7 @@ def _connection(drawing: _Drawing, at: At, source: str) -> str:
     stream = drawing.optional(rule.stream, source)
     branch = drawing.optional(rule.pre, stream)
     if rule.pre_scale != 1.0:
-        branch = drawing.node(f"× {rule.pre_scale:.4g}", branch, shape="([])")
+        branch = drawing.node(_coefficient(rule.pre_scale), branch, shape="([])")
     if rule.shift is not None:
         branch = drawing.node(f"+ {_learned(rule.shift)}", branch, shape="([])")
     branch = drawing.optional(rule.branch, _body(drawing, at, branch))
@@ -115,9 +107,9 @@ def _connection(drawing: _Drawing, at: At, source: str) -> str:
 
 def _special(drawing: _Drawing, at: At, record: Any, source: str) -> str:
     """A connection with a topology of its own: its two verbs in its own words."""
-    read = drawing.node(record.reads, source, shape="[[]]")
+    read = drawing.node(record.said("reads"), source, shape="[[]]")
     branch = _faded(drawing, at, _body(drawing, at, read))
-    return drawing.node(record.writes, branch, source, shape="[[]]", over="state")
+    return drawing.node(record.said("writes"), branch, source, shape="[[]]", over="state")
 
 
 def _faded(drawing: _Drawing, at: At, branch: str) -> str:
@@ -141,7 +133,9 @@ def _sublayer(name: str, options: str) -> str:
     return name.replace("_", " ") + (f"<br/>{options}" if options else "")
 
 
-def _coefficient(value: float | Learned) -> str:
+def _coefficient(value: float | Learned | Coefficient) -> str:
+    if isinstance(value, Coefficient):
+        return f"× {value.name}, {value.default:.4g} unless set"
     if not isinstance(value, Learned):
         return f"× {value:.4g}"
     return f"× {_learned(value)}"
@@ -157,5 +151,5 @@ def _ranges(blocks: list[int]) -> str:
     runs = [
         [block for _, block in run] for _, run in itertools.groupby(enumerate(blocks), lambda pair: pair[1] - pair[0])
     ]
-    told = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-    return f"block {told}" if len(blocks) == 1 else f"blocks {told}"
+    text = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+    return f"block {text}" if len(blocks) == 1 else f"blocks {text}"

@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from addnorm_exp.residual import keys
 from addnorm_exp.residual.contract import Context
-
-PATH_KEY = 2**32 - 3  # beside the numbers of sublayers and blocks
 
 
 def dropout(x: jax.Array, context: Context) -> jax.Array:
@@ -22,6 +21,8 @@ def drop_path(branch: jax.Array, context: Context) -> jax.Array:
     `context.drop_path`, and the others scaled up, as the released code of vision models does it."""
     if not context.train or context.key is None or context.drop_path is None:
         return branch
-    keep = jax.random.bernoulli(jax.random.fold_in(context.key, PATH_KEY), 1.0 - context.drop_path, (context.batch, 1))
+    keep = jax.random.bernoulli(
+        jax.random.fold_in(context.key, keys.PATHS), 1.0 - context.drop_path, (context.batch, 1)
+    )
     rows = branch.reshape(context.batch, -1).astype(jnp.float32)
     return jnp.where(keep, rows / (1.0 - context.drop_path), 0.0).astype(branch.dtype).reshape(branch.shape)

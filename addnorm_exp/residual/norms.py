@@ -1,11 +1,10 @@
-"""Normalisers: what each computes, and the axes on which published ones differ.
+"""Normalisers: the function of each kind in `norm_kinds.KINDS`, and the module that applies it.
 
 Statistics are taken in float32 whatever the input, by two passes: the one-pass variance `E[x²] - E[x]²` that libraries default to
 loses all its digits when the mean is large against the spread, which is just what a study of norms meets.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,103 +12,40 @@ from flax import nnx
 
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
+from addnorm_exp.residual.norm_kinds import (
+    ADA,
+    CRMS,
+    DERF,
+    DETACH,
+    DYT,
+    KINDS,
+    L2,
+    LAYER,
+    NONE,
+    PRMS,
+    RMS,
+    SCALE,
+    NormKind,
+    NormSpec,
+)  # fmt: skip
 
-ELEMENTWISE = {"dyt": jnp.tanh, "derf": jax.lax.erf}
-CENTRED = ("layer", "ada", "detach")
+__all__ = [
+    "ADA", "CRMS", "DERF", "DETACH", "DYT", "KINDS", "L2", "LAYER", "NONE", "PRMS", "PUBLISHED", "RMS", "SCALE", "Norm",
+    "NormKind", "NormSpec", "apply", "make",
+]  # fmt: skip
+
+PUBLISHED: Mapping[str, NormSpec] = {name: kind.published for name, kind in KINDS.items()}
 ADA_K = 0.1  # AdaNorm's k
+FIRST = {"alpha": lambda spec: spec.alpha, "shift": lambda spec: 0.0}  # values of a kind's learned scalars
 
-
-@dataclass(frozen=True)
-class NormSpec:
-    """One normaliser as data.
-
-    | kind   | N(x)                              | source                                                     |
-    |--------|-----------------------------------|------------------------------------------------------------|
-    | layer  | g ⊙ (x - mean) / √(var + ε) + b   | Ba 2016, 1607.06450, eq. 4; biased variance                |
-    | rms    | g ⊙ x / √(mean(x²) + ε)           | Zhang & Sennrich 2019, 1910.07467, eq. 4                   |
-    | prms   | the same, mean over the first p d | the same, 4; p = `share`                                   |
-    | crms   | g ⊙ x / √((Σx² + (Σx)²)/(d+1) + ε)| Jiang 2023, 2305.14858: x the first d of d+1 that sum to 0 |
-    | scale  | g x / max(‖x‖₂, ε)                | Nguyen & Salazar 2019, 1910.05895; one g, √d at first      |
-    | l2     | x / ‖x‖₂                          | Loshchilov 2024, 2410.01131; no gain, no ε                 |
-    | ada    | C (1 - sg(y/10)) ⊙ y              | Xu 2019, 1911.07013, y = (x - mean)/(√var + ε); C = `scale`|
-    | detach | (x - sg(mean)) / sg(√var + ε)     | the same, 3; sg stops the gradient, `detached` says which  |
-    | dyt    | g ⊙ tanh(α x) + b                 | Zhu 2025, 2503.10622; α a learned scalar                   |
-    | derf   | g ⊙ erf(α x + s) + b              | Chen 2025, 2512.10938; α and s learned                     |
-    | none   | x                                 |                                                            |
-
-    `layer_no_affine` (LayerNorm-simple of Xu 2019) and `gemma_rms` are names of published choices of axes. AdaNorm's and
-    DetachNorm's code divide by the unbiased deviation, √(d/(d-1)) times the paper's, which is the one here.
-
-    `eps_place="outside"` divides by `√var + ε` (the RMSNorm authors' torch code, AdaNorm); `inside` is the usual `√(var + ε)`.
-    `gain="unit_offset"` multiplies by `1 + w` with w = 0 at first (Gemma): under weight decay the gain then tends to 1, not to 0.
-    `gain_init` is the gain's first value (0 makes a block with a branch norm the identity: Swin-V2). α starts at `alpha`, s at 0.
-    """
-
-    kind: str = "layer"
-    eps: float = 1e-5
-    eps_place: str = "inside"
-    affine: str = "full"
-    gain: str = "plain"
-    gain_init: float = 1.0
-    alpha: float = 0.5
-    share: float = 0.0625
-    scale: float = 1.0
-    detached: str = "both"  # both | mean | deviation
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """The axes of a config that mean something for this kind."""
-        if self.kind in ELEMENTWISE:
-            return ("affine", "gain", "alpha")
-        if self.kind in ("l2", "none"):
-            return ()
-        return ("eps", "affine", "gain") if self.kind == "scale" else ("eps", "eps_place", "affine", "gain")
-
-    def override(
-        self,
-        kind: str | None = None,
-        eps: float | None = None,
-        eps_place: str | None = None,
-        affine: str | None = None,
-        gain: str | None = None,
-        alpha: float | None = None,
-    ) -> "NormSpec":
-        """This norm with some axes set by hand. A change of kind brings that kind's own published ε and affine along."""
-        base = self if kind in (None, self.kind) else replace(PUBLISHED[kind], gain_init=self.gain_init)
-        given: dict[str, Any] = {"eps": eps, "eps_place": eps_place, "affine": affine, "gain": gain, "alpha": alpha}
-        return replace(base, **{key: value for key, value in given.items() if value is not None})
-
-
-LAYER = NormSpec("layer", eps=1e-5, affine="full")
-RMS = NormSpec("rms", eps=1e-6, affine="gain")  # ε of LLaMA 1 and T5
-L2 = NormSpec("l2", eps=0.0, affine="none")
-DYT = NormSpec("dyt", eps=0.0)  # α = 0.5 outside of language models
-DERF = NormSpec("derf", eps=0.0)
-PRMS = NormSpec("prms", eps=1e-8, eps_place="outside", affine="gain")  # as in the authors' code
-CRMS = NormSpec("crms", eps=1e-6, affine="gain")
-SCALE = NormSpec("scale", eps=1e-5, affine="scalar")
-ADA = NormSpec("ada", eps=1e-5, eps_place="outside", affine="none")
-DETACH = NormSpec("detach", eps=1e-5, eps_place="outside", affine="none")
-NONE = NormSpec("none", eps=0.0, affine="none")
-PUBLISHED = {
-    "layer": LAYER,
-    "layer_no_affine": replace(LAYER, affine="none"),
-    "rms": RMS,
-    "prms": PRMS,
-    "gemma_rms": replace(RMS, gain="unit_offset"),
-    "crms": CRMS,
-    "scale": SCALE,
-    "l2": L2,
-    "ada": ADA,
-    "detach": DETACH,
-    "dyt": DYT,
-    "derf": DERF,
-    "none": NONE,
-}
+stop = jax.lax.stop_gradient
 
 
 class Norm(nnx.Module):
     """N(x) over the last axis; float32 inside, the input's dtype outside."""
+
+    alpha: nnx.Param
+    shift: nnx.Param
 
     def __init__(self, spec: NormSpec, width: int, *, rngs: nnx.Rngs):
         self.spec = spec
@@ -120,23 +56,12 @@ class Norm(nnx.Module):
             self.gain = parameter(() if spec.affine == "scalar" else (width,), Init.constant(first), "gain", rngs)
         if spec.affine == "full":
             self.bias = parameter((width,), Init.constant(0.0), "bias", rngs)
-        if spec.kind in ELEMENTWISE:
-            self.alpha = parameter((), Init.constant(spec.alpha), "coefficient", rngs)
-        if spec.kind == "derf":
-            self.shift = parameter((), Init.constant(0.0), "coefficient", rngs)
+        for name in KINDS[spec.kind].learned:
+            setattr(self, name, parameter((), Init.constant(FIRST[name](spec)), "coefficient", rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        spec, y = self.spec, x.astype(jnp.float32)
-        if spec.kind == "l2":
-            # The root of a sum of squares has no derivative at 0, and no published ε: a zero vector stays undefined, as in nGPT.
-            y = y * jax.lax.rsqrt(jnp.sum(jnp.square(y), -1, keepdims=True))
-        elif spec.kind in ELEMENTWISE:
-            y = self.alpha[...] * y if spec.kind == "dyt" else self.alpha[...] * y + self.shift[...]
-            y = ELEMENTWISE[spec.kind](y)
-        elif spec.kind == "scale":
-            y = y * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(y), -1, keepdims=True), spec.eps**2))
-        elif spec.kind != "none":
-            y = self._normalised(y)
+        spec = self.spec
+        y = FUNCTIONS[spec.kind](x.astype(jnp.float32), self)
         if spec.affine == "none":
             y = y if self.unit == 1.0 else self.unit * y
         else:
@@ -146,27 +71,78 @@ class Norm(nnx.Module):
             y = y + across(self.bias[...], y)
         return y.astype(x.dtype)
 
-    def _normalised(self, y: jax.Array) -> jax.Array:
-        """Divided by the root of a second moment, of the centred y where the kind centres."""
-        spec = self.spec
-        stop = jax.lax.stop_gradient
-        detached = spec.detached if spec.kind == "detach" else ""
-        if spec.kind in CENTRED:
-            mean = jnp.mean(y, -1, keepdims=True)
-            y = y - (stop(mean) if detached in ("both", "mean") else mean)
-        counted = y[..., : max(1, int(spec.share * y.shape[-1]))] if spec.kind == "prms" else y
-        mean_square = jnp.mean(jnp.square(counted), -1, keepdims=True)
-        if spec.kind == "crms":
-            width = y.shape[-1]
-            mean_square = (width * mean_square + jnp.square(jnp.sum(y, -1, keepdims=True))) / (width + 1)
-        if spec.kind in CENTRED:
-            # What rounding left of the mean: 1e-3 of the spread where the mean is 1e4 spreads. In exact arithmetic it is 0, and so is
-            # its derivative. Corrected two-pass (Chan, Golub & LeVeque 1983), in the pass over y that the squares need anyway.
-            rest = stop(jnp.mean(y, -1, keepdims=True))
-            y, mean_square = y - rest, jnp.maximum(mean_square - jnp.square(rest), 0.0)
-        reciprocal = _reciprocal(mean_square, spec)
-        y = y * (stop(reciprocal) if detached in ("both", "deviation") else reciprocal)
-        return spec.scale * (1.0 - stop(ADA_K * y)) * y if spec.kind == "ada" else y
+
+def layer(y: jax.Array, norm: Norm) -> jax.Array:
+    return _centred(y, _mean(y), norm.spec)
+
+
+def rms(y: jax.Array, norm: Norm) -> jax.Array:
+    return y * _reciprocal(_mean(jnp.square(y)), norm.spec)
+
+
+def prms(y: jax.Array, norm: Norm) -> jax.Array:
+    counted = y[..., : max(1, int(norm.spec.share * y.shape[-1]))]
+    return y * _reciprocal(_mean(jnp.square(counted)), norm.spec)
+
+
+def crms(y: jax.Array, norm: Norm) -> jax.Array:
+    width = y.shape[-1]
+    square = (width * _mean(jnp.square(y)) + jnp.square(jnp.sum(y, -1, keepdims=True))) / (width + 1)
+    return y * _reciprocal(square, norm.spec)
+
+
+def scale(y: jax.Array, norm: Norm) -> jax.Array:
+    return y * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(y), -1, keepdims=True), norm.spec.eps**2))
+
+
+def l2(y: jax.Array, norm: Norm) -> jax.Array:
+    # The root of a sum of squares has no derivative at 0, and no published ε: a zero vector stays undefined, as in nGPT.
+    return y * jax.lax.rsqrt(jnp.sum(jnp.square(y), -1, keepdims=True))
+
+
+def ada(y: jax.Array, norm: Norm) -> jax.Array:
+    y = layer(y, norm)
+    return norm.spec.scale * (1.0 - stop(ADA_K * y)) * y
+
+
+def detach(y: jax.Array, norm: Norm) -> jax.Array:
+    mean, detached = _mean(y), norm.spec.detached
+    mean = stop(mean) if detached in ("both", "mean") else mean
+    return _centred(y, mean, norm.spec, stopped=detached in ("both", "deviation"))
+
+
+def dyt(y: jax.Array, norm: Norm) -> jax.Array:
+    return jnp.tanh(norm.alpha[...] * y)
+
+
+def derf(y: jax.Array, norm: Norm) -> jax.Array:
+    return jax.lax.erf(norm.alpha[...] * y + norm.shift[...])
+
+
+def none(y: jax.Array, norm: Norm) -> jax.Array:
+    return y
+
+
+# Kind of a spec → its function of y, float32 (..., width), before the gain and bias that `Norm` applies.
+FUNCTIONS: Mapping[str, Callable[[jax.Array, Norm], jax.Array]] = {
+    function.__name__: function for function in (layer, rms, prms, crms, scale, l2, ada, detach, dyt, derf, none)
+}
+
+
+def _mean(y: jax.Array) -> jax.Array:
+    return jnp.mean(y, -1, keepdims=True)
+
+
+def _centred(y: jax.Array, mean: jax.Array, spec: NormSpec, stopped: bool = False) -> jax.Array:
+    """(y - mean) / √var; with `stopped` no gradient passes through the deviation."""
+    y = y - mean
+    square = _mean(jnp.square(y))
+    # What rounding left of the mean: 1e-3 of the spread where the mean is 1e4 spreads. In exact arithmetic it is 0, and so is its
+    # derivative. Corrected two-pass (Chan, Golub & LeVeque 1983), in the pass over y that the squares need anyway.
+    rest = stop(_mean(y))
+    y, square = y - rest, jnp.maximum(square - jnp.square(rest), 0.0)
+    reciprocal = _reciprocal(square, spec)
+    return y * (stop(reciprocal) if stopped else reciprocal)
 
 
 def _reciprocal(mean_square: jax.Array, spec: NormSpec) -> jax.Array:

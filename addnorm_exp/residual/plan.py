@@ -18,8 +18,9 @@ from flax import nnx
 
 from addnorm_exp.residual.contract import Body, ConnectionRecord, Context, Memo, Site, State, Stats
 from addnorm_exp.residual.dropout import drop_path, dropout
-from addnorm_exp.residual.rule import Constant, Learned, learned, times
+from addnorm_exp.residual.rule import Learned, learned, times
 from addnorm_exp.residual.taps import tap
+from addnorm_exp.residual.variables import Constant
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Node(nnx.Module):
         single = isinstance(state, jax.Array)
         if context.diagnostics and single:
             state = tap(state, next(probes))
-        stream, kept = self.connection.read(state, context)
+        stream, kept = self.connection.read(state)
         if context.diagnostics and not single:
             stream = tap(stream, next(probes))
         h = self.connection.enter(stream)
@@ -110,14 +111,14 @@ class Node(nnx.Module):
                 left.append(times(self.scales[name], b) if name in self.scales else b)
                 stats = merge(stats, inner)
             branch = functools.reduce(operator.add, left)
-        branch = self._faded(self.connection.leave(branch, context), context.step)
+        branch = self._faded(self.connection.leave(branch), context.step)
         if self.sublayers:  # the last thing before the sum, behind norm and coefficient of the branch
             branch = drop_path(branch, context.fold(self.sublayers[0][1]))
         if context.diagnostics:
             stats = merge(_site_statistics(state if single else stream, branch), stats)
         if context.variances:
             stats = merge(_variances(state if single else stream, branch), stats)
-        return self.connection.write(state, branch, kept, context), memo, stats
+        return self.connection.write(state, branch, kept), memo, stats
 
     def _faded(self, branch: jax.Array, step: jax.Array | None) -> jax.Array:
         if self.fade is None or step is None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.factors import in_words
 from addnorm_exp.residual.init import GROUPS, HYPERS, Init, Spec, embedding, head
-from addnorm_exp.residual.scheme import METHOD, Scheme, unscaled
+from addnorm_exp.residual.scheme import Scheme, unscaled
+from addnorm_exp.residual.vocabulary import METHOD
 
 # One number where all blocks have it, else one a block.
 Deviations = Mapping[str, float | tuple[float, ...]]

@@ -8,9 +8,10 @@ from flax import nnx
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.broadcast import across
-from addnorm_exp.residual.contract import Connection, ConnectionRecord, Context
+from addnorm_exp.residual.contract import Connection, ConnectionRecord
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.variables import Coefficient, Constant, bound
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,6 @@ class Learned:
     init: float
     shape: str = "scalar"  # scalar | vector
     shared: str = ""
-
-
-class Constant(nnx.Variable):
-    """Coefficients that a record fixes, kept as data: blocks that differ in them alone are of one structure, which is scanned and compiled
-    as one. No parameter, and without a gradient."""
-
-    @property
-    def fixed(self) -> jax.Array:
-        return jax.lax.stop_gradient(self[...])
 
 
 def constant(value: float) -> float | Constant:
@@ -50,9 +42,9 @@ class Rule(ConnectionRecord):
     pre: NormSpec | None = None
     branch: NormSpec | None = None
     post: NormSpec | None = None
-    pre_scale: float = 1.0
-    skip: float | Learned = 1.0
-    scale: float | Learned = 1.0
+    pre_scale: float | Coefficient = 1.0
+    skip: float | Learned | Coefficient = 1.0
+    scale: float | Learned | Coefficient = 1.0
     shift: Learned | None = None
 
     def connect(self, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> "RuleConnection":
@@ -69,7 +61,7 @@ class RuleConnection(Connection):
     """The verbs of a Rule; the state is the stream itself, one array."""
 
     def __init__(self, rule: Rule, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]):
-        self.pre_scale = constant(rule.pre_scale)
+        self.pre_scale = _coefficient(rule.pre_scale, width, rngs, shared)
         self.stream = norms.make(rule.stream, width, rngs)
         self.pre = norms.make(rule.pre, width, rngs)
         self.branch = norms.make(rule.branch, width, rngs)
@@ -78,8 +70,7 @@ class RuleConnection(Connection):
         self.scale = _coefficient(rule.scale, width, rngs, shared)
         self.shift = None if rule.shift is None else learned(rule.shift, width, rngs, shared)
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
-        del context
+    def read(self, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         stream = norms.apply(self.stream, state)
         return stream, stream
 
@@ -87,30 +78,31 @@ class RuleConnection(Connection):
         h = times(self.pre_scale, norms.apply(self.pre, stream))
         return h if self.shift is None else h + across(self.shift[...].astype(h.dtype), h)
 
-    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
-        del context
+    def leave(self, branch: jax.Array) -> jax.Array:
         return times(self.scale, norms.apply(self.branch, branch))
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
-        del state, context  # `kept` is the stream, after its norm where it has one
+    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array) -> jax.Array:
+        # `kept` is the stream, after its norm where it has one.
         if isinstance(self.skip, float) and self.skip == 0.0:
             return norms.apply(self.post, branch)
         return norms.apply(self.post, times(self.skip, kept) + branch)
 
 
 def _coefficient(
-    value: float | Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]
+    value: float | Learned | Coefficient, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]
 ) -> float | nnx.Variable:
+    if isinstance(value, Coefficient):
+        return bound(value.name, value.default)
     return learned(value, width, rngs, shared) if isinstance(value, Learned) else constant(value)
 
 
 def learned(value: Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> nnx.Param:
     if value.shared and value.shared in shared:
         return shared[value.shared]
-    made = parameter((width,) if value.shape == "vector" else (), Init.constant(value.init), "coefficient", rngs)
+    coefficient = parameter((width,) if value.shape == "vector" else (), Init.constant(value.init), "coefficient", rngs)
     if value.shared:
-        shared[value.shared] = made
-    return made
+        shared[value.shared] = coefficient
+    return coefficient
 
 
 def times(coefficient: float | jax.Array | nnx.Variable, x: jax.Array) -> jax.Array:

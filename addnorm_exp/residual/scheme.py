@@ -8,58 +8,17 @@ from typing import Any
 import jax
 from flax import nnx
 
-from addnorm_exp.residual import digest, norms
+from addnorm_exp.residual import checks, digest, norms
 from addnorm_exp.residual.around import NOTHING, Around
-from addnorm_exp.residual.contract import ConnectionRecord, Depths, Site, Topology
+from addnorm_exp.residual.checks import SchemeError
+from addnorm_exp.residual.contract import SUBLAYERS, Depths, Site
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, linear, mark
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.predictions import Prediction
-from addnorm_exp.residual.rule import Rule
-
-EVIDENCE = ("paper", "code", "secondary", "memory", "own")
-METHOD, RECIPE = "method", "recipe"  # what init multipliers are
-ROLES = ("query", "key", "value", "out", "gate", "up", "down")  # the weight matrices of a block
-OUTPUT_ROLES = ("out", "down")  # those that write to the stream
-# Those whose product a branch is, softmax and gate apart: W_v, W_o, W_1, W_2.
-BRANCH_ROLES = ("value", "out", "up", "down")
-ENDS_ROLES = ("embedding", "head")  # and those at the ends
-
-Values = Mapping[str, jax.Array]  # parameters by path
-Measure = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
-
-
-class SchemeError(ValueError):
-    """A record, or a scheme with these axes, that cannot be right; the message says which and the remedy."""
-
-
-@dataclass(frozen=True)
-class Versioned:
-    """A function of parameters that belongs to a record. A run's id knows it by name and version, since its code cannot be hashed:
-    a rename of a local would move every id.
-
-    Raise `version` whenever what it computes changes. A golden of what it computes says so when that is forgotten
-    (tests/test_runs_identity.py).
-    """
-
-    function: Callable[..., Values]
-    version: int
-
-    def __call__(self, *arguments: Any) -> Values:
-        return self.function(*arguments)
-
-    @property
-    def identity(self) -> str:
-        """What a digest holds of it. The first version is the name alone, as in digests that are older than versions."""
-        name = self.function.__name__
-        return name if self.version == 1 else f"{name} {self.version}"
-
-
-def own_path(label: str, name: str) -> str:
-    """The path of parameter `name` of the connection at a site, in a model whose stacks are named by `Site.stack`."""
-    stack, block, at = label.split(".")
-    return f"{stack}/blocks/{block}/connections/nodes/{at}/connection/{name}"
+from addnorm_exp.residual.versioned import Values, Versioned
+from addnorm_exp.residual.vocabulary import ENDS_ROLES, OUTPUT_ROLES, ROLES
 
 
 def unscaled(site: Site, role: str) -> float | Init:
@@ -149,6 +108,11 @@ class Scheme:
         return replace(self, norm=norm)
 
     @property
+    def scales_init(self) -> bool:
+        """Whether it has init multipliers, or laws of its own."""
+        return self.init is not unscaled
+
+    @property
     def takes_norm(self) -> bool:
         """Whether the scheme has a place for the norm of a config."""
         site = Site(depths=Depths(decoder=1))
@@ -170,8 +134,8 @@ class Scheme:
         return self.options(site, self.norm)
 
     def connect_ends(self, width: int, *, rngs: nnx.Rngs) -> EndsModule:
-        """The module with `open(x0, context)` and `close(state, context)`."""
-        return self.ends(self.norm).connect(width, rngs)
+        """The module with `open(x0)` and `close(state)`."""
+        return self.ends(self.norm).make(width, rngs)
 
     def mark(self, module: nnx.Module, site: Site) -> None:
         """Gives the parameters of a module at this site the scheme's factors on the optimiser."""
@@ -184,7 +148,7 @@ class Scheme:
 
     @property
     def final_norm(self) -> bool:
-        return _acts(self.ends(self.norm).closing)
+        return checks.acts(self.ends(self.norm).closing)
 
     def labels(self, site: Site) -> tuple[str, ...]:
         """Names of the sites of this block, `decoder.0.attention` and so on, in the order of taps and statistics."""
@@ -193,14 +157,14 @@ class Scheme:
     def check(self, sites: Iterable[Site], width: int | None = None) -> None:
         """Raises SchemeError where the record cannot be right over these blocks of one stack, first to last, or with this width."""
         sites = tuple(sites)
-        _check_record(self)
+        checks.check_record(self)
         for site in sites:
-            _check_sublayers(self, site)
+            checks.check_sublayers(self, site)
             for at in self.plan(site):
-                _check_skip(self, f"{site.stack}.{site.block}.{at.label}", at.rule)
+                checks.check_skip(self, f"{site.stack}.{site.block}.{at.label}", at.rule)
                 for inner in at.walk():
-                    _check_connection(self, f"{site.stack}.{site.block}.{inner.label}", inner.rule, width)
-        _check_places(self, sites)
+                    checks.check_connection(self, f"{site.stack}.{site.block}.{inner.label}", inner.rule, width)
+        checks.check_places(self, sites)
 
     def digest(self, sites: Iterable[Site]) -> str:
         """SHA-256 of all that the record says about these blocks: part of a run's identity. Prose does not enter."""
@@ -231,98 +195,7 @@ class Scheme:
         return digest.sha256(facts)
 
 
-def _check_record(scheme: Scheme) -> None:
-    if scheme.evidence not in EVIDENCE:
-        raise SchemeError(f"scheme '{scheme.name}': evidence '{scheme.evidence}' is none of {', '.join(EVIDENCE)}")
-    for name in ("calibrate", "project"):
-        function = getattr(scheme, name)
-        if function is not None and not isinstance(function, Versioned):
-            raise SchemeError(
-                f"scheme '{scheme.name}': {name} is a plain function, and a run's id needs its version too; write "
-                f"{name}=Versioned(function, version=1), and raise the version when you change what it computes"
-            )
-    if scheme.needs_norm and scheme.norm.kind == "none":
-        raise SchemeError(f"scheme '{scheme.name}' needs a norm, but its norm kind is 'none'")
-    if scheme.init is not unscaled and scheme.multipliers not in (METHOD, RECIPE):
-        raise SchemeError(
-            f"scheme '{scheme.name}' has init multipliers; say what they are: multipliers='method' or 'recipe'"
-        )
-
-
-def _check_sublayers(scheme: Scheme, site: Site) -> None:
-    """Each sublayer of a block is run once, and sites have names of their own: parameters and records go by them."""
-    covered = [name for at in scheme.plan(site) for name in _sublayers(at)]
-    if sorted(covered) != sorted(site.sublayers):
-        where = f"{site.stack}.{site.block}"
-        raise SchemeError(f"scheme '{scheme.name}' runs {covered} in {where}, which holds {list(site.sublayers)}")
-    labels = scheme.labels(site)
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice:
-        raise SchemeError(f"scheme '{scheme.name}' has two sites of the name {twice}; a block holds one chain at most")
-
-
-def _check_skip(scheme: Scheme, where: str, rule: ConnectionRecord) -> None:
-    """Of the outer connections: inside a chain a sublayer may go without, for the chain's own skip stands in (SpanNorm)."""
-    if scheme.around.drop_path and isinstance(rule, Rule) and rule.skip == 0.0:
-        raise SchemeError(
-            f"scheme '{scheme.name}' has no skip at {where}: stochastic depth, which drops branches, would leave nothing of a "
-            "sequence; set model.drop_path=0"
-        )
-
-
-def _check_connection(scheme: Scheme, where: str, rule: ConnectionRecord, width: int | None) -> None:
-    """What one connection asks of the width, of the norm's axes and of the init."""
-    if isinstance(rule, Topology) and width is not None and width % rule.fractions:
-        parts = rule.fractions
-        raise SchemeError(
-            f"scheme '{scheme.name}' splits the stream in {parts}; set model.width to a multiple of {parts}, not {width}"
-        )
-    if not isinstance(rule, Rule):
-        return
-    idle = next((norm for norm in rule.norms.values() if norm.gain_init != 1.0 and norm.affine == "none"), None)
-    if idle:
-        raise SchemeError(
-            f"scheme '{scheme.name}' starts the gain of its norm at {idle.gain_init:g} at {where}, and the norm '{idle.kind}' has "
-            "none here; take a norm.kind with a gain, and leave norm.affine unset"
-        )
-    scaled = isinstance(rule.skip, float | int) and rule.skip not in (0.0, 1.0)
-    if scaled and "post" in rule.norms and scheme.init is unscaled and not scheme.plain_init:
-        raise SchemeError(
-            f"scheme '{scheme.name}': skip coefficient {rule.skip:.4g} at {where} without the init multipliers that belong to it; "
-            "set Scheme.init, or plain_init=True where the paper has none"
-        )
-
-
-def _check_places(scheme: Scheme, sites: tuple[Site, ...]) -> None:
-    """No two norms stand at one place of the stream: behind the embedding, between two sublayers, before the head."""
-    # `last`: what has just normalised the stream.
-    last = "that of the embedding" if _acts(scheme.around.embedding_norm or scheme.around.positions_norm) else None
-    for site in sites:
-        for at in scheme.plan(site):
-            here = at.rule.norms if isinstance(at.rule, Rule) else {}
-            where = f"{site.stack}.{site.block}.{at.label}"
-            if last and "stream" in here:
-                raise SchemeError(
-                    f"scheme '{scheme.name}': two norms at one place, {last} and the stream norm of {where}"
-                )
-            last = f"the post norm of {where}" if "post" in here else None
-    if last and scheme.final_norm:
-        raise SchemeError(f"scheme '{scheme.name}': two norms at one place, {last} and the final norm")
-
-
-def _acts(norm: NormSpec | None) -> bool:
-    return norm is not None and norm.kind != "none"
-
-
-def _sublayers(at: At) -> list[str]:
-    return [name for inner in at.walk() for name in _names(inner)]
-
-
-def _names(at: At) -> tuple[str, ...]:
-    return (at.body,) if isinstance(at.body, str) else getattr(at.body, "names", ())
-
-
-def sites(stack: str, depths: Depths, sublayers: tuple[str, ...] = ("attention", "feed_forward")) -> tuple[Site, ...]:
+def sites(stack: str, depths: Depths, sublayers: tuple[str, ...] = SUBLAYERS) -> tuple[Site, ...]:
     """The blocks of one stack, first to last."""
     count = depths.encoder if stack == "encoder" else depths.decoder
     return tuple(Site(stack, block, "block", sublayers, depths) for block in range(count))

@@ -12,6 +12,7 @@ from addnorm_exp.data.batches import fixed_windows, training_batch
 from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.nn.footprint import Footprint, footprint
 from addnorm_exp.nn.functional import Functional, Parameters
+from addnorm_exp.nn.head import token_losses
 from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units, matrix_entries
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Context, Depths, Site, sites
@@ -71,9 +72,8 @@ class LanguageModelling:
         inputs, targets = batch
         context = replace(context, batch=inputs.shape[0])
         logits, stats = self.model.bind(parameters)(inputs, context, probes, self.dtype)
-        log_z = jax.nn.logsumexp(logits, axis=-1)
-        chosen = jnp.take_along_axis(logits, targets.reshape(-1, 1), axis=-1)[:, 0]
-        loss, weight = jnp.mean(log_z - chosen), self.scheme.around.z_loss
+        losses, log_z = token_losses(logits, targets)
+        loss, weight = jnp.mean(losses), self.scheme.around.z_loss
         if weight and context.train:
             # By its gradient alone: what is recorded and compared stays the cross-entropy.
             penalty = weight * jnp.mean(jnp.square(log_z))

@@ -1,31 +1,17 @@
-"""Names as in papers: of a scheme (from the record) and of a norm kind (here), instead of the record's keys."""
+"""Names as in papers: of a scheme (from the record) and of a norm kind, instead of the record's keys."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from addnorm_exp.report.load import StudyRuns
+from addnorm_exp.residual.norm_kinds import KINDS
 from addnorm_exp.words import show
 
 LABELS = ("titles", "names")
 
 # By key, the names of an axis's values in papers; None is a scheme's own choice.
 VALUES: Mapping[str, Mapping[Any, str]] = {
-    "norm.kind": {
-        None: "scheme's norm",
-        "layer": "LayerNorm",
-        "layer_no_affine": "LayerNorm without affine",
-        "rms": "RMSNorm",
-        "gemma_rms": "Gemma RMSNorm",
-        "prms": "pRMSNorm",
-        "crms": "CRMSNorm",
-        "scale": "ScaleNorm",
-        "l2": "L2 norm",
-        "ada": "AdaNorm",
-        "detach": "DetachNorm",
-        "dyt": "DyT",
-        "derf": "Derf",
-        "none": "no norm",
-    },
+    "norm.kind": {None: "scheme's norm", **{name: kind.title for name, kind in KINDS.items()}},
 }
 AXES: Mapping[str, str] = {
     "scheme": "Scheme",

@@ -8,7 +8,8 @@ from addnorm_exp.residual.catalogue.parts import final, no_ends, post, pre, scal
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.plan import At, Ramp
 from addnorm_exp.residual.rule import Rule
-from addnorm_exp.residual.scheme import BRANCH_ROLES, ROLES, Scheme
+from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.vocabulary import BRANCH_ROLES, ROLES
 
 
 def deepnorm_alpha(site: Site) -> float:

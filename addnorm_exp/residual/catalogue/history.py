@@ -1,7 +1,6 @@
 """Schemes in which a sublayer, or a block, sees what was written long before it."""
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.mixing import ZERO, weighted
 from addnorm_exp.residual.catalogue.parts import before, final, pre
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import Connection, PreNormed, Site, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -53,18 +52,21 @@ value_residual = Scheme(
 
 
 class DepthAverageConnection(Connection):
-    """The state is (x, X_0, …, X_l): the average, and what it is of. Weights are kept as their distance from (0, …, 0, 1)."""
+    """DenseFormer's weighted average of the embedding and the outputs of all blocks so far, after each block. `block` counts from 0.
 
-    def __init__(self, record: "DepthAverage", width: int, rngs: nnx.Rngs):
+    The state is (x, X_0, …, X_l): the average, and what it is of. Weights are kept as their distance from (0, …, 0, 1).
+    """
+
+    reads, writes = "x", "X_l = F,  x ← Σ_(j ≤ l) a_j X_j"
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, block: int):
         del width
-        self.weights = parameter((record.block + 2,), ZERO, "coefficient", rngs)
+        self.weights = parameter((block + 2,), ZERO, "coefficient", rngs)
 
-    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
-        del context
+    def read(self, state: History) -> tuple[jax.Array, None]:
         return state[0], None
 
-    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
-        del kept, context
+    def write(self, state: History, branch: jax.Array, kept: None) -> History:
         outputs = (*state[1:], branch)
         # In lengths of 64: each of its own would be a program of its own where operations run one by one (the probe).
         weights = jnp.pad(self.weights[...], (0, -len(outputs) % 64))
@@ -92,31 +94,14 @@ def _add_weighted(total: jax.Array, weights: jax.Array, first: int, group: Histo
     return total + weighted(tuple(each), [output.astype(jnp.float32) for output in group])
 
 
-@dataclass(frozen=True)
-class DepthAverage(Topology):
-    """DenseFormer's weighted average of the embedding and the outputs of all blocks so far, after each block. `block` counts
-    from 0."""
-
-    block: int
-    reads = "x"
-    writes = "X_l = F,  x ← Σ_(j ≤ l) a_j X_j"
-    module = DepthAverageConnection
-
-
-class DepthAverageEndsModule(EndsModule):
-    def open(self, x0: jax.Array, context: Context) -> History:
-        del context
-        return x0, x0
-
-    def close(self, state: History, context: Context) -> jax.Array:
-        del context
-        return norms.apply(self.closing, state[0])
-
-
-class DepthAverageEnds(Ends):
+class DepthAverageEnds(EndsModule):
     """`y = N(x)` of the last average."""
 
-    module = DepthAverageEndsModule
+    def open(self, x0: jax.Array) -> History:
+        return x0, x0
+
+    def close(self, state: History) -> jax.Array:
+        return norms.apply(self.closing, state[0])
 
 
 denseformer = Scheme(
@@ -127,8 +112,8 @@ denseformer = Scheme(
     citation="Pagliardini et al., DenseFormer (2402.02622), and the released code",
     year=2024,
     evidence="code",
-    block=lambda site, norm: (At(Chain(pre(site, norm)), DepthAverage(site.block)),),
-    ends=DepthAverageEnds,
+    block=lambda site, norm: (At(Chain(pre(site, norm)), Topology(DepthAverageConnection, block=site.block)),),
+    ends=lambda norm: Ends(norm, DepthAverageEnds),
     traps=(
         "Dilation and period are 1: every average is taken, over all outputs. The paper's larger models have 4 and 5.",
         "A later test at equal recipe (2603.15031, table 4) found no gain: loss 1.767 against 1.766.",
@@ -178,64 +163,48 @@ def _add(
     return weights + jnp.sum(each, axis=0), weighted_sum + more
 
 
-class DepthAttentionConnection(Connection):
-    """The state is the sources v_0, v_1, …; the first sublayer has v_0 alone, to which no query makes a difference."""
+class DepthAttentionConnection(PreNormed):
+    """Softmax attention over what was written so far. `first`: this is the stack's first sublayer. `fresh`: what it writes is a source of
+    its own, and not added to the newest one.
 
-    def __init__(self, record: "DepthAttention", width: int, rngs: nnx.Rngs):
-        self.fresh = record.fresh
-        self.sources = None if record.first else Sources(width, rngs)
-        self.pre = norms.make(record.norm, width, rngs)
+    The state is the sources v_0, v_1, …; the first sublayer has v_0 alone, to which no query makes a difference.
+    """
 
-    def read(self, state: History, context: Context) -> tuple[jax.Array, None]:
-        del context
+    reads = "h = N(Σ_i a_i v_i),  a = softmax_i(wᵀ RMSNorm(v_i))"
+
+    @staticmethod
+    def writes(fresh: bool, **_: Any) -> str:
+        return "v_new = F" if fresh else "v_last ← v_last + F"
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, norm: NormSpec, first: bool = False, fresh: bool = True):
+        self.fresh = fresh
+        self.sources = None if first else Sources(width, rngs)
+        self.pre = norms.make(norm, width, rngs)
+
+    def read(self, state: History) -> tuple[jax.Array, None]:
         return state[0] if self.sources is None else self.sources(state), None
 
-    def enter(self, stream: jax.Array) -> jax.Array:
-        return norms.apply(self.pre, stream)
-
-    def write(self, state: History, branch: jax.Array, kept: None, context: Context) -> History:
-        del kept, context
+    def write(self, state: History, branch: jax.Array, kept: None) -> History:
         return (*state, branch) if self.fresh else (*state[:-1], state[-1] + branch)
 
 
-@dataclass(frozen=True)
-class DepthAttention(Topology):
-    """Softmax attention over what was written so far. `first`: this is the stack's first sublayer. `fresh`: what it writes is a source of
-    its own, and not added to the newest one."""
+class DepthAttentionEnds(EndsModule):
+    """The embedding is the first source; one more query reads all sources for the head, `y = N(Σ_i a_i v_i)`."""
 
-    norm: NormSpec
-    first: bool = False
-    fresh: bool = True
-    reads = "h = N(Σ_i a_i v_i),  a = softmax_i(wᵀ RMSNorm(v_i))"
-    module = DepthAttentionConnection
-
-    @property
-    def writes(self) -> str:
-        return "v_new = F" if self.fresh else "v_last ← v_last + F"
-
-
-class DepthAttentionEndsModule(EndsModule):
-    def __init__(self, ends: "DepthAttentionEnds", width: int, rngs: nnx.Rngs):
-        super().__init__(ends, width, rngs)
+    def __init__(self, width: int, rngs: nnx.Rngs, *, closing: NormSpec | None):
+        super().__init__(width, rngs, closing=closing)
         self.sources = Sources(width, rngs)
 
-    def open(self, x0: jax.Array, context: Context) -> History:
-        del context
+    def open(self, x0: jax.Array) -> History:
         return (x0,)
 
-    def close(self, state: History, context: Context) -> jax.Array:
-        del context
+    def close(self, state: History) -> jax.Array:
         return norms.apply(self.closing, self.sources(state))
 
 
-class DepthAttentionEnds(Ends):
-    """The embedding is the first source; one more query reads all sources for the head, `y = N(Σ_i a_i v_i)`."""
-
-    module = DepthAttentionEndsModule
-
-
 def depth_attention(site: Site, kind: str, norm: NormSpec, fresh: bool = True) -> At:
-    return At(kind, DepthAttention(norm, first=before(site, kind) == 0, fresh=fresh))
+    first = before(site, kind) == 0
+    return At(kind, Topology(DepthAttentionConnection, norm=norm, first=first, fresh=fresh))
 
 
 attn_res = Scheme(
@@ -247,7 +216,7 @@ attn_res = Scheme(
     year=2026,
     evidence="paper",
     block=lambda site, norm: tuple(depth_attention(site, kind, norm) for kind in site.sublayers),
-    ends=DepthAttentionEnds,
+    ends=lambda norm: Ends(norm, DepthAttentionEnds),
     norm=norms.RMS,
     traps=(
         "Replaces the stream: nothing is summed. At init the sources' mean has the direction of Pre-LN's stream: under a norm that sees no "
@@ -285,7 +254,7 @@ attn_res_block = Scheme(
     year=2026,
     evidence="paper",
     block=depth_attention_in_blocks(BLOCKS),
-    ends=DepthAttentionEnds,
+    ends=lambda norm: Ends(norm, DepthAttentionEnds),
     norm=norms.RMS,
     traps=(
         "With at most 4 Transformer blocks every sublayer is its own part, and this is attn_res.",

@@ -4,7 +4,8 @@ free ones, and ones that keep to doubly stochastic matrices (mHC).
 Weights that start as a pattern (a unit vector, the identity) are kept as their distance from it, which starts at 0.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,15 @@ from flax import nnx
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.mixing import ZERO, Copies, Streams, weighted
+from addnorm_exp.residual.catalogue.manifold import EPS, ManifoldConnection
+from addnorm_exp.residual.catalogue.mixing import ZERO, Streams, copies, weighted
 from addnorm_exp.residual.catalogue.parts import before, final
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import PreNormed, Site, Topology
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.rule import Constant
 from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.variables import Constant
 
 STREAMS = 4  # of the papers' main results
 
@@ -56,28 +58,29 @@ class Mixing(nnx.Module):
                 moved = jnp.tanh(seen @ self.dynamic_alpha[...]) * self.scale_alpha[...]
                 rows[i] = jnp.moveaxis(across(alpha[i], moved) + moved, -1, 0)[..., None]
                 betas[i] = betas[i] + jnp.tanh(seen @ self.dynamic_beta[...]) * self.scale_beta[...]
-        made = [weighted([row[c] for row in rows], streams) for c in range(self.reads + count)]
-        return tuple(made[: self.reads]), tuple(made[self.reads :]), betas
+        sums = [weighted([row[c] for row in rows], streams) for c in range(self.reads + count)]
+        return tuple(sums[: self.reads]), tuple(sums[self.reads :]), betas
 
 
-class HyperConnection(Connection):
-    """The state is n arrays."""
+class HyperConnection(PreNormed):
+    """A hyper-connection around one sublayer; `active` is the stream that it reads at first. The state is n arrays."""
 
-    def __init__(self, record: "Hyper", width: int, rngs: nnx.Rngs):
-        self.first_read = Constant(np.eye(record.streams, dtype=np.float32)[:, record.active : record.active + 1])
-        self.mixing = Mixing(record.streams, 1, width, record.norm if record.dynamic else None, rngs)
-        self.pre = norms.make(record.norm, width, rngs)
+    writes = "x_i ← Σ_j A_r[j, i] x_j + B_i F"
 
-    def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
-        del context
+    @staticmethod
+    def reads(dynamic: bool, **_: Any) -> str:
+        return "h = N(Σ_i A_m[i] x_i)" + (",  weights by token" if dynamic else "")
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, norm: NormSpec, streams: int, active: int, dynamic: bool):
+        self.first_read = Constant(np.eye(streams, dtype=np.float32)[:, active : active + 1])
+        self.mixing = Mixing(streams, 1, width, norm if dynamic else None, rngs)
+        self.pre = norms.make(norm, width, rngs)
+
+    def read(self, state: Streams) -> tuple[jax.Array, tuple]:
         (stream,), *kept = self.mixing(state, self.first_read.fixed)
         return stream, tuple(kept)
 
-    def enter(self, stream: jax.Array) -> jax.Array:
-        return norms.apply(self.pre, stream)
-
-    def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
-        del state, context
+    def write(self, state: Streams, branch: jax.Array, kept: tuple) -> Streams:
         mixed, betas = kept
         return tuple(
             stream + (beta * branch.astype(jnp.float32)).astype(branch.dtype)
@@ -85,25 +88,13 @@ class HyperConnection(Connection):
         )
 
 
-@dataclass(frozen=True)
-class Hyper(Topology):
-    """A hyper-connection around one sublayer; `active` is the stream that it reads at first."""
-
-    norm: NormSpec
-    streams: int
-    active: int
-    dynamic: bool
-    writes = "x_i ← Σ_j A_r[j, i] x_j + B_i F"
-    module = HyperConnection
-
-    @property
-    def reads(self) -> str:
-        return "h = N(Σ_i A_m[i] x_i)" + (",  weights by token" if self.dynamic else "")
-
-
 def hyper_block(streams: int, dynamic: bool):
     def block(site: Site, norm: NormSpec) -> tuple[At, ...]:
-        return tuple(At(kind, Hyper(norm, streams, before(site, kind) % streams, dynamic)) for kind in site.sublayers)
+        def at(kind: str) -> At:
+            active = before(site, kind) % streams
+            return At(kind, Topology(HyperConnection, norm=norm, streams=streams, active=active, dynamic=dynamic))
+
+        return tuple(map(at, site.sublayers))
 
     return block
 
@@ -123,7 +114,7 @@ hyper_static = Scheme(
     year=2024,
     evidence="paper",
     block=hyper_block(STREAMS, dynamic=False),
-    ends=lambda norm: Copies(norm, STREAMS),
+    ends=lambda norm: copies(norm, STREAMS),
     traps=(
         *_TRAPS,
         "The connection's weights are not decayed (§4).",
@@ -141,7 +132,7 @@ hyper = Scheme(
     year=2024,
     evidence="paper",
     block=hyper_block(STREAMS, dynamic=True),
-    ends=lambda norm: Copies(norm, STREAMS),
+    ends=lambda norm: copies(norm, STREAMS),
     traps=(
         "The norm under tanh has a gain (and bias) of its own; re-implementations take RMSNorm for it where the paper has LayerNorm.",
         *_TRAPS,
@@ -152,24 +143,26 @@ hyper = Scheme(
 )
 
 
-class FracConnection(Connection):
-    """The state is the stream, one array."""
+class FracConnection(PreNormed):
+    """A hyper-connection between the fractions of one stream: each reads all, and takes up its own part of the branch. The state is the
+    stream, one array."""
 
-    def __init__(self, record: "Frac", width: int, rngs: nnx.Rngs):
-        self.parts = record.parts
-        self.mixing = Mixing(record.parts, record.parts, width // record.parts, record.norm, rngs)
-        self.pre = norms.make(record.norm, width, rngs)
+    reads, writes = "h = N(concat_c Σ_i Y[i, c] x_i),  x_i the fractions of x", "x_i ← Σ_j A_r[j, i] x_j + B_i F_i"
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, tuple]:
-        del context
+    @staticmethod
+    def fractions(parts: int, **_: Any) -> int:
+        return parts
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, norm: NormSpec, parts: int):
+        self.parts = parts
+        self.mixing = Mixing(parts, parts, width // parts, norm, rngs)
+        self.pre = norms.make(norm, width, rngs)
+
+    def read(self, state: jax.Array) -> tuple[jax.Array, tuple]:
         read, *kept = self.mixing(self._split(state), jnp.eye(self.parts, dtype=jnp.float32))
         return jnp.concatenate(read, axis=-1), tuple(kept)
 
-    def enter(self, stream: jax.Array) -> jax.Array:
-        return norms.apply(self.pre, stream)
-
-    def write(self, state: jax.Array, branch: jax.Array, kept: tuple, context: Context) -> jax.Array:
-        del state, context
+    def write(self, state: jax.Array, branch: jax.Array, kept: tuple) -> jax.Array:
         parts = zip(*kept, self._split(branch), strict=True)
         return jnp.concatenate(
             [mixed + (beta * part.astype(jnp.float32)).astype(part.dtype) for mixed, beta, part in parts], axis=-1
@@ -177,21 +170,6 @@ class FracConnection(Connection):
 
     def _split(self, x: jax.Array) -> Streams:
         return tuple(jnp.split(x, self.parts, axis=-1))
-
-
-@dataclass(frozen=True)
-class Frac(Topology):
-    """A hyper-connection between the fractions of one stream: each reads all, and takes up its own part of the branch."""
-
-    norm: NormSpec
-    parts: int
-    reads = "h = N(concat_c Σ_i Y[i, c] x_i),  x_i the fractions of x"
-    writes = "x_i ← Σ_j A_r[j, i] x_j + B_i F_i"
-    module = FracConnection
-
-    @property
-    def fractions(self) -> int:
-        return self.parts
 
 
 PARTS = 2
@@ -205,7 +183,9 @@ frac = Scheme(
     citation="Zhu et al., Frac-Connections (2503.14125), eqs. 8 and 12–15",
     year=2025,
     evidence="paper",
-    block=lambda site, norm: tuple(At(kind, Frac(norm, PARTS)) for kind in site.sublayers),
+    block=lambda site, norm: tuple(
+        At(kind, Topology(FracConnection, norm=norm, parts=PARTS)) for kind in site.sublayers
+    ),
     ends=final,
     traps=(
         "The stream is not widened; width must be a multiple of m.",
@@ -214,85 +194,6 @@ frac = Scheme(
     ),
     predictions=theory.FRAC,
 )
-
-
-ITERATIONS = 20  # of Sinkhorn and Knopp, the paper's t_max
-
-
-EPS = 1e-20  # of every norm (table 5)
-
-
-def paper_bias(streams: int, home: int) -> np.ndarray:
-    """b at init by the paper's v2, appendix A.6: of H_pre 3 for the stream `home` and -3 for the others, of H_post 0, of H_res
-    6I - 3. (n + n + n²,), float32."""
-    own = np.eye(streams, dtype=np.float32)
-    return np.concatenate([6 * own[home] - 3, 0 * own[home], (6 * own - 3).ravel()])
-
-
-class ManifoldConnection(Connection):
-    """The state is n arrays. φ (n·width, n + n + n²), b and α hold the parts of H_pre, H_post and H_res side by side.
-
-    b is kept as its distance from `paper_bias`, where the record names a home stream.
-    """
-
-    def __init__(self, record: "Manifold", width: int, rngs: nnx.Rngs):
-        n = record.streams
-        self.phi = parameter((n * width, n * (n + 2)), Init("normal", 0.02), "coefficient", rngs)
-        self.bias = parameter((n * (n + 2),), ZERO, "coefficient", rngs)
-        self.first = None if record.home is None else Constant(paper_bias(n, record.home))
-        self.scale = parameter((3,), Init.constant(0.01), "coefficient", rngs)
-        self.pre = norms.make(record.norm, width, rngs)
-
-    def read(self, state: Streams, context: Context) -> tuple[jax.Array, tuple]:
-        del context
-        pre, post, res = self._maps(state)
-        return weighted(list(pre), state), (post, res)
-
-    def enter(self, stream: jax.Array) -> jax.Array:
-        return norms.apply(self.pre, stream)
-
-    def write(self, state: Streams, branch: jax.Array, kept: tuple, context: Context) -> Streams:
-        del context
-        post, res = kept
-        return tuple(weighted([*row, gain], [*state, branch]) for row, gain in zip(res, post, strict=True))
-
-    def _maps(self, state: Streams) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """H_pre (n, tokens, 1), H_post likewise, H_res (n, n, tokens, 1), float32."""
-        n = len(state)
-        # The norm of the joined streams has no gain: it commutes with φ, and the streams need not be joined.
-        joined = [stream.astype(jnp.float32) for stream in state]
-        square = sum(jnp.mean(jnp.square(stream), -1, keepdims=True) for stream in joined) / n
-        rows = jnp.split(self.phi[...], n)
-        seen = sum(stream @ row for stream, row in zip(joined, rows, strict=True)) * jax.lax.rsqrt(square + EPS)
-        scale = jnp.repeat(self.scale[...], jnp.array([n, n, n * n], jnp.int32), total_repeat_length=n * (n + 2))
-        bias = self.bias[...] if self.first is None else self.bias[...] + self.first.fixed
-        logits = jnp.moveaxis(across(scale, seen) * seen + across(bias, seen), -1, 0)[..., None]
-        pre, post, res = jnp.split(logits, [n, 2 * n])
-        return jax.nn.sigmoid(pre), 2.0 * jax.nn.sigmoid(post), sinkhorn(res.reshape(n, n, *res.shape[1:]))
-
-
-@dataclass(frozen=True)
-class Manifold(Topology):
-    """An mHC connection around one sublayer. `home` is the stream that it reads at first; `None` reads all alike (b = 0)."""
-
-    norm: NormSpec
-    streams: int
-    home: int | None = None
-    reads = "h = N(Σ_i H_pre[i] x_i),  H by token"
-    writes = "x_i ← Σ_j H_res[i, j] x_j + H_post[i] F"
-    module = ManifoldConnection
-
-
-def sinkhorn(logits: jax.Array) -> jax.Array:
-    """The matrices of the first two axes, exponentiated, their columns and then their rows divided by their sums, 20 times."""
-    # A factor on the whole matrix is gone with the first division; without it nothing overflows.
-    start = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=(0, 1), keepdims=True)))
-
-    def once(matrix: jax.Array, _: None) -> tuple[jax.Array, None]:
-        matrix = matrix / jnp.sum(matrix, axis=0, keepdims=True)
-        return matrix / jnp.sum(matrix, axis=1, keepdims=True), None
-
-    return jax.lax.scan(once, start, None, length=ITERATIONS)[0]
 
 
 _MHC_TRAPS = (
@@ -305,7 +206,11 @@ _MHC_TRAPS = (
 
 
 def manifold_block(site: Site, norm: NormSpec) -> tuple[At, ...]:
-    return tuple(At(kind, Manifold(norm, STREAMS, before(site, kind) % STREAMS)) for kind in site.sublayers)
+    def at(kind: str) -> At:
+        home = before(site, kind) % STREAMS
+        return At(kind, Topology(ManifoldConnection, norm=norm, streams=STREAMS, home=home))
+
+    return tuple(map(at, site.sublayers))
 
 
 mhc = Scheme(
@@ -318,7 +223,7 @@ mhc = Scheme(
     year=2025,
     evidence="paper",
     block=manifold_block,
-    ends=lambda norm: Copies(norm, STREAMS),
+    ends=lambda norm: copies(norm, STREAMS),
     norm=replace(norms.RMS, eps=EPS),
     traps=(
         "α = 0.01 at init is table 5's. b at init is that of v2, A.6, known here from a port that carries it over. The home stream of "
@@ -337,7 +242,9 @@ mhc_zero = replace(
     title="mHC, biases of 0",
     equation="as mhc, but b = 0 at init",
     citation="Xie et al., mHC: Manifold-Constrained Hyper-Connections (2512.24880), eqs. 5–9 and table 5; b = 0 is ours",
-    block=lambda site, norm: tuple(At(kind, Manifold(norm, STREAMS)) for kind in site.sublayers),
+    block=lambda site, norm: tuple(
+        At(kind, Topology(ManifoldConnection, norm=norm, streams=STREAMS)) for kind in site.sublayers
+    ),
     traps=(
         "α = 0.01 at init is table 5's; φ ~ N(0, 0.02²) and b = 0 are ours. The init of the paper's v2 is that of `mhc`.",
         "With φ = 0 it is Pre-RMSNorm's function, and the streams would stay equal forever: a random φ separates them.",

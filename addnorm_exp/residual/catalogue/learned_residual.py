@@ -1,7 +1,6 @@
 """Pre-LN with learned weights on the branch or on the skip."""
 
 import math
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.mixing import ZERO, weighted
 from addnorm_exp.residual.catalogue.parts import final
-from addnorm_exp.residual.contract import Connection, Context, Topology
+from addnorm_exp.residual.contract import PreNormed, Topology
 from addnorm_exp.residual.init import parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
@@ -49,42 +48,26 @@ layerscale = Scheme(
 )
 
 
-class LaurelConnection(Connection):
-    """The state is the stream, one array. A is kept as its distance from the matrix that it starts as."""
+class LaurelConnection(PreNormed):
+    """LAuReL-RW+LR: weights on branch and skip, and a low-rank map beside the skip. The state is the stream, one array. A is kept as
+    its distance from the matrix that it starts as."""
 
-    def __init__(self, record: "Laurel", width: int, rngs: nnx.Rngs):
-        self.rank = record.rank
-        self.down = parameter((width, record.rank), ZERO, "coefficient", rngs)
-        self.up = parameter((record.rank, width), ZERO, "coefficient", rngs)
+    reads, writes = "h = N(x)", "x ← a F + b (x + x A B)"
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, norm: NormSpec, rank: int):
+        self.rank = rank
+        self.down = parameter((width, rank), ZERO, "coefficient", rngs)
+        self.up = parameter((rank, width), ZERO, "coefficient", rngs)
         self.weights = parameter((2,), ZERO, "coefficient", rngs)
-        self.pre = norms.make(record.norm, width, rngs)
+        self.pre = norms.make(norm, width, rngs)
 
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, None]:
-        del context
-        return state, None
-
-    def enter(self, stream: jax.Array) -> jax.Array:
-        return norms.apply(self.pre, stream)
-
-    def write(self, state: jax.Array, branch: jax.Array, kept: None, context: Context) -> jax.Array:
-        del kept, context
+    def write(self, state: jax.Array, branch: jax.Array, kept: None) -> jax.Array:
         width = state.shape[-1]
         columns = np.arange(width)[:, None] % self.rank == np.arange(self.rank)
         start = jnp.asarray(columns, jnp.float32) / math.sqrt(self.rank * width)
         down, up = (start + self.down[...]).astype(state.dtype), self.up[...].astype(state.dtype)
         of_branch, of_skip = 2.0 * jax.nn.softmax(self.weights[...])
         return weighted((of_branch, of_skip), (branch, state + (state @ down) @ up))
-
-
-@dataclass(frozen=True)
-class Laurel(Topology):
-    """LAuReL-RW+LR: weights on branch and skip, and a low-rank map beside the skip."""
-
-    norm: NormSpec
-    rank: int
-    reads = "h = N(x)"
-    writes = "x ← a F + b (x + x A B)"
-    module = LaurelConnection
 
 
 RANK = 16
@@ -98,7 +81,9 @@ laurel = Scheme(
     citation="Menghani et al., LAuReL: Learned Augmented Residual Layer (2411.07501), eq. 5 and §3.3, RW and LR together",
     year=2024,
     evidence="paper",
-    block=lambda site, norm: tuple(At(kind, Laurel(norm, RANK)) for kind in site.sublayers),
+    block=lambda site, norm: tuple(
+        At(kind, Topology(LaurelConnection, norm=norm, rank=RANK)) for kind in site.sublayers
+    ),
     ends=final,
     traps=(
         "Pre-LN's function at init, B being 0. A has no gradient in the first step.",

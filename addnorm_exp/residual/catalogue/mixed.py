@@ -9,7 +9,8 @@ from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At, Chain, Sum
 from addnorm_exp.residual.rule import Rule
-from addnorm_exp.residual.scheme import ROLES, Scheme
+from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.vocabulary import ROLES
 
 POST_SHARE = 0.25  # of Mix-LN's blocks
 

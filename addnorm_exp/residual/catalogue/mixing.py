@@ -1,16 +1,15 @@
 """Streams side by side: their weighted sums, and the ends of schemes that start with copies of the embedding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from addnorm_exp.residual import norms
-from addnorm_exp.residual.contract import Context
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init
+from addnorm_exp.residual.norms import NormSpec
 
 Streams = tuple[jax.Array, ...]
 
@@ -24,23 +23,19 @@ def weighted(weights: Sequence[jax.Array], streams: Sequence[jax.Array]) -> jax.
     return jnp.asarray(total).astype(streams[0].dtype)
 
 
-class CopiesModule(EndsModule):
-    def __init__(self, ends: "Copies", width: int, rngs: nnx.Rngs):
-        super().__init__(ends, width, rngs)
-        self.streams = ends.streams
+class Copies(EndsModule):
+    """`streams` copies of the embedding; `y = N(Σ x_i)`."""
 
-    def open(self, x0: jax.Array, context: Context) -> Streams:
-        del context
+    def __init__(self, width: int, rngs: nnx.Rngs, *, closing: NormSpec | None, streams: int = 1):
+        super().__init__(width, rngs, closing=closing)
+        self.streams = streams
+
+    def open(self, x0: jax.Array) -> Streams:
         return (x0,) * self.streams
 
-    def close(self, state: Streams, context: Context) -> jax.Array:
-        del context
+    def close(self, state: Streams) -> jax.Array:
         return norms.apply(self.closing, weighted([jnp.ones((), jnp.float32)] * len(state), state))
 
 
-@dataclass(frozen=True)
-class Copies(Ends):
-    """`streams` copies of the embedding; `y = N(Σ x_i)`."""
-
-    streams: int = 1
-    module = CopiesModule
+def copies(norm: NormSpec, streams: int) -> Ends:
+    return Ends(norm, Copies, streams=streams)

@@ -13,13 +13,14 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.parts import final, no_ends, plain, pre, scaled_outputs
-from addnorm_exp.residual.contract import Context, Site
+from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
-from addnorm_exp.residual.scheme import BRANCH_ROLES, OUTPUT_ROLES, Scheme
+from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.vocabulary import BRANCH_ROLES, OUTPUT_ROLES
 
 
 def if_any(norm: NormSpec) -> NormSpec | None:
@@ -144,20 +145,15 @@ def fixup_init(site: Site, role: str) -> float:
     return fixup_branches(site) ** -0.5 if role == "up" else 1.0
 
 
-class ShiftedEndModule(EndsModule):
-    def __init__(self, ends: "ShiftedEnd", width: int, rngs: nnx.Rngs):
-        super().__init__(ends, width, rngs)
-        self.shift = parameter((), Init.constant(0.0), "coefficient", rngs)
-
-    def close(self, state: jax.Array, context: Context) -> jax.Array:
-        del context
-        return state + self.shift[...].astype(state.dtype)
-
-
-class ShiftedEnd(Ends):
+class ShiftedEnd(EndsModule):
     """`close(x) = x + b`, b a learned scalar, 0 at first."""
 
-    module = ShiftedEndModule
+    def __init__(self, width: int, rngs: nnx.Rngs, *, closing: None = None):
+        super().__init__(width, rngs)
+        self.shift = parameter((), Init.constant(0.0), "coefficient", rngs)
+
+    def close(self, state: jax.Array) -> jax.Array:
+        return state + self.shift[...].astype(state.dtype)
 
 
 fixup = Scheme(
@@ -169,7 +165,7 @@ fixup = Scheme(
     year=2019,
     evidence="code",
     block=lambda site, norm: tuple(At(kind, Rule(scale=Learned(1.0), shift=Learned(0.0))) for kind in site.sublayers),
-    ends=lambda norm: ShiftedEnd(),
+    ends=lambda norm: Ends(None, ShiftedEnd),
     norm=norms.NONE,
     init=fixup_init,
     multipliers="method",

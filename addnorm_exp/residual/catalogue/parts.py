@@ -5,7 +5,7 @@ from addnorm_exp.residual.ends import Ends
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Rule
-from addnorm_exp.residual.scheme import OUTPUT_ROLES
+from addnorm_exp.residual.vocabulary import OUTPUT_ROLES
 
 
 def post(site: Site, norm: NormSpec) -> tuple[At, ...]:

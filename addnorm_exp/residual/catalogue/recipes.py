@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,47 +12,39 @@ from addnorm_exp.residual import norms
 from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue.parts import final, no_ends, pre
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import Connection, Site, Topology
 from addnorm_exp.residual.init import Factors, Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
-from addnorm_exp.residual.scheme import OUTPUT_ROLES, Scheme, Versioned
+from addnorm_exp.residual.scheme import Scheme
+from addnorm_exp.residual.versioned import Versioned
+from addnorm_exp.residual.vocabulary import OUTPUT_ROLES
 
 
 class SphereConnection(Connection):
-    """The state is the stream, one array of unit vectors."""
-
-    def __init__(self, record: "Sphere", width: int, rngs: nnx.Rngs):
-        self.factor = record.rate * math.sqrt(width)
-        self.rate = parameter((width,), Init.constant(width**-0.5), "coefficient", rngs)
-        self.norm = norms.Norm(norms.L2, width, rngs=rngs)
-
-    def read(self, state: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
-        del context
-        return state, state
-
-    def leave(self, branch: jax.Array, context: Context) -> jax.Array:
-        del context
-        return self.norm(branch)
-
-    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array, context: Context) -> jax.Array:
-        del state, context
-        rate = across(jnp.abs(self.factor * self.rate[...]), branch)
-        return self.norm(kept.astype(jnp.float32) + rate * (branch - kept).astype(jnp.float32)).astype(branch.dtype)
-
-
-@dataclass(frozen=True)
-class Sphere(Topology):
-    """nGPT's connection: a step on the unit sphere towards what the sublayer says, by a learned rate for each coordinate.
+    """nGPT's connection: a step on the unit sphere towards what the sublayer says, by a learned rate for each coordinate. The state is
+    the stream, one array of unit vectors.
 
     The rates start at `rate`. They are stored as rate / (√width · `rate`), so that Adam's first steps are as large against them as the
     paper's are.
     """
 
-    rate: float = 0.05
-    reads = "x"
-    writes = "x ← Norm(x + |a| ⊙ (Norm(F) − x))"
-    module = SphereConnection
+    reads, writes = "x", "x ← Norm(x + |a| ⊙ (Norm(F) − x))"
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, rate: float = 0.05):
+        self.factor = rate * math.sqrt(width)
+        self.rate = parameter((width,), Init.constant(width**-0.5), "coefficient", rngs)
+        self.norm = norms.Norm(norms.L2, width, rngs=rngs)
+
+    def read(self, state: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return state, state
+
+    def leave(self, branch: jax.Array) -> jax.Array:
+        return self.norm(branch)
+
+    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array) -> jax.Array:
+        rate = across(jnp.abs(self.factor * self.rate[...]), branch)
+        return self.norm(kept.astype(jnp.float32) + rate * (branch - kept).astype(jnp.float32)).astype(branch.dtype)
 
 
 def project_to_the_sphere(parameters: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -93,7 +84,7 @@ ngpt = Scheme(
     citation="Loshchilov et al., nGPT (2410.01131), §2.6, and the released code",
     year=2024,
     evidence="code",
-    block=lambda site, norm: tuple(At(kind, Sphere()) for kind in site.sublayers),
+    block=lambda site, norm: tuple(At(kind, Topology(SphereConnection)) for kind in site.sublayers),
     ends=no_ends,
     norm=norms.L2,
     law="normal",

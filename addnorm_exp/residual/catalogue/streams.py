@@ -1,7 +1,7 @@
 """Schemes with two streams, or with several that take turns; streams that are mixed are in hyper_connections.py."""
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from flax import nnx
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.catalogue import theory
-from addnorm_exp.residual.catalogue.mixing import ZERO, Copies, Streams, weighted
+from addnorm_exp.residual.catalogue.mixing import ZERO, Streams, copies, weighted
 from addnorm_exp.residual.catalogue.parts import pre
-from addnorm_exp.residual.contract import Connection, Context, Site, Topology
+from addnorm_exp.residual.contract import Connection, Site, Topology
 from addnorm_exp.residual.ends import Ends, EndsModule
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
@@ -23,46 +23,30 @@ Pair = tuple[jax.Array, jax.Array]
 
 
 class DualConnection(Connection):
-    """The state is (x, r)."""
+    """ResiDual's: a Post-LN stream, and beside it the plain sum of all that the sublayers say. The state is (x, r)."""
 
-    def __init__(self, record: "Dual", width: int, rngs: nnx.Rngs):
-        self.post = norms.make(record.norm, width, rngs)
+    reads, writes = "x", "x ← N(x + F),  r ← r + F"
 
-    def read(self, state: Pair, context: Context) -> tuple[jax.Array, None]:
-        del context
+    def __init__(self, width: int, rngs: nnx.Rngs, *, norm: NormSpec):
+        self.post = norms.make(norm, width, rngs)
+
+    def read(self, state: Pair) -> tuple[jax.Array, None]:
         return state[0], None
 
-    def write(self, state: Pair, branch: jax.Array, kept: None, context: Context) -> Pair:
-        del kept, context
+    def write(self, state: Pair, branch: jax.Array, kept: None) -> Pair:
         x, r = state
         return norms.apply(self.post, x + branch), r + branch
 
 
-@dataclass(frozen=True)
-class Dual(Topology):
-    """ResiDual's connection: a Post-LN stream, and beside it the plain sum of all that the sublayers say."""
-
-    norm: NormSpec
-    reads = "x"
-    writes = "x ← N(x + F),  r ← r + F"
-    module = DualConnection
-
-
-class DualEndsModule(EndsModule):
-    def open(self, x0: jax.Array, context: Context) -> Pair:
-        del context
-        return x0, x0
-
-    def close(self, state: Pair, context: Context) -> jax.Array:
-        del context
-        x, r = state
-        return x + norms.apply(self.closing, r)
-
-
-class DualEnds(Ends):
+class DualEnds(EndsModule):
     """Both streams start as the embedding; `y = x + N(r)`."""
 
-    module = DualEndsModule
+    def open(self, x0: jax.Array) -> Pair:
+        return x0, x0
+
+    def close(self, state: Pair) -> jax.Array:
+        x, r = state
+        return x + norms.apply(self.closing, r)
 
 
 residual_dual = Scheme(
@@ -73,8 +57,8 @@ residual_dual = Scheme(
     citation="Xie et al., ResiDual: Transformer with Dual Residual Connections (2304.14802), and the released code",
     year=2023,
     evidence="code",
-    block=lambda site, norm: tuple(At(kind, Dual(norm)) for kind in site.sublayers),
-    ends=DualEnds,
+    block=lambda site, norm: tuple(At(kind, Topology(DualConnection, norm=norm)) for kind in site.sublayers),
+    ends=lambda norm: Ends(norm, DualEnds),
     traps=(
         "The two streams are added before the head, not concatenated; at init the sum's RMS is about √2.",
         "The released code's final norm has ε 1e-7, its others the usual 1e-5; here all have one ε.",
@@ -84,58 +68,41 @@ residual_dual = Scheme(
 
 
 class SiameseConnection(Connection):
-    """The state is (p, u)."""
+    """SiameseNorm's: sublayers shared by a Post-LN stream p and a Pre-LN stream u; `scale` is of p's branch. The state is (p, u)."""
 
-    def __init__(self, record: "Siamese", width: int, rngs: nnx.Rngs):
-        self.scale = constant(record.scale)
-        self.post = norms.make(record.norm, width, rngs)
-        self.pre = norms.make(record.norm, width, rngs)
-        self.entry = norms.make(record.norm, width, rngs)
+    reads, writes = "p ← N_p(p),  h = N_in(p + N_u(u))", "p ← p + F/√(2l),  u ← u + F"
 
-    def read(self, state: Pair, context: Context) -> tuple[jax.Array, jax.Array]:
-        del context
+    def __init__(self, width: int, rngs: nnx.Rngs, *, norm: NormSpec, scale: float):
+        self.scale = constant(scale)
+        self.post = norms.make(norm, width, rngs)
+        self.pre = norms.make(norm, width, rngs)
+        self.entry = norms.make(norm, width, rngs)
+
+    def read(self, state: Pair) -> tuple[jax.Array, jax.Array]:
         p, u = norms.apply(self.post, state[0]), state[1]
         return p + norms.apply(self.pre, u), p
 
     def enter(self, stream: jax.Array) -> jax.Array:
         return norms.apply(self.entry, stream)
 
-    def write(self, state: Pair, branch: jax.Array, kept: jax.Array, context: Context) -> Pair:
-        del context
+    def write(self, state: Pair, branch: jax.Array, kept: jax.Array) -> Pair:
         return kept + times(self.scale, branch), state[1] + branch
 
 
-@dataclass(frozen=True)
-class Siamese(Topology):
-    """SiameseNorm's connection: sublayers shared by a Post-LN stream p and a Pre-LN stream u; `scale` is of p's branch."""
-
-    norm: NormSpec
-    scale: float
-    reads = "p ← N_p(p),  h = N_in(p + N_u(u))"
-    writes = "p ← p + F/√(2l),  u ← u + F"
-    module = SiameseConnection
-
-
-class SiameseEndsModule(EndsModule):
-    def __init__(self, ends: "SiameseEnds", width: int, rngs: nnx.Rngs):
-        super().__init__(ends, width, rngs)
-        self.post = norms.make(ends.closing, width, rngs)
-        self.pre = norms.make(ends.closing, width, rngs)
-
-    def open(self, x0: jax.Array, context: Context) -> Pair:
-        del context
-        return x0, x0
-
-    def close(self, state: Pair, context: Context) -> jax.Array:
-        del context
-        p, u = state
-        return norms.apply(self.closing, norms.apply(self.post, p) + norms.apply(self.pre, u))
-
-
-class SiameseEnds(Ends):
+class SiameseEnds(EndsModule):
     """Both streams start as the embedding; `y = N(N(p) + N(u))`."""
 
-    module = SiameseEndsModule
+    def __init__(self, width: int, rngs: nnx.Rngs, *, closing: NormSpec):
+        super().__init__(width, rngs, closing=closing)
+        self.post = norms.make(closing, width, rngs)
+        self.pre = norms.make(closing, width, rngs)
+
+    def open(self, x0: jax.Array) -> Pair:
+        return x0, x0
+
+    def close(self, state: Pair) -> jax.Array:
+        p, u = state
+        return norms.apply(self.closing, norms.apply(self.post, p) + norms.apply(self.pre, u))
 
 
 siamese = Scheme(
@@ -147,9 +114,10 @@ siamese = Scheme(
     year=2026,
     evidence="code",
     block=lambda site, norm: tuple(
-        At(kind, Siamese(norm, 1 / math.sqrt(2 * (site.block + 1)))) for kind in site.sublayers
+        At(kind, Topology(SiameseConnection, norm=norm, scale=1 / math.sqrt(2 * (site.block + 1))))
+        for kind in site.sublayers
     ),
-    ends=SiameseEnds,
+    ends=lambda norm: Ends(norm, SiameseEnds),
     traps=(
         "l counts blocks from 1 and is the same for both sublayers of a block.",
         "The code applies N_p where the next sublayer starts, so the embedding is normalised once too; the paper writes it after the sum.",
@@ -159,43 +127,34 @@ siamese = Scheme(
 
 
 class AltUpConnection(Connection):
-    """The state is K arrays. P is kept as its distance from the identity, which is 0 at first."""
+    """One of K streams goes through a block; the others are predicted, and corrected by what the block found. The state is K arrays. P is
+    kept as its distance from the identity, which is 0 at first."""
 
-    def __init__(self, record: "AltUp", width: int, rngs: nnx.Rngs):
+    writes = "x_i ← x̂_i + g_i (F − x̂_j)"
+
+    @staticmethod
+    def reads(active: int, **_: Any) -> str:
+        return f"x̂ = P x,  h = x̂_j,  j = {active + 1}"
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, streams: int, active: int):
         del width
-        self.active = record.active
-        self.predict = parameter((record.streams, record.streams), ZERO, "coefficient", rngs)
-        self.correct = parameter((record.streams,), Init.constant(1.0), "coefficient", rngs)
+        self.active = active
+        self.predict = parameter((streams, streams), ZERO, "coefficient", rngs)
+        self.correct = parameter((streams,), Init.constant(1.0), "coefficient", rngs)
 
-    def read(self, state: Streams, context: Context) -> tuple[jax.Array, Streams]:
-        del context
+    def read(self, state: Streams) -> tuple[jax.Array, Streams]:
         predicted = tuple(weighted(row, state) for row in self.predict[...] + jnp.eye(len(state), dtype=jnp.float32))
         return predicted[self.active], predicted
 
-    def write(self, state: Streams, branch: jax.Array, kept: Streams, context: Context) -> Streams:
-        del state, context
-        found = branch - kept[self.active]
+    def write(self, state: Streams, branch: jax.Array, kept: Streams) -> Streams:
+        correction = branch - kept[self.active]
         pairs = zip(self.correct[...], kept, strict=True)
-        return tuple(weighted((jnp.ones((), jnp.float32), gain), (stream, found)) for gain, stream in pairs)
-
-
-@dataclass(frozen=True)
-class AltUp(Topology):
-    """One of K streams goes through a block; the others are predicted, and corrected by what the block found."""
-
-    streams: int
-    active: int
-    writes = "x_i ← x̂_i + g_i (F − x̂_j)"
-    module = AltUpConnection
-
-    @property
-    def reads(self) -> str:
-        return f"x̂ = P x,  h = x̂_j,  j = {self.active + 1}"
+        return tuple(weighted((jnp.ones((), jnp.float32), gain), (stream, correction)) for gain, stream in pairs)
 
 
 def altup_block(streams: int):
     def block(site: Site, norm: NormSpec) -> tuple[At, ...]:
-        return (At(Chain(pre(site, norm)), AltUp(streams, active=site.block % streams)),)
+        return (At(Chain(pre(site, norm)), Topology(AltUpConnection, streams=streams, active=site.block % streams)),)
 
     return block
 
@@ -212,7 +171,7 @@ altup = Scheme(
     year=2023,
     evidence="secondary",
     block=altup_block(ALTERNATING),
-    ends=lambda norm: Copies(norm, ALTERNATING),
+    ends=lambda norm: copies(norm, ALTERNATING),
     traps=(
         "The init of P and g is from memory of the paper, and not verified.",
         "P and g are not decayed, P being a matrix too; no source says.",
