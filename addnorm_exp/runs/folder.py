@@ -93,7 +93,7 @@ class RunFolder:
     def pack(self) -> list[str] | None:
         """The ids of the runs that one program trains together, in order; None if the run is alone."""
         pack = read(self.path / "pack.json", PackRecord, AGAIN)
-        return pack and pack.ids
+        return pack.ids if pack else None
 
     def write_pack(self, ids: Sequence[str]) -> None:
         write_json(self.path / "pack.json", {"format": FORMAT, "ids": list(ids)})

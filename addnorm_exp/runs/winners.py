@@ -55,7 +55,7 @@ def score(summary: Summary | None, unit: str = "loss") -> float | None:
     The cap prevents a candidate from winning by diverging when another one ends with a loss above the uniform one: they tie, and the
     one with fewer diverged runs wins.
     """
-    value, uniform = final_loss(summary, unit), summary and summary.number("uniform", unit)
+    value, uniform = final_loss(summary, unit), summary.number("uniform", unit) if summary else None
     return value if value is None or uniform is None else min(value, uniform)
 
 

@@ -39,7 +39,7 @@ def again(
     runs = list(runs)
     plan = tuple(planned(run) for run in runs)
     places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
-    studies = {config and config.study for config in (RunFolder(run.path).config() for run in runs)}
+    studies = {config.study if config else None for config in (RunFolder(run.path).config() for run in runs)}
     study = studies.pop() if len(studies) == 1 else None
     launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
     for run in plan:
