@@ -3,6 +3,7 @@
 Read in this order:
 
     columns             the meaning of the columns of per-layer arrays
+    values              what a single value of a record may be
     records             the files of a record as types
     reading             their only reader
     identity            the id of a config's run

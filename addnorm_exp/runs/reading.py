@@ -16,18 +16,8 @@ from pydantic_core import from_json
 
 from addnorm_exp import hints
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.records import (
-    BOOL,
-    NUMBER,
-    OBJECT,
-    TEXT,
-    WHOLE,
-    MetricsLine,
-    Record,
-    RunConfig,
-    StudyPlan,
-    Summary,
-)
+from addnorm_exp.runs.records import MetricsLine, Record, RunConfig, StudyPlan, Summary
+from addnorm_exp.runs.values import BOOL, NUMBER, OBJECT, TEXT, WHOLE
 
 FORMAT = 1
 R = TypeVar("R", bound=Record)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.runs.records import Summary, is_number
+from addnorm_exp.runs.records import Summary
+from addnorm_exp.runs.values import is_number
 
 Pairs = tuple[tuple[str, Any], ...]
 

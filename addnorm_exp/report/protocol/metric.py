@@ -14,7 +14,7 @@ from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.notes import LISTED
 from addnorm_exp.report.protocol.outcome import Outcome, outcome
 from addnorm_exp.report.run import Run, flatten, read_metrics
-from addnorm_exp.runs.records import is_number
+from addnorm_exp.runs.values import is_number
 from addnorm_exp.words import si
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "time": "s of training"}
