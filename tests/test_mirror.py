@@ -33,7 +33,7 @@ def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
     assert told.name.startswith(record.id)
     assert (told.job_type, told.tags) == ("train", ["lm", "pre_ln"])
     assert told.values["optim"]["lr"] == 1e-2
-    assert told.values["model"]["depth"] == 2
+    assert told.values["model"]["depth"] == record.science["model"]["depth"]
     assert told.values["record"]["id"] == record.id
     metrics = told.config["_wandb"]["value"][
         "m"

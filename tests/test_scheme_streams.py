@@ -99,9 +99,13 @@ def test_mhc_starts_as_the_second_version_of_its_paper_says():
     np.testing.assert_array_equal(own[:4], [-3, -3, 3, -3])
     np.testing.assert_array_equal(own[4:8], 0)
     np.testing.assert_array_equal(own[8:].reshape(4, 4), 6 * np.eye(4) - 3)
-    homes = [at.rule.home for site in sites("decoder", Depths(decoder=3)) for at in catalogue.get("mhc").plan(site)]
+    homes = [
+        at.rule.fields["home"] for site in sites("decoder", Depths(decoder=3)) for at in catalogue.get("mhc").plan(site)
+    ]
     assert homes == [0, 1, 2, 3, 0, 1]
-    assert all(at.rule.home is None for at in catalogue.get("mhc_zero").plan(sites("decoder", Depths(decoder=1))[0]))
+    assert all(
+        at.rule.fields["home"] is None for at in catalogue.get("mhc_zero").plan(sites("decoder", Depths(decoder=1))[0])
+    )
 
 
 @pytest.mark.core

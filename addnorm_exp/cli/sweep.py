@@ -43,7 +43,7 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.phases import carry_out, dry_run
     from addnorm_exp.sweep.record import check_folder
     from addnorm_exp.sweep.selection import parse_filter
-    from addnorm_exp.sweep.study import read_study
+    from addnorm_exp.sweep.study_file import read_study
 
     study = read_study(arguments.positionals[0])
     folder = arguments["runs"] / study.name

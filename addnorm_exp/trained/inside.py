@@ -7,7 +7,7 @@ import jax
 
 from addnorm_exp.nn.models import Decoder
 from addnorm_exp.nn.stack import Block
-from addnorm_exp.residual import Body, Context, Memo
+from addnorm_exp.residual import Body, Context, Memo, State
 
 Activations = dict[str, jax.Array]
 
@@ -35,7 +35,8 @@ def activations(model: Decoder, tokens: jax.Array, context: Context, dtype: Any)
     x = model.embedding(tokens, context, dtype)
     values: Activations = {"embedding": x}
     stack = model.decoder
-    state, memo = stack.ends.open(x), {}
+    state: State = stack.ends.open(x)
+    memo: Memo = {}
     for number, block in enumerate(stack.blocks):
         place = f"decoder.{number}"
         inside = context.into(number, len(stack.blocks))
