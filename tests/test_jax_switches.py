@@ -83,7 +83,7 @@ def trained(data, folder, monkeypatch, options, **changes):
     monkeypatch.setattr(program, "_TOKENS", {})
     with switched(options):
         summary = run(config(**TINY, **changes), data, RunFolder(folder))
-    assert summary["status"] == "done"
+    assert summary.status == "done"
     return lines(folder), layers(folder), layers(folder, "attention-")
 
 

@@ -196,11 +196,11 @@ def test_hypers_share_one_program(data, plain, tmp_path):
         assert compiled, "the counter counts nothing"
         compiled.clear()
         summary = run(config(**HYPERS), data, RunFolder(tmp_path / "other"))
-        assert summary["compile_time_s"] == 0.0
+        assert summary.compile_time_s == 0.0
         assert not compiled
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    assert summary["step"] == 9
+    assert summary.step == 9
     assert losses(tmp_path / "other")[1] != losses(plain)[1]
 
 
@@ -277,7 +277,7 @@ try:
 except UserError as error:
     refused, made = str(error), (Path({folder!r}) / "twelve").exists()
 flops = {{key[0]: each.cost_analysis()["flops"] for key, each in program(config())._compiled.items()}}
-print(json.dumps({{"refused": refused, "device": summary["device"], "made": made, "flops": flops}}))
+print(json.dumps({{"refused": refused, "device": summary.device, "made": made, "flops": flops}}))
 """
 
 

@@ -56,7 +56,7 @@ def test_resume_is_bit_exact(scheme, undisturbed, data, tmp_path, monkeypatch):
     events = []
     summary = run(tiny(scheme), data, RunFolder(tmp_path), watch=events.append)
     assert next(event for event in events if event["event"] == "start")["step"] == 6
-    assert summary["status"] == "done"
+    assert summary.status == "done"
     assert_equal_runs(before, tmp_path)
 
 

@@ -92,7 +92,8 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     for phase, outcome in outcomes.items():
         for planned in outcome.failed:
             run_folder = RunFolder(folder / planned.id)
-            reason = (run_folder.summary() or {}).get("reason")
+            summary = run_folder.summary()
+            reason = summary and summary.reason
             to_stderr(f"failed in {phase}: {planned.label}: {reason} (see {run_folder.path / 'failure.log'})")
             code = 1
         if outcome.busy:
