@@ -1,6 +1,6 @@
 """Numbers and values as sentences have them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 PREFIXES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
@@ -66,12 +66,6 @@ def duration(seconds: float) -> str:
         if seconds < most * one:
             return f"{seconds / one:{form}} {unit}"
     return f"{seconds / 86400:.0f} days"
-
-
-def loss(metrics: Mapping[str, Any]) -> str:
-    """A task's metrics in one number, as the field has it: `2.4513 bits/byte`, or `loss 1.6990` (nats) where they tell no bits."""
-    bits = metrics.get("bpb")
-    return f"loss {metrics['loss']:.4f}" if bits is None else f"{bits:.4f} bits/byte"
 
 
 def show(value: Any) -> str:

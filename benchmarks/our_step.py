@@ -68,7 +68,7 @@ def hello(shape: dict[str, int], corpus: str, dtype: str = "float32") -> Answer:
     return {
         "rows": list(STATE["rows"]),
         "parameters": task.model.size,
-        "flops_per_token": task.flops_per_token,
+        "flops_per_token": task.cost.flops_per_token,
         "versions": machine.versions(),
         "device": machine.device(),
         "git": machine.revision(),

@@ -12,16 +12,18 @@ from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Decoder
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Scheme
+from addnorm_exp.tasks.lm import LanguageModelling
+from addnorm_exp.tasks.task import Objective, Share
 from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.step import TrainState, initial_state, make_chunk
 
 SYMBOLS, PREFIX, SEQUENCES = 8, 4, 32
 
 
-class Copying:
-    """Implements `tasks.task.Task`; the loss is over the repeated half alone. The corpus is not looked at."""
+class Copying(LanguageModelling):
+    """The loss is over the repeated half alone. The data are not looked at."""
 
-    uniform_loss, flops_per_token = math.log(SYMBOLS), 1.0
+    chance = math.log(SYMBOLS)
 
     def __init__(self, scheme: Scheme, depth: int = 2, width: int = 32):
         arch = Architecture(depth=depth, width=width, num_heads=4, hidden=2 * width, law=scheme.law)
@@ -29,18 +31,20 @@ class Copying:
         self.scheme = scheme
         self.model = Functional(lambda rngs: Decoder(scheme, arch, SYMBOLS, length, tied=False, rngs=rngs))
         self.labels = self.model.module.labels
+        self.objectives = (Objective("loss", self.loss, lambda batch: float(batch[1].size)),)
 
-    def batch(self, corpus, seed, step):
+    def batch(self, train, seed, step):
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), step)
         prefix = jax.random.randint(key, (SEQUENCES, PREFIX), 0, SYMBOLS)
         whole = jnp.concatenate([prefix, prefix], axis=1)
         return whole[:, :-1], whole[:, PREFIX:]
 
-    def loss(self, parameters, probes, batch, context):
-        inputs, targets = batch
+    def loss(self, parameters, probes, part, weight, carried, context):
+        inputs, targets = part
         logits, stats = self.model.bind(parameters)(inputs, replace(context, batch=len(inputs)), probes)
         log_probabilities = jax.nn.log_softmax(logits.reshape(*inputs.shape, SYMBOLS)[:, PREFIX - 1 :])
-        return -jnp.mean(jnp.take_along_axis(log_probabilities, targets[..., None], -1)), stats
+        value = -jnp.sum(jnp.take_along_axis(log_probabilities, targets[..., None], -1)) / weight
+        return Share(value, diagnostics=stats, carried=carried)
 
 
 def start(task: Copying, numbers) -> TrainState:

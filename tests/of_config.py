@@ -79,4 +79,4 @@ def check_machine(config: Config) -> None:
 
 
 def check_data(config: Config, corpus: Corpus) -> None:
-    loop.check_data(experiment(config), corpus)
+    tasks.check(experiment(config), corpus.spec)

@@ -145,7 +145,7 @@ def test_z_loss_is_in_the_gradient_and_not_in_the_loss():
     batch = tuple(jnp.asarray(np.random.default_rng(n).integers(256, size=(4, 16))) for n in (0, 1))
 
     def gradient(task, context):
-        return jax.value_and_grad(lambda p: task.loss(p, probes, batch, context)[0])(parameters)
+        return jax.value_and_grad(lambda p: task.loss(p, probes, batch, 64.0, {}, context).value)(parameters)
 
     def penalty(p):
         logits, _ = plain.model.bind(p)(batch[0], Context(batch=4))

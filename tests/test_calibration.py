@@ -88,7 +88,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     made = of_config.program(known)
     state = made.init(made.placed(hypers(known)))
     inputs, targets = made.task.batch(jnp.asarray(data.train), jnp.uint32(0), jnp.int32(0))
-    _, stats = made.task.loss(state.parameters, jnp.zeros(4), (inputs, targets), Context(variances=True))
+    stats = made.task.diagnostics(state.parameters, {}, (inputs, targets), Context(variances=True))
     expected = np.sqrt(np.asarray(stats["stream_variance"]) + np.asarray(stats["branch_variance"]))
     found = [summary.calibrated[own_path(label, "skip")] for label in made.task.labels]
     np.testing.assert_allclose(found, expected, rtol=1e-5)

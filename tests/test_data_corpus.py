@@ -144,7 +144,7 @@ def test_the_advice_for_a_short_file_works_when_it_is_followed(size, seq_len, tm
         path.write_bytes(b"x" * size)
         got = corpus.load(DataConfig(path=str(path)))
         try:
-            corpus.check_lengths(got, seq_len)
+            corpus.check_lengths(got.spec, seq_len)
         except UserError as error:
             return str(error)
         for split in (got.train, got.val, got.test):

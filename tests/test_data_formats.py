@@ -71,7 +71,7 @@ def test_text_is_had_out_of_what_it_is_packed_in(case, tmp_path):
     loaded = corpus.load(config)
     assert b"".join(part.tobytes() for part in (loaded.train, loaded.val, loaded.test)) == TEXT
     assert loaded.sha256 == hashlib.sha256(TEXT).hexdigest()
-    assert corpus.checksum(config) == corpus.outline(config).sha256 == loaded.sha256
+    assert corpus.spec(config) == loaded.spec
     assert kind in loaded.notes[-1]
     assert f"{len(TEXT):,} bytes" in loaded.notes[-1]
     assert all(note.startswith("any.name is ") and "\n" not in note for note in loaded.notes)

@@ -196,7 +196,9 @@ class Given:
 def test_snippets_are_labelled_by_the_sign_of_their_valence(tmp_path, monkeypatch):
     monkeypatch.setenv("ADDNORM_CACHE", str(tmp_path))
     dataset = Dataset("tiny", len(SNIPPETS), hashlib.sha256(SNIPPETS).hexdigest(), (Given(),))
-    facts = TextSpec("tiny", "", ("negative", "positive"), 64, 8, 8, 4, 0.5)
+    facts = TextSpec(
+        name="tiny", sha256="", classes=("negative", "positive"), train=64, val=8, test=8, words=4, majority=0.5
+    )
     named = {"tiny": Named(dataset, NAMED["movie_reviews"].read, facts)}
     assert spec("tiny", None, named) == facts
     assert not list(tmp_path.iterdir())

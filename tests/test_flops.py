@@ -31,7 +31,9 @@ def traced(task, length: int) -> float:
     parameters = {path: jax.ShapeDtypeStruct(spec.shape, jnp.float32) for path, spec in task.model.specs.items()}
     tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
     probes = jnp.zeros(len(task.labels))
-    forward = jax.make_jaxpr(lambda values, x: task.loss(values, probes, (x, x), Context()))(parameters, tokens)
+    forward = jax.make_jaxpr(lambda values, x: task.loss(values, probes, (x, x), 1.0, {}, Context()))(
+        parameters, tokens
+    )
     return 3 * products(forward.jaxpr) / length
 
 
@@ -55,6 +57,6 @@ CASES = [
 def test_flops_are_those_of_the_traced_products(scheme, activation, beside):
     config = override(Config(), {**SMALL, "scheme": scheme, "model.activation": activation}, "test")
     task = make_task(config)
-    assert task.flops_per_token == traced(task, config.seq_len) - beside
+    assert task.cost.flops_per_token == traced(task, config.seq_len) - beside
     if scheme != "simplified":  # whose first block has more matrices than the others
-        assert least(config).flops_per_token == task.flops_per_token
+        assert least(config).cost == task.cost

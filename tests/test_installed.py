@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from processes import ROOT, run
@@ -26,7 +27,7 @@ def test_configs_and_sweeps_of_the_program_are_there_in_any_folder(tmp_path, mon
     assert load("configs/lm.py:post_ln").scheme == "post_ln"
     arguments = parse(["--config=configs/lm.py"], [Flag("workdir")], command="train", config="required")
     assert arguments.config is not None
-    monkeypatch.setattr("addnorm_exp.sweep.study.checksum", lambda data: "0" * 64)
+    monkeypatch.setattr("addnorm_exp.sweep.study.spec", lambda config: SimpleNamespace(sha256="0" * 64))
     study = read_study("sweeps/quickstart.py")
     assert (study.name, len(study.tune())) == ("quickstart", 12)
     assert study.path.is_file()

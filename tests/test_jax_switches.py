@@ -80,7 +80,7 @@ def switched(options):
 def trained(data, folder, monkeypatch, options, **changes):
     """The record of a run under these switches, by programs of its own: metric lines and per-layer arrays."""
     monkeypatch.setattr(program, "_PROGRAMS", {})
-    monkeypatch.setattr(program, "_TOKENS", {})
+    monkeypatch.setattr(program, "_TRAINING", {})
     with switched(options):
         summary = run(config(**TINY, **changes), data, RunFolder(folder))
     assert summary.status == "done"
@@ -127,7 +127,7 @@ def test_without_jit_a_program_runs_its_function_as_it_is():
     calls = []
     with switched({"jax_disable_jit": True}):
         for number in (1, 2):
-            call = program.Call("doubled", (), lambda x: calls.append(x) or 2 * x, (np.int32(number),))
+            call = program.Call("doubled", ((),), lambda x: calls.append(x) or 2 * x, (np.int32(number),))
             result = of_config.program(config())._call(call)
             assert result == 2 * number
     assert len(calls) == 2, "it is not compiled"

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -81,7 +82,7 @@ def test_leading_axes_are_as_many_as_one_likes(name):
 def test_the_study_of_the_readme_trains_the_scheme_of_its_equation(tmp_path, monkeypatch):
     """x ← λ x + F(N(x)) with a learned λ, 0.9 at init; three rates for each of two schemes, then five other seeds of each winner."""
     monkeypatch.setattr(catalogue, "_BY_NAME", dict(catalogue._BY_NAME))
-    monkeypatch.setattr("addnorm_exp.sweep.study.checksum", lambda data: "0")
+    monkeypatch.setattr("addnorm_exp.sweep.study.spec", lambda config: SimpleNamespace(sha256="0"))
     monkeypatch.chdir(ROOT)
     file = tmp_path / "leaky.py"
     file.write_text(code_of("README.md"), encoding="utf-8")

@@ -334,7 +334,7 @@ def test_gradients_that_are_nowhere_finite_are_a_line(tmp_path):
     with style.paper():
         assert gradients.by_depth(shown, looks) == gradients.heatmap(shown) == gradients.NOTHING_FINITE
         assert gradients.each(shown, None, "grad_none") == gradients.NO_RECORD
-        assert learning_curves.draw(shown, looks) == "the reported runs have no validation losses"
+        assert learning_curves.draw(shown, looks) == "the reported runs have no validation loss"
         assert sensitivity.draw(load_study(tmp_path), shown) == "no finished runs at two or more learning rates"
 
 

@@ -14,6 +14,7 @@ from addnorm_exp.report.figures.sensitivity import draw as sensitivity_picture
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.protocol.groups import reported
 from addnorm_exp.report.protocol.learning_rates import sensitivity
+from addnorm_exp.report.protocol.metric import primary_of
 from addnorm_exp.report.tables.ablation import build
 from addnorm_exp.report.tables.render import render
 
@@ -54,7 +55,7 @@ def test_the_score_is_the_papers(tmp_path):
         for scheme, rows in found.items()
     }
     assert expected["pre_ln"] == pytest.approx((0.2 + 0 + 0.125 + 3.15) / 4)
-    scores = sensitivity(study, reported(study), "bpb").scores
+    scores = sensitivity(study, reported(study), primary_of(study.runs)).scores
     assert {key[0][1]: value for key, value in scores.items()} == pytest.approx(expected)
     table = build(study)
     assert table["lr_sensitivity"] == [f"{expected[s]:.3f}" for s in table["scheme"]]
@@ -118,7 +119,7 @@ def test_another_tuned_key_is_at_its_best_at_each_rate(tmp_path):
     )
     write_plan(tmp_path, {"tune": plan}, tuned=["optim.lr", "optim.weight_decay"])
     study = load_study(tmp_path)
-    (score,) = sensitivity(study, reported(study), "bpb").scores.values()
+    (score,) = sensitivity(study, reported(study), primary_of(study.runs)).scores.values()
     assert score == pytest.approx((0.1 + 0 + 0.5) / 3)
 
 
@@ -155,7 +156,7 @@ def test_both_pictures_show_the_means_that_the_protocol_chooses_by(tmp_path):
         assert list(means.values()) in drawn
         (winner,) = [w for key, w in shown.winners.items() if dict(key)["scheme"] == list(found)[line["scheme"]]]
         assert (("optim.lr", line["best"]),) == winner.tuned
-        assert means[line["best"]] == pytest.approx(winner.mean / math.log(2)), "the winner's is in nats"
+        assert means[line["best"]] == pytest.approx(winner.mean)
     assert [round(mean, 6) for _, mean, _, _ in panel["lines"][0]["means"]] == [2.55, 5.2, 8.0, 3.0]
     assert [points for _, _, points, _ in panel["lines"][1]["means"]] == [0, 2, 0]
     assert panel["lines"][2]["best"] == 1e-2

@@ -8,8 +8,10 @@ from test_report_study import summary_of, write_plan, write_run
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.protocol.groups import groups_of, reported
 from addnorm_exp.report.protocol.outcome import Outcome, decimals
+from addnorm_exp.runs.metrics import FORMER
 from addnorm_exp.runs.records import Summary
-from addnorm_exp.runs.winners import Candidate, final_loss, score, winners
+from addnorm_exp.runs.winners import Candidate, final_value, score
+from addnorm_exp.runs.winners import winners as winners_by
 
 GROUP = (("scheme", "pre_ln"),)
 UNIFORM = math.log(256)
@@ -24,6 +26,11 @@ def grid(scores: dict[float, list[float | str | None]], key: str = "optim.lr") -
         for lr, found in scores.items()
         for seed, s in enumerate(found)
     ]
+
+
+def winners(candidates) -> dict:
+    """By a loss."""
+    return winners_by(candidates, FORMER[-1])
 
 
 def lr(winner) -> float:
@@ -72,7 +79,7 @@ def summary_with(status: str, loss: float | None, **more) -> Summary:
 def test_no_candidate_wins_by_diverging():
     def scored(rate: float, status: str, loss: float | None, seed: int = 0) -> Candidate:
         summary = summary_with(status, loss)
-        return Candidate(GROUP, (("optim.lr", rate),), seed, score(summary), status, final_loss(summary))
+        return Candidate(GROUP, (("optim.lr", rate),), seed, score(summary), status, final_value(summary))
 
     ended, lost = scored(1e-2, "done", UNIFORM + 3.0), scored(1e-3, "diverged", None)
     assert ended.score == UNIFORM
@@ -91,7 +98,7 @@ def test_no_candidate_wins_by_diverging():
     assert lr(winners(seeds)[GROUP]) == 1e-2
     assert score(summary_with("done", 9.0, uniform=None)) == 9.0, "no uniform loss, no cap"
     above = summary_with("done", 9.0)
-    assert (final_loss(above), score(above)) == (9.0, UNIFORM), "pictures show where it ended, and count it as uniform"
+    assert (final_value(above), score(above)) == (9.0, UNIFORM), "pictures show where it ended, and count it as uniform"
 
 
 def test_an_incomplete_candidate_is_not_eligible_unless_all_are():

@@ -80,7 +80,7 @@ def write_run(
             node = node.setdefault(part, {})
         node[leaf] = value
     config = {"format": 1, "id": folder.name, "semantics": semantics, "scheme": scheme, "science": tree}
-    config["data"] = {"name": "enwik8", "sha256": sha, "train_tokens": 90_000_000}
+    config["data"] = {"name": "enwik8", "sha256": sha, "train": 90_000_000}
     (folder / "config.json").write_text(json.dumps(config))
     if summary is not None:
         (folder / "summary.json").write_text(json.dumps(summary | {"id": folder.name}))

@@ -51,8 +51,8 @@ def test_each_policy_keeps_what_it_says(keep, data, tmp_path):
         path = tmp_path / saved.file
         assert sha256(path) == saved.sha256
         parameters = jax.device_put(dict(np.load(path)), program(asked).replicated)
-        loss = program(asked).evaluate(parameters, held.test, saved.step)
-        assert loss == summary.number("test", weights, "loss"), "the parameters that were tested"
+        (values,) = program(asked).evaluate(parameters, held.test, saved.step)
+        assert values == summary.at("test", weights), "the parameters that were tested"
 
 
 def test_best_parameters_that_are_the_final_ones_are_saved_once(data, tmp_path):
@@ -70,7 +70,7 @@ def test_a_run_that_diverged_keeps_nothing(data, tmp_path):
 
 
 def test_the_policy_is_no_part_of_a_runs_identity(data, tmp_path):
-    ids = {run(config(execution__keep=keep), data, RunFolder(tmp_path / keep))["id"] for keep in ("none", "state")}
+    ids = {run(config(execution__keep=keep), data, RunFolder(tmp_path / keep)).at("id") for keep in ("none", "state")}
     assert len(ids) == 1
     assert leaves()["execution.keep"].choices == KEEP
 

@@ -40,7 +40,7 @@ SUMMARY = {
     "val",
     "test",
     "train_loss_final",
-    "uniform",
+    "metrics",
     "diverged",
     "parameters",
     "flops_per_token",
@@ -65,9 +65,13 @@ def test_a_summary_is_complete(finished, data):
     assert summary["id"] == written["id"]
     assert (summary["status"], summary["step"], summary["steps"], summary["reason"]) == ("done", 12, 12, None)
     assert summary["tokens"] == 12 * 8 * 16
-    assert summary["uniform"] == pytest.approx({"loss": 5.545177, "bpb": 8.0})
+    assert [(metric["name"], metric["better"]) for metric in summary["metrics"]] == [
+        ("bpb", "lower"),
+        ("loss", "lower"),
+    ]
+    assert [metric["trivial"] for metric in summary["metrics"]] == pytest.approx([8.0, 5.545177])
     assert summary["data_sha256"] == data.sha256 == written["data"]["sha256"]
-    assert written["data"]["train_tokens"] + written["data"]["val_tokens"] + written["data"]["test_tokens"] == len(TEXT)
+    assert written["data"]["train"] + written["data"]["val"] + written["data"]["test"] == len(TEXT)
     assert summary["confounds"].keys() == {
         "norm", "final_norm", "eps", "affine", "init", "embedding_norm", "embedding_scale", "factors", "drop_path",
         "warmup", "dtype", "evidence",
@@ -92,7 +96,7 @@ def test_compilation_is_no_part_of_training_time(data, tmp_path, monkeypatch):
     monkeypatch.setattr(jax.stages.Lowered, "compile", slowly)
     monkeypatch.setattr(program.time, "perf_counter", clock)
     summary = run(config(steps=4), data, RunFolder(tmp_path), clock=clock)
-    assert summary.compile_time_s > 1.4 * 3600, "the step, and two programs of evaluation"
+    assert summary.compile_time_s > 0.9 * 3600, "the step and the evaluation"
     assert summary.train_time_s < 1800
     assert summary.step_time_s < 1800
 

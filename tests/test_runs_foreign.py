@@ -104,7 +104,7 @@ def test_a_file_inside_a_checkpoint_does_not_spoil_it(data, tmp_path):
     (tmp_path / "checkpoints" / f"{step:08d}" / ".nfs0001").write_text("a network file system's")
     events = []
     run(config(), data, RunFolder(tmp_path), watch=events.append)
-    assert events[0] == {"event": "start", "step": step}
+    assert (events[0]["event"], events[0]["step"]) == ("start", step)
 
 
 def test_a_foreign_folder_in_the_way_of_a_checkpoint(data, tmp_path):

@@ -34,7 +34,7 @@ def test_copies_a_prefix(name):
     dead = [path for path, alive in zip(paths, reached, strict=True) if not alive]
     assert all(path.endswith(SILENT.get(name, ())) for path in dead), dead
     losses = np.asarray(metrics["loss"])
-    assert (losses[-20:].mean() < 0.1 * Copying.uniform_loss) == (name not in CONTROLS), losses[::20]
+    assert (losses[-20:].mean() < 0.1 * Copying.chance) == (name not in CONTROLS), losses[::20]
 
 
 @pytest.mark.full

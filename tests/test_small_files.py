@@ -29,10 +29,10 @@ def test_a_small_packed_file_is_trained_on(tmp_path, capsys):
         "text.gz has 14 validation windows and 14 test windows of seq_len=16: all are used, fewer than eval.sequences=20"
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["windows"] == {"val": 14, "test": 14}
-    assert summary["val_tokens"] == summary["test_tokens"] == 14 * 16
+    assert summary["examples"] == {"val": 14, "test": 14}
+    assert summary["tokens_per_example"] == 16
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
-    assert (recorded["train_tokens"], recorded["val_tokens"], recorded["test_tokens"]) == (4500, 250, 250)
+    assert (recorded["train"], recorded["val"], recorded["test"]) == (4500, 250, 250)
     assert recorded["notes"] == [first]
 
 
@@ -41,7 +41,7 @@ def test_windows_are_told_only_where_they_are_fewer(data, tmp_path, capsys):
     assert train(tmp_path / "text", tmp_path / "run") == 0
     assert "windows" not in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["windows"] == {"val": 20, "test": 20}
+    assert summary["examples"] == {"val": 20, "test": 20}
 
 
 def test_the_advice_for_a_file_that_is_too_small_is_followed(tmp_path, capsys):

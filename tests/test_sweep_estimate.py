@@ -1,6 +1,7 @@
 """What a dry run says that a plan costs: against the quickstart's known time, by its parts, and from runs that have finished."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from of_config import experiment
@@ -19,7 +20,7 @@ SECONDS, TRAINING, RUNS, STEPS = 155, 95, 24, 120
 def quickstart(monkeypatch, tmp_path):
     """Estimator and plan, on a machine on which the quickstart's steps take the known time. No data are needed."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("addnorm_exp.sweep.study.checksum", lambda data: "0" * 64)
+    monkeypatch.setattr("addnorm_exp.sweep.study.spec", lambda config: SimpleNamespace(sha256="0" * 64))
     study = read_study("sweeps/quickstart.py")
     tuning = study.tune()
     plan = (*tuning, *study.report(study.stand_in(tuning), tuning))
@@ -64,10 +65,10 @@ def test_finished_runs_are_believed(quickstart):
 @pytest.mark.parametrize(
     ("changes", "passes"),
     [
-        ({"execution.attention_every": 0}, (1 + 10 + 2) * 256 * 128),
-        ({"execution.attention_every": 0, "eval.every": 300}, (1 + 4 + 2) * 256 * 128),
-        ({"execution.attention_every": 100}, (1 + 10 + 2) * 256 * 128 + 11 * 16 * 128),
-        ({"execution.diagnostics": False}, (1 + 10 + 2) * 256 * 128),
+        ({"execution.attention_every": 0}, (1 + 10 + 2) * 256),
+        ({"execution.attention_every": 0, "eval.every": 300}, (1 + 4 + 2) * 256),
+        ({"execution.attention_every": 100}, (1 + 10 + 2) * 256 + 11 * 16),
+        ({"execution.diagnostics": False}, (1 + 10 + 2) * 256),
     ],
 )
 def test_evaluations_are_counted(changes, passes):

@@ -43,7 +43,8 @@ def test_a_huge_learning_rate(bound, data, tmp_path):
     assert written["test"] is None
     assert written["finished"] >= written["started"]
     assert not [line for line in lines(tmp_path) if line["split"] == "test"]
-    assert score(Summary.model_validate(written)) == pytest.approx(math.log(256))
+    assert score(Summary.model_validate(written), "loss") == pytest.approx(math.log(256))
+    assert score(Summary.model_validate(written)) == pytest.approx(8.0), "in bits per byte"
     assert events[-1]["event"] == "diverged"
     again = run(asked, data, RunFolder(tmp_path))
     assert again.diverged.plain() == written["diverged"], "a diverged run is finished and not run again"
@@ -67,8 +68,8 @@ def test_a_validation_that_is_not_finite_ends_the_run_too(data, tmp_path, monkey
     """The training loss of a batch may still be finite where the validation's is not."""
     evaluate = Program.evaluate
 
-    def broken(self, parameters, windows, step, **more):
-        return np.array([math.inf]) if step == 6 else evaluate(self, parameters, windows, step, **more)
+    def broken(self, weights, split, step, **more):
+        return [dict.fromkeys(("loss", "bpb"), math.inf)] if step == 6 else evaluate(self, weights, split, step, **more)
 
     monkeypatch.setattr(Program, "evaluate", broken)
     run(config(scheme="no_norm", optim__clip=0.0), data, RunFolder(tmp_path))

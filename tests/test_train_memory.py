@@ -12,7 +12,6 @@ from addnorm_exp import cli
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.residual import catalogue
-from addnorm_exp.sweep import launch
 from addnorm_exp.train import memory
 
 WIDE = {"batch_size": 64, "seq_len": 64, "model__width": 32, "eval__sequences": 10}
@@ -118,8 +117,7 @@ def commands(folder, words):
 def test_a_whole_beyond_the_machine_is_refused_at_once(tmp_path, monkeypatch, capsys):
     """Each number is within its bounds. No data are read, no folder is made."""
     monkeypatch.setattr(memory, "memory", lambda: 10**11)
-    for room in (corpus, launch):
-        monkeypatch.setattr(room, "load", lambda data: pytest.fail("data were read"))
+    monkeypatch.setattr(corpus, "load", lambda data: pytest.fail("data were read"))
     words = [word for word in flags(**HUGE) if not word.startswith("--config=")]
     for argv in commands(tmp_path, words):
         with signals_restored():

@@ -20,6 +20,7 @@ from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers,
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.lm import LanguageModelling
+from addnorm_exp.tasks.task import Share
 from addnorm_exp.train import program as program_room
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.step import initial_state, make_chunk
@@ -127,8 +128,8 @@ def test_the_state_is_donated_and_the_corpus_is_not(data):
     numbers, held, state = hypers(config()), compiled.hold(data), compiled.init(hypers(config()))
     after, _ = compiled.train(state, numbers, held, np.ones(1, np.bool_))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, held.train, held.val)))
-    compiled.evaluate(after.parameters, held.val, 1)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, held.train, held.val.parts)))
+    compiled.evaluate(after.weights, held.val, 1)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after)), "an evaluation takes nothing away"
 
 
@@ -296,7 +297,7 @@ def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     assert "8 devices" in said["refused"]
     assert not said["made"]
     # Each device computes its share of the batch, not the whole of it: operations of one device's program, by XLA's count.
-    assert said["flops"].keys() == {"train", "evaluate", "evaluate the rest"}
+    assert said["flops"].keys() == {"train", "evaluate"}
     for name in ("train", "evaluate"):
         flops = said["flops"][name]
         whole = [each for key, each in program(config())._compiled.items() if key[0] == name]  # one for each corpus
@@ -320,13 +321,14 @@ class Copy(LanguageModelling):
         whole = jnp.concatenate([prefix, jnp.zeros_like(prefix[:, :1]), prefix], axis=1)
         return whole[:, :-1], whole[:, 1:]
 
-    def loss(self, parameters, probes, batch, context):
-        inputs, targets = batch
+    def loss(self, parameters, probes, part, weight, carried, context):
+        inputs, targets = part
         context = replace(context, batch=inputs.shape[0])
         logits, stats = self.model.bind(parameters)(inputs, context, probes, self.dtype)
         logits = logits.reshape(*inputs.shape, -1)[:, PREFIX:]
         chosen = jnp.take_along_axis(logits, targets[:, PREFIX:, None], axis=-1)[..., 0]
-        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen), stats
+        del weight  # one micro-batch
+        return Share(jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen), diagnostics=stats, carried=carried)
 
 
 @pytest.mark.full

@@ -27,9 +27,10 @@ class Masked(toy.Toy):
         super().__init__(batch_size)
         self.scheme = scheme
 
-    def loss(self, parameters, probes, batch, context):
+    def loss(self, parameters, probes, part, weight, carried, context):
         paths = drop_path(jnp.ones((SIZE, 1)), replace(context, batch=SIZE))
-        return toy.toy_loss(parameters, batch), {"units": dropout(jnp.ones(SIZE), context), "paths": paths[:, 0]}
+        diagnostics = {"units": dropout(jnp.ones(SIZE), context), "paths": paths[:, 0]}
+        return replace(super().loss(parameters, probes, part, weight, carried, context), diagnostics=diagnostics)
 
 
 @pytest.fixture(scope="module")

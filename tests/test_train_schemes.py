@@ -52,7 +52,7 @@ def test_resume_is_bit_exact(scheme, undisturbed, data, tmp_path, monkeypatch):
     assert interrupt(tiny(scheme), data, tmp_path, chunks=3) == 6
     if scheme == "pre_ln":
         monkeypatch.setattr(program, "_PROGRAMS", {})
-        monkeypatch.setattr(program, "_TOKENS", {})
+        monkeypatch.setattr(program, "_TRAINING", {})
     events = []
     summary = run(tiny(scheme), data, RunFolder(tmp_path), watch=events.append)
     assert next(event for event in events if event["event"] == "start")["step"] == 6

@@ -137,10 +137,10 @@ def broken(at: int, value: float, steps: int = 8):
 class Cliff(toy.Toy):
     """A finite loss whose gradient is not: √|target - 5| where a target is 5."""
 
-    def loss(self, parameters, probes, batch, context):
-        loss, stats = super().loss(parameters, probes, batch, context)
-        edge = parameters["alpha"] * (batch[0, 2] - 5.0)
-        return loss + jnp.sqrt(jnp.abs(edge)), stats
+    def loss(self, parameters, probes, part, weight, carried, context):
+        share = super().loss(parameters, probes, part, weight, carried, context)
+        edge = parameters["alpha"] * (part[0, 2] - 5.0)
+        return replace(share, value=share.value + jnp.sqrt(jnp.abs(edge)))
 
 
 @pytest.mark.core

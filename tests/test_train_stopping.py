@@ -21,10 +21,7 @@ NOTICE = 30.0  # seconds from the signal to the end
 ASKED = config(steps=8, eval__every=4, execution__attention_every=4, execution__checkpoint_every=0, eval__sequences=36)
 SLOW = {  # what is slow → the programs that are, with the work of a call by its arguments
     "step": {"train": lambda arguments: int(arguments[3])},
-    "evaluation": {
-        "evaluate": lambda arguments: int(arguments[5]) - int(arguments[4]),
-        "evaluate the rest": lambda arguments: int(arguments[1].shape[0] % 8 > 0),
-    },
+    "evaluation": {"evaluate": lambda arguments: int(arguments[4]) - int(arguments[3])},
     "attention": {"attention": lambda arguments: 1},
 }
 

@@ -41,7 +41,7 @@ def untrained(folder: Path, scheme: str, data, like: Path):
     asked = config(scheme=scheme)
     parameters = program(asked).init(experiment(asked).hypers).parameters
     folder.mkdir(parents=True)
-    enter(RunFolder(folder), experiment(asked), data, None)
+    enter(RunFolder(folder), experiment(asked), data.spec, None)
     saved = Checkpoints(folder / "checkpoints", keep=1).save_parameters("final", 12, parameters)
     summary = json.loads((like / "summary.json").read_text()) | {"saved": {"final": saved}}
     (folder / "summary.json").write_text(json.dumps(summary))

@@ -13,11 +13,12 @@ from training import ROOT
 from addnorm_exp.cli import train
 from addnorm_exp.config import Config
 from addnorm_exp.report.protocol import outcome
+from addnorm_exp.runs.metrics import figure
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay
-from addnorm_exp.words import aligned, counted, duration, loss, si, signed, size
+from addnorm_exp.words import aligned, counted, duration, si, signed, size
 
 
 def test_durations():
@@ -75,7 +76,7 @@ LOSS = {"loss": 1.69901, "bpb": 2.45113}
 )
 def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path):
     """By `train` as it validates and as it ends, and by the line of a sweep."""
-    assert loss(metrics) == said
+    assert figure(metrics) == said
     RunDisplay("pre_ln", 100, Console(width=200)).watch({"event": "val", "step": 50, **metrics})
     assert capsys.readouterr().out == f"step  50/100  val {said}\n"
     record = summary_of("pre_ln", 2.0) | {"val": {"final": metrics}, "test": {"final": metrics}}

@@ -52,7 +52,7 @@ def test_the_view_that_is_saved():
     by_kind = {kind: [p["config"] for p in panels if p["viewType"] == kind] for kind in {p["viewType"] for p in panels}}
     drawn = by_kind["Run History Line Plot"]
     assert all(panel["groupBy"] == "scheme.value" and panel["xAxis"] == "step" for panel in drawn)
-    known = {f"train/{name}" for name in (*SCALARS, "bpb")} | {"val/loss", "val/bpb"}
+    known = {f"train/{name}" for name in (*SCALARS, "loss", "bpb")} | {"val/loss", "val/bpb"}
     known |= {f"layers/{name}/{place}" for name in COLUMNS for place in ("first", "middle", "last")}
     assert {name for panel in drawn for name in panel["metrics"]} <= known  # nothing that no run has
     assert {"train/grad_norm", "val/loss"} <= {name for panel in drawn for name in panel["metrics"]}

@@ -52,10 +52,15 @@ def run(argv: list[str]) -> int:
 def _save(arguments: Arguments) -> int:
     from addnorm_exp.report.dashboard.workspace import save
     from addnorm_exp.report.load import load_study
+    from addnorm_exp.runs.metrics import FORMER, metrics_of
     from addnorm_exp.runs.mirror.settings import check_place
 
     check_place(place_of(arguments))
-    study = load_study(arguments.positionals[0], mix_semantics=True).name if arguments.positionals else None
     project, entity = place_of(arguments).of({})
-    print(save(entity, project, study))
+    if not arguments.positionals:
+        print(save(entity, project))
+        return 0
+    study = load_study(arguments.positionals[0], mix_semantics=True)
+    listed = max((metrics_of(run.summary) for run in study.runs if run.summary), key=len, default=FORMER)
+    print(save(entity, project, study.name, sorted(listed, key=lambda metric: metric.rescales is not None)))
     return 0

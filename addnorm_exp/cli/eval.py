@@ -27,15 +27,17 @@ def run(argv: list[str]) -> int:
         flag = f"--config.{other}" if other else "--config"
         raise UserError(f"eval: {flag}: the run's own config counts; only --config.data.path=FILE may be given")
 
+    from addnorm_exp.runs.metrics import figure, metrics_of
     from addnorm_exp.trained.model import load
-    from addnorm_exp.words import counted, loss
+    from addnorm_exp.words import counted
 
     model = load(Path(arguments.positionals[0]), arguments["weights"])
     path = overrides.get("data.path")
     metrics = model.evaluate(None if path is None else str(path))
     name = path or model.config.data.path or model.config.data.name
+    tested = figure(metrics, metrics_of(model.summary))
     print(
-        f"{model.config.scheme}: test {loss(metrics)} on {name}  ({arguments['weights']} weights, after "
+        f"{model.config.scheme}: test {tested} on {name}  ({arguments['weights']} weights, after "
         f"{counted(model.step, 'step')}; {model.folder.path})"
     )
     return 0

@@ -6,8 +6,9 @@ from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError, to_stderr
+from addnorm_exp.runs.metrics import figure, metrics_of
 from addnorm_exp.runs.records import Summary
-from addnorm_exp.words import counted, loss
+from addnorm_exp.words import counted
 
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
 
@@ -22,31 +23,29 @@ def run(argv: list[str]) -> int:
     config = arguments.config
     assert config is not None
 
-    from addnorm_exp.tasks import resolve
+    from addnorm_exp import tasks
 
-    experiment = resolve(config, str(arguments.config_file), arguments.overrides or ())
+    experiment = tasks.resolve(config, str(arguments.config_file), arguments.overrides or ())
     folder = arguments["workdir"]
     if folder is None:
         raise UserError("train needs --workdir=DIR, the folder of the run")
     if folder.is_file():
         raise UserError(f"{folder} is a file; --workdir needs a folder")
 
-    from addnorm_exp.data import corpus
     from addnorm_exp.runs.checkpoint_folders import prospect
     from addnorm_exp.runs.folder import RunFolder
     from addnorm_exp.runs.lock import Busy
     from addnorm_exp.train.display import RunDisplay
-    from addnorm_exp.train.entry import remarks
-    from addnorm_exp.train.loop import Stopped, check_data, check_machine
+    from addnorm_exp.train.loop import Stopped, check_machine
     from addnorm_exp.train.loop import run as train
 
     times = experiment.timetable
     display = RunDisplay(config.scheme, config.steps, validates=lambda step: times.due(step, "validation"))
     mirror = mirror_of(arguments, display.say, folder)
     check_machine(experiment)  # check this and W&B's settings before fetching data
-    data = corpus.load(config.data)
-    check_data(experiment, data)
-    for line in remarks(config, data):
+    data = tasks.load(config)
+    tasks.check(experiment, data.spec)
+    for line in tasks.remarks(experiment, data.spec):
         to_stderr(line)
     try:
         with StopSignal(display.say) as stop, mirror:
@@ -75,7 +74,5 @@ def _conclude(summary: Summary, folder: Path) -> None:
         return
     steps, step, record = counted(summary.step or 0, "step"), summary.step_time_s or 0.0, summary.record_time_s
     slow = f" (recording takes {1e3 * record:.1f} ms per step)" if record is not None and record > step else ""
-    print(
-        f"{summary.scheme}: test {loss(summary.at('test', 'final'))} after {steps}, {1e3 * step:.1f} ms per step{slow}  "
-        f"({folder})"
-    )
+    tested = figure(summary.at("test", "final"), metrics_of(summary))
+    print(f"{summary.scheme}: test {tested} after {steps}, {1e3 * step:.1f} ms per step{slow}  ({folder})")

@@ -12,6 +12,7 @@ from addnorm_exp.config.files import expanded
 from addnorm_exp.config.schema import DataConfig
 from addnorm_exp.data import cache, formats
 from addnorm_exp.data.datasets import DATASETS, Dataset
+from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError, nearest
 
 LARGEST = 2**31 - 1  # bytes: offsets are int32 inside the compiled program
@@ -29,6 +30,12 @@ class Corpus:
     val: np.ndarray
     test: np.ndarray
     notes: tuple[str, ...] = ()  # of a file that is not plain text: what it looks like and how it is used, a line each
+
+    @property
+    def spec(self) -> DataSpec:
+        """The sizes are in bytes."""
+        sizes = {split: getattr(self, split).size for split in ("train", "val", "test")}
+        return DataSpec(name=self.name, sha256=self.sha256, notes=self.notes, **sizes)
 
 
 def names() -> tuple[str, ...]:
@@ -53,13 +60,19 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
     return _split(dataset.name, cache.obtain(dataset), dataset.sha256)
 
 
-def outline(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corpus:
-    """The corpus that `load` would give, as to name, checksum and lengths, with zeros for its bytes: nothing is fetched, and a dataset
-    takes no memory. Raises UserError where its file cannot be used."""
+def spec(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> DataSpec:
+    """That of the corpus that `load` would give. Nothing is fetched. Raises UserError if the file cannot be used."""
     if config.path is not None:
-        return load(config)
+        return load(config).spec
     dataset = datasets[config.name]
-    return _parted(dataset.name, np.broadcast_to(np.uint8(0), (dataset.size,)), dataset.sha256)
+    held_out = dataset.size // HELD_OUT
+    return DataSpec(
+        name=dataset.name,
+        sha256=dataset.sha256,
+        train=dataset.size - 2 * held_out,
+        val=held_out,
+        test=held_out,
+    )
 
 
 def to_fetch(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str | None:
@@ -70,23 +83,16 @@ def to_fetch(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> 
     return f"{dataset.name} is not in the cache: {dataset.size:,} bytes are fetched once into {cache.folder() / dataset.name}"
 
 
-def checksum(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str:
-    """SHA-256 of the corpus that the config names, without fetching it. Raises UserError where its file cannot be used."""
-    if config.path is not None:
-        return hashlib.sha256(_content(config.path).data).hexdigest()
-    return datasets[config.name].sha256
-
-
-def check_lengths(corpus: Corpus, seq_len: int) -> None:
+def check_lengths(spec: DataSpec, seq_len: int) -> None:
     """Raises UserError unless every split holds a window: `seq_len` inputs and the target of the last one."""
-    size = corpus.train.size + corpus.val.size + corpus.test.size
+    size = spec.train + spec.val + spec.test
     window = seq_len + 1
     if size // HELD_OUT >= window:  # the training split is the longest
         return
     longest = size // HELD_OUT - 1
     smaller = f"set seq_len to {longest} or less, or take" if longest >= 1 else "take"
     raise UserError(
-        f"{corpus.name} is too short for seq_len={seq_len}: a window has {window:,} bytes, and the validation and the test split "
+        f"{spec.name} is too short for seq_len={seq_len}: a window has {window:,} bytes, and the validation and the test split "
         f"have {size // HELD_OUT:,} each, 1/{HELD_OUT} of {size:,}; {smaller} a file of {HELD_OUT * window:,} bytes or more"
     )
 

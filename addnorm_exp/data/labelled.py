@@ -17,6 +17,7 @@ import numpy as np
 
 from addnorm_exp.data import cache, corpus, table
 from addnorm_exp.data.datasets import MOVIE_REVIEWS, Dataset
+from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.data.table import Example
 from addnorm_exp.data.vocabulary import Kind, Vocabulary, frequent, vocabulary_size
 from addnorm_exp.errors import UserError, nearest
@@ -27,17 +28,13 @@ SMALLEST = 10  # examples of a class, so that each split has one
 CUT = 0.01  # the share of cut texts above which a note says so
 
 
-@dataclass(frozen=True)
-class TextSpec:
+@dataclass(frozen=True, kw_only=True)
+class TextSpec(DataSpec):
     """What is known of labelled text before it is loaded. `train`, `val` and `test` count examples,
-    `words` the frequent words of the training split (data/vocabulary.py)."""
+    `words` the frequent words of the training split (data/vocabulary.py). The checksum is of the
+    texts with their labels."""
 
-    name: str
-    sha256: str  # of the texts with their labels: the data's identity in a run's record
     classes: tuple[str, ...]
-    train: int
-    val: int
-    test: int
     words: int
     majority: float  # the share of the most frequent class in the training split
 
@@ -59,7 +56,10 @@ class LabelledText:
     train: Labelled
     val: Labelled
     test: Labelled
-    notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.spec.notes
 
 
 class Padded(NamedTuple):
@@ -93,9 +93,9 @@ NAMED = {
         MOVIE_REVIEWS,
         _snippets,
         TextSpec(
-            MOVIE_REVIEWS.name,
-            "8a1aafa1e8b41a4425bc9f2db4246573ef4f7f8fb762786556e323628097f692",
-            ("negative", "positive"),
+            name=MOVIE_REVIEWS.name,
+            sha256="8a1aafa1e8b41a4425bc9f2db4246573ef4f7f8fb762786556e323628097f692",
+            classes=("negative", "positive"),
             train=8456,
             val=1056,
             test=1056,
@@ -202,14 +202,15 @@ def _split(name: str, ordered: Sequence[Example], notes: tuple[str, ...] = ()) -
     splits = {split: labelled(part) for split, part in parts.items()}
     train = splits["train"]
     spec = TextSpec(
-        name,
-        _checksum(ordered),
-        classes,
+        name=name,
+        sha256=_checksum(ordered),
+        classes=classes,
+        notes=notes,
         **{split: len(part.labels) for split, part in splits.items()},
         words=len(frequent(train.texts)),
         majority=float(np.bincount(train.labels).max() / len(train.labels)),
     )
-    return LabelledText(spec, **splits, notes=notes)
+    return LabelledText(spec, **splits)
 
 
 def _checksum(ordered: Iterable[Example]) -> str:

@@ -1,5 +1,6 @@
 """An experiment: a config with everything that follows from it. It is resolved once, and travels in the place of names."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -15,7 +16,8 @@ from addnorm_exp.runs.identity import run_id
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked config, its scheme with the axes that the config sets, and the blocks of the model, first to last.
+    """A checked config, its scheme with the axes that the config sets, the blocks of the model, first to last, and what the model is built
+    of from the data (`Shape.form`).
 
     Everything else is derived, once. `tasks.resolve` makes experiments.
     """
@@ -23,6 +25,7 @@ class Experiment:
     config: Config
     scheme: Scheme
     sites: tuple[Site, ...]
+    form: tuple[Hashable, ...] = ()
 
     @cached_property
     def values(self) -> dict[str, object]:
@@ -35,7 +38,7 @@ class Experiment:
 
     @cached_property
     def shape(self) -> Shape:
-        return shape_of(self.values, self.scheme, self.sites)
+        return shape_of(self.values, self.scheme, self.sites, self.form)
 
     @cached_property
     def digest(self) -> str:

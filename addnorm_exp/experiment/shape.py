@@ -1,6 +1,6 @@
 """What a program is compiled for. Runs of one shape share a program, whatever their hypers."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,14 +16,17 @@ class Shape:
     `shape["model.width"]` is a value. A switch (`optim.clip`, a rate of dropout) is True or False: whether it is on. A hyper has no value
     here, because a program is compiled for all its values: reading one is an error.
 
-    Two shapes are equal if their values and `digest` are, that of the scheme's record over these blocks without its hypers: a notebook may
-    change the record of a name.
+    `form` is what the model is built of from the data, e.g. the size of a vocabulary; each task knows its meaning.
+
+    Two shapes are equal if their values, `form` and `digest` are. The digest is that of the scheme's record over these blocks, without its
+    hypers: a notebook may change the record of a name.
     """
 
     items: tuple[tuple[str, object], ...]
     digest: str
     scheme: Scheme = field(compare=False)
     sites: tuple[Site, ...] = field(compare=False)
+    form: tuple[Hashable, ...] = ()
 
     def __getitem__(self, key: str) -> Any:
         """Raises LookupError for a key that is no part of the shape."""
@@ -34,7 +37,9 @@ class Shape:
         raise LookupError(f"{key} {what} no part of a program's shape")
 
 
-def shape_of(values: Mapping[str, object], scheme: Scheme, sites: tuple[Site, ...]) -> Shape:
+def shape_of(
+    values: Mapping[str, object], scheme: Scheme, sites: tuple[Site, ...], form: tuple[Hashable, ...] = ()
+) -> Shape:
     """The shape of resolved values by key (`Experiment.values`)."""
     items = []
     for key, leaf in leaves().items():
@@ -43,4 +48,4 @@ def shape_of(values: Mapping[str, object], scheme: Scheme, sites: tuple[Site, ..
             items.append((key, bool(value) if HYPER in leaf.said.role else value))
     # The rate of stochastic depth is a number of the record, and a hyper too.
     switched = replace(scheme.around, drop_path=float(bool(scheme.around.drop_path)))
-    return Shape(tuple(items), replace(scheme, around=switched).digest(sites), scheme, sites)
+    return Shape(tuple(items), replace(scheme, around=switched).digest(sites), scheme, sites, form)

@@ -9,19 +9,27 @@ from addnorm_exp.residual import Depths, Scheme, Site, sites
 
 
 @dataclass(frozen=True)
+class ExampleCost:
+    """Of one training example: the tokens (positions) that the model computes, padding included, and floating-point operations of the
+    training step for each, by the convention of nn/models.py."""
+
+    tokens: int
+    flops_per_token: float
+
+
+@dataclass(frozen=True)
 class Footprint:
     """Lower bounds; what the ends and a scheme's own streams add is not counted.
 
     `activations`: bytes a sequence of what the backward pass has in memory as it begins: the logits and the loss's gradient with respect
     to them, both in float32; in each block what matrix products have read (a sublayer's input, queries, keys, values, attention's
     output, hidden units) and attention weights.
-    `flops_per_token`: of the training step, by the convention of nn/models.py.
     """
 
     parameters: int
     tensors: int
     activations: int
-    flops_per_token: float
+    cost: ExampleCost
 
 
 def footprint(scheme: Scheme, arch: Architecture, vocab: int, length: int, *, tied: bool, itemsize: int) -> Footprint:
@@ -39,7 +47,7 @@ def footprint(scheme: Scheme, arch: Architecture, vocab: int, length: int, *, ti
         tensors=arch.depth * min(map(len, tables)),
         activations=2 * 4 * length * vocab
         + arch.depth * (length * (5 * arch.width + arch.hidden) + attention) * itemsize,
-        flops_per_token=flops_per_token(arch.depth * matrices, arch, length, vocab),
+        cost=ExampleCost(length, flops_per_token(arch.depth * matrices, arch, length, vocab)),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from addnorm_exp.errors import UserError, program
 from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
+from addnorm_exp.runs.metrics import metrics_of
 from addnorm_exp.runs.mirror.forms import from_config, from_summary
 from addnorm_exp.runs.mirror.settings import require_key
 from addnorm_exp.runs.mirror.window import reason
@@ -122,7 +123,8 @@ def _write(folder: Path, run: Any, curves: bool) -> None:
     if summary.get("status"):
         place.write_summary(summary)
     if curves:
-        rows = run.history(samples=POINTS, keys=["val/loss", "val/bpb"], pandas=False)
+        names = [metric.name for metric in reversed(metrics_of(place.summary()))]
+        rows = run.history(samples=POINTS, keys=[f"val/{name}" for name in names], pandas=False)
         place.append(
-            {"step": row["_step"], "split": "val", "loss": row["val/loss"], "bpb": row["val/bpb"]} for row in rows
+            {"step": row["_step"], "split": "val", **{name: row[f"val/{name}"] for name in names}} for row in rows
         )

@@ -15,6 +15,7 @@ Read in this order:
     arrays              named arrays in one file
     checkpoint_folders  the files in checkpoints/: whole, half-written, foreign, kept by a finished run
     finish              removes what a finished run does not keep
+    metrics             a metric: name, unit, direction, trivial value
     winners             which candidate of a study won
     caveats             what a reader must know before comparing rows
     published           published numbers in a study file

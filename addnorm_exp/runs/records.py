@@ -88,6 +88,18 @@ class Evaluations(Record):
     best: Scores | None = None
 
 
+class MetricRecord(Record):
+    """A metric of the run's task (runs/metrics.py)."""
+
+    name: str
+    label: str
+    unit: str
+    better: Literal["lower", "higher"]
+    trivial: Number | None = None
+    trivially: str = "trivial"
+    rescales: str | None = None
+
+
 class Divergence(Record):
     step: Count
     cause: str
@@ -125,9 +137,11 @@ class Summary(Record):
     finished: Number | None = None
     val: Evaluations | None = None
     test: Evaluations | None = None
-    uniform: Scores | None = None
+    metrics: list[MetricRecord] | None = None
+    uniform: Scores | None = None  # of older records: the trivial value of each metric
     diverged: Divergence | None = None
     parameters: Count | None = None
+    tokens_per_example: Count | None = None
     flops_per_token: Number | None = None
     step_time_s: Number | None = None
     record_time_s: Number | None = None
@@ -142,10 +156,11 @@ class Summary(Record):
 
     @model_validator(mode="after")
     def _of_an_end(self) -> "Summary":
+        primary = self.metrics[0].name if self.metrics else "loss"
         if self.status == "done":
-            self._require("scheme", "val.final.loss", "test.final.loss", "step", "steps", "step_time_s")
+            self._require("scheme", f"val.final.{primary}", f"test.final.{primary}", "step", "steps", "step_time_s")
         if self.status == "diverged":
-            self._require("scheme", "diverged", "uniform.loss")
+            self._require("scheme", "diverged", "metrics" if self.metrics else "uniform.loss")
         return self
 
     def number(self, *path: str) -> float | None:

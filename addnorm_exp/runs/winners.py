@@ -1,8 +1,9 @@
 """The protocol of tuning: which value of the tuned keys wins, group by group. Pure functions on plain data.
 
-The winner has the best mean of the final validation loss over the tuning seeds. A diverged run scores as the uniform prediction, and
-no run scores worse than that. A candidate with a failed, unfinished or absent run is incomplete and not eligible, unless no candidate
-of its group is complete. A winner on the edge of its grid is flagged, because a better value may lie beyond it.
+The winner has the best mean of the final validation, in the primary metric of the task, over the tuning seeds. A diverged run scores as
+the trivial prediction (of language modelling: the uniform one), and no run scores worse than that. A candidate with a failed, unfinished
+or absent run is incomplete and not eligible, unless no candidate of its group is complete. A winner on the edge of its grid is flagged,
+because a better value may lie beyond it.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from addnorm_exp.runs.metrics import Metric, named
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.values import is_number
 
@@ -18,15 +20,14 @@ Pairs = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tuning run. `score` is its final validation loss (lower is better), or None; see the function `score`. `loss` is the same
-    without the cap."""
+    """One tuning run. `score` is its final validation, or None; see the function `score`. `value` is the same without the cap."""
 
     group: Pairs  # the axes that distinguish groups, with their values
     tuned: Pairs  # the tuned keys, with their values
     seed: int
     score: float | None
     status: str
-    loss: float | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,42 +43,47 @@ class Winner:
     left_out: tuple[Pairs, ...] = ()  # incomplete candidates, not eligible
 
 
-def final_loss(summary: Summary | None, unit: str = "loss") -> float | None:
-    """The final validation loss of a run by its summary, in `loss` (nats per token) or `bpb`. For a diverged run it is that of the
-    uniform prediction. None if the summary has neither."""
-    if summary is None or summary.status not in ("done", "diverged"):
+def final_value(summary: Summary | None, name: str | None = None) -> float | None:
+    """The final validation of a run by its summary, in the metric of this name, by default the primary one. For a diverged run it is the
+    trivial value, or the worst there is if that is unknown. None if the summary has neither."""
+    metric = named(summary, name)
+    if summary is None or metric is None or summary.status not in ("done", "diverged"):
         return None
-    return summary.number("uniform", unit) if summary.status == "diverged" else summary.number("val", "final", unit)
+    if summary.status == "done":
+        return summary.number("val", "final", metric.name)
+    return metric.hopeless if metric.trivial is None else metric.trivial
 
 
-def score(summary: Summary | None, unit: str = "loss") -> float | None:
-    """The score of a run by its summary: its `final_loss`, at most the loss of the uniform prediction.
+def score(summary: Summary | None, name: str | None = None) -> float | None:
+    """The score of a run by its summary: its `final_value`, but the trivial value if it is worse than that.
 
-    The cap prevents a candidate from winning by diverging when another one ends with a loss above the uniform one: they tie, and the
-    one with fewer diverged runs wins.
+    The cap prevents a candidate from winning by diverging when another one ends worse than the trivial prediction: they tie, and the one
+    with fewer diverged runs wins.
     """
-    value, uniform = final_loss(summary, unit), summary.number("uniform", unit) if summary else None
-    return value if value is None or uniform is None else min(value, uniform)
+    value, metric = final_value(summary, name), named(summary, name)
+    if value is None or metric is None or metric.trivial is None:
+        return value
+    return metric.best((value, metric.trivial))
 
 
-def winners(candidates: Iterable[Candidate]) -> dict[Pairs, Winner]:
-    """The winner of every group, in order of appearance. A group in which no run has a score is left out.
+def winners(candidates: Iterable[Candidate], metric: Metric) -> dict[Pairs, Winner]:
+    """The winner of every group by this metric, in order of appearance. A group in which no run has a score is left out.
 
-    Among equal means (e.g. if every candidate diverged), the candidate with fewer diverged runs wins, then the one with the smallest mean
-    loss without the cap, then the first one.
+    Among equal means (e.g. if every candidate diverged), the candidate with fewer diverged runs wins, then the one with the best mean
+    without the cap, then the first one.
     """
     groups: dict[Pairs, dict[Pairs, list[Candidate]]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.group, {}).setdefault(candidate.tuned, []).append(candidate)
     by_group: dict[Pairs, Winner] = {}
     for group, by_tuned in groups.items():
-        winner = _winner(by_tuned)
+        winner = _winner(by_tuned, metric)
         if winner is not None:
             by_group[group] = winner
     return by_group
 
 
-def _winner(by_tuned: Mapping[Pairs, list[Candidate]]) -> Winner | None:
+def _winner(by_tuned: Mapping[Pairs, list[Candidate]], metric: Metric) -> Winner | None:
     seeds = {run.seed for runs in by_tuned.values() for run in runs}
     left_out = []
     ranked = []
@@ -88,14 +94,20 @@ def _winner(by_tuned: Mapping[Pairs, list[Candidate]]) -> Winner | None:
             left_out.append(tuned)
         if scores:
             diverged = sum(run.status == "diverged" for run in runs if run.score is not None)
-            losses = [run.score if run.loss is None else run.loss for run in runs if run.score is not None]
-            mean, uncapped = (math.fsum(values) / len(values) for values in (scores, losses))
-            ranked.append((not complete, mean, diverged, uncapped, order, tuned, len(scores)))
+            values = [run.score if run.value is None else run.value for run in runs if run.score is not None]
+            cost, uncapped = (metric.sign * math.fsum(each) / len(each) for each in (scores, values))
+            ranked.append((not complete, cost, diverged, uncapped, order, tuned, len(scores)))
     if not ranked:
         return None
-    incomplete, mean, diverged, _, _, tuned, n = min(ranked, key=lambda entry: entry[:5])
+    incomplete, cost, diverged, _, _, tuned, n = min(ranked, key=lambda entry: entry[:5])
     return Winner(
-        tuned, mean, n, _edges(tuned, by_tuned), incomplete, diverged, tuple(t for t in left_out if t != tuned)
+        tuned,
+        metric.sign * cost,
+        n,
+        _edges(tuned, by_tuned),
+        incomplete,
+        diverged,
+        tuple(t for t in left_out if t != tuned),
     )
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
+from addnorm_exp.runs.metrics import figure, metrics_of
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import Screen
 from addnorm_exp.train.meter import Meter
-from addnorm_exp.words import counted, duration, loss
+from addnorm_exp.words import counted, duration
 
 EVERY = 60.0  # seconds between two lines of one run if there is no terminal
 
@@ -114,5 +115,5 @@ def _result(summary: Summary | None) -> str:
     if summary is None:
         return "failed: "
     if summary.status == "done":
-        return f"val {loss(summary.at('val', 'final'))}"
+        return f"val {figure(summary.at('val', 'final'), metrics_of(summary))}"
     return f"{summary.status}: {summary.reason or ''}"

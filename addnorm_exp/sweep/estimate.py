@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from addnorm_exp.config.schema import Config
 from addnorm_exp.experiment import Shape
+from addnorm_exp.nn.footprint import ExampleCost
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
@@ -55,7 +56,7 @@ class Estimator:
 
     def __init__(self, study_folder: Path):
         self.folder = study_folder
-        self._shapes: dict[Shape, tuple[int, float]] = {}
+        self._shapes: dict[Shape, tuple[int, ExampleCost]] = {}
         self._steps: dict[Shape, list[float]] = {}  # measured, by shape
         self._others: dict[Shape, list[float]] = {}
         self._compilations: list[float] = []
@@ -66,22 +67,21 @@ class Estimator:
         if key not in self._shapes:
             if fits(key):
                 task = program(key).task
-                self._shapes[key] = (task.model.size, task.flops_per_token)
+                self._shapes[key] = (task.model.size, task.cost)
             else:  # building it may take minutes, even without values
                 footprint = least(key)
-                self._shapes[key] = (footprint.parameters, footprint.flops_per_token)
-        size, flops_per_token = self._shapes[key]
-        tokens = config.batch_size * config.seq_len
-        flops = flops_per_token * tokens * config.steps
+                self._shapes[key] = (footprint.parameters, footprint.cost)
+        size, example = self._shapes[key]
+        operations = example.flops_per_token * example.tokens * config.batch_size
         if key in self._steps:
             step = statistics.median(self._steps[key])
         else:
-            step = max(STEP_SECONDS, flops_per_token * tokens / (SHARE_OF_PEAK * self._peak_flops()))
+            step = max(STEP_SECONDS, operations / (SHARE_OF_PEAK * self._peak_flops()))
         if key in self._others:
             other = statistics.median(self._others[key])
         else:
-            other = RUN_SECONDS + forwards(config) * FORWARD * step / tokens + _saving(config, size)
-        return Cost(size, flops, step * config.steps, other)
+            other = RUN_SECONDS + forwards(config) * FORWARD * step / config.batch_size + _saving(config, size)
+        return Cost(size, operations * config.steps, step * config.steps, other)
 
     def learn(self, runs: Iterable[Planned]) -> Mapping[str, Summary]:
         """Reads the summaries of the runs that exist, for their times; returns them by id."""
@@ -170,13 +170,12 @@ class Total:
 
 
 def forwards(config: Config) -> float:
-    """Tokens that pass through the model outside of training steps: validations, the two final tests, attention measurements."""
+    """Examples that pass through the model outside of training steps: validations, the two final tests, attention measurements."""
     steps, execution = config.steps, config.execution
-    windows = config.eval.sequences * config.seq_len
     validations = 1 + math.ceil(steps / config.eval.every)
     attention = execution.attention_every if execution.diagnostics else 0
     measurements = 1 + math.ceil(steps / attention) if attention else 0
-    return (validations + 2) * windows + measurements * config.batch_size * config.seq_len
+    return (validations + 2) * config.eval.sequences + measurements * config.batch_size
 
 
 def _saving(config: Config, parameters: int) -> float:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from addnorm_exp.data.corpus import Corpus, load
+from addnorm_exp import tasks
+from addnorm_exp.data.spec import Data
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.checkpoint_folders import prospect
 from addnorm_exp.runs.events import Watcher
@@ -18,7 +19,6 @@ from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.train.entry import remarks
 from addnorm_exp.train.loop import Member, Stopped, check, check_machine
 from addnorm_exp.train.loop import run_pack as train
 from addnorm_exp.words import counted
@@ -66,7 +66,7 @@ class Launcher:
         self.places = places or {}
         self.mirror = mirror or Mirror("disabled", Place(), display.say)
         self._runs: tuple[Planned, ...] = ()  # of the phase
-        self._corpora: dict[tuple[str, str | None], Corpus] = {}  # by name and path
+        self._data: dict[tuple[str, str, str | None], Data] = {}  # by task, name and path
         self._keep = keeps("")
         self.current: Path | None = None  # the folder of the run that is being trained
         self._remarks: set[str] = set()  # lines about data that were printed
@@ -80,21 +80,21 @@ class Launcher:
         return {name: summary for name, summary in summaries if summary and summary.status in FINISHED}
 
     def check(self, runs: Iterable[Planned]) -> None:
-        """Raises UserError if the corpus of an unfinished run is not available, or if the corpus or the devices do not suit the run."""
+        """Raises UserError if the data of an unfinished run are not available, or if the data or the devices do not suit the run."""
         runs = tuple(runs)
         finished = self.finished(runs)
         waiting = [run for run in runs if run.id not in finished]
         for run in waiting:
             check_machine(run.experiment)  # before data are fetched
         for run in waiting:
-            check(run.experiment, self.corpus(run))
-            for line in remarks(run.config, self.corpus(run)):
+            check(run.experiment, self.data(run))
+            for line in tasks.remarks(run.experiment, self.data(run).spec):
                 if line not in self._remarks:
                     self._remarks.add(line)
                     self.display.say(line)
 
     def launch(self, phase: str, runs: tuple[Planned, ...]) -> PhaseResult:
-        """Trains the runs shape by shape, otherwise in the plan's order. Raises UserError if the corpus does not suit a run."""
+        """Trains the runs shape by shape, otherwise in the plan's order. Raises UserError if the data do not suit a run."""
         self._runs = runs
         outcome = PhaseResult(summaries=self.finished(runs))
         for run in runs:
@@ -184,7 +184,7 @@ class Launcher:
         started = time.perf_counter()
         try:
             members = [Member(run.experiment, self.place(run), self._watcher(run)) for run in pack]
-            summaries = train(members, self.corpus(going[0]), study=self.name, stop=self.stop, keep=self._keep)
+            summaries = train(members, self.data(going[0]), study=self.name, stop=self.stop, keep=self._keep)
         except Busy:
             outcome.busy += going
             for run in going:
@@ -218,12 +218,13 @@ class Launcher:
     def _watcher(self, run: Planned) -> Watcher:
         return self.mirror.watch(self.place(run).path, lambda event: self.display.watch(event, run))
 
-    def corpus(self, run: Planned) -> Corpus:
-        """A run's corpus, read once."""
-        data = run.config.data
-        if (data.name, data.path) not in self._corpora:
-            self._corpora[data.name, data.path] = load(data)
-        return self._corpora[data.name, data.path]
+    def data(self, run: Planned) -> Data:
+        """A run's data, read once."""
+        config = run.config
+        key = config.task, config.data.name, config.data.path
+        if key not in self._data:
+            self._data[key] = tasks.load(config)
+        return self._data[key]
 
 
 def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:

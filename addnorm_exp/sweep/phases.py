@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from addnorm_exp import tasks
 from addnorm_exp.config import flatten
 from addnorm_exp.config.schema import DataConfig
-from addnorm_exp.data import corpus
-from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs import caveats
 from addnorm_exp.runs.caveats import TableRow
@@ -21,9 +21,7 @@ from addnorm_exp.sweep.record import read_twins, write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
 from addnorm_exp.sweep.twins import Twins, find, function_of
-from addnorm_exp.tasks import recipe
-from addnorm_exp.train.entry import remarks
-from addnorm_exp.train.loop import check_data, check_machine
+from addnorm_exp.train.loop import check_machine
 from addnorm_exp.words import aligned, counted, duration, si
 
 
@@ -75,7 +73,9 @@ def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
         flat = flatten(run.config)
         axes = tuple((axis, flat[axis]) for axis in study.axes(runs))
         if axes not in rows:
-            rows[axes] = TableRow(run.config.scheme, axes, asdict(recipe(run.experiment)), function_of(run.experiment))
+            rows[axes] = TableRow(
+                run.config.scheme, axes, asdict(tasks.recipe(run.experiment)), function_of(run.experiment)
+            )
     lines = list(caveats.lines(list(rows.values()), twins.groups))
     if twins.skipped:
         lines.append(
@@ -145,7 +145,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
                 (run.id, run.label, f"{cost.parameters:,}", f"{si(cost.flops)}", duration(cost.seconds), status)
             )
         lines += [f"  {line}" for line in aligned(rows, right=(2, 3, 4))]
-    to_fetch = dict.fromkeys(line for run in missing if (line := corpus.to_fetch(run.config.data)))
+    to_fetch = dict.fromkeys(line for run in missing if (line := tasks.to_fetch(run.config)))
     if not missing:
         return "\n".join([*lines, *warnings, "nothing to do: every run has finished"]) + "\n"
     lines += [f"data: {line}" for line in (*to_fetch, *remarked)]
@@ -165,19 +165,19 @@ def _checked(runs: Iterable[Planned]) -> tuple[Counter[str], dict[str, None]]:
 
     Raises UserError if the data do not suit a run.
     """
-    outlines: dict[DataConfig, Corpus] = {}
+    specs: dict[tuple[str, DataConfig], DataSpec] = {}
     refused: Counter[str] = Counter()
     remarked: dict[str, None] = {}
     for run in runs:
-        data = replace(run.config.data, seed=None)
-        if data not in outlines:
-            outlines[data] = corpus.outline(data)
+        key = run.config.task, replace(run.config.data, seed=None)
+        if key not in specs:
+            specs[key] = tasks.spec(run.config)
         try:
             check_machine(run.experiment)
         except UserError as error:
             refused[str(error)] += 1
-        check_data(run.experiment, outlines[data])
-        remarked |= dict.fromkeys(remarks(run.config, outlines[data]))
+        tasks.check(run.experiment, specs[key])
+        remarked |= dict.fromkeys(tasks.remarks(run.experiment, specs[key]))
     return refused, remarked
 
 

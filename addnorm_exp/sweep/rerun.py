@@ -44,9 +44,9 @@ def again(
     launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
     for run in plan:
         check_machine(run.experiment)
-        corpus = launcher.corpus(run)
-        check(run.experiment, corpus)
-        if run.experiment.id(corpus.sha256) != run.id:
+        data = launcher.data(run)
+        check(run.experiment, data)
+        if run.experiment.id(data.spec.sha256) != run.id:
             raise UserError(
                 f"{places[run.id]}: its data, its scheme's record or the semantics of training have changed, so this would be "
                 "a different run; run the sweep, or train it into another folder"

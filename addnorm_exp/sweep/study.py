@@ -15,15 +15,15 @@ from addnorm_exp.config import files, flatten, override
 from addnorm_exp.config.door import overridden
 from addnorm_exp.config.keys import EXECUTION
 from addnorm_exp.config.schema import Config, DataConfig
-from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.experiment import Experiment
+from addnorm_exp.runs.metrics import primary
 from addnorm_exp.runs.published import Published
 from addnorm_exp.runs.records import Summary
-from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, winners
+from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_value, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
-from addnorm_exp.tasks import resolve
+from addnorm_exp.tasks import resolve, spec
 from addnorm_exp.words import show
 
 PHASES = ("tune", "report", "run")
@@ -128,12 +128,12 @@ class Study:
                 run.config.seed,
                 score_of(summary),
                 summary.status if summary else "missing",
-                final_loss(summary),
+                final_value(summary),
             )
             for run in runs
             for summary in (summaries.get(run.id),)
         ]
-        chosen: dict[Pairs, Winner] = winners(candidates)
+        chosen: dict[Pairs, Winner] = winners(candidates, primary(summaries.values()))
         first = {self.group(run): run for run in reversed(runs)}
         return [{**self._own(first[group]), **dict(winner.tuned)} for group, winner in chosen.items()]
 
@@ -198,7 +198,7 @@ class Study:
             raise UserError(f"{self.path}: {function}() yields more than {MOST:,} runs; check that it ends")
         plan: dict[str, Planned] = {}
         computed: dict[tuple, Planned] = {}  # by the numbers that the runs compute with
-        sums: dict[DataConfig, str] = {}  # a user's file is read once, not once per run
+        sums: dict[tuple[str, DataConfig], str] = {}  # a user's file is read once, not once per run
         for number, overrides in enumerate(yielded, 1):
             where = f"{self.path}: run {number} of {function}()"
             if not isinstance(overrides, Mapping):
@@ -207,13 +207,14 @@ class Study:
                 )
             experiment = resolve(override(self.base, overrides, where), where)
             config = experiment.config
-            if config.data not in sums:
+            data = config.task, config.data
+            if data not in sums:
                 try:
-                    sums[config.data] = checksum(config.data)
+                    sums[data] = spec(config).sha256
                 except UserError as error:
                     raise UserError(f"{where}: {error}") from None
             flat = flatten(config)  # plain numbers, where the file may have NumPy's
-            resolved, sha256 = {key: flat[key] for key in overrides}, sums[config.data]
+            resolved, sha256 = {key: flat[key] for key in overrides}, sums[data]
             typed = overridden({}, overrides, where)
             run = Planned(experiment.id(sha256), experiment, resolved, sha256, typed)
             if run.id in plan:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from addnorm_exp.config.checks import placed
 from addnorm_exp.config.schema import Config
+from addnorm_exp.data.spec import Data, DataSpec
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.experiment.schemes import scheme_of
@@ -21,12 +22,41 @@ def resolve(config: Config, where: str = "config", typed: Collection[str] = ()) 
     Raises UserError if the scheme does not exist, or does not go together with the other keys. `where` and `typed` are as in
     `config.read`.
     """
-    sites = TASKS[config.task].sites(config)
+    task = TASKS[config.task]
+    sites = task.sites(config)
+    if config.optim.accumulate > 1 and task.coupled:
+        blamed = "--config.optim.accumulate" if "optim.accumulate" in typed else where
+        raise UserError(f"{blamed}: optim.accumulate={config.optim.accumulate}, but {task.coupled}; use 1")
     try:
-        return Experiment(config, scheme_of(config, sites), sites)
+        return Experiment(config, scheme_of(config, sites), sites, task.form(config))
     except ValueError as error:  # from `residual/`, which does not import UserError
         blamed = f"--config.scheme={config.scheme}" if "scheme" in typed else where
         raise UserError(placed(str(error), blamed, typed)) from error
+
+
+def spec(config: Config) -> DataSpec:
+    """What is known of the config's data without fetching them. Raises UserError if they cannot be used."""
+    return TASKS[config.task].spec(config.data)
+
+
+def load(config: Config) -> Data:
+    """The config's data, fetched on first use. Raises UserError if they cannot be had or used."""
+    return TASKS[config.task].load(config.data)
+
+
+def to_fetch(config: Config) -> str | None:
+    """What must be fetched before the data can be loaded, in words; None if they are here."""
+    return TASKS[config.task].to_fetch(config.data)
+
+
+def check(experiment: Experiment, spec: DataSpec) -> None:
+    """Raises UserError if the data do not suit the experiment."""
+    TASKS[experiment.config.task].check(experiment, spec)
+
+
+def remarks(experiment: Experiment, spec: DataSpec) -> tuple[str, ...]:
+    """What the user should know about the data before training, a line each."""
+    return (*spec.notes, *TASKS[experiment.config.task].remarks(experiment, spec))
 
 
 def make_task(shape: Shape) -> Task:

@@ -7,8 +7,7 @@ from typing import Any
 
 from addnorm_exp.config import leaves, override, science
 from addnorm_exp.config.schema import Config
-from addnorm_exp.data.batches import window_count
-from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.residual.factors import in_words
@@ -19,12 +18,11 @@ from addnorm_exp.runs.reading import dotted
 from addnorm_exp.runs.records import RunConfig
 from addnorm_exp.tasks import recipe, resolve
 from addnorm_exp.tasks.task import Task
-from addnorm_exp.words import counted
 
 
-def enter(folder: RunFolder, experiment: Experiment, corpus: Corpus, study: str | None) -> None:
+def enter(folder: RunFolder, experiment: Experiment, data: DataSpec, study: str | None) -> None:
     """Writes config.json, or checks that the existing one is this run's."""
-    config, identity = experiment.config, experiment.id(corpus.sha256)
+    config, identity = experiment.config, experiment.id(data.sha256)
     there = folder.config()
     if there is None:
         folder.write_config(
@@ -37,12 +35,12 @@ def enter(folder: RunFolder, experiment: Experiment, corpus: Corpus, study: str 
                 "resolved": asdict(recipe(experiment)),
                 "execution": asdict(config.execution),
                 "data": {
-                    "name": corpus.name,
-                    "sha256": corpus.sha256,
-                    "train_tokens": corpus.train.size,
-                    "val_tokens": corpus.val.size,
-                    "test_tokens": corpus.test.size,
-                    "notes": list(corpus.notes),
+                    "name": data.name,
+                    "sha256": data.sha256,
+                    "train": data.train,
+                    "val": data.val,
+                    "test": data.test,
+                    "notes": list(data.notes),
                 },
                 "scheme_digest": experiment.digest,
             }
@@ -54,7 +52,7 @@ def enter(folder: RunFolder, experiment: Experiment, corpus: Corpus, study: str 
         )
     elif there.id != identity:
         raise UserError(
-            f"{folder.path}: contains another run, {_difference(there, experiment, corpus)}; choose another folder"
+            f"{folder.path}: contains another run, {_difference(there, experiment, data)}; choose another folder"
         )
 
 
@@ -76,7 +74,7 @@ def enter_pack(folders: Sequence[RunFolder], ids: Sequence[str]) -> None:
         folder.write_pack(ours or ())
 
 
-def _difference(there: RunConfig, experiment: Experiment, corpus: Corpus) -> str:
+def _difference(there: RunConfig, experiment: Experiment, data: DataSpec) -> str:
     """How the run of this config differs from the existing one: the first key that changes the run's id."""
     ours, theirs = dotted(science(experiment.config)), dotted(there.science)
     # The location of the data does not matter; its content is compared below.
@@ -84,7 +82,7 @@ def _difference(there: RunConfig, experiment: Experiment, corpus: Corpus) -> str
     key = _telling(typed, theirs, experiment)
     if key is not None:
         return f"with {key}={theirs.get(key)!r} where this run has {ours[key]!r}"
-    if there.data.sha256 != corpus.sha256:
+    if there.data.sha256 != data.sha256:
         return f"on other data ({there.data.name})"
     return f"{there.id} (the scheme's record has changed)"
 
@@ -108,21 +106,14 @@ def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], experiment: Ex
     return next(iter(typed), None)
 
 
-def remarks(config: Config, corpus: Corpus) -> tuple[str, ...]:
-    """What the user should know about the data of a run before training, one line each."""
-    lengths = {"validation": corpus.val.size, "test": corpus.test.size}
-    counts = {split: window_count(length, config.eval.sequences, config.seq_len) for split, length in lengths.items()}
-    if min(counts.values()) == config.eval.sequences:
-        return corpus.notes
-    listed = " and ".join(counted(count, f"{split} window") for split, count in counts.items())
-    return (
-        *corpus.notes,
-        f"{corpus.name} has {listed} of seq_len={config.seq_len}: all are used, fewer than eval.sequences={config.eval.sequences}",
-    )
-
-
 def describe(
-    experiment: Experiment, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
+    experiment: Experiment,
+    data: DataSpec,
+    task: Task,
+    examples: Mapping[str, int],
+    step: int,
+    started: float,
+    folder: RunFolder,
 ) -> dict[str, Any]:
     """The part of the summary that is known before the first step of this attempt, which follows `step`."""
     config, scheme, beside, former = experiment.config, experiment.scheme, recipe(experiment), folder.summary()
@@ -135,24 +126,22 @@ def describe(
         "git": machine.revision(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
-    windows = {"val": len(task.windows(corpus.val)), "test": len(task.windows(corpus.test))}
     return {
-        "id": experiment.id(corpus.sha256),
+        "id": experiment.id(data.sha256),
         "scheme": config.scheme,
         "title": scheme.title,
         "steps": config.steps,
         "started": started,
         "attempts": [*(each.plain() for each in (former and former.attempts) or ()), attempt],
-        "uniform": task.metrics(task.uniform_loss),
+        "metrics": [asdict(metric) for metric in task.metrics],
         "parameters": task.model.size,
-        "flops_per_token": task.flops_per_token,
-        "windows": windows,
-        "val_tokens": windows["val"] * config.seq_len,
-        "test_tokens": windows["test"] * config.seq_len,
+        "tokens_per_example": task.cost.tokens,
+        "flops_per_token": task.cost.flops_per_token,
+        "examples": dict(examples),
         "versions": machine.versions(),
         "device": machine.device(),
         "git": machine.revision(),
-        "data_sha256": corpus.sha256,
+        "data_sha256": data.sha256,
         "confounds": {
             "norm": scheme.norm.kind,
             "final_norm": scheme.final_norm,

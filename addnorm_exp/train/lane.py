@@ -1,6 +1,5 @@
 """One run inside a pack, on the host: its folder, record, best parameters and checkpoints. What it computes, the pack computes."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import FINISHED, RunFolder
@@ -43,7 +42,7 @@ class Lane:
             self.experiment.config.steps,
             say=lambda line: self.watch({"event": "note", "text": line}),
         )
-        self.best: Any = None  # parameters of the best validation
+        self.best: Any = None  # weights (TrainState.weights) of the best validation
         self.progress = Progress()
         summary = self.folder.summary()
         self.ended: Summary | None = summary if summary and summary.status in FINISHED else None
@@ -65,7 +64,7 @@ class Lane:
         state, meta = self.checkpoints.read(step, like)
         self.progress = Progress(**meta)
         if self.progress.best is not None:
-            self.best = self.checkpoints.best(self.progress.best["step"], like.parameters)
+            self.best = self.checkpoints.best(self.progress.best["step"], like.weights)
         self._rewind(step)
         return state
 
@@ -76,26 +75,27 @@ class Lane:
 
     def begin(
         self,
-        corpus: Corpus,
+        spec: DataSpec,
         task: Task,
+        examples: Mapping[str, int],
         step: int,
         started: float,
         place: Mapping[str, Any],
         clock: Callable[[], float],
     ) -> None:
-        """Opens the record of this attempt, which follows `step`. `place`: of the lane in its pack, for the record."""
-        base = describe(self.experiment, corpus, task, step, started, self.folder)
+        """Opens the record of this attempt, which follows `step`. `examples`: how many are evaluated, by split; `place`: of the lane in its
+        pack, for the record."""
+        base = describe(self.experiment, spec, task, examples, step, started, self.folder)
         base["attempts"][-1] |= {"pending": list(self.progress.pending) if step else [], "pack": dict(place)}
         self.recorder = Recorder(self.folder, self.experiment.config, task, base, self.watch, self.progress, clock)
-        self.task = task
         self.recorder.summary("running", step)
 
-    def validated(self, step: int, loss: float, parameters: Callable[[], Any]) -> bool:
-        """Records a validation, and copies the parameters if it is the best so far; False if the loss is not finite: the run has diverged
-        since its last training loss."""
-        if self.recorder.validation(step, loss):
-            self.best = jax.tree.map(jnp.copy, parameters())
-        return math.isfinite(loss)
+    def validated(self, step: int, values: Mapping[str, float], weights: Callable[[], Any]) -> str | None:
+        """Records a validation, and copies the weights if it is the best so far. Returns the name of a metric that is not finite: the run
+        has diverged since its last training loss."""
+        if self.recorder.validation(step, values):
+            self.best = jax.tree.map(jnp.copy, weights())
+        return self.recorder.broken(values)
 
     def save(self, step: int, state: Any) -> None:
         """Saves the state. The record up to this step is synced to disk first, because a resumed run continues it. `prune` must follow."""
@@ -109,15 +109,18 @@ class Lane:
         """Removes the checkpoints that are no longer needed."""
         self.checkpoints.prune()
 
-    def test(self, step: int, results: Mapping[str, float], parameters: Any, more: Mapping[str, Any]) -> None:
-        """Ends the run, whose losses on the test split are `results`, by weights."""
+    def test(
+        self, step: int, results: Mapping[str, Mapping[str, float]], weights: Any, more: Mapping[str, Any]
+    ) -> None:
+        """Ends the run, whose metrics on the test split are `results`, of the final and the best weights."""
         self.recorder.test(step, results)
         self.recorder.settle()  # a summary with status `done` must not exist without its metrics
-        if not all(map(math.isfinite, results.values())):
-            self.diverge("non-finite test loss", results["final"], step, False, more)
-            return
-        test = {weights: self.task.metrics(loss) for weights, loss in results.items()}
-        self._conclude("done", step, {**more, "test": test, "saved": self._save_parameters(step, parameters)})
+        for values in results.values():
+            broken = self.recorder.broken(values)
+            if broken is not None:
+                self.diverge(f"non-finite test {broken}", values[broken], step, False, more)
+                return
+        self._conclude("done", step, {**more, "test": results, "saved": self._save_weights(step, weights)})
 
     def diverge(self, cause: str, value: float, step: int, in_update: bool, more: Mapping[str, Any]) -> None:
         """Ends the run after `step` updates, `in_update` in the one that follows."""
@@ -131,11 +134,11 @@ class Lane:
         self.ended = self.folder.summary()
         self.watch({"event": status, **record})
 
-    def _save_parameters(self, step: int, parameters: Any) -> dict[str, Any]:
-        """Saves the parameters that the policy keeps; returns where they are, for the summary. Equal ones are saved once."""
+    def _save_weights(self, step: int, weights: Any) -> dict[str, Any]:
+        """Saves the weights that the policy keeps; returns where they are, for the summary. Equal ones are saved once."""
         best, saved = self.progress.best, {}
         if self.keep != "none":
-            saved["final"] = self.checkpoints.save_parameters("final", step, parameters)
+            saved["final"] = self.checkpoints.save_parameters("final", step, weights)
         if self.keep in ("best", "state") and best is not None and self.best is not None:
             is_last = best["step"] == step
             saved["best"] = (

@@ -5,7 +5,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from addnorm_exp.data.corpus import Corpus, check_lengths
+from addnorm_exp import tasks
+from addnorm_exp.data.spec import Data
 from addnorm_exp.errors import UserError, disk_trouble, one_line
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.events import Watcher
@@ -19,12 +20,12 @@ from addnorm_exp.train.pack import Pack, Stopped
 from addnorm_exp.train.platform import refused_switch
 from addnorm_exp.train.program import never
 
-__all__ = ["Member", "Stopped", "check", "check_data", "check_machine", "run", "run_pack"]
+__all__ = ["Member", "Stopped", "check", "check_machine", "run", "run_pack"]
 
 
 def run(
     experiment: Experiment,
-    corpus: Corpus,
+    data: Data,
     folder: RunFolder,
     *,
     study: str | None = None,
@@ -35,13 +36,13 @@ def run(
 ) -> Summary:
     """Trains a run alone; see `run_pack`. Returns its summary."""
     members = (Member(experiment, folder, watch),)
-    (summary,) = run_pack(members, corpus, study=study, stop=stop, keep=keep, clock=clock)
+    (summary,) = run_pack(members, data, study=study, stop=stop, keep=keep, clock=clock)
     return summary
 
 
 def run_pack(
     members: Sequence[Member],
-    corpus: Corpus,
+    data: Data,
     *,
     study: str | None = None,
     stop: Callable[[], bool] = never,
@@ -54,17 +55,17 @@ def run_pack(
     `stop` is checked between dispatches of a few seconds each (`pace`), of training and of measurements; `clock` returns seconds.
     `keep`: what a finished run keeps in checkpoints/ if `execution.keep` is not set.
 
-    Raises: UserError if a folder contains another run, or one of another pack, or if the corpus is too short; Stopped if `stop()` became
+    Raises: UserError if a folder contains another run, or one of another pack, or if the data do not suit it; Stopped if `stop()` became
     true; lock.Busy if another process is training one of the runs. Any other exception is recorded in the folders as a failure and
     raised, except a full disk: the runs are sound then, and there is no room for the record of a failure.
     """
     for member in members:
-        check(member.experiment, corpus)
+        check(member.experiment, data)
     with contextlib.ExitStack() as claims:
         for member in members:
             claims.enter_context(member.folder.claimed())
         for member in members:
-            enter(member.folder, member.experiment, corpus, study)
+            enter(member.folder, member.experiment, data.spec, study)
         summaries = [member.folder.summary() for member in members]
         unfinished = [
             member
@@ -73,12 +74,12 @@ def run_pack(
         ]
         results = [summary for summary in summaries if summary is not None]
         if unfinished:
-            ids = [member.experiment.id(corpus.sha256) for member in members]
+            ids = [member.experiment.id(data.spec.sha256) for member in members]
             enter_pack([member.folder for member in members], ids)
             for member in unfinished:
                 member.folder.tidy()
             try:
-                results = Pack(members, corpus, keep, stop, clock).train()
+                results = Pack(members, data, keep, stop, clock).train()
             except (UserError, Stopped, KeyboardInterrupt):
                 raise
             except Exception as error:
@@ -102,15 +103,10 @@ def check_machine(experiment: Experiment) -> None:
     check_memory(experiment.shape)
 
 
-def check(experiment: Experiment, corpus: Corpus) -> None:
-    """Raises UserError if the run does not fit this machine, or the corpus is too short for the config."""
+def check(experiment: Experiment, data: Data) -> None:
+    """Raises UserError if the run does not fit this machine, or the data do not suit the config."""
     check_machine(experiment)
-    check_data(experiment, corpus)
-
-
-def check_data(experiment: Experiment, corpus: Corpus) -> None:
-    """Raises UserError if the corpus is too short for the config."""
-    check_lengths(corpus, experiment.config.seq_len)
+    tasks.check(experiment, data.spec)
 
 
 def _fail(member: Member, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""The progress of a run from its events: the latest losses, its speed, the time to go."""
+"""The progress of a run from its events: the latest values of its primary metric, its speed, the time to go."""
 
 import statistics
 import time
@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from addnorm_exp.words import duration, loss, si
+from addnorm_exp.runs.metrics import FORMER, figure
+from addnorm_exp.words import duration, si
 
 FORECAST_SECONDS = 5.0  # a time to go is known after so much training beyond the first dispatch
 WINDOW = 8  # dispatches over which the speed is the median
@@ -18,7 +19,8 @@ class Meter:
     def __init__(self, steps: int, clock: Callable[[], float] = time.monotonic):
         self.steps, self.clock = steps, clock
         self.step = 0
-        self._losses: dict[str, str] = {}
+        self._metrics = FORMER
+        self._values: dict[str, str] = {}  # of the primary metric, by split
         self._validated = 0  # the step of the latest validation
         self._speeds: deque[float] = deque(maxlen=WINDOW)  # tokens per second
         self._shares: deque[float] = deque(maxlen=WINDOW)  # MFU
@@ -29,8 +31,10 @@ class Meter:
         kind = event["event"]
         if kind in ("start", "train", "val"):
             self.step = event["step"]
+        if kind == "start":
+            self._metrics = event.get("metrics", self._metrics)
         if kind in ("train", "val"):
-            self._losses[kind] = loss(event)
+            self._values[kind] = figure(event, self._metrics)
         if kind == "val":
             self._validated = event["step"]
         if kind == "train":
@@ -62,13 +66,13 @@ class Meter:
         left = self.steps - self.step
         return f"{duration(seconds * left)} to go" if seconds is not None and left else ""
 
-    def losses(self) -> str:
+    def values(self) -> str:
         """`train 2.4513 bits/byte  val 2.5020 bits/byte`; a validation of an earlier step has its step: `val 2.5020 bits/byte (step 0)`."""
         earlier = {"val": f" (step {self._validated:,})" * (self._validated != self.step)}
         return "  ".join(
-            f"{kind} {self._losses[kind]}{earlier.get(kind, '')}" for kind in ("train", "val") if kind in self._losses
+            f"{kind} {self._values[kind]}{earlier.get(kind, '')}" for kind in ("train", "val") if kind in self._values
         )
 
     def note(self) -> str:
-        """Losses, speed and time to go in one line."""
-        return "  ".join(filter(None, (self.losses(), self.speed(), self.remaining())))
+        """Values, speed and time to go in one line."""
+        return "  ".join(filter(None, (self.values(), self.speed(), self.remaining())))

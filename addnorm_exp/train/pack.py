@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 
-from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.data.spec import Data
 from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import like
 from addnorm_exp.train.lane import Lane, Member, Summary
 from addnorm_exp.train.pace import CHECKPOINT_SECONDS, DeviceTimer, Pace
-from addnorm_exp.train.program import lanes_of, never, program
+from addnorm_exp.train.program import Split, lanes_of, never, program
 from addnorm_exp.train.recorder import Dispatch
 from addnorm_exp.train.step import CAUSES, TrainState
 from addnorm_exp.words import counted
@@ -46,7 +46,7 @@ class Pack:
     def __init__(
         self,
         members: Sequence[Member],
-        corpus: Corpus,
+        data: Data,
         keep: str,
         stop: Callable[[], bool] = never,
         clock: Callable[[], float] = time.perf_counter,
@@ -59,7 +59,7 @@ class Pack:
         hypers = [member.experiment.hypers for member in members]
         self.program = program(members[0].experiment.shape, lanes_of(hypers))
         self.compiled_before = self.program.compile_seconds
-        self.held = self.program.hold(corpus)
+        self.held = self.program.hold(data)
         self.compiles = not self.program.is_prepared(self.held, train=True, attention=bool(self.times.attention))
         if self.compiles:
             self._tell({"event": "compiling"})
@@ -70,7 +70,8 @@ class Pack:
         self.saved = self.step > 0 and not pending  # whether the states on disk are these
         for lane in self.living:
             place = {"width": len(members), "lane": lane.number}
-            lane.begin(corpus, self.program.task, self.step, started, place, clock)
+            examples = {"val": self.held.val.count, "test": self.held.test.count}
+            lane.begin(data.spec, self.program.task, examples, self.step, started, place, clock)
 
     @property
     def living(self) -> list[Lane]:
@@ -81,7 +82,7 @@ class Pack:
         """Returns the summaries of the runs, each done or diverged. Raises Stopped if `stop()` becomes true before."""
         self._compile()
         self.saved_at = self.clock()  # when the latest states were saved; nothing is unsaved before
-        self._tell({"event": "start", "step": self.step})
+        self._tell({"event": "start", "step": self.step, "metrics": self.program.task.metrics})
         while self.living:
             self._measure()
             if self.living and (self.times.due(self.step, "checkpoint") or self._overdue()) and not self.saved:
@@ -178,7 +179,7 @@ class Pack:
             if self.stop():
                 self._leave()
             if what == "attention":
-                rows = self.program.attention(self.state.parameters, self.hypers, self.held, self.step)
+                rows = self.program.attention(self.state.weights, self.hypers, self.held, self.step)
                 for lane in due:
                     lane.recorder.attention(self.step, self.program.lane(rows, lane.number))
             else:
@@ -188,19 +189,21 @@ class Pack:
             self.saved = False
 
     def _validate(self, due: Sequence[Lane]) -> None:
-        losses = self._evaluate(self.state.parameters, self.held.val)
+        values = self._evaluate(self.state.weights, self.held.val)
         for lane in due:
-            loss, number = float(losses[lane.number]), lane.number
-            parameters = functools.partial(self.program.lane, self.state.parameters, number)
-            if not lane.validated(self.step, loss, parameters):
-                lane.diverge("non-finite validation loss", loss, self.step, False, self._costs())
+            number = lane.number
+            weights = functools.partial(self.program.lane, self.state.weights, number)
+            broken = lane.validated(self.step, values[number], weights)
+            if broken is not None:
+                cause = f"non-finite validation {broken}"
+                lane.diverge(cause, values[number][broken], self.step, False, self._costs())
 
-    def _evaluate(self, parameters: Any, windows: jax.Array) -> np.ndarray:
-        """The mean loss of each lane. Leaves the runs if `stop()` becomes true before the end."""
-        losses = self.program.evaluate(
-            parameters, windows, self.step, pace=self.evaluation_pace, stop=self.stop, clock=self.clock
+    def _evaluate(self, weights: Any, split: Split) -> list[dict[str, float]]:
+        """The metrics of each lane. Leaves the runs if `stop()` becomes true before the end."""
+        values = self.program.evaluate(
+            weights, split, self.step, pace=self.evaluation_pace, stop=self.stop, clock=self.clock
         )
-        return self._leave() if losses is None else losses
+        return self._leave() if values is None else values
 
     def _save(self) -> None:
         """Saves the state of every living lane. Former ones are removed after all are saved: a kill in between must leave a step that all
@@ -225,24 +228,22 @@ class Pack:
         raise Stopped(f"{self.living[0].folder.path}: {done}; run the same command again to continue")
 
     def _test(self) -> None:
-        parameters = {"final": self.state.parameters, "best": self._best()}
-        losses = {
-            weights: self._evaluate(value, self.held.test) for weights, value in parameters.items() if value is not None
+        tested = {"final": self.state.weights, "best": self._best()}
+        values = {
+            name: self._evaluate(weights, self.held.test) for name, weights in tested.items() if weights is not None
         }
         for lane in self.living:
             results = {
-                weights: float(values[lane.number])
-                for weights, values in losses.items()
-                if weights == "final" or lane.best is not None
+                name: each[lane.number] for name, each in values.items() if name == "final" or lane.best is not None
             }
-            own = self.program.lane(self.state.parameters, lane.number)
+            own = self.program.lane(self.state.weights, lane.number)
             lane.test(self.step, results, own, self._costs())
 
     def _best(self) -> Any | None:
-        """The best parameters of all lanes, the last ones in lanes that have none; None if no lane has any."""
+        """The best weights of all lanes, the last ones in lanes that have none; None if no lane has any."""
         if not any(lane.best is not None for lane in self.living):
             return None
-        last = self.state.parameters
+        last = self.state.weights
         return self.program.stacked(
             [self.program.lane(last, lane.number) if lane.best is None else lane.best for lane in self.lanes]
         )

@@ -4,6 +4,7 @@ A program trains one run or several side by side, its lanes. With more than one 
 leading axis of lanes, and each function is mapped over it.
 """
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from addnorm_exp.data.corpus import Corpus
+from addnorm_exp.data.spec import Data
 from addnorm_exp.experiment import Hypers, Shape
 from addnorm_exp.experiment.hypers import hyper_keys
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
+from addnorm_exp.tasks.metrics import WeightedSum
+from addnorm_exp.tasks.task import Carried, Statistics
 from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
@@ -29,20 +32,32 @@ from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chun
 ATTENTION_SEQUENCES = 8
 
 
+Weights = dict[str, jax.Array]  # `TrainState.weights`
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of a split on the devices, (micro-batches, examples, …). The last micro-batch is filled up with copies of the last
+    example; `count` of them are real."""
+
+    parts: Any
+    count: int
+
+
 @dataclass(frozen=True)
 class Held:
-    """A corpus on the devices: the training tokens, and the fixed evaluation windows."""
+    """Data on the devices: what training batches are drawn from, and the examples that are evaluated."""
 
-    train: jax.Array
-    val: jax.Array
-    test: jax.Array
+    train: Any
+    val: Split
+    test: Split
 
 
 class Call(NamedTuple):
     """A function to compile, once for each shape of the data. Everything else about its arguments is the same in all runs of a program."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[tuple[int, ...], ...]
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     donate: tuple[int, ...] = ()
@@ -72,7 +87,7 @@ def lanes_of(hypers: Sequence[Hypers]) -> Lanes:
 
 
 class Program:
-    """Compiled on first use, for one shape, its lanes and one corpus size.
+    """Compiled on first use, for one shape, its lanes and each size of the data.
 
     Data parallelism: a mesh with the axis `data` over all local devices. The state is replicated, each batch is split over the devices,
     and XLA adds the reductions. One device is a mesh of one.
@@ -121,16 +136,28 @@ class Program:
         if self.task.scheme.calibrate is None:
             return state
         arguments = (state.parameters, hypers, held.train)
-        call = Call("calibrate", held.train.shape, self._calibrate, arguments)
+        call = Call("calibrate", shapes(held.train), self._calibrate, arguments)
         return replace(state, parameters=self._call(call))
 
-    def hold(self, corpus: Corpus) -> Held:
-        """Puts a corpus and its fixed evaluation windows on the devices."""
-        if corpus.sha256 not in _TOKENS:
-            _TOKENS.clear()  # one corpus at a time: a large one may fill the device
-            _TOKENS[corpus.sha256] = jax.device_put(corpus.train, self.replicated)
-        windows = (self.task.windows(corpus.val), self.task.windows(corpus.test))
-        return Held(_TOKENS[corpus.sha256], *(jax.device_put(part, self.replicated) for part in windows))
+    def hold(self, data: Data) -> Held:
+        """Puts data on the devices."""
+        train, *splits = self.task.arrays(data)
+        key = data.spec.sha256, type(self.task), self.task.encoding
+        if key not in _TRAINING:
+            _TRAINING.clear()  # one at a time: a large corpus may fill the device
+            _TRAINING[key] = jax.device_put(train, self.replicated)
+        return Held(_TRAINING[key], *(self._split(examples) for examples in splits))
+
+    def _split(self, examples: Any) -> Split:
+        count = len(jax.tree.leaves(examples)[0])
+        size = min(self._micro_batch, count)
+        missing = -count % size
+
+        def parts(x: np.ndarray) -> np.ndarray:
+            filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
+            return filled.reshape(-1, size, *x.shape[1:])
+
+        return Split(jax.device_put(jax.tree.map(parts, examples), self.replicated), count)
 
     def prepare(
         self,
@@ -161,75 +188,72 @@ class Program:
 
     def evaluate(
         self,
-        parameters: Parameters,
-        windows: jax.Array,
+        weights: Weights,
+        split: Split,
         step: int,
         *,
         pace: Pace | None = None,
         stop: Callable[[], bool] = never,
         clock: Callable[[], float] = time.perf_counter,
-    ) -> np.ndarray | None:
-        """Mean loss of each lane, float64 (lanes,), over all evaluation windows after `step` updates, no dropout; None if `stop()` became
-        true before the end.
+    ) -> list[dict[str, float]] | None:
+        """The metrics of each lane over a split after `step` updates, no dropout; None if `stop()` became true before the end.
 
-        `pace` sets how many micro-batches a dispatch has (default: all); `stop` is checked before each dispatch.
+        The task's statistics of each example come to the host, which adds them up in float64. So micro-batches, devices and lanes change a
+        metric by the model's own rounding alone. `pace` sets how many micro-batches a dispatch has (default: all); `stop` is checked
+        before each dispatch.
         """
-        _, whole, rest = self._parts(windows.shape[0])
-        losses, first = self._no_losses(windows), 0
+        whole, first = len(jax.tree.leaves(split.parts)[0]), 0
+        filled: list[tuple[Statistics, slice]] = []
         while first < whole:
             if stop():
                 return None
             count = pace.count(whole - first) if pace else whole
-            call = self._evaluation(parameters, windows, step, losses, first, count)
+            call = self._evaluation(weights, split, step, first, count)
             compiled = self._compiled_for(call)
             begun = clock()
-            losses = compiled(*self._placed(call))
-            jax.block_until_ready(losses)
+            statistics = jax.device_get(compiled(*self._placed(call)))
             if pace:
                 pace.took(count, clock() - begun)
+            filled.append((statistics, slice(first, first + count)))
             first += count
-        if rest and stop():
-            return None
-        total = self._call(self._evaluation_end(parameters, windows, step, losses))
-        return np.atleast_1d(jax.device_get(total)).astype(np.float64) / windows.shape[0]
 
-    def attention(self, parameters: Parameters, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
+        def summarised(number: int) -> dict[str, float]:
+            pieces = [jax.tree.map(operator.itemgetter(part), self.lane(each, number)) for each, part in filled]
+            return self.task.summarise(_whole(pieces, split.count))
+
+        return [summarised(number) for number in range(self.lanes.width)]
+
+    def attention(self, weights: Weights, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
         """Largest logit and entropy of each attention sublayer, (lanes, sublayers) or (sublayers,) of one, on the first sequences of the
         next batch, no dropout."""
-        return jax.device_get(self._call(self._measurement(parameters, hypers, held, step)))
+        return jax.device_get(self._call(self._measurement(weights, hypers, held, step)))
 
     # The functions to compile, with arguments. If only names and shapes are needed, the arguments may be None.
 
     def _calls(self, state: Any, hypers: Any, held: Held, *, train: bool, attention: bool) -> Iterator[Call]:
-        parameters = state and state.parameters
+        weights = state and state.weights
         if train:
             yield self._training(state, hypers, held, np.zeros(0, np.bool_))
-        for windows in (held.val, held.test):
-            losses = self._no_losses(windows)
-            yield self._evaluation(parameters, windows, 0, losses, 0, 0)
-            yield self._evaluation_end(parameters, windows, 0, losses)
+        for split in (held.val, held.test):
+            yield self._evaluation(weights, split, 0, 0, 0)
         if attention:
-            yield self._measurement(parameters, hypers, held, 0)
+            yield self._measurement(weights, hypers, held, 0)
 
     def _training(self, state: Any, hypers: Any, held: Held, recorded: np.ndarray) -> Call:
         length, count = self.shape["execution.chunk_steps"], len(recorded)
         padded = np.concatenate([recorded, np.zeros(length - count, np.bool_)])
         arguments = (state, hypers, held.train, np.int32(count), padded)
         chunk = self._mapped(make_chunk(self._step, length), 0, self._axes, None, None, None)
-        return Call("train", held.train.shape, chunk, arguments, donate=(0,))
+        return Call("train", shapes(held.train), chunk, arguments, donate=(0,))
 
-    def _evaluation(self, parameters: Any, windows: jax.Array, step: int, losses: Any, first: int, count: int) -> Call:
-        numbers = (np.int32(step), losses, np.int32(first), np.int32(first + count))
-        evaluate = self._mapped(self._evaluate, 0, None, None, 0, None, None)
-        return Call("evaluate", windows.shape, evaluate, (parameters, windows, *numbers))
+    def _evaluation(self, weights: Any, split: Split, step: int, first: int, count: int) -> Call:
+        numbers = np.int32(step), np.int32(first), np.int32(first + count)
+        evaluate = self._mapped(self._evaluate, 0, None, None, None, None)
+        return Call("evaluate", shapes(split.parts), evaluate, (weights, split.parts, *numbers))
 
-    def _evaluation_end(self, parameters: Any, windows: jax.Array, step: int, losses: Any) -> Call:
-        arguments = (parameters, windows, np.int32(step), losses)
-        return Call("evaluate the rest", windows.shape, self._mapped(self._evaluate_rest, 0, None, None, 0), arguments)
-
-    def _measurement(self, parameters: Any, hypers: Any, held: Held, step: int) -> Call:
+    def _measurement(self, weights: Any, hypers: Any, held: Held, step: int) -> Call:
         measure = self._mapped(self._attention, 0, self._axes, None, None)
-        return Call("attention", held.train.shape, measure, (parameters, hypers, held.train, np.int32(step)))
+        return Call("attention", shapes(held.train), measure, (weights, hypers, held.train, np.int32(step)))
 
     @property
     def _axes(self) -> dict[str, int | None]:
@@ -275,60 +299,65 @@ class Program:
         split = NamedSharding(self.mesh, PartitionSpec("data"))
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
 
-    def _evaluate(
-        self, parameters: Parameters, windows: jax.Array, step: jax.Array, losses: jax.Array, first: Any, end: Any
-    ) -> jax.Array:
-        """`losses` (whole micro-batches,), each times its sequences, with those of micro-batches `first` to `end` filled in."""
-        size, whole, _ = self._parts(windows.shape[0])
-        batches = windows[: whole * size].reshape(whole, size, *windows.shape[1:])
+    def _evaluate(self, weights: Weights, parts: Any, step: jax.Array, first: jax.Array, end: jax.Array) -> Statistics:
+        """The statistics of each example, (micro-batches, examples, …), of micro-batches `first` to `end`; the others are 0."""
+        parameters, carried = self._apart(weights)
 
-        def fill(number: jax.Array, losses: jax.Array) -> jax.Array:
-            return losses.at[number].set(self._total(parameters, batches[number], step))
+        def evaluated(number: Any) -> Statistics:
+            part = self._shard(jax.tree.map(operator.itemgetter(number), parts))
+            return self.task.evaluate(parameters, carried, part, Context(step=step))
 
-        # Replicated like the input: a compiled program takes its own result again.
-        return jax.lax.with_sharding_constraint(jax.lax.fori_loop(first, end, fill, losses), self.replicated)
+        def fill(number: jax.Array, filled: Statistics) -> Statistics:
+            return jax.tree.map(lambda x, row: x.at[number].set(row), filled, evaluated(number))
 
-    def _evaluate_rest(
-        self, parameters: Parameters, windows: jax.Array, step: jax.Array, losses: jax.Array
-    ) -> jax.Array:
-        """The sum of `losses` and of the losses of the windows beyond whole micro-batches."""
-        size, whole, rest = self._parts(windows.shape[0])
-        summed = jnp.sum(losses)
-        return summed + self._total(parameters, windows[whole * size :], step) if rest else summed
+        whole = len(jax.tree.leaves(parts)[0])
+        rows = jax.eval_shape(evaluated, 0)
+        zeros = jax.tree.map(lambda row: jnp.zeros((whole, *row.shape), row.dtype), rows)
+        return jax.lax.with_sharding_constraint(jax.lax.fori_loop(first, end, fill, zeros), self.replicated)
 
-    def _total(self, parameters: Parameters, part: jax.Array, step: jax.Array) -> jax.Array:
-        probes = jnp.zeros(len(self.task.labels), jnp.float32)
-        loss, _ = self.task.loss(parameters, probes, self._shard(self.task.examples(part)), Context(step=step))
-        return loss * part.shape[0]
-
-    def _no_losses(self, windows: jax.Array) -> jax.Array:
-        count = self._parts(windows.shape[0])[1]
-        lanes = () if self.lanes.width == 1 else (self.lanes.width,)
-        return jax.device_put(np.zeros((*lanes, count), np.float32), self.replicated)
-
-    def _parts(self, count: int) -> tuple[int, int, int]:
-        """For `count` windows: sequences in a micro-batch, whole micro-batches, remaining sequences."""
-        size = min(self._micro_batch, count)
-        return size, count // size, count % size
-
-    def _attention(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array, step: jax.Array):
+    def _attention(self, weights: Weights, hypers: Hypers, train: Any, step: jax.Array):
         count = min(self._micro_batch, ATTENTION_SEQUENCES)
-        batch = self.task.batch(corpus, hypers["data.seed"], step)
-        batch = jax.tree.map(lambda x: x[:count], batch)
-        probes = jnp.zeros(len(self.task.labels), jnp.float32)
-        context = Context(step=step, attention_statistics=True)
-        _, stats = self.task.loss(parameters, probes, self._shard(batch), context)
+        batch = self.task.batch(train, hypers["data.seed"], step)
+        batch = self._shard(jax.tree.map(lambda x: x[:count], batch))
+        stats = self.task.diagnostics(*self._apart(weights), batch, Context(step=step, attention_statistics=True))
         return {name: stats[name] for name in ("logit_max", "entropy")}
 
-    def _calibrate(self, parameters: Parameters, hypers: Hypers, corpus: jax.Array) -> Parameters:
-        batch = self.task.batch(corpus, hypers["data.seed"], jnp.zeros((), jnp.int32))
+    def _apart(self, weights: Weights) -> tuple[Parameters, Carried]:
+        """Parameters, and what the task carries."""
+        specs = self.task.model.specs
+        parameters = {path: weights[path] for path in specs}
+        return parameters, {path: value for path, value in weights.items() if path not in specs}
+
+    def _calibrate(self, parameters: Parameters, hypers: Hypers, train: Any) -> Parameters:
+        batch = self.task.batch(train, hypers["data.seed"], jnp.zeros((), jnp.int32))
         batch = jax.tree.map(lambda x: x[: self._micro_batch], batch)
         return calibrated(self.task, parameters, self._shard(batch))
 
     @property
     def _micro_batch(self) -> int:
-        """Sequences in memory at once."""
+        """Examples in memory at once."""
         return self.shape["batch_size"] // self.shape["optim.accumulate"]
+
+
+def shapes(tree: Any) -> tuple[tuple[int, ...], ...]:
+    """Those of the leaves of a tree of arrays."""
+    return tuple(leaf.shape for leaf in jax.tree.leaves(tree))
+
+
+def _whole(pieces: Sequence[Statistics], count: int) -> Statistics:
+    """The statistics of `count` examples from consecutive pieces (micro-batches, examples, …): sums are added up, rows are kept."""
+
+    def joined(*arrays: np.ndarray) -> np.ndarray:
+        rows = np.concatenate(arrays)
+        return rows.reshape(-1, *rows.shape[2:])[:count]
+
+    def added(value: Any) -> Any:
+        if not isinstance(value, WeightedSum):
+            return value
+        return jax.tree.map(lambda rows: np.sum(rows, axis=0, dtype=np.float64), value)
+
+    examples = jax.tree.map(joined, *pieces)
+    return {name: added(value) for name, value in examples.items()}
 
 
 def _planned(plan: Any) -> int:
@@ -338,7 +367,7 @@ def _planned(plan: Any) -> int:
 
 
 _PROGRAMS: dict[tuple[Shape, Lanes], Program] = {}
-_TOKENS: dict[str, jax.Array] = {}  # training tokens on the devices, by checksum
+_TRAINING: dict[Any, Any] = {}  # training arrays on the devices, by checksum, task and encoding
 _KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study trains its runs shape by shape anyway
 
 

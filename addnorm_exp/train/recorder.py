@@ -14,10 +14,11 @@ from addnorm_exp.runs.columns import COLUMNS, without_ratio_of_zeros
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter
-from addnorm_exp.tasks.task import Task
+from addnorm_exp.tasks.metrics import WeightedSum
+from addnorm_exp.tasks.task import Statistics, Task
 from addnorm_exp.train.peaks import peak_flops
 
-SCALARS = ("loss", "grad_norm", "lr")
+SCALARS = ("grad_norm", "lr")  # of the step itself; the others are its task's
 ROWS = tuple(name for name, of in COLUMNS.items() if of != "attention_sites")  # attention has separate rows
 HEARTBEAT = 5.0  # seconds between two summaries of a running run
 
@@ -82,6 +83,7 @@ class Recorder:
     ):
         self.folder, self.config, self.task, self.base, self.watch = folder, config, task, base, watch
         self.progress, self.clock = progress, clock
+        (self.objective,) = task.objectives
         self._peak = peak_flops()
         self._beat = -math.inf
         self.layers: LayersWriter | None = None
@@ -100,13 +102,14 @@ class Recorder:
         lines: list[dict[str, Any]] = []
         for number in range(dispatch.count):
             step = dispatch.first + number
+            values = self.task.summarise(_statistics(rows, number))
             scalars = {name: float(rows[name][number]) for name in SCALARS}
-            lines.append({"step": step, "split": "train", **self.task.metrics(scalars.pop("loss")), **scalars})
+            lines.append({"step": step, "split": "train", **values, **scalars})
             if self.layers and dispatch.recorded[number]:
                 self.layers.add(step, without_ratio_of_zeros({name: rows[name][number] for name in ROWS}))
         self.folder.append(lines)
         progress = self.progress
-        progress.train_loss = lines[-1]["loss"]
+        progress.train_loss = lines[-1][self.objective.name]
         progress.train_seconds += dispatch.seconds
         if dispatch.device_seconds is not None:
             progress.chunk_ms.append(1e3 * dispatch.device_seconds / len(dispatch.recorded))
@@ -120,36 +123,37 @@ class Recorder:
         """Tokens per second and, if the device's peak is known, the share of it that the model's products take (MFU)."""
         if dispatch.seconds <= 0:
             return {}
-        tokens = dispatch.count * self.config.batch_size * self.config.seq_len / dispatch.seconds
-        utilisation = {"mfu": tokens * self.task.flops_per_token / self._peak} if self._peak else {}
+        cost = self.task.cost
+        tokens = dispatch.count * self.config.batch_size * cost.tokens / dispatch.seconds
+        utilisation = {"mfu": tokens * cost.flops_per_token / self._peak} if self._peak else {}
         return {"tokens_per_second": tokens, **utilisation}
 
     def attention(self, step: int, rows: Mapping[str, np.ndarray]) -> None:
         if self.layers:
             self.layers.add(step, rows, "attention-")
 
-    def validation(self, step: int, loss: float) -> bool:
-        """Records a validation; True if it is the best so far."""
-        line = {"step": step, **self.task.metrics(loss)}
-        self.folder.append([{"step": step, "split": "val", **self.task.metrics(loss)}])
+    def validation(self, step: int, values: Mapping[str, float]) -> bool:
+        """Records a validation; True if it is the best so far by the primary metric. Of equal ones the first counts."""
+        line = {"step": step, **values}
+        self.folder.append([{"step": step, "split": "val", **values}])
         self.progress.validation = line
         self.watch({"event": "val", **line})
-        best = self.progress.best
-        if not math.isfinite(loss) or (best is not None and loss >= best["loss"]):
+        best, primary = self.progress.best, self.task.metrics[0]
+        if self.broken(values) is not None:
+            return False
+        if best is not None and not primary.improves(values[primary.name], best[primary.name]):
             return False
         self.progress.best = line
         return True
 
-    def test(self, step: int, results: Mapping[str, float]) -> None:
-        lines = [
-            {"step": step, "split": "test", "weights": weights, **self.task.metrics(loss)}
-            for weights, loss in results.items()
-        ]
-        self.folder.append(lines)
+    def broken(self, values: Mapping[str, float]) -> str | None:
+        """The name of a metric that is not finite, None if there is none; the objective counts first."""
+        names = (self.objective.name, *(metric.name for metric in self.task.metrics))
+        return next((name for name in names if not math.isfinite(values.get(name, 0.0))), None)
 
-    def validated(self) -> float:
-        """The latest validation loss."""
-        return self.progress.validation["loss"] if self.progress.validation else math.nan
+    def test(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
+        lines = [{"step": step, "split": "test", "weights": weights, **values} for weights, values in results.items()]
+        self.folder.append(lines)
 
     def settle(self) -> None:
         """Syncs the whole record to disk."""
@@ -166,7 +170,7 @@ class Recorder:
     def summary(self, status: str, step: int, **more: Any) -> dict[str, Any]:
         """Replaces summary.json and returns it."""
         progress = self.progress
-        tokens = step * self.config.batch_size * self.config.seq_len
+        tokens = step * self.config.batch_size * self.task.cost.tokens
         record = {
             **self.base,
             "status": status,
@@ -187,3 +191,14 @@ class Recorder:
         }
         self.folder.write_summary(record)
         return record
+
+
+def _statistics(rows: Mapping[str, Any], number: int) -> Statistics:
+    """The sums of one training step, in float64."""
+
+    def of_step(value: Any) -> WeightedSum:
+        if isinstance(value, WeightedSum):
+            return WeightedSum(np.float64(value.value[number]), np.float64(value.weight[number]))
+        return WeightedSum(np.float64(value[number]), np.float64(1.0))
+
+    return {name: of_step(value) for name, value in rows.items() if name not in (*SCALARS, *ROWS)}

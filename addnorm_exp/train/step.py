@@ -1,7 +1,8 @@
-"""One optimiser step, and N of them in one dispatch: pure functions of (state, hypers, corpus)."""
+"""One optimiser step, and N of them in one dispatch: pure functions of (state, hypers, data)."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from addnorm_exp.experiment import Hypers, Shape
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.residual.init import DECAYED, Spec
-from addnorm_exp.tasks.task import Task
+from addnorm_exp.tasks.task import Carried, Share, Task
 from addnorm_exp.train.schedule import learning_rate
 
 CAUSES = ("", "non-finite loss", "non-finite gradient", "loss above the bound")
@@ -29,13 +30,19 @@ class TrainState:
     """
 
     parameters: Parameters
+    carried: Carried
     moments: optax.ScaleByAdamState
     step: jax.Array
     cause: jax.Array
     value: jax.Array
 
+    @property
+    def weights(self) -> dict[str, jax.Array]:
+        """What an evaluation depends on, and what a finished run keeps: the parameters, and what the task carries."""
+        return {**self.parameters, **self.carried}
 
-Metrics = dict[str, jax.Array]
+
+Metrics = dict[str, Any]
 Step = Callable[..., tuple[TrainState, Metrics]]
 
 
@@ -45,19 +52,25 @@ def initial_state(task: Task, hypers: Hypers) -> TrainState:
     )
     # Three arrays, not one: a donated state may not hold a buffer twice.
     step, cause, value = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-    return TrainState(parameters, optax.scale_by_adam().init(parameters), step, cause, value)
+    carried = task.carried()
+    assert carried.keys().isdisjoint(parameters)
+    return TrainState(parameters, carried, optax.scale_by_adam().init(parameters), step, cause, value)
 
 
 def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
-    """`step(state, hypers, corpus, recorded) → state, metrics`.
+    """`step(state, hypers, data, recorded) → state, metrics`.
 
-    Metrics: loss, grad_norm, lr, and with diagnostics per site (sites,) stream_rms, branch_ratio, grad_stream and per tensor
-    (tensors,) grad_weight, update_ratio, weight_rms; the last two are zero unless `recorded`, a scalar, is true.
+    Metrics: the objective under its name, sums of the task's own (`Share.statistics`), grad_norm, lr, and with diagnostics per site
+    (sites,) stream_rms, branch_ratio, grad_stream and per tensor (tensors,) grad_weight, update_ratio, weight_rms; the last two are
+    zero unless `recorded`, a scalar, is true.
     """
     specs, gradients = task.model.specs, _gradients(shape, task, shard)
+    (objective,) = task.objectives
+    trivial = math.inf if objective.trivial is None else objective.trivial
 
-    def step(state: TrainState, hypers, corpus, recorded: Any = True) -> tuple[TrainState, Metrics]:
-        (loss, stats), (grads, taps) = gradients(state, hypers, corpus)
+    def step(state: TrainState, hypers, data, recorded: Any = True) -> tuple[TrainState, Metrics]:
+        share, (grads, taps) = gradients(state, hypers, data)
+        loss = share.value
         # In the order of `specs`, which names the record's columns: inside jit a dict is sorted, block 10 before 2.
         squares = {path: jnp.sum(jnp.square(grads[path])) for path in specs}
         grad_norm = jnp.sqrt(sum(squares.values()))
@@ -67,20 +80,24 @@ def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
         lr = learning_rate(shape["optim.schedule"], state.step, hypers)
         updates, moments = _adamw(specs, state, grads, lr, hypers)
         sound = state.cause == 0
-        cause = jnp.where(sound, _cause(loss, grad_norm, hypers["divergence.bound"] * task.uniform_loss), state.cause)
+        cause = jnp.where(sound, _cause(loss, grad_norm, hypers["divergence.bound"] * trivial), state.cause)
         # The arrays of a diverged run are useless, so they are not protected from the bad update: a select over the whole state would
         # copy it in every step. Count, cause and value are protected.
         moved = TrainState(
             parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
+            carried=share.carried,
             moments=moments,
             step=state.step + (cause == 0).astype(jnp.int32),
             cause=cause,
             value=jnp.where(sound, jnp.where(cause == 2, grad_norm, loss), state.value),
         )
-        metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr}
+        metrics: Metrics = {objective.name: loss, "grad_norm": grad_norm, "lr": lr}
+        if repeated := metrics.keys() & share.statistics.keys():
+            raise ValueError(f"statistics of a task may not be called {', '.join(sorted(repeated))}")
+        metrics |= share.statistics
         if shape["execution.diagnostics"]:
             ordered = [state.parameters[path] for path in specs], [updates[path] for path in specs]
-            metrics |= stats
+            metrics |= share.diagnostics
             metrics["grad_stream"] = jnp.sqrt(taps)
             metrics["grad_weight"] = jnp.sqrt(jnp.stack(list(squares.values())))
             metrics |= jax.lax.cond(recorded, _weights, _no_weights, *ordered)
@@ -90,14 +107,15 @@ def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
 
 
 def _gradients(shape: Shape, task: Task, shard: Callable[[Any], Any]):
-    """`gradients(state, hypers, corpus) → (loss, statistics), (gradients, taps)` of the step's batch: the mean over its micro-batches.
+    """`gradients(state, hypers, data) → share, (gradients, taps)` of the step's batch: the sum over its micro-batches; of diagnostics, the
+    mean.
 
     Taps are squared norms by site (residual/taps.py).
     """
     accumulate, drops, drops_paths = shape["optim.accumulate"], shape["model.dropout"], shape["model.drop_path"]
-    differentiate = jax.value_and_grad(task.loss, argnums=(0, 1), has_aux=True)
+    (objective,) = task.objectives
 
-    def gradients(state: TrainState, hypers, corpus):
+    def gradients(state: TrainState, hypers, data) -> tuple[Share, tuple[Parameters, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(hypers["seed"], impl="threefry2x32"), DROPOUT_STREAM)
         context = Context(
             step=state.step,
@@ -108,24 +126,33 @@ def _gradients(shape: Shape, task: Task, shard: Callable[[Any], Any]):
             diagnostics=shape["execution.diagnostics"],
         )
         probes = jnp.zeros(len(task.labels), jnp.float32)
-        batch = task.batch(corpus, hypers["data.seed"], state.step)
+        batch = task.batch(data, hypers["data.seed"], state.step)
+        # Known before differentiation, and a constant in it if it is a Python number.
+        weight = objective.weight(batch)
+
+        def value(parameters: Parameters, probes: jax.Array, part, carried: Carried, context: Context):
+            share = objective.loss(parameters, probes, part, weight, carried, context)
+            return share.value, share
+
+        differentiate = jax.grad(value, argnums=(0, 1), has_aux=True)
         if accumulate == 1:
-            return differentiate(state.parameters, probes, shard(batch), context)
+            grads, share = differentiate(state.parameters, probes, shard(batch), state.carried, context)
+            return share, grads
         micro = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
 
-        def add(total, inputs):
+        def add(carry, inputs):
+            total, carried = carry
             number, part = inputs
-            out = differentiate(state.parameters, probes, shard(part), context.fold(number))
-            return jax.tree.map(jnp.add, total, out), None
+            grads, share = differentiate(state.parameters, probes, shard(part), carried, context.fold(number))
+            return (jax.tree.map(jnp.add, total, (replace(share, carried={}), grads)), share.carried), None
 
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype),
-            jax.eval_shape(differentiate, state.parameters, probes, jax.tree.map(lambda x: x[0], micro), context),
-        )
-        total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate, dtype=jnp.int32), micro))
-        values, (grads, taps) = jax.tree.map(lambda x: x / accumulate, total)
-        # Of the mean's gradient the squared norm is the sum's over accumulate².
-        return values, (grads, taps / accumulate)
+        first = jax.tree.map(lambda x: x[0], micro)
+        grads, share = jax.eval_shape(differentiate, state.parameters, probes, first, state.carried, context)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (replace(share, carried={}), grads))
+        numbered = jnp.arange(accumulate, dtype=jnp.int32), micro
+        ((total, grads), carried), _ = jax.lax.scan(add, (zeros, state.carried), numbered)
+        means = {name: value / accumulate for name, value in total.diagnostics.items()}
+        return replace(total, diagnostics=means, carried=carried), grads
 
     return gradients
 
@@ -172,7 +199,7 @@ def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metric
 
 
 def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`chunk(state, hypers, corpus, count, recorded) → state, metrics of every step`, each with a leading axis of `length`.
+    """`chunk(state, hypers, data, count, recorded) → state, metrics of every step`, each with a leading axis of `length`.
 
     Runs `count ≤ length` steps (traced: a remainder needs no separate program); the other rows are zero. `recorded`, bool (length,),
     says which steps are rows of the per-layer record.
@@ -181,13 +208,13 @@ def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metri
     changes the other runs, and no loop or branch has to select between whole states.
     """
 
-    def chunk(state: TrainState, hypers, corpus, count, recorded):
-        shapes = jax.eval_shape(step, state, hypers, corpus, recorded[0])[1]
+    def chunk(state: TrainState, hypers, data, count, recorded):
+        shapes = jax.eval_shape(step, state, hypers, data, recorded[0])[1]
         rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
 
         def once(number, carry):
             state, rows = carry
-            state, metrics = step(state, hypers, corpus, recorded[number])
+            state, metrics = step(state, hypers, data, recorded[number])
             return state, jax.tree.map(lambda row, value: row.at[number].set(value), rows, metrics)
 
         return jax.lax.fori_loop(0, count, once, (state, rows))

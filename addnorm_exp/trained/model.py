@@ -9,15 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from addnorm_exp import tasks
 from addnorm_exp.config.schema import Config
-from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.records import Summary
-from addnorm_exp.train.loop import check_data
 from addnorm_exp.train.program import Program, program
 from addnorm_exp.trained.generation import continued
 from addnorm_exp.trained.inside import activations, places
@@ -104,12 +103,12 @@ class Trained:
     def evaluate(self, path: Path | str | None = None) -> dict[str, float]:
         """The metrics on the test split: of the run's own data, or of the file at `path`, split as in training (docs/install.md). On the
         run's own data they are those of summary.json, to the bit on the device that trained it."""
-        data = self.config.data if path is None else experiment_of(self.folder, {"data.path": str(path)}).config.data
-        loaded = corpus.load(data)
-        check_data(self.experiment, loaded)
-        losses = self._program.evaluate(self.parameters, self._program.hold(loaded).test, self.step)
-        assert losses is not None  # nothing stops it
-        return self._program.task.metrics(float(losses[0]))
+        config = self.config if path is None else experiment_of(self.folder, {"data.path": str(path)}).config
+        data = tasks.load(config)
+        tasks.check(self.experiment, data.spec)
+        lanes = self._program.evaluate(self.parameters, self._program.hold(data).test, self.step)
+        assert lanes is not None  # nothing stops it
+        return lanes[0]
 
     def generate(
         self, prompt: str, count: int = 200, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0

@@ -22,7 +22,7 @@ from addnorm_exp.report.dashboard.runs import described
 from addnorm_exp.report.dashboard.scalars import curves
 from addnorm_exp.report.load import StudyRuns, load_studies
 from addnorm_exp.report.protocol.groups import reported
-from addnorm_exp.report.protocol.metric import unit_of
+from addnorm_exp.report.protocol.metric import primary_of
 from addnorm_exp.report.tables.ablation import build
 
 NAME = "dashboard.html"
@@ -80,12 +80,14 @@ def data(study: StudyRuns, *, baseline: str | None = None) -> dict[str, Any]:
     """The page's data of one study, ready for JSON."""
     report = reported(study)
     runs = study.runs
-    unit = unit_of(runs)
+    metric = primary_of(runs)
     table = build(study, baseline=baseline)
     pool = Pool()
     return {
         "name": study.name,
-        "unit": unit,
+        "metric": metric.name,
+        "arrow": metric.arrow,
+        "sign": metric.sign,
         "table": {
             "title": table.title,
             "columns": [[column.label, column.right] for column in table.columns],
@@ -93,7 +95,7 @@ def data(study: StudyRuns, *, baseline: str | None = None) -> dict[str, Any]:
             "warnings": list(table.warnings),
             "notes": list(table.notes),
         },
-        **described(study, report, runs, unit),
+        **described(study, report, runs, metric.name),
         "curves": curves(runs, pool),
         "layers": heat(runs, [run.id for group in report.groups for run in group.runs], pool),
         "rates": rates(study, report, runs),

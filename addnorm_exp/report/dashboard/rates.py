@@ -1,4 +1,4 @@
-"""Final validation loss against learning rate, as in the picture of `main.py plot` (report/figures/sensitivity.py)."""
+"""The final validation against the learning rate, as in the picture of `main.py plot` (report/figures/sensitivity.py)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,11 +9,12 @@ from addnorm_exp.report.protocol.groups import Group, Reported, schemes
 from addnorm_exp.report.protocol.learning_rates import Line, lost, tried
 from addnorm_exp.report.protocol.titles import titles_of
 from addnorm_exp.report.run import Run
+from addnorm_exp.runs.metrics import Metric
 
 
 def rates(study: StudyRuns, report: Reported, runs: Sequence[Run]) -> dict[str, Any] | None:
-    """One panel for each value of the axes besides the scheme, with one line per scheme: `points` [rate, loss, place of the run, diverged],
-    `means` [rate, mean by the protocol, diverged, n], `best` the rate with the lowest mean. None with fewer than two rates.
+    """One panel for each value of the axes besides the scheme, with one line per scheme: `points` [rate, value, place of the run,
+    diverged], `means` [rate, mean by the protocol, diverged, n], `best` the rate with the best mean. None with fewer than two rates.
     """
     trials = tried(study)
     if trials is None:
@@ -22,21 +23,22 @@ def rates(study: StudyRuns, report: Reported, runs: Sequence[Run]) -> dict[str, 
     names = schemes(study, report)
     titled = replace(report, titles=titles_of(study))
     return {
-        "unit": trials.unit,
-        "uniform": trials.uniform,
+        "label": trials.metric.label,
+        "trivial": trials.metric.trivial,
+        "trivially": trials.metric.trivially,
         "phase": trials.phase,
         "panels": [
             {
                 "label": titled.words(key),
-                "lines": [_line(group, trials.unit, place, names) for group in members],
+                "lines": [_line(group, trials.metric, place, names) for group in members],
             }
             for key, members in trials.panels.items()
         ],
     }
 
 
-def _line(group: Group, unit: str, place: dict[str, int], names: list[str]) -> dict[str, Any]:
-    line = Line.of(group, unit)
+def _line(group: Group, metric: Metric, place: dict[str, int], names: list[str]) -> dict[str, Any]:
+    line = Line.of(group, metric)
     return {
         "scheme": names.index(group.runs[0].scheme),
         "points": [

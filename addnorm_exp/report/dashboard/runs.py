@@ -20,7 +20,7 @@ STATUSES = ("done", "diverged", "running", "stopped", "failed", "missing")
 FACTS = ("versions", "device", "git", "data_sha256")  # of a summary, shown beside the config in the comparison of runs
 
 
-def described(study: StudyRuns, report: Reported, runs: Sequence[Run], unit: str) -> dict[str, Any]:
+def described(study: StudyRuns, report: Reported, runs: Sequence[Run], metric: str) -> dict[str, Any]:
     """Schemes with their looks, runs with their results, configs by key, groups of seeds by phase. `runs` are the study's; a run
     is always named by its place there."""
     looks = looks_of(study, report)
@@ -33,7 +33,7 @@ def described(study: StudyRuns, report: Reported, runs: Sequence[Run], unit: str
             phases[run.id].append(phase)
     groups = _groups(study, replace(report, titles=titles), place)
     listed = [
-        _run(run, names.index(run.scheme), phases[run.id], unit) | {"variant": looks.variant(run)} for run in runs
+        _run(run, names.index(run.scheme), phases[run.id], metric) | {"variant": looks.variant(run)} for run in runs
     ]
     return {
         "schemes": [
@@ -113,7 +113,7 @@ def _rgb(colour: str) -> list[int]:
     return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
-def _run(run: Run, scheme: int, phases: list[str], unit: str) -> dict[str, Any]:
+def _run(run: Run, scheme: int, phases: list[str], metric: str) -> dict[str, Any]:
     step = run.number("step")
     return {
         "id": run.id,
@@ -124,9 +124,9 @@ def _run(run: Run, scheme: int, phases: list[str], unit: str) -> dict[str, Any]:
         "reason": run.reason,
         "step": None if step is None else round(step),
         "steps": run.flat.get("steps"),
-        "test": run.number("test", "final", unit),
-        "val": run.number("val", "final", unit),
-        "best": run.number("val", "best", unit),
+        "test": run.number("test", "final", metric),
+        "val": run.number("val", "final", metric),
+        "best": run.number("val", "best", metric),
         "params": run.number("parameters"),
         "ms": None if (seconds := run.number("step_time_s")) is None else 1e3 * seconds,
     }

@@ -4,22 +4,26 @@ It needs the package wandb-workspaces (the extra `dashboard`). W&B keeps each sa
 """
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from addnorm_exp.config import Config as Schema
 from addnorm_exp.config import flatten
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs.metrics import FORMER, Metric
 from addnorm_exp.runs.mirror.settings import require_key
 from addnorm_exp.runs.mirror.window import reason
 
 LAYER_CURVES = ("grad_stream", "grad_weight", "stream_rms", "branch_ratio", "update_ratio", "entropy")
 COORDINATES = ("scheme", "optim.lr", "optim.warmup", "model.depth", "model.width", "init.law", "norm.kind", "seed")
-SCORE = "val.final.loss"  # of the summary (docs/record.md)
 
 
-def workspace(entity: str, project: str, study: str | None = None) -> Any:
-    """The view (a `wandb_workspaces.workspaces.Workspace`) of a project's runs, or of one study's; not yet saved."""
+def workspace(
+    entity: str, project: str, study: str | None = None, metrics: Sequence[Metric] = tuple(reversed(FORMER))
+) -> Any:
+    """The view (a `wandb_workspaces.workspaces.Workspace`) of a project's runs, or of one study's; not yet saved. `metrics`: of the task;
+    the first is what runs are compared by."""
     wr: Any
     ws: Any
     expr: Any
@@ -31,7 +35,8 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
             "`pip install wandb-workspaces`"
         ) from None
 
-    scheme = wr.Config("scheme")
+    scheme, first = wr.Config("scheme"), metrics[0]
+    score, tested = (f"{split}.final.{first.name}" for split in ("val", "test"))  # of the summary (docs/record.md)
     assert set(COORDINATES) <= set(flatten(Schema()))
 
     def curves(title: str, *names: str, **more: Any) -> Any:
@@ -49,9 +54,10 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
         ws.Section(
             "Learning curves, by scheme",
             [
-                curves("validation loss", "val/loss"),
-                curves("validation bits per byte", "val/bpb"),
-                curves("training loss", "train/loss", smoothing_type="gaussian", smoothing_factor=10),
+                *(curves(f"validation {_words(metric)}", f"val/{metric.name}") for metric in metrics),
+                curves(
+                    f"training {_words(first)}", f"train/{first.name}", smoothing_type="gaussian", smoothing_factor=10
+                ),
             ],
             is_open=True,
         ),
@@ -65,7 +71,7 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
             is_open=True,
         ),
         ws.Section(
-            "Loss against learning rate",
+            f"{first.name.capitalize()} against learning rate",
             [
                 wr.ScatterPlot(
                     title=f"{name} against learning rate",
@@ -73,7 +79,7 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
                     y=wr.SummaryMetric(name),
                     log_x=True,
                 )
-                for name in (SCORE, "test.final.loss")
+                for name in (score, tested)
             ],
             is_open=True,
         ),
@@ -87,7 +93,7 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
                             wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=key == "optim.lr")
                             for key in COORDINATES
                         ),
-                        wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(SCORE)),
+                        wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(score)),
                     ],
                 )
             ],
@@ -103,12 +109,16 @@ def workspace(entity: str, project: str, study: str | None = None) -> Any:
         settings=ws.WorkspaceSettings(x_axis="step", max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=[expr.Metric("Group") == study] if study else [],
-            pinned_columns=["summary:status", f"summary:{SCORE}", "summary:test.final.loss"],
+            pinned_columns=["summary:status", f"summary:{score}", f"summary:{tested}"],
         ),
     )
 
 
-def save(entity: str | None, project: str, study: str | None = None) -> str:
+def _words(metric: Metric) -> str:
+    return metric.label.partition(" (")[0]
+
+
+def save(entity: str | None, project: str, study: str | None = None, metrics: Sequence[Metric] = ()) -> str:
     """Saves the view and returns its address. Default entity: the user's own.
 
     Raises: UserError if the server is not available or refuses the view.
@@ -119,7 +129,9 @@ def save(entity: str | None, project: str, study: str | None = None) -> str:
     import wandb
 
     try:
-        view = workspace(entity or str(wandb.Api(timeout=30).default_entity), project, study)
+        view = workspace(
+            entity or str(wandb.Api(timeout=30).default_entity), project, study, *([metrics] if metrics else [])
+        )
         view.save()
     except (wandb.Error, ValueError, OSError) as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The picture of training: validation and smoothed training loss against optimiser steps, one line per group.
+"""The picture of training: the primary metric of validation and, smoothed, of training against optimiser steps, one line per group.
 
 With five or more seeds: the mean with its 95 % band. If bands overlap too much, one bar per row after the last step shows the interval
 there instead. With fewer seeds: every seed thin, their mean thick. If a seed diverged, the thick line is the median with diverged runs
@@ -8,7 +8,7 @@ come, and the titles say so.
 If one panel cannot show all rows, each row has a small panel (multiples.py), in one figure for validation and one for training.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from matplotlib.lines import Line2D
 from addnorm_exp.report.figures import multiples, style
 from addnorm_exp.report.figures.looks import Looks
 from addnorm_exp.report.protocol.groups import Group, Reported
+from addnorm_exp.report.protocol.metric import primary_of
 from addnorm_exp.report.protocol.statistics import ENOUGH, t_quantile
 from addnorm_exp.report.run import Run, read_metrics
+from addnorm_exp.runs.metrics import Metric
 from addnorm_exp.runs.winners import Pairs
 
 POINTS = 800  # of a training curve at most: more are not visible, and make the SVG large
@@ -40,7 +42,8 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
     if multiples.many(multiples.drawable(report)):
         return each(report, baseline, "val")
     drawn, running = _runs(report)
-    curves = {(g.key, split): _curves(drawn[g.key], split) for g in report.groups for split in NAMES}
+    metric = primary_of(run for group in report.groups for run in group.runs)
+    curves = {(g.key, split): _curves(drawn[g.key], split, metric) for g in report.groups for split in NAMES}
     splits = [split for split in NAMES if any(len(c[0]) > 1 for g in report.groups for c in curves[g.key, split])]
     if not splits:
         return "the reported runs have no metrics"
@@ -57,7 +60,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
         for group in report.groups:
             smooth = [(steps, style.smooth(values, window)) for steps, values in lines[group.key]]
             drawn_curves += smooth
-            middle = None if running else _middle(drawn[group.key], smooth)
+            middle = None if running else _middle(drawn[group.key], smooth, metric)
             rows.append((group, smooth, middle))
         last = _last(lines.values())
         banded = [middle for _, _, middle in rows if middle is not None and middle[2] is not None]
@@ -70,7 +73,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
         panel.set_xlabel("optimiser steps")
         style.title(
             panel,
-            f"{NAMES[split]} loss{' so far' * running}" + f" (running mean of {window} steps)" * (window > 1),
+            _title(metric, split, running) + f" (running mean of {window} steps)" * (window > 1),
             panel_width,
         )
         panel.set_xlim(0, last)
@@ -78,9 +81,9 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
         if banded and not bands:
             _bars(panel, [(middle, look_of(looks, group)) for group, _, middle in rows], last)
             barred = True
-    axes[0].set_ylabel(f"loss ({_unit(drawn, splits)})")
+    axes[0].set_ylabel(metric.quantity)
     every = [run for group in report.groups for run in drawn[group.key]]
-    axes[0].set_ylim(*_view(every * len(splits), drawn_curves))
+    axes[0].set_ylim(*_view(every * len(splits), drawn_curves, metric))
     for panel, split in zip(axes, splits, strict=True):
         for group in report.groups:
             _ends(panel, drawn[group.key], curves[group.key, split], look_of(looks, group))
@@ -95,37 +98,40 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
 def each(report: Reported, baseline: str | None, split: str) -> Figure | str:
     """Small multiples of one split's losses (`val` or `train`): one panel per row; or a line that says what is missing."""
     drawn, running = _runs(report)
-    curves = {group.key: _curves(drawn[group.key], split) for group in report.groups}
+    metric = primary_of(run for group in report.groups for run in group.runs)
+    curves = {group.key: _curves(drawn[group.key], split, metric) for group in report.groups}
     rows = [group for group in report.groups if any(len(steps) for steps, _ in curves[group.key])]
     if not any(len(steps) > 1 for row in rows for steps, _ in curves[row.key]):
-        return f"the reported runs have no {NAMES[split]} losses"
+        return f"the reported runs have no {_title(metric, split, False)}"
     window = _window(split, curves.values())
     smooth = {row.key: [(steps, style.smooth(v, window)) for steps, v in curves[row.key]] for row in rows}
-    centres = {row.key: _centre(drawn[row.key], smooth[row.key], running) for row in rows}
+    centres = {row.key: _centre(drawn[row.key], smooth[row.key], running, metric) for row in rows}
     bases, name = multiples.against(report, baseline)
     fig, panels = multiples.grid([multiples.heading(report.label(row)) for row in rows])
     for axes, row in zip(panels, rows, strict=True):
         multiples.behind(axes, centres, row.key, bases[row.key])
-        _group(axes, drawn[row.key], smooth[row.key], multiples.OWN, running)
+        middle = None if running else _middle(drawn[row.key], smooth[row.key], metric)
+        _group(axes, drawn[row.key], smooth[row.key], multiples.OWN, running, middle)
     panels[0].set_xlim(0, _last(curves.values()))
     panels[0].set_ylim(
-        *_view([run for row in rows for run in drawn[row.key]], [c for r in rows for c in smooth[r.key]])
+        *_view([run for row in rows for run in drawn[row.key]], [c for r in rows for c in smooth[r.key]], metric)
     )
     multiples.steps_axis(panels[0])
     for axes, row in zip(panels, rows, strict=True):
         _ends(axes, drawn[row.key], curves[row.key], multiples.OWN)
     fig.supxlabel("optimiser steps", fontsize=7.5)
+    unit = f" ({metric.label})" if metric.rescales else ""
     smoothed = f", running mean of {window} steps" * (window > 1)
-    fig.supylabel(f"{NAMES[split]} loss{' so far' * running} ({_unit(drawn, [split])}){smoothed}", fontsize=7.5)
+    fig.supylabel(f"{_title(metric, split, running)}{unit}{smoothed}", fontsize=7.5)
     handles = multiples.handles(name)
     lost = any(run.status == "diverged" for row in rows for run in drawn[row.key])
     style.legend(fig, [*handles, style.cross_handle()] if lost else handles)
     return fig
 
 
-def _unit(drawn: Mapping[Pairs, Sequence[Run]], splits: Sequence[str]) -> str:
-    in_bits = any("bpb" in read_metrics(run, split) for runs in drawn.values() for run in runs[:1] for split in splits)
-    return "bits per byte" if in_bits else "nats"
+def _title(metric: Metric, split: str, running: bool) -> str:
+    """`validation loss so far`: without the unit, which the axis has."""
+    return f"{NAMES[split]} {metric.rescales or metric.label}{' so far' * running}"
 
 
 def _window(split: str, lines: Iterable[Sequence[Curve]]) -> int:
@@ -145,12 +151,12 @@ def _runs(report: Reported) -> tuple[dict[Pairs, tuple[Run, ...]], bool]:
     return {g.key: tuple(run for run in g.runs if run.status == "running") for g in report.groups}, True
 
 
-def _curves(runs: Sequence[Run], split: str) -> list[Curve]:
+def _curves(runs: Sequence[Run], split: str, metric: Metric) -> list[Curve]:
     """One curve per run, in the given order; empty if the run has none."""
     curves = []
     for run in runs:
         columns = read_metrics(run, split)
-        values = columns.get("bpb", columns.get("loss"))
+        values = columns.get(metric.name)
         curves.append((np.empty(0), np.empty(0)) if values is None else (columns["step"], values))
     return curves
 
@@ -215,12 +221,12 @@ def _group(
     curves: list[Curve],
     look: style.Look,
     running: bool,
-    middle: Middle | None = None,
+    middle: Middle | None,
     *,
     bands: bool = True,
 ) -> None:
     """A row's line with its band, or with its seeds. Running runs, and rows whose runs all diverged, have one line per run."""
-    centre_line = middle if middle is not None or running else _middle(runs, curves)
+    centre_line = middle
     band = centre_line is not None and centre_line[2] is not None
     if not running and not band and len(curves) > 1:
         for steps, values in curves:
@@ -237,13 +243,13 @@ def _group(
         axes.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
 
 
-def _centre(runs: Sequence[Run], curves: list[Curve], running: bool) -> list[Curve]:
+def _centre(runs: Sequence[Run], curves: list[Curve], running: bool, metric: Metric) -> list[Curve]:
     """The line of a row in the background: without band and seeds, unless it has only seeds."""
-    middle = None if running else _middle(runs, curves)
+    middle = None if running else _middle(runs, curves, metric)
     return [_thin(*curve, BEHIND) for curve in (curves if middle is None else [middle[:2]])]
 
 
-def _middle(runs: Sequence[Run], curves: list[Curve]) -> Middle | None:
+def _middle(runs: Sequence[Run], curves: list[Curve], metric: Metric) -> Middle | None:
     """Steps (n,) that all complete curves have, the mean there (the median if a run diverged), and the half-width of its interval
     (None below five curves or if a run diverged). None if every run diverged."""
     lost = [run.status == "diverged" for run in runs]
@@ -254,7 +260,7 @@ def _middle(runs: Sequence[Run], curves: list[Curve]) -> Middle | None:
     for other, _ in whole[1:]:
         steps = np.intersect1d(steps, other)
     rows = [values[np.isin(at, steps)] for at, values in whole]
-    rows += [_worst_after(curve, steps) for curve, gone in zip(curves, lost, strict=True) if gone]
+    rows += [_worst_after(curve, steps, metric.hopeless) for curve, gone in zip(curves, lost, strict=True) if gone]
     table = np.stack(rows)
     if any(lost):
         with np.errstate(invalid="ignore"):  # inf - inf if the middle two have both diverged
@@ -266,11 +272,11 @@ def _middle(runs: Sequence[Run], curves: list[Curve]) -> Middle | None:
     return steps, centre, t_quantile(0.975, len(table) - 1) * table.std(axis=0, ddof=1) / np.sqrt(len(table))
 
 
-def _worst_after(curve: Curve, steps: np.ndarray) -> np.ndarray:
-    """A diverged run on common steps: its values as far as it has any, then infinity."""
+def _worst_after(curve: Curve, steps: np.ndarray, worst: float) -> np.ndarray:
+    """A diverged run on common steps: its values as far as it has any, then `worst`, which is infinite."""
     values = dict(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
-    extended = np.asarray([values.get(step, np.inf) for step in steps.tolist()], np.float64)
-    return np.where(np.isfinite(extended), extended, np.inf)
+    extended = np.asarray([values.get(step, worst) for step in steps.tolist()], np.float64)
+    return np.where(np.isfinite(extended), extended, worst)
 
 
 def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Curve:
@@ -281,21 +287,23 @@ def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Curve:
     return steps[keep], values[keep]
 
 
-def _view(runs: Sequence[Run], curves: Sequence[Curve]) -> tuple[float, float]:
-    """The range of losses to show: after the steep start, which would compress the interesting part. Runs that did not diverge set the
-    upper limit (all runs if none is done). `curves` are those of `runs`, in the same order."""
+def _view(runs: Sequence[Run], curves: Sequence[Curve], metric: Metric) -> tuple[float, float]:
+    """The range of values to show: after the steep start, which would compress the interesting part. Runs that did not diverge set the
+    worse limit (all runs if none is done). `curves` are those of `runs`, in the same order."""
     pairs = list(zip(runs, curves, strict=True))
     alive = any(run.status == "done" for run in runs)
-    low, high = np.inf, -np.inf
+    low, high = np.inf, -np.inf  # of costs, which are lower the better
     for run, (steps, values) in pairs:
         late = values[np.isfinite(values) & (steps >= STEEP * steps[-1])] if len(steps) else values
-        if len(late):
-            low = min(low, float(late.min()))
-            high = max(high, float(np.quantile(late, 0.98)) if run.status == "done" or not alive else low)
+        costs = metric.sign * late
+        if len(costs):
+            low = min(low, float(costs.min()))
+            high = max(high, float(np.quantile(costs, 0.98)) if run.status == "done" or not alive else low)
     if not np.isfinite(low):
         return 0.0, 1.0
     pad = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - pad, high + pad
+    ends = metric.sign * (low - pad), metric.sign * (high + pad)
+    return min(ends), max(ends)
 
 
 def _ends(axes: Axes, runs: Sequence[Run], curves: Sequence[Curve], look: style.Look) -> None:

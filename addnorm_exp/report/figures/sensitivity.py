@@ -1,11 +1,11 @@
-"""The picture of tuning: final validation loss against learning rate, one line per scheme, one dot per seed.
+"""The picture of tuning: the final validation, in the primary metric, against the learning rate, one line per scheme, one dot per seed.
 
 Every point is at its own rate. Markers of later schemes are smaller and translucent, so that none hides another; crosses at one rate
-differ in size for the same reason. A diverged run is at the uniform prediction's loss, as the protocol
-scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run that ended above the uniform loss has its dot
-there, but counts as uniform.
+differ in size for the same reason. A diverged run is at the trivial prediction's value (of language modelling: the uniform one), as the
+protocol scores it, and is marked ×. The means are those of the protocol (runs/winners.py): a run that ended worse than that has its dot
+there, but counts as trivial.
 
-If one panel cannot show all schemes, each row has a small panel (multiples.py), whatever axes it differs in. There, if the uniform
+If one panel cannot show all schemes, each row has a small panel (multiples.py), whatever axes it differs in. There, if the trivial
 prediction lies far above the rest, each × is below the upper frame, and the legend says so.
 """
 
@@ -26,10 +26,11 @@ from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.learning_rates import KEY, Line, tried
 from addnorm_exp.report.run import Run
+from addnorm_exp.runs.metrics import Metric
 
 SIZES = (5.4, 2.8)  # of the means' markers, from the first scheme to the last
-FAR = 1.6  # the uniform prediction gets its own strip if it lies more than this many heights of the rest above the rest
-UNIFORM: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8, "zorder": 1}
+FAR = 1.6  # the trivial prediction gets its own strip if it lies more than this many heights of the rest above the rest
+TRIVIAL: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8, "zorder": 1}
 
 
 def draw(study: StudyRuns, report: Reported) -> Figure | str:
@@ -37,21 +38,25 @@ def draw(study: StudyRuns, report: Reported) -> Figure | str:
     trials = tried(study)
     if trials is None:
         return "no finished runs at two or more learning rates"
-    runs, panels, unit, uniform = trials.runs, trials.panels, trials.unit, trials.uniform
+    runs, panels, metric = trials.runs, trials.panels, trials.metric
+    trivial = metric.trivial
     lost = any(_lost(run) for run in runs)
-    finals = [v for run in runs if run.status == "done" and (v := run.number("val", "final", unit)) is not None]
+    finals = [v for run in runs if run.status == "done" and (v := run.number("val", "final", metric.name)) is not None]
     split = bool(
-        lost and uniform and finals and uniform - max(finals) > FAR * max(max(finals) - min(finals), 0.02 * uniform)
+        lost
+        and trivial
+        and finals
+        and trivial - max(finals) > FAR * max(max(finals) - min(finals), 0.02 * abs(trivial))
     )
     if multiples.many(max(panels.values(), key=len)):
-        within = [*finals, *([uniform] if uniform and lost and not split else [])]
+        within = [*finals, *([trivial] if trivial is not None and lost and not split else [])]
         if not within:
-            return "the tuning runs have no final validation loss"
+            return f"the tuning runs have no final validation {metric.name}"
         return _each(
             Reported("tune", trials.groups, trials.axes, {}, titles=report.titles),
             study.baseline,
-            unit,
-            uniform if lost else None,
+            metric,
+            lost,
             _view(within),
         )
     across = min(len(panels), 3)
@@ -65,7 +70,7 @@ def draw(study: StudyRuns, report: Reported) -> Figure | str:
         handles.append(look.handle(report.words([("scheme", name)]), marker=True))
     if lost:
         handles.append(style.cross_handle())
-    handles.append(_ring(trials.groups, unit))
+    handles.append(_ring(trials.groups, metric))
     fig = style.figure(style.COLUMN if across == 1 else style.PAGE, 2.45 * down + 0.1)
     style.legend(fig, handles)
     outer = fig.add_gridspec(down, across)
@@ -79,24 +84,25 @@ def draw(study: StudyRuns, report: Reported) -> Figure | str:
         else:
             top = main = fig.add_subplot(cell, sharey=mains[0] if mains else None)
         mains.append(main)
-        _panel(main, top, members, looks, unit, uniform)
+        _panel(main, top, members, looks, metric)
         if key:
             style.title(top, report.words(key), fig.get_figwidth() / across - 0.4)
         if index % across == 0:
-            main.set_ylabel(_loss_name(unit))
+            main.set_ylabel(_title(metric))
     if split:
         mains[0].set_ylim(*_view(finals))
     return fig
 
 
-def _each(rows: Reported, baseline: str | None, unit: str, uniform: float | None, view: tuple[float, float]) -> Figure:
+def _each(rows: Reported, baseline: str | None, metric: Metric, lost: bool, view: tuple[float, float]) -> Figure:
     """Small multiples, one panel per row: its seeds and means in front of the other rows' means."""
-    by_row = {group.key: Line.of(group, unit) for group in rows.groups}
+    trivial = metric.trivial if lost else None
+    by_row = {group.key: Line.of(group, metric) for group in rows.groups}
     lines = {key: [(np.asarray([*row.means]), np.asarray([*row.means.values()]))] for key, row in by_row.items()}
     bases, name = multiples.against(rows, baseline)
     fig, panels = multiples.grid([multiples.heading(rows.label(group)) for group in rows.groups])
     panels[0].set_ylim(*view)
-    beyond = bool(uniform and uniform > view[1])
+    beyond = trivial is not None and trivial > view[1]
     top = view[1] - 0.06 * (view[1] - view[0])  # a × on the frame would overlap the title
     for axes, (key, row) in zip(panels, by_row.items(), strict=True):
         multiples.behind(axes, lines, key, bases[key])
@@ -105,23 +111,23 @@ def _each(rows: Reported, baseline: str | None, unit: str, uniform: float | None
             for run, value in scored:
                 if _lost(run):
                     style.cross(axes, rate, min(value, top), multiples.OWN.colour)
-        if uniform and not beyond:
-            axes.axhline(uniform, **UNIFORM)
+        if trivial is not None and not beyond:
+            axes.axhline(trivial, **TRIVIAL)
     rates = sorted({rate for row in by_row.values() for rate in row.scored})
     _rates_axis(panels[0], rates, most=3)
     fig.supxlabel("peak learning rate", fontsize=7.5)
-    fig.supylabel(_loss_name(unit), fontsize=7.5)
-    handles = [*multiples.handles(name), _ring(rows.groups, unit)]
-    if uniform:
+    fig.supylabel(_title(metric), fontsize=7.5)
+    handles = [*multiples.handles(name), _ring(rows.groups, metric)]
+    if trivial is not None:
         cross = style.cross_handle()
-        cross.set_label("diverged" + f" (uniform, {uniform:.3g}: above the axis)" * beyond)
-        handles += [cross] if beyond else [cross, Line2D([], [], **UNIFORM, label="uniform prediction")]
+        cross.set_label("diverged" + f" ({metric.trivially}, {trivial:.3g}: above the axis)" * beyond)
+        handles += [cross] if beyond else [cross, Line2D([], [], **TRIVIAL, label=f"{metric.trivially} prediction")]
     style.legend(fig, handles)
     return fig
 
 
-def _loss_name(unit: str) -> str:
-    return "final validation loss " + ("(bits per byte)" if unit == "bpb" else "(nats)")
+def _title(metric: Metric) -> str:
+    return f"final validation {metric.quantity}"
 
 
 def _view(losses: list[float]) -> tuple[float, float]:
@@ -129,14 +135,14 @@ def _view(losses: list[float]) -> tuple[float, float]:
     return min(losses) - pad, max(losses) + pad
 
 
-def _ring(groups: Iterable[Group], unit: str) -> Line2D:
+def _ring(groups: Iterable[Group], metric: Metric) -> Line2D:
     """The legend entry of the rings; a rate with one seed has no mean."""
-    several = any(len(scored) > 1 for group in groups for scored in Line.of(group, unit).scored.values())
+    several = any(len(scored) > 1 for group in groups for scored in Line.of(group, metric).scored.values())
     ring: dict[str, Any] = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "linestyle": ""}
     return Line2D([], [], color=style.GREY, label="best mean" if several else "chosen rate", **ring)
 
 
-def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, unit: str, uniform: float | None) -> None:
+def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, metric: Metric) -> None:
     names = looks.names
     rates = sorted({float(run.flat[KEY]) for group in groups for run in group.runs})
     lost = {
@@ -148,7 +154,7 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, unit: str, 
     for group in groups:
         index = names.index(group.runs[0].scheme)
         look = looks.of(group.runs[0])
-        row = Line.of(group, unit)
+        row = Line.of(group, metric)
         for rate, scored in row.scored.items():
             for run, value in scored:
                 if _lost(run):
@@ -157,10 +163,10 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, unit: str, 
         _row(main, row, look, size=SIZES[0] + (SIZES[1] - SIZES[0]) * index / max(1, len(names) - 1))
     _rates_axis(main, rates)
     main.set_xlabel("peak learning rate")
-    if top is not main and uniform:
-        _strip(main, top, uniform)
-    elif uniform and any(_lost(run) for group in groups for run in group.runs):
-        _uniform_line(main, uniform)
+    if top is not main:
+        _strip(main, top, metric)
+    elif metric.trivial is not None and any(_lost(run) for group in groups for run in group.runs):
+        _trivial_line(main, metric)
 
 
 def _row(axes: Axes, row: Line, look: style.Look, ring: float = 8.5, size: float = 3.6) -> None:
@@ -196,11 +202,12 @@ def _gap(rates: list[float]) -> float:
     return math.log(rates[-1] / rates[0]) / max(1, len(rates) - 1) if len(rates) > 1 else 1.0
 
 
-def _uniform_line(axes: Axes, uniform: float) -> None:
-    axes.axhline(uniform, **UNIFORM)
+def _trivial_line(axes: Axes, metric: Metric) -> None:
+    assert metric.trivial is not None
+    axes.axhline(metric.trivial, **TRIVIAL)
     axes.annotate(
-        "uniform prediction",
-        (0.01, uniform),
+        f"{metric.trivially} prediction",
+        (0.01, metric.trivial),
         xycoords=("axes fraction", "data"),
         xytext=(0, 2.5),
         textcoords="offset points",
@@ -213,13 +220,15 @@ def _lost(run: Run) -> bool:
     return run.status == "diverged"
 
 
-def _strip(main: Axes, top: Axes, uniform: float) -> None:
-    """The strip above the axis's break, which contains only the uniform prediction."""
+def _strip(main: Axes, top: Axes, metric: Metric) -> None:
+    """The strip above the axis's break, which contains only the trivial prediction."""
+    trivial = metric.trivial
+    assert trivial is not None
     top.set_xscale("log")
     top.set_xlim(main.get_xlim())
-    top.set_ylim(uniform - 1, uniform + 1)
-    top.set_yticks([uniform], [f"{uniform:.3g}"])
-    _uniform_line(top, uniform)
+    top.set_ylim(trivial - 1, trivial + 1)
+    top.set_yticks([trivial], [f"{trivial:.3g}"])
+    _trivial_line(top, metric)
     top.grid(False)
     top.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
     top.xaxis.set_minor_locator(NullLocator())

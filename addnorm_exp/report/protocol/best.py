@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from addnorm_exp.report.protocol.compare import paired_with
-from addnorm_exp.report.protocol.metric import Metric
+from addnorm_exp.report.protocol.metric import Measure
 from addnorm_exp.report.protocol.outcome import Outcome
 from addnorm_exp.report.protocol.statistics import holm
 
 ALPHA = 0.05
-LOSSES = ("loss", "bpb", "train_loss_final")  # metrics where lower is better
 
 
 @dataclass(frozen=True)
@@ -19,13 +18,14 @@ class Best:
     note: str
 
 
-def best_rows(chosen: Metric, main: Sequence[Outcome]) -> Best | None:
-    """The row with the lowest mean, and those that no paired t test distinguishes from it.
+def best_rows(chosen: Measure, main: Sequence[Outcome]) -> Best | None:
+    """The row with the best mean, and those that no paired t test distinguishes from it.
 
-    Holm corrects over all pairs of rows, because the best row is chosen by the same numbers. None if the metric is not a loss, if a row
+    Holm corrects over all pairs of rows, because the best row is chosen by the same numbers. None if the number is no metric, if a row
     cannot be tested against another, or if no row is worse than the best. A row with a diverged run is never best.
     """
-    if not chosen.result or chosen.unit not in LOSSES:
+    metric = chosen.metric
+    if metric is None:
         return None
     alive = [i for i, outcome in enumerate(main) if not outcome.diverged]
     pairs = list(itertools.combinations(alive, 2))
@@ -34,12 +34,12 @@ def best_rows(chosen: Metric, main: Sequence[Outcome]) -> Best | None:
         return None
     adjusted = dict(zip(pairs, holm([test.p for test in tests if test]), strict=True))
     means = {i: sum(main[i].values.values()) / len(main[i].values) for i in alive}
-    best = min(alive, key=means.__getitem__)
+    best = min(alive, key=lambda row: metric.sign * means[row])
     rows = frozenset(i for i in alive if i == best or adjusted[min(i, best), max(i, best)] >= ALPHA)
     if len(rows) == len(main):
         return None
     return Best(
         rows,
-        f"Bold: the lowest mean and every row that a two-sided paired t test does not distinguish from it (α = {ALPHA:g}, Holm-corrected "
-        f"over all {len(pairs)} pairs of rows).",
+        f"Bold: the {metric.better.removesuffix('er')}est mean and every row that a two-sided paired t test does not distinguish from "
+        f"it (α = {ALPHA:g}, Holm-corrected over all {len(pairs)} pairs of rows).",
     )

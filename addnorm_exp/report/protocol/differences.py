@@ -10,10 +10,10 @@ import numpy as np
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.run import Run, flatten, read_metrics
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.metrics import metrics_of
 from addnorm_exp.words import counted, signed
 
 SPLITS = ("train", "val", "test")
-RESULTS = ("status", "step", "val.final.loss", "val.best.loss", "val.best.step", "test.final.loss", "test.best.loss")
 NOTHING = "–"
 LISTED = 12
 
@@ -101,7 +101,9 @@ def _made_with(run: Run) -> dict[str, Any]:
 
 
 def _results(run: Run) -> dict[str, Any]:
-    return {"status": run.status} | {key: run.summary.at(*key.split(".")) for key in RESULTS[1:]}
+    names = [metric.name for metric in metrics_of(run.summary) if not metric.rescales]
+    keys = [f"{split}.{weights}.{name}" for split in ("val", "test") for weights in ("final", "best") for name in names]
+    return {"status": run.status} | {key: run.summary.at(*key.split(".")) for key in ("step", *keys, "val.best.step")}
 
 
 def _values(title: str, first: Mapping[str, Any], second: Mapping[str, Any], *, counts: bool = True) -> Part:

@@ -12,7 +12,8 @@ from typing import Any
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.titles import AXES, Titles, titled, value_title
 from addnorm_exp.report.run import Run
-from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, score, winners
+from addnorm_exp.runs.metrics import primary
+from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_value, score, winners
 from addnorm_exp.words import show
 
 
@@ -128,17 +129,18 @@ def reported(study: StudyRuns) -> Reported:
     """The report phase. Before any of its runs has finished: the plain runs, or else each group's winner of tuning."""
     tune, report = study.phases.get("tune", ()), study.phases.get("report", ())
     axes = axes_of(study, tune, study.tuned)
-    best = winners(
+    candidates = (
         Candidate(
             key_of(run, axes),
             key_of(run, study.tuned),
             run.seed,
             score(run.summary),
             run.status,
-            final_loss(run.summary),
+            final_value(run.summary),
         )
         for run in tune
     )
+    best = winners(candidates, primary(run.summary for run in tune))
     if any(run.finished for run in report) or (report and not tune):
         wide = tuple(dict.fromkeys((*axes, *axes_of(study, report, study.tuned))))
         rows = groups_of(report, wide)

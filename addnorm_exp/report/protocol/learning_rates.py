@@ -1,8 +1,10 @@
-"""Loss against learning rate in the tuning phase: the data of its pictures (figures/sensitivity.py, dashboard/rates.py), and its score.
+"""The primary metric against the learning rate in the tuning phase: data of pictures (figures/sensitivity.py, dashboard/rates.py), and a
+score.
 
 The score is that of Wortsman et al. 2023 (2309.14322): E over learning rates of min(loss, loss₀) − the smallest of them. Here the
 expectation is the plain mean over the grid's rates, and the loss of a rate is the mean over tuning seeds of the final validation loss.
-loss₀, in the paper the loss at initialisation, is that of the uniform prediction, which is how the protocol scores diverged runs.
+loss₀, in the paper the loss at initialisation, is that of the trivial prediction, which is how the protocol scores diverged runs. Of a
+metric that is better higher, the same with signs reversed.
 """
 
 import math
@@ -11,15 +13,16 @@ from dataclasses import dataclass
 
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of
-from addnorm_exp.report.protocol.metric import unit_of
+from addnorm_exp.report.protocol.metric import primary_of
 from addnorm_exp.report.run import Run
-from addnorm_exp.runs.winners import Pairs, final_loss, score
+from addnorm_exp.runs.metrics import Metric
+from addnorm_exp.runs.winners import Pairs, final_value, score
 from addnorm_exp.words import show
 
 KEY = "optim.lr"
 ENOUGH_RATES = 3  # with at least this many, the score is a column of the printed table
 
-Scored = list[tuple[Run, float]]  # runs of one setting, each with its final validation loss; diverged: the uniform one
+Scored = list[tuple[Run, float]]  # runs of one setting, each with its final validation; diverged: the trivial value
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,7 @@ class Tried:
     runs: tuple[Run, ...]
     axes: tuple[str, ...]  # of every group's key
     groups: tuple[Group, ...]
-    unit: str
-    uniform: float | None  # the loss of the uniform prediction
+    metric: Metric
 
     @property
     def panels(self) -> dict[Pairs, list[Group]]:
@@ -48,9 +50,8 @@ def tried(study: StudyRuns) -> Tried | None:
     runs = tuple(run for run in study.phases.get(phase, ()) if run.finished and run.flat.get(KEY) is not None)
     if len({run.flat[KEY] for run in runs}) < 2:
         return None
-    unit, axes = unit_of(runs), axes_of(study, runs, (*study.tuned, KEY))
-    uniform = next((v for run in runs if (v := run.number("uniform", unit)) is not None), None)
-    return Tried(phase, runs, axes, groups_of(runs, axes), unit, uniform)
+    axes = axes_of(study, runs, (*study.tuned, KEY))
+    return Tried(phase, runs, axes, groups_of(runs, axes), primary_of(runs))
 
 
 @dataclass(frozen=True)
@@ -60,37 +61,46 @@ class Line:
     scored: Mapping[float, Scored]
     means: Mapping[float, float]  # the protocol's
     clear: list[bool]  # for each rate: whether all its runs are done
+    metric: Metric
 
     @classmethod
-    def of(cls, group: Group, unit: str) -> "Line":
+    def of(cls, group: Group, metric: Metric) -> "Line":
         """For each rate, the runs of the best setting of the other tuned keys; rates without a result are omitted."""
         by_rate: dict[float, list[Run]] = {}
         for run in sorted(group.runs, key=lambda run: float(run.flat[KEY])):
             by_rate.setdefault(float(run.flat[KEY]), []).append(run)
-        scored = {rate: best for rate, runs in by_rate.items() if (best := best_setting(runs, unit))}
-        means = {rate: mean_score(best, unit) for rate, best in scored.items()}
-        return cls(scored, means, [all(run.status == "done" for run in by_rate[rate]) for rate in scored])
+        scored = {rate: best for rate, runs in by_rate.items() if (best := best_setting(runs, metric))}
+        means = {rate: mean_score(best, metric) for rate, best in scored.items()}
+        return cls(scored, means, [all(run.status == "done" for run in by_rate[rate]) for rate in scored], metric)
 
     @property
     def best(self) -> float | None:
-        """The rate with the lowest mean; `order` breaks ties. None if no rate has a result."""
-        return min(self.means, key=lambda rate: (self.means[rate], *order(self.scored[rate])), default=None)
+        """The rate with the best mean; `order` breaks ties. None if no rate has a result."""
+        sign = self.metric.sign
+        return min(
+            self.means, key=lambda rate: (sign * self.means[rate], *order(self.scored[rate], self.metric)), default=None
+        )
 
 
-def mean_score(scored: Scored, unit: str) -> float:
-    """The protocol's mean (runs/winners.py): no run counts as worse than the uniform prediction."""
-    return math.fsum(value for run, _ in scored if (value := score(run.summary, unit)) is not None) / len(scored)
+def mean_score(scored: Scored, metric: Metric) -> float:
+    """The protocol's mean (runs/winners.py): no run counts as worse than the trivial prediction."""
+    values = [value for run, _ in scored if (value := score(run.summary, metric.name)) is not None]
+    return math.fsum(values) / len(scored)
 
 
-def best_setting(runs: Iterable[Run], unit: str) -> Scored:
-    """Runs with their losses, for the setting of other tuned keys (e.g. weight decay) with the best mean at one learning rate."""
+def best_setting(runs: Iterable[Run], metric: Metric) -> Scored:
+    """Runs with their values, for the setting of other tuned keys (e.g. weight decay) with the best mean at one learning rate."""
     settings: dict[str, Scored] = {}
     for run in runs:
-        value = final_loss(run.summary, unit)
+        value = final_value(run.summary, metric.name)
         if value is not None:
             rest = repr(sorted((k, v) for k, v in run.flat.items() if k not in ("seed", "data.seed")))
             settings.setdefault(rest, []).append((run, value))
-    return min(settings.values(), key=lambda scored: (mean_score(scored, unit), *order(scored)), default=[])
+    return min(
+        settings.values(),
+        key=lambda scored: (metric.sign * mean_score(scored, metric), *order(scored, metric)),
+        default=[],
+    )
 
 
 def lost(scored: Scored) -> int:
@@ -98,29 +108,36 @@ def lost(scored: Scored) -> int:
     return sum(run.status == "diverged" for run, _ in scored)
 
 
-def order(scored: Scored) -> tuple[int, float]:
-    """The protocol's order of settings with equal means: fewer diverged runs, then the lower mean without the cap."""
-    return lost(scored), math.fsum(value for _, value in scored) / len(scored)
+def order(scored: Scored, metric: Metric) -> tuple[int, float]:
+    """The protocol's order of settings with equal means: fewer diverged runs, then the better mean without the cap."""
+    return lost(scored), metric.sign * math.fsum(value for _, value in scored) / len(scored)
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """The score of every reported group, by group key, over `rates`, which all tuned groups have in full.
 
-    A group that is not better than the uniform prediction at any of them has no score, because nothing depends on the rate. Its label
+    A group that is not better than the trivial prediction at any of them has no score, because nothing depends on the rate. Its label
     is in `untrained`.
     """
 
     scores: Mapping[Pairs, float]
     rates: tuple[float, ...]
     left_out: tuple[float, ...]
-    unit: str
+    metric: Metric
     untrained: tuple[str, ...] = ()
 
     @property
     def printed(self) -> bool:
         """Whether it is a column of the printed table; CSV has it in any case."""
         return len(self.rates) >= ENOUGH_RATES
+
+    @property
+    def _difference(self) -> str:
+        name = f"final validation {self.metric.name} of tuning runs"
+        if self.metric.better == "lower":
+            return f"{name}, at most the {self.metric.trivially} prediction's, minus that of the best rate"
+        return f"that of the best rate minus {name}, at least the {self.metric.trivially} prediction's"
 
     @property
     def note(self) -> str | None:
@@ -133,13 +150,13 @@ class Sensitivity:
         )
         dash = f" –: no run trains at any of these rates ({'; '.join(self.untrained)})." * bool(self.untrained)
         return (
-            f"LR sens.: final validation {self.unit} of tuning runs, at most the uniform prediction's, minus that of the best rate; "
+            f"LR sens.: {self._difference}; "
             f"mean over {', '.join(show(r) for r in self.rates)}{without} (Wortsman et al. 2023, 2309.14322). "
             "It compares only rows of this grid." + dash
         )
 
 
-def sensitivity(study: StudyRuns, report: Reported, unit: str) -> Sensitivity | None:
+def sensitivity(study: StudyRuns, report: Reported, metric: Metric) -> Sensitivity | None:
     """None if fewer than two learning rates were tuned; without scores if the rows share fewer than two."""
     tune = study.phases.get("tune", ())
     if KEY not in study.tuned or not any(run.finished for run in tune):
@@ -151,25 +168,27 @@ def sensitivity(study: StudyRuns, report: Reported, unit: str) -> Sensitivity | 
     by_group = {}
     for group in report.groups:
         own = tuple(pair for pair in group.key if pair[0] in axes)
-        if means := _means(members.get(own, []), study.tuned, unit):
+        if means := _means(members.get(own, []), study.tuned, metric):
             by_group[group.key] = means
     rates = sorted(set.intersection(*map(set, by_group.values()))) if by_group else []
     every = {float(run.flat[KEY]) for run in tune if run.flat.get(KEY) is not None}
     if len(rates) < 2:
         apart = any(len(means) >= ENOUGH_RATES for means in by_group.values())
-        return Sensitivity({}, (), tuple(sorted(every)), unit) if apart else None
-    uniform = max((v for run in tune if (v := run.number("uniform", unit)) is not None), default=math.inf)
-    best = {key: min(means[rate] for rate in rates) for key, means in by_group.items()}
-    trained = [
-        key for key in by_group if best[key] < (1 - 1e-9) * uniform
-    ]  # a mean of uniform losses may be off by rounding
-    scores = {key: math.fsum(by_group[key][rate] for rate in rates) / len(rates) - best[key] for key in trained}
+        return Sensitivity({}, (), tuple(sorted(every)), metric) if apart else None
+    trivial = metric.hopeless if metric.trivial is None else metric.trivial
+    margin = 1e-9 * abs(trivial) if math.isfinite(trivial) else 0.0  # a mean of trivial values may be off by rounding
+    best = {key: metric.best(means[rate] for rate in rates) for key, means in by_group.items()}
+    trained = [key for key in by_group if metric.improves(best[key], trivial - metric.sign * margin)]
+    scores = {
+        key: metric.sign * (math.fsum(by_group[key][rate] for rate in rates) / len(rates) - best[key])
+        for key in trained
+    }
     untrained = tuple(report.label(g) for g in report.groups if g.key in by_group and g.key not in scores)
-    return Sensitivity(scores, tuple(rates), tuple(sorted(every - set(rates))), unit, untrained)
+    return Sensitivity(scores, tuple(rates), tuple(sorted(every - set(rates))), metric, untrained)
 
 
-def _means(runs: Iterable[Run], tuned: Iterable[str], unit: str) -> dict[float, float]:
-    """One group's mean loss at each learning rate, with the best setting of the other tuned keys; only rates with all runs of a setting."""
+def _means(runs: Iterable[Run], tuned: Iterable[str], metric: Metric) -> dict[float, float]:
+    """One group's mean at each learning rate, with the best setting of the other tuned keys; only rates with all runs of a setting."""
     runs = list(runs)
     settings: dict[Pairs, list[Run]] = {}
     for run in runs:
@@ -177,8 +196,8 @@ def _means(runs: Iterable[Run], tuned: Iterable[str], unit: str) -> dict[float, 
     seeds = {run.seed for run in runs}
     means: dict[float, float] = {}
     for setting, members in settings.items():
-        scored = [(run, value) for run in members if (value := final_loss(run.summary, unit)) is not None]
+        scored = [(run, value) for run in members if (value := final_value(run.summary, metric.name)) is not None]
         rate = dict(setting)[KEY]
         if rate is not None and {run.seed for run, _ in scored} == seeds:
-            means[float(rate)] = min(mean_score(scored, unit), means.get(float(rate), math.inf))
+            means[float(rate)] = metric.best((mean_score(scored, metric), means.get(float(rate), metric.hopeless)))
     return means

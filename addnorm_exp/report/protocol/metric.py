@@ -14,6 +14,7 @@ from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.notes import LISTED
 from addnorm_exp.report.protocol.outcome import Outcome, outcome
 from addnorm_exp.report.run import Run, flatten, read_metrics
+from addnorm_exp.runs.metrics import Metric, metrics_of, primary
 from addnorm_exp.runs.values import is_number
 from addnorm_exp.words import si
 
@@ -25,14 +26,15 @@ UNEVEN = 0.05  # of a budget: a note names a larger spread of the rows' readings
 
 
 @dataclass(frozen=True)
-class Metric:
-    """`key` names it in CSV, `label` in print; `result` says whether a diverged run counts as the worst (a cost has no worst)."""
+class Measure:
+    """What a table compares its rows by. `key` names it in CSV, `label` in print; `result` says whether a diverged run counts as the worst
+    (a cost has no worst)."""
 
     key: str
     label: str
     read: Callable[[Run], float | None]
     split: str = ""
-    unit: str = ""
+    metric: Metric | None = None  # of the runs' task; None: another number of their summaries
     result: bool = True
     notes: tuple[str, ...] = ()
     headline: bool = False  # the protocol's own
@@ -41,7 +43,7 @@ class Metric:
     def of(self, group: Group) -> Outcome:
         """The metric over the group's seeds."""
         if self.result:
-            return outcome(group.runs, self.read)
+            return outcome(group.runs, self.read, self.metric.hopeless if self.metric else math.inf)
         return Outcome({run.seed: v for run in group.finished if (v := self.read(run)) is not None})
 
 
@@ -71,34 +73,36 @@ def parse_budget(text: str) -> Budget:
     return Budget(axis, number)
 
 
-def unit_of(runs: Iterable[Run]) -> str:
-    """bpb if any run has it, else loss."""
-    return "bpb" if any(run.number(s, "final", "bpb") is not None for run in runs for s in ("test", "val")) else "loss"
+def primary_of(runs: Iterable[Run]) -> Metric:
+    """The primary metric of the runs' task."""
+    return primary(run.summary for run in runs if run.summary)
 
 
-def headline(runs: Sequence[Run], *, validation: bool = False) -> Metric:
-    """The protocol's metric: test metric of the final weights; the validation metric if no run was tested, or on request."""
-    unit = unit_of(runs)
-    tested = any(run.number("test", "final", unit) is not None for run in runs)
-    validated = any(run.number("val", "final", unit) is not None for run in runs)
+def headline(runs: Sequence[Run], *, validation: bool = False) -> Measure:
+    """The protocol's metric: the primary one of the final weights on the test split; on the validation split if no run was tested, or on
+    request."""
+    metric = primary_of(runs)
+    name = metric.name
+    tested = any(run.number("test", "final", name) is not None for run in runs)
+    validated = any(run.number("val", "final", name) is not None for run in runs)
     split = "val" if validation or (validated and not tested) else "test"
     note = "The metric is computed with the final weights"
     if validation:
         note += "; tuning sees only the validation split."
     else:
         note += "." if split == "test" else "; no run was tested, so it is on the validation split."
-    return Metric(
-        f"{split}_{unit}",
-        f"{split} {unit}",
-        lambda run: run.number(split, "final", unit),
+    return Measure(
+        f"{split}_{name}",
+        f"{split} {name}{metric.arrow}",
+        lambda run: run.number(split, "final", name),
         split,
-        unit,
+        metric,
         notes=(note,),
         headline=True,
     )
 
 
-def choose(report: Reported, name: str | None, budget: Budget | None, *, validation: bool = False) -> Metric:
+def choose(report: Reported, name: str | None, budget: Budget | None, *, validation: bool = False) -> Measure:
     """The requested metric of the reported runs.
 
     Raises:
@@ -114,7 +118,7 @@ def choose(report: Reported, name: str | None, budget: Budget | None, *, validat
     return _at(report, runs, budget) if budget else headline(runs, validation=validation)
 
 
-def _named(runs: Sequence[Run], name: str) -> Metric:
+def _named(runs: Sequence[Run], name: str) -> Measure:
     known = sorted({key for run in runs for key in _numbers(run)})
     if name not in known:
         raise UserError(f"--metric={name}: no run in the table has this number in its summary; {nearest(name, known)}")
@@ -122,7 +126,9 @@ def _named(runs: Sequence[Run], name: str) -> Metric:
     result = name.startswith(RESULTS)
     note = f"The metric is {name} in each run's summary"
     note += "." if result else ", a cost or a fact; diverged runs are included."
-    return Metric(name, name, lambda run: run.number(*path), path[0], path[-1], result, (note,))
+    last = "loss" if name == "train_loss_final" else path[-1]
+    metric = next((m for run in runs for m in metrics_of(run.summary) if m.name == last), None) if result else None
+    return Measure(name, name, lambda run: run.number(*path), path[0], metric, result, (note,))
 
 
 def _numbers(run: Run) -> list[str]:
@@ -131,8 +137,9 @@ def _numbers(run: Run) -> list[str]:
     return [key for key, value in flat.items() if is_number(value) and key not in NO_METRICS]
 
 
-def _at(report: Reported, runs: Sequence[Run], budget: Budget) -> Metric:
-    unit, axis = unit_of(runs), budget.axis
+def _at(report: Reported, runs: Sequence[Run], budget: Budget) -> Measure:
+    metric, axis = primary_of(runs), budget.axis
+    unit = metric.name
     done = [run for run in runs if run.status == "done"]
     spent = {name: cost for group in report.groups for name, cost in _costs(group, axis).items()}
     if not any(run.id in spent for run in done):
@@ -176,12 +183,12 @@ def _at(report: Reported, runs: Sequence[Run], budget: Budget) -> Metric:
         lines.append(
             f"No number for runs that ended, or were not validated, before the budget: {'; '.join(short[:LISTED])}{more}."
         )
-    return Metric(
+    return Measure(
         f"val_{unit}_at_{axis}",
-        f"val {unit} at {si(amount)} {BUDGETS[axis]}",
+        f"val {unit} at {si(amount)} {BUDGETS[axis]}{metric.arrow}",
         lambda run: read[run.id][1] if run.id in read else None,
         "val",
-        unit,
+        metric,
         notes=tuple(lines),
         steps=lambda run: read[run.id][0] if run.id in read else None,
     )

@@ -19,10 +19,12 @@ FIGURES = 7  # of a number at most, if a column has one precision
 
 @dataclass(frozen=True)
 class Outcome:
-    """One number of a group's finished runs: `values` by seed of those that have it, and the seeds that diverged."""
+    """One number of a group's finished runs: `values` by seed of those that have it, and the seeds that diverged. `worst` is infinite:
+    what a diverged run counts as in a median."""
 
     values: dict[int, float]
     diverged: tuple[int, ...] = ()
+    worst: float = math.inf
 
     @property
     def n(self) -> int:
@@ -30,8 +32,8 @@ class Outcome:
 
     @property
     def median(self) -> float | None:
-        """The median with diverged runs as worst; inf if it is one of those."""
-        return median_with_worst(list(self.values.values()), len(self.diverged)) if self.n else None
+        """The median with diverged runs as worst; infinite if it is one of those."""
+        return median_with_worst(list(self.values.values()), len(self.diverged), self.worst) if self.n else None
 
     @property
     def interval(self) -> Interval | None:
@@ -78,11 +80,11 @@ class Outcome:
         }
 
 
-def outcome(runs: Iterable[Run], read: Callable[[Run], float | None]) -> Outcome:
+def outcome(runs: Iterable[Run], read: Callable[[Run], float | None], worst: float = math.inf) -> Outcome:
     """`read` over the finished runs; a diverged run counts as diverged whatever it recorded."""
     runs = list(runs)
     values = {run.seed: value for run in runs if run.status == "done" and (value := read(run)) is not None}
-    return Outcome(values, tuple(run.seed for run in runs if run.status == "diverged"))
+    return Outcome(values, tuple(run.seed for run in runs if run.status == "diverged"), worst)
 
 
 def decimals(half: float) -> int:

@@ -110,8 +110,8 @@ def minimum_detectable(spread: float, n: int, power: float = 0.8, alpha: float =
     return detectable_effect(n, power, alpha) * spread
 
 
-def median_with_worst(values: Sequence[float], worst: int) -> float:
-    """The median of `values` and `worst` runs that diverged, each worse than any number: inf if the median is one of those."""
-    ordered = sorted([*values, *[math.inf] * worst])
+def median_with_worst(values: Sequence[float], lost: int, worst: float = math.inf) -> float:
+    """The median of `values` and of `lost` runs that diverged, each `worst`, an infinity: that if the median is one of those."""
+    ordered = sorted([*values, *[worst] * lost])
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])

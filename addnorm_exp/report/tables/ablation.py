@@ -15,7 +15,7 @@ from addnorm_exp.report.protocol.compare import Comparison, compare
 from addnorm_exp.report.protocol.confounds import COSTS, facts
 from addnorm_exp.report.protocol.groups import Group, Reported, reported
 from addnorm_exp.report.protocol.learning_rates import Sensitivity, sensitivity
-from addnorm_exp.report.protocol.metric import Budget, Metric, choose, unit_of
+from addnorm_exp.report.protocol.metric import Budget, Measure, choose, primary_of
 from addnorm_exp.report.protocol.outcome import NOTHING, Outcome, outcome, shared_places
 from addnorm_exp.report.protocol.statistics import ENOUGH
 from addnorm_exp.report.protocol.titles import titles_of
@@ -23,6 +23,7 @@ from addnorm_exp.report.run import UNWRITTEN
 from addnorm_exp.report.tables import published_column
 from addnorm_exp.report.tables.empty_cells import dash_notes
 from addnorm_exp.report.tables.render import Column, Table
+from addnorm_exp.runs.metrics import Metric
 from addnorm_exp.words import show
 
 Numbers = Sequence[dict[str, Any]]  # one entry per row, for CSV
@@ -63,19 +64,20 @@ def build(
         rows.add("difference", label, compared.texts(), compared.records())
     if any(p is not None for p in compared.adjusted):
         rows.add("p", "p (Holm)", compared.p_texts(), compared.p_records(), seen=p_values)
-    unit = unit_of(runs)
-    final, best = ([_validation(group, which, unit) for group in report.groups] for which in ("final", "best"))
+    primary = primary_of(runs)
+    unit = primary.name
+    final, best = ([_validation(group, which, primary) for group in report.groups] for which in ("final", "best"))
     final_texts, best_texts = ([o.brief(shared_places(final)) for o in outcomes] for outcomes in (final, best))
     for which, label, outcomes, texts, seen in (
-        ("final", f"val {unit}", final, final_texts, chosen.split != "val" and any(o.n for o in final)),
-        ("best", f"best val {unit}", best, best_texts, best_texts != final_texts),
+        ("final", f"val {unit}{primary.arrow}", final, final_texts, chosen.split != "val" and any(o.n for o in final)),
+        ("best", f"best val {unit}{primary.arrow}", best, best_texts, best_texts != final_texts),
     ):
         side_key = f"val_{which}_{unit}"
         numbers = [o.columns(side_key) for o in outcomes]
         rows.add(side_key, label, texts, numbers, seen=seen and chosen.headline)
     for key in study.tuned:
         rows.add(key, key.removeprefix("optim."), *_tuned(report, key))
-    sensitive = sensitivity(study, report, unit)
+    sensitive = sensitivity(study, report, primary)
     if sensitive and sensitive.rates:
         scores = [sensitive.scores.get(group.key) for group in report.groups]
         texts = [NOTHING if score is None else f"{score:.3f}" for score in scores]
@@ -129,11 +131,11 @@ class _Rows:
             record.update(entry)
 
 
-def _validation(group: Group, which: str, unit: str) -> Outcome:
-    return outcome(group.runs, lambda run: run.number("val", which, unit))
+def _validation(group: Group, which: str, metric: Metric) -> Outcome:
+    return outcome(group.runs, lambda run: run.number("val", which, metric.name), metric.hopeless)
 
 
-def _numbers(chosen: Metric, report: Reported, main: Sequence[Outcome]) -> list[dict[str, Any]]:
+def _numbers(chosen: Measure, report: Reported, main: Sequence[Outcome]) -> list[dict[str, Any]]:
     """The metric's numbers for CSV, with the step of each seed's reading if that is not the last one."""
     rows = [outcome.columns(chosen.key) for outcome in main]
     if chosen.steps is not None:
@@ -156,7 +158,7 @@ def _tuned(report: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]
 def _notes(
     study: StudyRuns,
     report: Reported,
-    chosen: Metric,
+    chosen: Measure,
     main: Sequence[Outcome],
     compared: Comparison,
     same: Sequence[str],

@@ -13,7 +13,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol import notes
 from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
-from addnorm_exp.report.protocol.metric import Budget, Metric, choose
+from addnorm_exp.report.protocol.metric import Budget, Measure, choose
 from addnorm_exp.report.protocol.outcome import NOTHING, shared_places
 from addnorm_exp.report.protocol.titles import titles_of, value_title
 from addnorm_exp.report.tables.render import Column, Table
@@ -77,7 +77,7 @@ def _axes(flag: str, text: str, study: StudyRuns) -> tuple[str, ...]:
     return axes
 
 
-def _notes(study: StudyRuns, report: Reported, chosen: Metric, tuning: bool) -> list[str]:
+def _notes(study: StudyRuns, report: Reported, chosen: Measure, tuning: bool) -> list[str]:
     lines = [f"Cells: {chosen.label}.", *chosen.notes]
     lines += ["Runs: tuning phase, every candidate."] if tuning else notes.phase_notes(report)
     lines += notes.semantics_notes(study)
@@ -104,7 +104,7 @@ def _one(
     groups: Sequence[Group],
     rows: tuple[str, ...],
     cols: tuple[str, ...],
-    chosen: Metric,
+    chosen: Measure,
     key: Pairs,
     lines: Sequence[str],
     above: tuple[str, ...],

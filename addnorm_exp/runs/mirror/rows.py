@@ -36,6 +36,8 @@ class RowReader:
         self._newest = dict.fromkeys(KINDS, -1)
         config, summary = RunFolder(folder).config(), RunFolder(folder).summary()
         self._science = config.science if config else {}
+        # Without it, in an older record, an example is a window of `seq_len` tokens.
+        self._tokens = (summary and summary.tokens_per_example) or self._science.get("seq_len", 0)
         attempts = (summary and summary.attempts) or [AttemptRecord()]
         self._execution: Mapping[str, Any] = attempts[-1].execution or (config and config.execution) or {}
         # The rows of an earlier attempt are complete: attempts continue from a checkpoint, before which everything is synced to disk.
@@ -62,7 +64,7 @@ class RowReader:
         return whole
 
     def _place(self, step: int) -> Row:
-        tokens = step * self._science.get("batch_size", 0) * self._science.get("seq_len", 0)
+        tokens = step * self._science.get("batch_size", 0) * self._tokens
         return {"step": step, "tokens": tokens}
 
     def _has_layers(self, step: int) -> bool:

@@ -34,7 +34,7 @@ function drawCurves() {
   const curves = raw.map((curve) => ({ ...curve, y: smooth(curve.x, curve.y, window) }));
   const log = $("curve-log-y").checked;
   const single = $("curve-grouping").value === "single";
-  const traces = single ? singleLines(curves, 1) : groupLines(curves, log);
+  const traces = single ? singleLines(curves, 1) : groupLines(curves, log, quantity);
   const range = log ? null : view(curves, quantity, longest);
   const shown = log ? { type: "log", dtick: decades(curves) > 2 ? 1 : "D2", tickfont: { size: 10 } } : range === null ? {} : { range };
   const wide = matchMedia("(min-width: 40rem)").matches;
@@ -89,7 +89,7 @@ function runText(run) {
 }
 
 // A line a group: runs that have ended are joined; those still on their way, and seeds below five, are thin lines of their own.
-function groupLines(curves, log) {
+function groupLines(curves, log, quantity) {
   const study = state.study, traces = [], thin = [], inGroups = new Set();
   const byPlace = new Map(curves.map((curve) => [curve.run.place, curve]));
   for (const group of study.groups) {
@@ -98,7 +98,7 @@ function groupLines(curves, log) {
     if (!members.length || members.every((curve) => inGroups.has(curve))) continue;
     members.forEach((curve) => inGroups.add(curve));
     const ended = members.filter((curve) => ["done", "diverged"].includes(curve.run.status));
-    const whole = joined(ended, ended.map((curve) => curve.run.status === "diverged"), study.t);
+    const whole = joined(ended, ended.map((curve) => curve.run.status === "diverged"), study.t, study.curves.better[quantity[1]] || 1);
     const scheme = members[0].run.scheme, own = look(members[0].run);
     if (!whole || whole.kind !== "band") thin.push(...(whole || members.length > 1 ? members : []));
     else thin.push(...members.filter((curve) => !ended.includes(curve)));
@@ -139,22 +139,23 @@ function band(whole, scheme, shade, log) {
   };
 }
 
-// The losses to show first: every validation after step 0, or training losses after the steep start; of runs that did not diverge.
+// The values of a metric to show first: every validation after step 0, or those of training after the steep start; of runs that did not diverge.
 // A double click shows everything.
 function view(curves, [split, name], longest) {
-  if (name !== "bpb" && name !== "loss") return null;
+  const sign = state.study.curves.better[name]; // of costs: lower is better
+  if (!sign) return null;
   const alive = curves.some((curve) => curve.run.status !== "diverged");
   let low = Infinity, high = -Infinity;
   for (const { run, x, y } of curves) {
     const late = [];
-    for (let i = 0; i < x.length; i++) if (Number.isFinite(y[i]) && (split === "val" ? x[i] > 0 : x[i] >= STEEP * Math.min(longest, x[x.length - 1]))) late.push(y[i]);
+    for (let i = 0; i < x.length; i++) if (Number.isFinite(y[i]) && (split === "val" ? x[i] > 0 : x[i] >= STEEP * Math.min(longest, x[x.length - 1]))) late.push(sign * y[i]);
     if (!late.length) continue;
     low = Math.min(low, ...late);
     if (run.status !== "diverged" || !alive) high = Math.max(high, split === "val" ? Math.max(...late) : quantile(late, 0.98));
   }
   if (!(high > low)) return null;
   const room = 0.05 * (high - low);
-  return [low - room, high + room];
+  return [sign * (low - room), sign * (high + room)].sort((a, b) => a - b);
 }
 
 // The span of the positive values, in powers of ten.
@@ -169,7 +170,7 @@ function curveWords(quantity, single, traces) {
   if (!single) words.push("Thick: mean of a group's finished seeds, with its 95 % interval from n = 5 on; where a seed diverged, the median with it as worst. Thin: single seeds, and runs that have not finished.");
   const size = state.study.curves.thinned[quantity[0]];
   if (size) words.push(`Thinned for this page: a point is the mean of up to ${size} steps; the record holds every one.`);
-  if (["bpb", "loss"].includes(quantity[1])) words.push(`${quantity[0] === "val" ? "The validation before training" : "The steep start"} is off the scale; double-click to see it.`);
+  if (state.study.curves.better[quantity[1]]) words.push(`${quantity[0] === "val" ? "The validation before training" : "The steep start"} is off the scale; double-click to see it.`);
   else words.push("Drag to look closer, double click to go back.");
   return words.join(" ");
 }

@@ -1,6 +1,6 @@
-// Final validation loss against learning rate: a line a scheme, a dot a run; diverged runs stand at the uniform prediction.
+// The final validation against the learning rate: a line a scheme, a dot a run; diverged runs stand at the trivial prediction.
 
-const FAR = 1.6; // the uniform prediction gets a strip of its own when it lies farther than this many heights of the rest above it
+const FAR = 1.6; // the trivial prediction gets a strip of its own when it lies farther than this many heights of the rest above it
 
 function startRates() {
   const rates = state.study.rates;
@@ -17,7 +17,7 @@ function drawRates() {
   const alive = lines.flatMap((line) => line.points.filter((point) => !point[3]).map((point) => point[1]));
   const lost = lines.some((line) => line.points.some((point) => point[3]));
   const low = Math.min(...alive), high = Math.max(...alive);
-  const strip = lost && rates.uniform !== null && alive.length > 0 && rates.uniform - high > FAR * Math.max(high - low, 0.02 * rates.uniform);
+  const strip = lost && rates.trivial !== null && alive.length > 0 && rates.trivial - high > FAR * Math.max(high - low, 0.02 * Math.abs(rates.trivial));
   const traces = [];
   lines.forEach((line, i) => {
     const own = line.points.length ? look(state.study.runs[line.points[0][2]]) : { ...schemes[line.scheme], colour: colour(line.scheme) };
@@ -45,14 +45,14 @@ function drawRates() {
   const layout = {
     height: 420, hovermode: "closest", legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0, font: { size: 12 } },
     xaxis: axis("peak learning rate", { type: "log", tickvals: every, ticktext: every.map(String), range: [Math.log10(every[0]) - room, Math.log10(every[every.length - 1]) + room] }),
-    yaxis: axis(`final validation ${rates.unit === "bpb" ? "bits per byte" : "loss (nats per token)"}`, strip ? { domain: [0, 0.86], range: [low - pad, high + pad] } : {}),
+    yaxis: axis(`final validation ${rates.label}`, strip ? { domain: [0, 0.86], range: [low - pad, high + pad] } : {}),
     shapes: [],
   };
-  if (strip) layout.yaxis2 = axis("", { domain: [0.9, 1], range: [rates.uniform - 1, rates.uniform + 1], tickvals: [rates.uniform], ticktext: [String(Number(rates.uniform.toPrecision(3)))], showgrid: false, anchor: "x" });
-  if (lost && rates.uniform !== null) layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, yref: strip ? "y2" : "y", y0: rates.uniform, y1: rates.uniform, line: { color: inked("muted"), width: 1, dash: "dot" } });
+  if (strip) layout.yaxis2 = axis("", { domain: [0.9, 1], range: [rates.trivial - 1, rates.trivial + 1], tickvals: [rates.trivial], ticktext: [String(Number(rates.trivial.toPrecision(3)))], showgrid: false, anchor: "x" });
+  if (lost && rates.trivial !== null) layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, yref: strip ? "y2" : "y", y0: rates.trivial, y1: rates.trivial, line: { color: inked("muted"), width: 1, dash: "dot" } });
   draw("rates-plot", traces, layout);
   const words = [`${rates.phase === "tune" ? "Tuning runs" : "Runs"}; ring: ${lines.some((line) => line.means.some(([, , , n]) => n > 1)) ? "the best mean" : "the chosen rate"}.`];
-  if (lost) words.push("×: diverged, scored as the uniform prediction (dotted), which is also the worst that a run counts as in a mean.");
+  if (lost && rates.trivial !== null) words.push(`×: diverged, scored as the ${rates.trivially} prediction (dotted), which is also the worst that a run counts as in a mean.`);
   if (strip) words.push("The axis is broken below it.");
   $("rates-note").textContent = words.join(" ");
 }

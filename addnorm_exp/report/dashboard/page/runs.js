@@ -5,7 +5,7 @@ const result = (...column) => ({ ...number(...column), result: true });
 const fixed = (value, digits) => (value === null ? NOTHING : value.toFixed(digits));
 
 function runColumns() {
-  const study = state.study, unit = study.unit;
+  const study = state.study, metric = study.metric + study.arrow;
   const words = (label, value) => ({ label, value, text: (run) => value(run) || NOTHING });
   return [
     { ...words("scheme", (run) => study.schemes[run.scheme].name), swatch: true },
@@ -13,9 +13,9 @@ function runColumns() {
     { ...words("status", (run) => run.status), status: true, result: true },
     number("seed", (run) => run.seed, (run) => String(run.seed)),
     ...study.axes.map((key) => axisColumn(key)),
-    result(`val ${unit}`, (run) => run.val),
-    result(`best val ${unit}`, (run) => run.best),
-    result(`test ${unit}`, (run) => run.test),
+    result(`val ${metric}`, (run) => run.val),
+    result(`best val ${metric}`, (run) => run.best),
+    result(`test ${metric}`, (run) => run.test),
     result("step", (run) => run.step, (run) => (run.step === null ? NOTHING : `${run.step} / ${run.steps ?? "?"}`)),
     result("ms/step", (run) => run.ms, (run) => fixed(run.ms, 1)),
     result("params", (run) => run.params, (run) => (run.params === null ? NOTHING : run.params.toLocaleString("en"))),

@@ -18,8 +18,8 @@ function smooth(x, y, window) {
 
 // Curves of one group -> {x, y, low, high, kind}. Five whole ones or more: mean with its 95 % t interval. Fewer: their mean. Where one
 // diverged: the median with the diverged ones as worst from their ends on, never a mean of survivors. `lost` says which diverged,
-// `t` holds quantiles for n = 5, 6, …. Null where there is nothing to join.
-function joined(curves, lost, t) {
+// `t` holds quantiles for n = 5, 6, …; `sign` is -1 where higher is better. Null where there is nothing to join.
+function joined(curves, lost, t, sign = 1) {
   const whole = curves.filter((_, i) => !lost[i] && curves[i].x.length);
   if (!whole.length || curves.length < 2) return null;
   let steps = Array.from(whole[0].x);
@@ -30,7 +30,7 @@ function joined(curves, lost, t) {
   const tables = curves.map((curve, i) => {
     const values = new Map();
     curve.x.forEach((step, j) => values.set(step, curve.y[j]));
-    return lost[i] ? (step) => (Number.isFinite(values.get(step)) ? values.get(step) : Infinity) : (step) => values.get(step);
+    return lost[i] ? (step) => (Number.isFinite(values.get(step)) ? values.get(step) : sign * Infinity) : (step) => values.get(step);
   });
   const rows = steps.map((step) => tables.map((value) => value(step)));
   const n = curves.length;
