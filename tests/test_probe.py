@@ -23,7 +23,7 @@ from addnorm_exp.residual.versioned import Versioned
         "pre_ln",
         pytest.param("post_ln", marks=pytest.mark.full),
         pytest.param("residual_dual", marks=pytest.mark.full),
-        "lns",  # constants
+        pytest.param("lns", marks=pytest.mark.full),  # constants
         pytest.param("denseformer", marks=pytest.mark.full),  # a history
         pytest.param("attn_res", marks=pytest.mark.full),  # that every sublayer reads
         pytest.param("value_residual", marks=pytest.mark.full),  # a memo

@@ -12,9 +12,11 @@ from bridge import B, architecture, decoder, distance, embedded, nested, random_
 from bridge import bodies as body_parameters
 from bridge import own as own_parameters
 from copying import Copying
+from of_config import hypers
 from reference import hyper as hyper_reference
 from reference import norms, streams, transformer
 
+from addnorm_exp.config import Config
 from addnorm_exp.residual import Context, Depths, catalogue, sites
 from addnorm_exp.residual.catalogue import history, hyper_connections, manifold, mixing
 from addnorm_exp.train.step import initial_state
@@ -250,7 +252,7 @@ def test_ngpt_normalises_its_embedding_inside_only_with_learned_positions(law):
 def test_ngpt_is_projected_before_the_first_step():
     """That it is after every step, test_scheme_training.py sees in the real one."""
     task = Copying(catalogue.get("ngpt"), depth=1)
-    start = initial_state(task, {"seed": 0, "gain": 1.0, "std": 0.02}).parameters
+    start = initial_state(task, hypers(Config())).parameters
     again, drawn = task.scheme.project(start), task.model.init(0)
     for path in start:
         np.testing.assert_allclose(again[path], start[path], rtol=1e-5, atol=1e-7, err_msg=path)
