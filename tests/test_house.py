@@ -15,13 +15,13 @@ import pytest
 ORDER = (
     *("hints", "errors", "words", "atomic"),
     *("residual", "config", "nn", "data"),
-    *("runs", "runs.mirror", "experiment", "tasks", "train", "trained", "sweep"),
+    *("runs", "runs.mirror", "experiment", "tasks", "train.optimisers", "train", "trained", "sweep"),
     *("report", "report.protocol", "report.tables", "report.figures", "report.dashboard"),
     *("probe", "manual", "cli"),
 )
 # The rooms whose front page lists their files; and those that list them in the order of reading.
 IN_ORDER = ("report", "report.protocol", "report.tables", "report.figures", "report.dashboard")
-ROOMS = ("experiment", "nn", "train", "trained", "runs", "runs.mirror", *IN_ORDER)
+ROOMS = ("experiment", "nn", "train", "train.optimisers", "trained", "runs", "runs.mirror", *IN_ORDER)
 
 
 def listed(room: str) -> tuple[Path, list[str]]:
@@ -112,7 +112,11 @@ def test_a_room_is_read_from_above(name):
 
 def test_a_command_is_checked_without_jax():
     """A mistyped flag is answered at once: the rooms that read it bring neither JAX nor a plotting library."""
-    rooms = "addnorm_exp.cli, addnorm_exp.config, addnorm_exp.config.flags, addnorm_exp.cli.train, addnorm_exp.cli.sweep"
-    code = f"import sys, {rooms}; print([name for name in ('jax', 'flax', 'matplotlib', 'wandb') if name in sys.modules])"
+    rooms = (
+        "addnorm_exp.cli, addnorm_exp.config, addnorm_exp.config.flags, addnorm_exp.cli.train, addnorm_exp.cli.sweep"
+    )
+    code = (
+        f"import sys, {rooms}; print([name for name in ('jax', 'flax', 'matplotlib', 'wandb') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
