@@ -11,8 +11,8 @@ from training import ROOT, config, flags
 from wandb_server import Server
 
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.runs.mirror.window import read_ledger
 
@@ -60,12 +60,12 @@ def ledger(folder: Path) -> dict:
 def assert_mirrored(server: Server, folder: Path, opened: int = 1) -> None:
     """The server has what the record says: every step once, its numbers, the config, the summary, the picture."""
     told = server.run()
-    rows = History(folder).poll(ended=True)
+    rows = RowReader(folder).poll(ended=True)
     assert told.steps == [step for step, _ in rows]
     for row, (_, expected) in zip(told.history, rows, strict=True):
         assert {key: row[key] for key in expected} == expected
         assert {key for key in row if not key.startswith("_")} - set(expected) <= {"layers/heatmap"}
-    summary = RunFolder(folder).summary()
+    summary = RunFolder(folder).summary().plain()
     for key in ("status", "val", "test", "parameters", "confounds"):
         assert told.summary[key] == summary[key]
     assert told.state == "finished"

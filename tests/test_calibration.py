@@ -82,7 +82,7 @@ def test_variances_are_those_of_the_equations():
 def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     summary = run(known, data, RunFolder(tmp_path / "whole"))
     skips = [path for path in parameters(tmp_path / "whole") if path.endswith("/skip")]
-    assert set(summary["calibrated"]) == set(skips)
+    assert set(summary.calibrated) == set(skips)
     assert len(skips) == 4
     # What stands in the record is what the first batch gives from the drawn values.
     made = of_config.program(known)
@@ -90,7 +90,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     inputs, targets = made.task.batch(jnp.asarray(data.train), jnp.uint32(0), jnp.int32(0))
     _, stats = made.task.loss(state.parameters, jnp.zeros(4), (inputs, targets), Context(variances=True))
     expected = np.sqrt(np.asarray(stats["stream_variance"]) + np.asarray(stats["branch_variance"]))
-    found = [summary["calibrated"][own_path(label, "skip")] for label in made.task.labels]
+    found = [summary.calibrated[own_path(label, "skip")] for label in made.task.labels]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.ptp(expected) > 1e-3
 
@@ -103,7 +103,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     monkeypatch.setitem(catalogue._BY_NAME, "measured", replace(SCHEME, calibrate=Versioned(must_not, version=1)))
     monkeypatch.setattr(program, "_PROGRAMS", {})
     again = run(known, data, RunFolder(tmp_path / "cut"))
-    assert again["calibrated"] == summary["calibrated"]
+    assert again.calibrated == summary.calibrated
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -228,8 +228,8 @@ def test_a_run_of_admin_starts_from_its_omegas(data, tmp_path):
     """The same in every coordinate, 1 at first and rising; the record says so."""
     asked = config(scheme="admin", model__depth=2)
     summary = run(asked, data, RunFolder(tmp_path))
-    omegas = [summary["calibrated"].get(own_path(label, "skip"), 1.0) for label in of_config.program(asked).task.labels]
-    assert len(summary["calibrated"]) == 3  # ω_1 was 1 already
+    omegas = [summary.calibrated.get(own_path(label, "skip"), 1.0) for label in of_config.program(asked).task.labels]
+    assert len(summary.calibrated) == 3  # ω_1 was 1 already
     assert omegas[0] == 1
     assert np.all(np.diff(omegas) > 0)
 

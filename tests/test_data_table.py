@@ -36,6 +36,9 @@ SAME = {
         '"label","text"\npos,"good, really"\nneg,bad\npos,"a ""quoted"" word"\nneg,naïve\n'
     ),
     "semicolons": 'text;label\ngood, really;pos\nbad;neg\n"a ""quoted"" word";pos\nnaïve;neg\n',
+    "semicolons beside a comma": (
+        'text;label;source, year\ngood, really;pos;a\nbad;neg;b\n"a ""quoted"" word";pos;c\nnaïve;neg;d\n'
+    ),
     "blank lines, spaces and CRLF": '\r\ntext,label\r\n"good, really", pos\r\n\r\nbad ,neg\r\n"a ""quoted"" word",pos\r\nnaïve,neg',
 }
 
@@ -93,6 +96,7 @@ def test_a_long_text_is_read_whole():
             "FILE: the row that begins on line 2 is malformed (unexpected end of data); close each",
         ),
         ('a,b\n"x"y,c\n', "FILE: the row that begins on line 2 is malformed"),
+        ('{"text": "a", "label": 1}\n', "FILE is JSON; save it as CSV or TSV"),
         ("one column\nhere\n", "FILE has one column; "),
         ("\n \n", "FILE has one column; "),
         ("one column\nhere, two\n", "FILE: line 1 has 1 column, not 2; "),

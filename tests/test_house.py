@@ -1,6 +1,7 @@
 """The order of the rooms, and what a room's front page says of its files."""
 
 import ast
+import collections
 import functools
 import graphlib
 import importlib
@@ -69,7 +70,7 @@ def imports() -> dict[str, set[str]]:
             for full in (f"{node.module}.{alias.name}" for alias in node.names)
             if full.startswith("addnorm_exp.")
         }
-        arrows[name] = {full if full in files else full.rpartition(".")[0] for full in used}
+        arrows[name] = {full if full in files else full.rpartition(".")[0] for full in used} - {""}
     return arrows
 
 
@@ -96,6 +97,13 @@ def test_no_files_import_one_another():
         list(graphlib.TopologicalSorter(imports()).static_order())
     except graphlib.CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_two_classes_have_two_names():
+    package = Path(importlib.import_module("addnorm_exp").__file__ or "").parent
+    nodes = [node for path in package.rglob("*.py") for node in ast.parse(path.read_text()).body]
+    names = collections.Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("name", IN_ORDER)

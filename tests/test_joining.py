@@ -13,7 +13,7 @@ from addnorm_exp.report.dashboard.page import data
 from addnorm_exp.report.figures import gradients, style
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.protocol.groups import reported
-from addnorm_exp.runs.layers import read
+from addnorm_exp.runs.layers import read_layers
 from addnorm_exp.runs.mirror import picture
 from addnorm_exp.runs.thinning import joined, steps_a_cell
 
@@ -58,7 +58,7 @@ def long(tmp_path):
 def test_the_three_pictures_of_a_run_show_the_same_numbers(long, monkeypatch):
     for module, name in ((picture, "CELLS"), (gradients, "CELLS"), (heat, "ROWS")):
         monkeypatch.setattr(module, name, 5)
-    layers = read(long / "a" / "layers")
+    layers = read_layers(long / "a" / "layers")
     values = layers.arrays["grad_stream"].astype(np.float64)
     kept = np.where(values > 0, values, np.nan)
     parts = [kept[start : start + 3] for start in range(0, 13, 3)]

@@ -14,8 +14,8 @@ from wandb_server import KEY
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror.forms import about
-from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.train.lane import Member
 from addnorm_exp.train.loop import Stopped, run_pack
@@ -30,18 +30,18 @@ def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
     told = server.run()
     record = RunFolder(home / "run").config()
     assert told.project == "ablations"
-    assert told.name.startswith(record["id"])
+    assert told.name.startswith(record.id)
     assert (told.job_type, told.tags) == ("train", ["lm", "pre_ln"])
     assert told.values["optim"]["lr"] == 1e-2
-    assert told.values["model"]["depth"] == record["science"]["model"]["depth"]
-    assert told.values["record"]["id"] == record["id"]
+    assert told.values["model"]["depth"] == record.science["model"]["depth"]
+    assert told.values["record"]["id"] == record.id
     metrics = told.config["_wandb"]["value"][
         "m"
     ]  # the client's own form of define_metric: 1 name, 2 pattern, 5 its step
     assert {"train/*", "val/*", "layers/*"} <= {metric.get("2") for metric in metrics}
     assert all(metrics[metric["5"] - 1]["1"] == "step" for metric in metrics if "2" in metric)
     names = {name for row in told.history for name in row if name.startswith("layers/")}
-    assert len(names) == 8 * 2 + 1  # eight quantities, first and last of two layers, and the picture
+    assert len(names) == 8 * min(2, record["science"]["model"]["depth"]) + 1  # first and last layer, and the picture
 
 
 @pytest.mark.full
@@ -60,7 +60,7 @@ def test_killed_and_gone_on_with(server, home, monkeypatch):
     assert 300 <= len(server.run().history) < 600
     with signals_restored():
         assert cli.main(command(home, **LONG)[2:]) == 0
-    assert RunFolder(home / "run").summary()["attempts"][1]["from_step"] == 300
+    assert RunFolder(home / "run").summary().attempts[1].from_step == 300
     assert_mirrored(server, home / "run", opened=2)
 
 
@@ -165,16 +165,16 @@ def test_the_runs_of_a_pack_are_mirrored_side_by_side(server, home, data, monkey
             Member(experiment(each), folder, mirror.watch(folder.path, lambda event: None))
             for each, folder in zip(configs, folders, strict=True)
         ]
-        statuses = [summary["status"] for summary in run_pack(members, data)]
+        statuses = [summary.status for summary in run_pack(members, data)]
         mirror.end()
         settle(mirror)
     assert statuses == ["done", "diverged", "done"]
     assert len(said) == 1, "the address, once"
     for folder in folders:
         told = server.run(about(folder.path).id)
-        rows = History(folder.path).poll(ended=True)
+        rows = RowReader(folder.path).poll(ended=True)
         assert told.steps == [step for step, _ in rows]
         assert [row["train/loss"] for row in told.history if "train/loss" in row] == [
             row["train/loss"] for _, row in rows if "train/loss" in row
         ]
-        assert (told.summary["status"], told.state) == (folder.summary()["status"], "finished")
+        assert (told.summary["status"], told.state) == (folder.summary().status, "finished")

@@ -9,8 +9,8 @@ from training import config, stop_after
 
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror.forms import about, from_config
-from addnorm_exp.runs.mirror.history import History
 from addnorm_exp.runs.mirror.mirror import Mirror
+from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.settings import Place
 from addnorm_exp.train.loop import Stopped
 
@@ -79,7 +79,7 @@ def test_a_run_that_another_id_is_dictated_for(server, home, data, agent):
         mirrored(home, data, [], stop=stop)
     agent("second")
     mirrored(home, data, [])
-    assert server.run("second").steps == [step for step, _ in History(home / "run").poll(ended=True)]
+    assert server.run("second").steps == [step for step, _ in RowReader(home / "run").poll(ended=True)]
     assert server.run("first").state == "preempted"
 
 

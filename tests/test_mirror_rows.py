@@ -14,10 +14,11 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, merge
 from addnorm_exp.runs.mirror import forms
-from addnorm_exp.runs.mirror.history import History, scalars
 from addnorm_exp.runs.mirror.picture import heatmap, panel
+from addnorm_exp.runs.mirror.rows import RowReader, scalars
 from addnorm_exp.runs.mirror.window import Window
 from addnorm_exp.runs.reading import LineReader
+from addnorm_exp.runs.records import LayerIndex
 
 # Three blocks have a first, a middle and a last one; without norms they are compiled in half the time.
 SETTINGS = {"scheme": "no_norm", "model__depth": 3, "execution__attention_every": 4}
@@ -32,7 +33,7 @@ def finished(data, tmp_path_factory):
 
 def test_each_step_once_and_whole(finished):
     """Against the record's own lines, and against means over a layer's columns that are picked by hand."""
-    rows = dict(History(finished).poll(ended=True))
+    rows = dict(RowReader(finished).poll(ended=True))
     assert list(rows) == list(range(13))
     for line in lines(finished):
         if line["split"] != "test":
@@ -58,14 +59,14 @@ def test_the_numbers_of_layers_are_few():
     for depth in (3, 96):
         sites = [f"decoder.{block}.{kind}" for block in range(depth) for kind in ("attention", "feed_forward")]
         row = {"stream_rms": np.ones(2 * depth), "grad_stream": np.ones(2 * depth)}
-        assert len(scalars({"sites": sites}, row)) == 6
+        assert len(scalars(LayerIndex(sites=sites, tensors=[], attention_sites=[]), row)) == 6
 
 
 def test_rows_do_not_depend_on_when_they_are_read(data, finished, tmp_path):
     """Read after every event of training: the same rows, none before it is whole, and after a rewound resume none twice."""
     interrupt(config(**SETTINGS), data, tmp_path, chunks=2)
     seen: list = []
-    early = History(tmp_path)
+    early = RowReader(tmp_path)
     seen += early.poll()
     assert seen
     with open(tmp_path / "metrics.jsonl", "a") as file:  # what a kill leaves: later lines, and half of one
@@ -75,13 +76,13 @@ def test_rows_do_not_depend_on_when_they_are_read(data, finished, tmp_path):
     def watch(event):
         nonlocal reader
         if event["event"] == "start":
-            reader = History(tmp_path, seen[-1][0])
+            reader = RowReader(tmp_path, seen[-1][0])
         seen.extend(reader.poll())
 
     run(config(**SETTINGS), data, RunFolder(tmp_path), watch=watch)
     assert seen[-1][0] < 12
     seen += reader.poll(ended=True)
-    assert seen == History(finished).poll(ended=True)
+    assert seen == RowReader(finished).poll(ended=True)
 
 
 def test_a_row_waits_for_its_layers(data, tmp_path):
@@ -90,7 +91,7 @@ def test_a_row_waits_for_its_layers(data, tmp_path):
 
     def watch(event):
         if event["event"] == "start":
-            readers.append(History(tmp_path))
+            readers.append(RowReader(tmp_path))
         if event["event"] in ("train", "val"):
             seen.extend(step for step, _ in readers[0].poll())
 
@@ -107,7 +108,7 @@ def test_rows_come_though_the_next_measurement_is_far_away(data, tmp_path, monke
 
     def watch(event):
         if event["event"] == "start":
-            readers.append(History(tmp_path))
+            readers.append(RowReader(tmp_path))
         if event["event"] == "train":
             clock[0] += 31.0
             seen.append([step for step, _ in readers[0].poll()])
@@ -125,7 +126,7 @@ def test_rows_of_chunks_that_were_merged_before_they_were_read_are_not_lost(tmp_
     """The last chunk is known by its name, and comes to hold all."""
     index = {"sites": ["decoder.0.attention"], "tensors": [], "attention_sites": []}
     (tmp_path / "layers").mkdir()
-    rows = History(tmp_path)
+    rows = RowReader(tmp_path)
     for step in (1, 2, 3):
         writer = LayersWriter(tmp_path / "layers", index)
         writer.add(step, {"stream_rms": np.full(1, float(step))})
@@ -155,17 +156,17 @@ def test_what_is_no_sound_chunk_costs_its_own_numbers_alone(finished, tmp_path):
     """Training goes on beside it, and the mirror must: the others' numbers are sent all the same."""
     shutil.copytree(finished, tmp_path / "run")
     folder = tmp_path / "run" / "layers"
-    whole = dict(History(tmp_path / "run").poll(ended=True))
+    whole = dict(RowReader(tmp_path / "run").poll(ended=True))
     np.savez(folder / "20251124.npz", step=np.array([3]), grad_stream=np.zeros((1, 2), np.float32))
     np.savez(folder / "notes.npz", mine=np.arange(3))
     (folder / "attention-00000009.npz").write_bytes(b"damaged")
-    assert dict(History(tmp_path / "run").poll(ended=True)) == whole
+    assert dict(RowReader(tmp_path / "run").poll(ended=True)) == whole
     chunk = folder / "00000012.npz"
     np.savez(chunk, **dict(np.load(chunk)), added_later=np.ones(2))
-    assert dict(History(tmp_path / "run").poll(ended=True)) == whole
+    assert dict(RowReader(tmp_path / "run").poll(ended=True)) == whole
     chunk.unlink()
     os.mkfifo(chunk)
-    left = dict(History(tmp_path / "run").poll(ended=True))
+    left = dict(RowReader(tmp_path / "run").poll(ended=True))
     assert left[12] == {name: value for name, value in whole[12].items() if name in left[12]}
     assert ("layers/entropy/first" in left[12], "layers/grad_stream/first" in left[12]) == (True, False)
 
@@ -194,7 +195,7 @@ def test_lines_are_read_once_as_they_come(tmp_path):
 
 
 def test_the_record_comes_back(finished):
-    record, summary = RunFolder(finished).config(), RunFolder(finished).summary()
+    record, summary = RunFolder(finished).config().plain(), RunFolder(finished).summary()
     told = forms.about(finished)
     back = forms.from_config(json.loads(json.dumps(told.config)))
     assert {key: back[key] for key in record} == {
@@ -202,7 +203,7 @@ def test_the_record_comes_back(finished):
         "science": {**record["science"], "data": {**record["science"]["data"], "path": None}},
     }
     sent = {**forms.to_summary(summary), "train/loss": 1.0, "_step": 12}
-    kept = {key: value for key, value in summary.items() if key not in ("attempts", "heartbeat", "format")}
+    kept = {key: value for key, value in summary.plain().items() if key not in ("attempts", "heartbeat", "format")}
     assert forms.from_summary(sent) == kept
     assert "/" not in json.dumps(told.config).replace("none | ", "")  # no path of this machine
 
@@ -217,9 +218,9 @@ def test_a_run_that_is_made_anew_is_another_on_the_server(finished, tmp_path):
 
 
 def test_a_picture_of_layers(finished):
-    from addnorm_exp.runs.layers import read
+    from addnorm_exp.runs.layers import read_layers
 
-    found = read(finished / "layers")
+    found = read_layers(finished / "layers")
     assert panel(found, "grad_stream")[0].tolist() == [1, 1.5, 3, 5, 7, 9, 11, 12]  # the axis ends with the run
     picture = heatmap(found)
     assert picture.shape[2] == 3

@@ -242,4 +242,4 @@ def test_no_place_on_this_machine_is_sent(server, home, place):
     texts = (told.files["study.json"].decode(), json.dumps(told.values), json.dumps(told.summary), told.display_name)
     assert not [text for text in texts if str(home) in text]
     # The plan on disk is as it was.
-    assert forms.plan_of(home / "study" / "a")["file"] == plan["file"]
+    assert forms.plan_of(home / "study" / "a").file == plan["file"]

@@ -75,7 +75,7 @@ def test_a_server_that_cannot_be_had(trouble, home, data, monkeypatch):
             for name in ("first", "second"):
                 folder = RunFolder(home / name)
                 watch = mirror.watch(folder.path, lambda event: None)
-                assert run(config(), data, folder, watch=watch)["status"] == "done"
+                assert run(config(), data, folder, watch=watch).status == "done"
                 mirror.end()
             settle(mirror)
         (line,) = said

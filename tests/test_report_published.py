@@ -11,7 +11,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.tables.ablation import build
 from addnorm_exp.report.tables.render import render
-from addnorm_exp.runs.reading import read_study as read_plan
+from addnorm_exp.runs.reading import read_plan
 from addnorm_exp.sweep.record import write_plan as write_real_plan
 from addnorm_exp.sweep.study_file import read_study
 
@@ -100,7 +100,7 @@ def study_file(folder, published: str) -> str:
 def test_they_go_from_the_study_file_to_the_plan_and_back(tmp_path):
     study = read_study(study_file(tmp_path, repr(ENTRIES)))
     write_real_plan(tmp_path / "runs", study, {"run": study.sweep()})
-    assert read_plan(tmp_path / "runs" / "study.json")["published"] == ENTRIES
+    assert read_plan(tmp_path / "runs" / "study.json").published == ENTRIES
     assert load_study(tmp_path / "runs").published == study.published
 
 

@@ -8,6 +8,7 @@ from test_report_study import summary_of, write_plan, write_run
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.protocol.groups import groups_of, reported
 from addnorm_exp.report.protocol.outcome import Outcome, decimals
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Candidate, final_loss, score, winners
 
 GROUP = (("scheme", "pre_ln"),)
@@ -40,17 +41,37 @@ def test_a_diverged_run_scores_as_the_uniform_prediction():
     assert lr(found) == 3e-3
     every = winners(grid({1e-3: ["div", "div"], 3e-3: ["div", "div"]}))[GROUP]
     assert (lr(every), every.diverged, every.n) == (1e-3, 2, 2)
-    assert score({"status": "diverged", "uniform": {"loss": UNIFORM}, "val": None}) == UNIFORM
-    assert score({"status": "done", "val": {"final": {"loss": 2.0}}, "uniform": {"loss": UNIFORM}}) == 2.0
-    both = {"status": "done", "val": {"final": {"loss": 2.0, "bpb": 2.9}}, "uniform": {"loss": 5.5, "bpb": 8.0}}
-    assert (score(both, "bpb"), score(both | {"status": "diverged"}, "bpb")) == (2.9, 8.0)
-    for bad in ({}, {"status": "running", "val": {"final": {"loss": 2.0}}}, {"status": "done", "val": {"final": None}}):
-        assert score(bad) is None
+    assert score(summary_with("diverged", None)) == UNIFORM
+    assert score(summary_with("done", 2.0)) == 2.0
+    both = {"val": {"final": {"loss": 2.0, "bpb": 2.9}}, "uniform": {"loss": 5.5, "bpb": 8.0}}
+    assert (score(summary_with("done", 2.0, **both), "bpb"), score(summary_with("diverged", 2.0, **both), "bpb")) == (
+        2.9,
+        8.0,
+    )
+    assert score(None) is None
+    assert score(summary_with("running", 2.0)) is None
+    assert score(summary_with("done", 2.0), "bpb") is None
+
+
+def summary_with(status: str, loss: float | None, **more) -> Summary:
+    final = {"final": {"loss": loss}}
+    record = {
+        "scheme": "pre_ln",
+        "status": status,
+        "step": 9,
+        "steps": 9,
+        "step_time_s": 0.1,
+        "val": final,
+        "test": final,
+    }
+    return Summary.model_validate(
+        record | {"uniform": {"loss": UNIFORM}, "diverged": {"step": 9, "cause": "loss"}} | more
+    )
 
 
 def test_no_candidate_wins_by_diverging():
     def scored(rate: float, status: str, loss: float | None, seed: int = 0) -> Candidate:
-        summary = {"status": status, "val": {"final": {"loss": loss}}, "uniform": {"loss": UNIFORM}}
+        summary = summary_with(status, loss)
         return Candidate(GROUP, (("optim.lr", rate),), seed, score(summary), status, final_loss(summary))
 
     ended, lost = scored(1e-2, "done", UNIFORM + 3.0), scored(1e-3, "diverged", None)
@@ -68,9 +89,9 @@ def test_no_candidate_wins_by_diverging():
     seeds = [scored(1e-3, "done", 2.0), scored(1e-3, "diverged", None, 1)]
     seeds += [scored(1e-2, "done", 2.0), scored(1e-2, "done", 9.0, 1)]
     assert lr(winners(seeds)[GROUP]) == 1e-2
-    assert score({"status": "done", "val": {"final": {"loss": 9.0}}}) == 9.0, "no uniform loss, no cap"
-    worse = {"status": "done", "val": {"final": {"loss": 9.0}}, "uniform": {"loss": UNIFORM}}
-    assert (final_loss(worse), score(worse)) == (9.0, UNIFORM), "pictures show where it ended, and count it as uniform"
+    assert score(summary_with("done", 9.0, uniform=None)) == 9.0, "no uniform loss, no cap"
+    above = summary_with("done", 9.0)
+    assert (final_loss(above), score(above)) == (9.0, UNIFORM), "pictures show where it ended, and count it as uniform"
 
 
 def test_an_incomplete_candidate_is_not_eligible_unless_all_are():

@@ -44,28 +44,28 @@ def test_each_policy_keeps_what_it_says(keep, data, tmp_path):
     asked = config(**BROKEN, execution__keep=keep)
     summary = run(asked, data, RunFolder(tmp_path))
     assert names(tmp_path / "checkpoints") == KEPT[keep]
-    assert summary["keep"] == keep
-    assert list(summary["saved"]) == {"none": [], "final": ["final"]}.get(keep, ["final", "best"])
+    assert summary.keep == keep
+    assert list(summary.saved) == {"none": [], "final": ["final"]}.get(keep, ["final", "best"])
     held = program(asked).hold(data)
-    for weights, saved in summary["saved"].items():
-        path = tmp_path / saved["file"]
-        assert sha256(path) == saved["sha256"]
+    for weights, saved in summary.saved.items():
+        path = tmp_path / saved.file
+        assert sha256(path) == saved.sha256
         parameters = jax.device_put(dict(np.load(path)), program(asked).replicated)
-        loss = program(asked).evaluate(parameters, held.test, saved["step"])
-        assert loss == summary["test"][weights]["loss"], "the parameters that were tested"
+        loss = program(asked).evaluate(parameters, held.test, saved.step)
+        assert loss == summary.number("test", weights, "loss"), "the parameters that were tested"
 
 
 def test_best_parameters_that_are_the_final_ones_are_saved_once(data, tmp_path):
     summary = run(config(), data, RunFolder(tmp_path))
-    assert summary["val"]["best"]["step"] == 12
+    assert summary.val.best["step"] == 12
     assert names(tmp_path / "checkpoints") == ["final.npz"]
-    assert summary["saved"]["best"] == summary["saved"]["final"]
+    assert summary.saved["best"] == summary.saved["final"]
 
 
 def test_a_run_that_diverged_keeps_nothing(data, tmp_path):
     asked = config(scheme="no_norm", optim__lr=1e18, optim__clip=0.0, divergence__bound=1e30)
     summary = run(asked, data, RunFolder(tmp_path))
-    assert (summary["status"], summary["keep"]) == ("diverged", "best")
+    assert (summary.status, summary.keep) == ("diverged", "best")
     assert not (tmp_path / "checkpoints").exists()
 
 

@@ -92,15 +92,15 @@ def test_compilation_is_no_part_of_training_time(data, tmp_path, monkeypatch):
     monkeypatch.setattr(jax.stages.Lowered, "compile", slowly)
     monkeypatch.setattr(program.time, "perf_counter", clock)
     summary = run(config(steps=4), data, RunFolder(tmp_path), clock=clock)
-    assert summary["compile_time_s"] > 1.4 * 3600, "the step, and two programs of evaluation"
-    assert summary["train_time_s"] < 1800
-    assert summary["step_time_s"] < 1800
+    assert summary.compile_time_s > 1.4 * 3600, "the step, and two programs of evaluation"
+    assert summary.train_time_s < 1800
+    assert summary.step_time_s < 1800
 
 
 def test_a_finished_run_is_not_run_again(finished, data):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != "lock"}
     summary = run(config(), data, RunFolder(finished), watch=lambda event: pytest.fail(f"trained: {event}"))
-    assert summary["status"] == "done"
+    assert summary.status == "done"
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_was_moved_is_not_the_difference(finished, data, tmp_path):
     """The path is no part of a run's identity, so it is not what is named."""
     moved = tmp_path / "elsewhere"
     moved.write_bytes(TEXT)
-    assert run(config(data__path=str(moved)), data, RunFolder(tmp_path / "run"))["status"] == "done"
+    assert run(config(data__path=str(moved)), data, RunFolder(tmp_path / "run")).status == "done"
     with pytest.raises(UserError, match=r"with eval\.every=3 where this run has 5"):
         run(config(data__path="another", eval__every=5), data, RunFolder(tmp_path / "run"))
 
@@ -148,10 +148,10 @@ def test_other_data_other_semantics_and_a_foreign_folder(finished, data, tmp_pat
         run(config(), other, RunFolder(finished))
     folder = RunFolder(tmp_path / "old")
     folder.path.mkdir()
-    folder.write_config({**RunFolder(finished).config(), "semantics": 0})
+    folder.write_config({**RunFolder(finished).config().plain(), "semantics": 0})
     with pytest.raises(UserError, match="made under semantics 0"):
         run(config(), data, folder)
-    folder.write_config({**RunFolder(finished).config(), "id": "pre_ln-000000000000"})
+    folder.write_config({**RunFolder(finished).config().plain(), "id": "pre_ln-000000000000"})
     with pytest.raises(UserError, match="the scheme's record has changed"):
         run(config(), data, folder)
     (folder.path / "config.json").unlink()
@@ -184,7 +184,7 @@ def test_a_folder_that_another_process_holds(data, tmp_path, capsys):
         (line,) = err.splitlines()
         assert line.startswith(f"error: {folder}: another process is training this run")
         holder.kill()
-    assert run(config(), data, RunFolder(folder))["status"] == "done", "a killed holder holds nothing"
+    assert run(config(), data, RunFolder(folder)).status == "done", "a killed holder holds nothing"
 
 
 def test_a_run_holds_its_folder_from_its_first_event_to_its_last(data, tmp_path):
@@ -212,13 +212,13 @@ def test_a_running_run_says_that_it_lives(data, tmp_path, monkeypatch):
 
     run(config(), data, RunFolder(tmp_path), watch=watch)
     assert [step for step, _ in seen] == [0, 3, 6, 9, 12]
-    assert [summary["step"] for _, summary in seen] == [0, 3, 6, 9, 12]
-    assert {summary["status"] for _, summary in seen} == {"running"}
-    assert all(summary["finished"] is None and summary["reason"] is None for _, summary in seen)
-    beats = [summary["heartbeat"] for _, summary in seen]
+    assert [summary.step for _, summary in seen] == [0, 3, 6, 9, 12]
+    assert {summary.status for _, summary in seen} == {"running"}
+    assert all(summary.finished is None and summary.reason is None for _, summary in seen)
+    beats = [summary.heartbeat for _, summary in seen]
     assert beats == sorted(set(beats))
     assert begun <= beats[0]
-    assert beats[-1] <= RunFolder(tmp_path).summary()["finished"] <= time.time()
+    assert beats[-1] <= RunFolder(tmp_path).summary().finished <= time.time()
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_failure_is_recorded_and_tried_again(data, tmp_path, monkeypatch, fini
         with pytest.raises(RuntimeError, match="cable"):
             run(asked, data, RunFolder(tmp_path))
     summary = RunFolder(tmp_path).summary()
-    assert (summary["status"], summary["reason"]) == ("failed", "RuntimeError: the cable was pulled")
+    assert (summary.status, summary.reason) == ("failed", "RuntimeError: the cable was pulled")
     assert "Traceback" in (tmp_path / "failure.log").read_text()
     run(config(), data, RunFolder(tmp_path))
     assert_equal_runs(finished, tmp_path)

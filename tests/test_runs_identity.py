@@ -240,4 +240,5 @@ def test_ids_on_file():
     """An id that changes orphans every run made before. If that is meant, raise SEMANTICS or enter the new key in NEUTRAL
     (addnorm_exp/config/keys.py), then write the new one here."""
     assert flatten(config())["optim.lr"] == 1e-2
-    assert run_id(config(), DATA, "record") == "pre_ln-e507d3b80eeb"
+    asked = config(model__depth=2, model__bias=True)
+    assert run_id(asked, DATA, "record") == "pre_ln-e507d3b80eeb"

@@ -30,7 +30,7 @@ def trained(monkeypatch):
     def train(members, corpus, **more):
         for member in members:
             before = member.folder.summary()
-            if before is None or before["status"] not in FINISHED:
+            if before is None or before.status not in FINISHED:
                 made.append(member.folder.path.name)
         return run_pack(members, corpus, **more)
 
@@ -95,7 +95,7 @@ def test_the_winner_of_tuning_is_reported(finished):
     assert study.name == "tiny"
     for scheme in ("pre_ln", "no_norm"):
         tried = {
-            run.flat["optim.lr"]: run.summary["val"]["final"]["loss"]
+            run.flat["optim.lr"]: run.number("val", "final", "loss")
             for run in study.phases["tune"]
             if run.scheme == scheme
         }

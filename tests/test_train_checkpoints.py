@@ -119,8 +119,8 @@ def test_damaged_best_parameters_are_made_again(damage, data, tmp_path):
     assert interrupt(asked, data, tmp_path / "run", chunks=1) == 3
     damage(tmp_path / "run" / "checkpoints" / "best-00000000")
     summary = run(asked, data, RunFolder(tmp_path / "run"))
-    assert summary["val"]["best"]["step"] == 0
-    assert summary["test"]["best"] != summary["test"]["final"]
+    assert summary.val.best["step"] == 0
+    assert summary.test.best != summary.test.final
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
 
 
@@ -170,9 +170,9 @@ def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, mo
     summary = run(CONFIG, data, RunFolder(tmp_path), watch=events.append)
     assert [event["event"] for event in events] == ["start", "done"], "nothing is trained again"
     assert_equal_runs(undisturbed, tmp_path)
-    assert summary["val"]["final"]["step"] == 12
-    assert summary["train_time_s"] == told[0].train_seconds > 0
-    assert summary["step_time_s"] == np.median(told[0].chunk_ms[1:]) / 1000 > 0
+    assert summary.val.final["step"] == 12
+    assert summary.train_time_s == told[0].train_seconds > 0
+    assert summary.step_time_s == np.median(told[0].chunk_ms[1:]) / 1000 > 0
 
 
 def test_layers_beyond_the_state_are_dropped(data, undisturbed, halfway, tmp_path):

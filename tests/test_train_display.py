@@ -7,6 +7,7 @@ from of_config import experiment
 from rich.console import Console
 
 from addnorm_exp.config import Config, override
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay
@@ -154,7 +155,7 @@ def test_the_time_to_go_of_a_sweep_has_each_compilation_once():
             clock.now += 100.0
             shown.watch({"event": "compiled", "seconds": 100.0})
         clock.now += 10.0
-        shown.end(run, {"status": "done", "val": {"final": {"loss": 1.0, "bpb": None}}}, 10.0)
+        shown.end(run, Summary(status="failed", reason="x"), 10.0)
     remaining = [line.rpartition(", ")[2] for line in text.getvalue().splitlines()[:3]]
     assert remaining == ["2 min to go)", "2 min to go)", "10 s to go)"]
 

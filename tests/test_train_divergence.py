@@ -9,6 +9,7 @@ from of_config import run
 from training import config, lines, parameters
 
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import score
 from addnorm_exp.train.program import Program
 
@@ -42,10 +43,10 @@ def test_a_huge_learning_rate(bound, data, tmp_path):
     assert written["test"] is None
     assert written["finished"] >= written["started"]
     assert not [line for line in lines(tmp_path) if line["split"] == "test"]
-    assert score(written) == pytest.approx(math.log(256))
+    assert score(Summary.model_validate(written)) == pytest.approx(math.log(256))
     assert events[-1]["event"] == "diverged"
     again = run(asked, data, RunFolder(tmp_path))
-    assert again["diverged"] == written["diverged"], "a diverged run is finished and not run again"
+    assert again.diverged.plain() == written["diverged"], "a diverged run is finished and not run again"
 
 
 @pytest.mark.core
@@ -55,9 +56,9 @@ def test_the_saved_state_is_the_one_before(data, tmp_path):
         scheme="no_norm", optim__lr=1e18, optim__clip=0.0, divergence__bound=1e30, execution__checkpoint_every=1
     )
     summary = run(asked, data, RunFolder(tmp_path), keep="state")
-    assert summary["status"] == "diverged"
+    assert summary.status == "diverged"
     newest = max(path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
-    assert int(newest) == summary["step"]
+    assert int(newest) == summary.step
     for name, value in parameters(tmp_path).items():
         assert np.all(np.isfinite(value)), name
 
@@ -67,7 +68,7 @@ def test_a_validation_that_is_not_finite_ends_the_run_too(data, tmp_path, monkey
     evaluate = Program.evaluate
 
     def broken(self, parameters, windows, step, **more):
-        return math.inf if step == 6 else evaluate(self, parameters, windows, step, **more)
+        return np.array([math.inf]) if step == 6 else evaluate(self, parameters, windows, step, **more)
 
     monkeypatch.setattr(Program, "evaluate", broken)
     run(config(scheme="no_norm", optim__clip=0.0), data, RunFolder(tmp_path))

@@ -72,8 +72,8 @@ def test_best_and_final_weights_are_tested_apart(data, tmp_path):
     changes = {"optim__lr": 0.5, "optim__final_lr": 1.0, "eval__every": 1, "seed": 1, "divergence__bound": 1e6}
     asked = config(model__dropout=0.3, **changes)  # of the shape of the run above
     summary = run(asked, data, RunFolder(tmp_path))
-    best = summary["val"]["best"]
+    best = summary.val.best
     assert best["loss"] == losses(tmp_path, "val").min()
-    assert best["step"] < summary["step"]
+    assert best["step"] < summary.step
     again = run(replace(asked, steps=best["step"]), data, RunFolder(tmp_path / "shorter"))
-    assert again["test"]["final"]["loss"] == summary["test"]["best"]["loss"] != summary["test"]["final"]["loss"]
+    assert again.test.final["loss"] == summary.test.best["loss"] != summary.test.final["loss"]

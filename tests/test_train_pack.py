@@ -42,14 +42,14 @@ def test_a_lane_is_its_single_run(together, data, tmp_path):
     for lane, each in enumerate(PLAIN):
         alone = run(each, data, RunFolder(tmp_path / str(lane)))
         packed = RunFolder(together / str(lane)).summary()
-        assert (packed["id"], packed["status"], packed["step"]) == (alone["id"], "done", 12)
-        assert packed["attempts"][0]["pack"] == {"width": 3, "lane": lane}
-        assert alone["attempts"][0]["pack"] == {"width": 1, "lane": 0}
+        assert (packed.id, packed.status, packed.step) == (alone.id, "done", 12)
+        assert packed.attempts[0].pack == {"width": 3, "lane": lane}
+        assert alone.attempts[0].pack == {"width": 1, "lane": 0}
         ours, theirs = (lines(folder / str(lane)) for folder in (together, tmp_path))
         assert [(line["step"], line["split"]) for line in ours] == [(line["step"], line["split"]) for line in theirs]
         np.testing.assert_allclose(losses(together / str(lane)), losses(tmp_path / str(lane)), rtol=1e-3)
     assert not (tmp_path / "0" / "pack.json").exists()
-    ids = [RunFolder(together / str(lane)).summary()["id"] for lane in range(3)]
+    ids = [RunFolder(together / str(lane)).summary().id for lane in range(3)]
     assert [RunFolder(together / str(lane)).pack() for lane in range(3)] == [ids] * 3
 
 
@@ -74,8 +74,8 @@ def test_a_lane_that_diverges_leaves_its_neighbours_bits(together, data, tmp_pat
     for name, second in (("wild", wild), ("calm", calm)):
         configs = (config(optim__clip=0.0), second, config(seed=2, optim__clip=0.0))
         packs[name] = trained(tmp_path / name, data, configs)
-    assert [summary["status"] for summary in packs["wild"]] == ["done", "diverged", "done"]
-    diverged = packs["wild"][1]["diverged"]["step"]
+    assert [summary.status for summary in packs["wild"]] == ["done", "diverged", "done"]
+    diverged = packs["wild"][1].diverged.step
     assert [line["step"] for line in lines(tmp_path / "wild" / "1") if line["split"] == "train"][-1] == diverged < 12
     for lane in ("0", "2"):
         assert_equal_runs(tmp_path / "calm" / lane, tmp_path / "wild" / lane)
@@ -112,7 +112,7 @@ def test_a_kill_between_the_saves_of_two_lanes(together, data, tmp_path, monkeyp
             trained(tmp_path, data)
     assert saved[-1] == (0, 8)
     summaries = trained(tmp_path, data)
-    assert [summary["attempts"][-1]["from_step"] for summary in summaries] == [4, 4, 4]
+    assert [summary.attempts[-1].from_step for summary in summaries] == [4, 4, 4]
     for lane in range(3):
         assert_equal_runs(together / str(lane), tmp_path / str(lane))
 

@@ -88,8 +88,8 @@ def test_step_time_is_the_devices_and_recording_has_a_time_of_its_own(device, ho
     monkeypatch.setattr(pack, "is_ready", lambda array: now[0] >= ready[0])
     monkeypatch.setattr(pack.jax, "device_get", wait)
     summary = run(asked, data, RunFolder(tmp_path), clock=lambda: now[0])
-    assert summary["step_time_s"] == pytest.approx(device)
-    assert summary["record_time_s"] == pytest.approx(host)
+    assert summary.step_time_s == pytest.approx(device)
+    assert summary.record_time_s == pytest.approx(host)
 
 
 def test_a_damaged_record_is_not_trained_on(data, tmp_path):
@@ -106,9 +106,9 @@ def test_a_damaged_record_is_not_trained_on(data, tmp_path):
 def test_each_attempt_is_told(data, tmp_path):
     step = interrupt(config(), data, tmp_path, chunks=2)
     summary = run(config(execution__keep_checkpoints=3), data, RunFolder(tmp_path))
-    first, second = summary["attempts"]
-    assert (first["from_step"], second["from_step"]) == (0, step)
-    assert [each["execution"]["keep_checkpoints"] for each in (first, second)] == [
+    first, second = summary.attempts
+    assert (first.from_step, second.from_step) == (0, step)
+    assert [each.execution["keep_checkpoints"] for each in (first, second)] == [
         config().execution.keep_checkpoints,
         3,
     ]

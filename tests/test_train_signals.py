@@ -69,7 +69,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     assert f"stopped after {stopped:,} of 1,500 steps" in line
     assert out == ""
     assert stopped < 1500
-    assert RunFolder(folder).summary()["status"] == "running"
+    assert RunFolder(folder).summary().status == "running"
     process = start(folder)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

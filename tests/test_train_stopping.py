@@ -112,7 +112,7 @@ def test_a_notice_suffices_and_the_run_resumes_to_the_same_bits(
         saved = Checkpoints(folder / "checkpoints", keep=1).latest(like(state()))
         assert saved is not None
         assert int(saved[0].step) == lines(folder)[-1]["step"] > 0, "all that was trained is saved"
-        assert run(ASKED, data, RunFolder(folder))["status"] == "done"
+        assert run(ASKED, data, RunFolder(folder)).status == "done"
         assert_equal_runs(undisturbed, folder)
 
 
@@ -142,7 +142,7 @@ def test_nothing_is_evaluated_between_the_signal_and_the_saved_state(data, undis
             run(ASKED, data, RunFolder(tmp_path))
     assert [line["split"] for line in lines(tmp_path) if line["step"] == 4] == ["train", "val"]
     summary = run(ASKED, data, RunFolder(tmp_path))
-    assert [each["pending"] for each in summary["attempts"]] == [[], *[["validation", "attention"]] * 2]
+    assert [each.pending for each in summary.attempts] == [[], *[["validation", "attention"]] * 2]
     assert_equal_runs(undisturbed, tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_a_slow_run_saves_every_five_minutes(seconds, saved, data, undisturbed, 
             run(asked, data, RunFolder(tmp_path), clock=clock)
     assert steps == saved
     summary = run(asked, data, RunFolder(tmp_path))
-    assert summary["attempts"][-1]["from_step"] == (saved or [0])[-1]
+    assert summary.attempts[-1].from_step == (saved or [0])[-1]
     assert_equal_runs(undisturbed, tmp_path)
 
 

@@ -67,8 +67,8 @@ def test_the_logits_are_those_of_the_model_that_was_trained(trained):
 @pytest.mark.core
 def test_its_evaluation_repeats_the_record_and_takes_other_files(trained, tmp_path, capsys):
     model = load(trained / "run")
-    assert model.evaluate() == model.summary["test"]["final"], "to the bit, on the same device"
-    assert load(trained / "run", "best").evaluate() == model.summary["test"]["best"]
+    assert model.evaluate() == model.summary.test.final, "to the bit, on the same device"
+    assert load(trained / "run", "best").evaluate() == model.summary.test.best
     other = tmp_path / "other"
     other.write_bytes(b"zq" * 10_000)
     worse = model.evaluate(other)["bpb"]

@@ -13,6 +13,7 @@ from training import ROOT
 from addnorm_exp.cli import train
 from addnorm_exp.config import Config
 from addnorm_exp.report.protocol import outcome
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay
@@ -77,7 +78,8 @@ def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path
     assert loss(metrics) == said
     RunDisplay("pre_ln", 100, Console(width=200)).watch({"event": "val", "step": 50, **metrics})
     assert capsys.readouterr().out == f"step  50/100  val {said}\n"
-    summary = summary_of("pre_ln", 2.0) | {"val": {"final": metrics}, "test": {"final": metrics}}
+    record = summary_of("pre_ln", 2.0) | {"val": {"final": metrics}, "test": {"final": metrics}}
+    summary = Summary.model_validate(record)
     train._conclude(summary, tmp_path)
     assert capsys.readouterr().out.startswith(f"pre_ln: test {said} after 1,000 steps")
 
@@ -110,7 +112,7 @@ def test_the_time_to_go_is_told_before_the_first_run_has_ended():
         shown.watch({"event": kind, "step": step, "loss": 2.0})
         assert note() == told
     clock[0] = 150
-    shown.end(Planned("a", experiment(Config()), {}), summary_of("pre_ln", 2.0), 150.0)
+    shown.end(Planned("a", experiment(Config()), {}), Summary.model_validate(summary_of("pre_ln", 2.0)), 150.0)
     assert note() == "8 min to go", "three runs of 150 s"
     shown.begin(Planned("b", experiment(Config()), {}))
     for step in (100, 900):

@@ -1,13 +1,12 @@
 """`main.py train`: one run."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError, to_stderr
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.words import counted, loss
 
 HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --workdir=DIR"
@@ -67,16 +66,16 @@ def run(argv: list[str]) -> int:
     except Stopped as stopped:
         to_stderr(str(stopped))
         return stop.code
-    return 0 if summary["status"] == "done" else 1
+    return 0 if summary.status == "done" else 1
 
 
-def _conclude(summary: Mapping[str, Any], folder: Path) -> None:
-    if summary["status"] == "diverged":
-        print(f"{summary['scheme']} diverged: {summary['reason']}  ({folder})")
+def _conclude(summary: Summary, folder: Path) -> None:
+    if summary.status == "diverged":
+        print(f"{summary.scheme} diverged: {summary.reason}  ({folder})")
         return
-    steps, step, record = counted(summary["step"], "step"), summary["step_time_s"], summary.get("record_time_s")
+    steps, step, record = counted(summary.step or 0, "step"), summary.step_time_s or 0.0, summary.record_time_s
     slow = f" (recording takes {1e3 * record:.1f} ms per step)" if record is not None and record > step else ""
     print(
-        f"{summary['scheme']}: test {loss(summary['test']['final'])} after {steps}, {1e3 * step:.1f} ms per step{slow}  "
+        f"{summary.scheme}: test {loss(summary.at('test', 'final'))} after {steps}, {1e3 * step:.1f} ms per step{slow}  "
         f"({folder})"
     )

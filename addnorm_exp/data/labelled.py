@@ -143,7 +143,8 @@ def padded(data: LabelledText, kind: Kind, most: int, length: int) -> tuple[dict
     The vocabulary has at most `most` words; each text has its first `length` tokens.
     """
     vocabulary = Vocabulary.fit(kind, data.train.texts, most)
-    splits, cut = {}, 0
+    splits: dict[str, Padded] = {}
+    cut = 0
     for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         tokens, too_long = vocabulary.padded(split.texts, length)
         splits[name] = Padded(tokens, split.labels)

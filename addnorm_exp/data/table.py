@@ -60,11 +60,14 @@ def read(data: bytes, name: str, where: str) -> Table:
 
 
 def _examples(text: str, where: str) -> Iterator[Example]:
+    if text.lstrip().startswith('{"'):
+        raise UserError(f"{where} is JSON; save it as CSV or TSV with the columns text and label")
     delimiter = _delimiter(text)
     if delimiter is None:
         raise UserError(f"{where} has one column; separate the columns text and label by a tab or a comma")
     rows = _rows(text, delimiter, where)
-    columns, width, malformed = (0, 1), 2, []
+    columns, width = (0, 1), 2
+    malformed: list[tuple[int, str]] = []
     for number, (line, row) in enumerate(rows):
         if number == 0 and (header := _header(row, where)) is not None:
             columns, width = header, len(row)
@@ -72,13 +75,11 @@ def _examples(text: str, where: str) -> Iterator[Example]:
         if len(row) != width:
             malformed.append((line, f"has {counted(len(row), 'column')}, not {width}"))
             continue
-        content, label = (row[column].strip() for column in columns)
-        example = Example(content, label, line)
-        empty = [name for name in COLUMNS if not getattr(example, name)]
-        if empty:
-            malformed.append((line, f"has no {empty[0]}"))
-        elif not malformed:
-            yield example
+        cells = [row[column].strip() for column in columns]
+        if all(cells):
+            yield Example(cells[0], cells[1], line)
+        else:
+            malformed.append((line, f"has no {COLUMNS[cells.index('')]}"))
     if malformed:
         raise UserError(f"{where}: {_in_words(malformed)}; {_remedy(delimiter)}")
 

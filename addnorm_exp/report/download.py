@@ -18,7 +18,6 @@ from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
 from addnorm_exp.runs.mirror.forms import from_config, from_summary
 from addnorm_exp.runs.mirror.settings import require_key
 from addnorm_exp.runs.mirror.window import reason
-from addnorm_exp.runs.reading import FORMAT
 
 SOURCE = "wandb:ENTITY/PROJECT[/GROUP]"
 POINTS = 10_000  # of a validation curve, at most
@@ -121,7 +120,7 @@ def _write(folder: Path, run: Any, curves: bool) -> None:
     place.path.mkdir()
     place.write_config(config)
     if summary.get("status"):
-        place.write_summary({"format": FORMAT, **summary})
+        place.write_summary(summary)
     if curves:
         rows = run.history(samples=POINTS, keys=["val/loss", "val/bpb"], pandas=False)
         place.append(

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, program
-from addnorm_exp.report.run import Run, flatten, progress, read_run
+from addnorm_exp.report.run import UNWRITTEN, Run, flatten, progress, read_run
 from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
-from addnorm_exp.runs.reading import SWEEP, WHICH, read_study, which
+from addnorm_exp.runs.reading import SWEEP, WHICH, read_plan, which
 from addnorm_exp.words import counted
 
 
@@ -186,15 +186,14 @@ def _unplanned(folder: Path) -> list[StudyRuns]:
 
 
 def _planned(folder: Path) -> StudyRuns:
-    plan = read_study(folder / "study.json")
+    plan = read_plan(folder / "study.json")
     if plan is None:
         raise UserError(f"{folder / 'study.json'}: cannot be found; run the sweep again")
     phases = {
-        phase: [(entry["id"], flatten(entry["overrides"])) for entry in entries]
-        for phase, entries in plan["phases"].items()
+        phase: [(entry.id, flatten(entry.overrides)) for entry in entries] for phase, entries in plan.phases.items()
     }
     try:
-        published = tuple(read_entry(entry) for entry in plan.get("published") or ())
+        published = tuple(map(read_entry, plan.published or ()))
     except ValueError as error:
         raise UserError(f"{folder / 'study.json'}: an entry of 'published' {error}; {SWEEP}") from None
     present = {run.id: run for run in (read_run(d) for d in _run_folders(folder))}
@@ -207,14 +206,14 @@ def _planned(folder: Path) -> StudyRuns:
             for name, overrides in dict(entries).items()
         )
     return StudyRuns(
-        name=plan["name"],
+        name=plan.name,
         path=folder,
         phases=read,
-        tuned=tuple(plan["tuned"]),
-        baseline=plan.get("baseline"),
-        group=tuple(key for key in plan["group"] if key not in (*plan["tuned"], "seed")),
+        tuned=tuple(plan.tuned),
+        baseline=plan.baseline,
+        group=tuple(key for key in plan.group if key not in (*plan.tuned, "seed")),
         strangers=len(set(present) - planned),
-        twins=tuple(tuple(group) for group in (plan.get("twins") or {"groups": ()})["groups"]),
+        twins=tuple(map(tuple, plan.twins.groups)) if plan.twins else (),
         published=published,
     )
 
@@ -223,10 +222,10 @@ def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
     """A run of the plan that has written nothing yet. Keys that its overrides lack are taken from existing runs."""
     if RunFolder(folder).held():  # first: it may have begun since the folders were listed
         return Run(
-            name, folder, str(flat.get("scheme")), flat, "running", f"unfinished, {progress({})}", recorded=False
+            name, folder, str(flat.get("scheme")), flat, "running", f"unfinished, {progress(UNWRITTEN)}", recorded=False
         )
     if folder.is_dir() and any(entry.name != "lock" and not is_temporary(entry.name) for entry in folder.iterdir()):
-        reason = (RunFolder(folder).summary() or {}).get("reason") or "no config.json"
+        reason = (RunFolder(folder).summary() or UNWRITTEN).reason or "no config.json"
         return Run(name, folder, str(flat.get("scheme")), flat, "failed", reason, recorded=False)
     return Run(name, folder, str(flat.get("scheme")), flat, "missing", "not run yet", recorded=False)
 

@@ -18,7 +18,9 @@ from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import Layers
 from addnorm_exp.runs.reading import AGAIN, read_lines
 from addnorm_exp.runs.reading import dotted as flatten
-from addnorm_exp.runs.shapes import is_number
+from addnorm_exp.runs.records import Summary
+
+UNWRITTEN = Summary(status="running")  # of a run that has written no summary
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Run:
     reason: str | None = None
     semantics: int = 1
     data: Mapping[str, Any] = field(default_factory=dict)
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    summary: Summary = UNWRITTEN
     # What its scheme brings besides its method; empty: unknown.
     resolved: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""  # of its scheme
@@ -50,10 +52,7 @@ class Run:
 
     def number(self, *path: str) -> float | None:
         """A finite number of the summary, e.g. `number("val", "final", "loss")`; None if it is absent or null."""
-        value: Any = self.summary
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return float(value) if is_number(value) else None
+        return self.summary.number(*path)
 
 
 def read_run(folder: Path) -> Run:
@@ -62,44 +61,40 @@ def read_run(folder: Path) -> Run:
     config = RunFolder(folder).config()
     if config is None:  # removed since it was listed, or a broken symbolic link
         raise UserError(f"{folder / 'config.json'}: cannot be found; {AGAIN}")
-    summary = RunFolder(folder).summary() or {}
-    status, reason = summary.get("status", "running"), summary.get("reason")
+    summary = RunFolder(folder).summary() or UNWRITTEN
+    status, reason = str(summary.status), summary.reason
     if status == "failed" and RunFolder(folder).held():
         status = "running"
     if status == "running":
         reason = f"unfinished, {progress(summary)}"
-    elif status == "diverged":
-        reason = _divergence(summary)
+    elif summary.diverged:
+        reason = f"at step {summary.diverged.step}: {summary.diverged.cause}"
     return Run(
-        id=config["id"],
+        id=config.id,
         path=folder,
-        scheme=config["scheme"],
-        flat=flatten(config["science"]),
+        scheme=config.scheme,
+        flat=flatten(config.science),
         status=status,
         reason=reason,
-        semantics=config["semantics"],
-        data=config["data"],
+        semantics=config.semantics,
+        data=config.data.plain(),
         summary=summary,
-        resolved=config.get("resolved") or _from_summary(summary),
-        digest=config.get("scheme_digest") or "",
+        resolved=config.resolved.plain() if config.resolved else _from_summary(summary),
+        digest=config.scheme_digest or "",
     )
 
 
-def _from_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _from_summary(summary: Summary) -> dict[str, Any]:
     """The resolved settings of a record from before `resolved` existed."""
-    confounds = summary.get("confounds") or {}
+    confounds = summary.confounds or {}
     resolved = {key: confounds[key] for key in ("norm", "final_norm", "eps", "affine") if key in confounds}
     return resolved | ({"law": confounds["init"]} if confounds.get("init") else {})
 
 
-def progress(summary: Mapping[str, Any]) -> str:
+def progress(summary: Summary) -> str:
     """The progress of a run that has not ended."""
-    step, steps = summary.get("step"), summary.get("steps")
+    step, steps = summary.step, summary.steps
     return "before its first step" if step is None else f"at step {step} of {'?' if steps is None else steps}"
-
-
-def _divergence(summary: Mapping[str, Any]) -> str:
-    return f"at step {summary['diverged']['step']}: {summary['diverged']['cause']}"
 
 
 def read_metrics(run: Run, split: str) -> dict[str, np.ndarray]:
@@ -116,18 +111,18 @@ def read_splits(run: Run) -> dict[str, dict[str, np.ndarray]]:
     lines, damaged = read_lines(path)
     if damaged:
         raise UserError(f"{path}:{damaged}: is not a metrics line; {AGAIN}")
-    splits: dict[str, dict[int, dict[str, Any]]] = {}
+    splits: dict[str, dict[int, Mapping[str, float | None]]] = {}
     for line in lines:
-        splits.setdefault(line["split"], {})[line["step"]] = line
-    trained = splits.get("train", {})
-    if trained and run.status == "done" and len(trained) < run.summary["step"]:
-        raise UserError(f"{path}: has {len(trained)} of the run's {run.summary['step']} steps; {AGAIN}")
+        splits.setdefault(line.split, {})[line.step] = line.numbers
+    trained, steps = splits.get("train", {}), run.summary.step or 0
+    if trained and run.status == "done" and len(trained) < steps:
+        raise UserError(f"{path}: has {len(trained)} of the run's {steps} steps; {AGAIN}")
     return {split: _columns(rows) for split, rows in splits.items()}
 
 
-def _columns(rows: Mapping[int, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def _columns(rows: Mapping[int, Mapping[str, float | None]]) -> dict[str, np.ndarray]:
     steps = sorted(rows)
-    names = {name for row in rows.values() for name in row} - {"step", "split", "weights"}
+    names = {name for row in rows.values() for name in row}
     columns: dict[str, np.ndarray] = {"step": np.asarray(steps, np.int64)}
     for name in sorted(names):
         values = [rows[step].get(name) for step in steps]
@@ -137,4 +132,4 @@ def _columns(rows: Mapping[int, Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 def read_layers(run: Run, kind: str = "") -> Layers | None:
     """The run's per-layer record, or None. `kind`: empty, or `attention-`, which is measured more rarely."""
-    return layers.read(run.path / "layers", kind)
+    return layers.read_layers(run.path / "layers", kind)

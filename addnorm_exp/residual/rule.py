@@ -92,7 +92,7 @@ def _coefficient(
     value: float | Learned | Coefficient, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]
 ) -> float | nnx.Variable:
     if isinstance(value, Coefficient):
-        return bound(value.name, value.default)
+        return bound(value.name, float(value.default))
     return learned(value, width, rngs, shared) if isinstance(value, Learned) else constant(value)
 
 

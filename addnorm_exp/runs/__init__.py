@@ -2,13 +2,14 @@
 
 Read in this order:
 
-    shapes              the content of a record's files
+    columns             the meaning of the columns of per-layer arrays
+    values              what a single value of a record may be
+    records             the files of a record as types
     reading             their only reader
     identity            the id of a config's run
     machine             versions, device, source revision
     lock                locks between processes
     folder              a run's folder: config.json, metrics.jsonl, summary.json, and its only writer
-    columns             the meaning of the columns of per-layer arrays
     layers              per-layer arrays beside the scalars
     thinning            joins neighbouring steps of them, for pictures
     arrays              named arrays in one file

@@ -5,12 +5,11 @@ norm, and init multipliers that belong to it. Everything else in its record (res
 difference that an axis of the study sets is not reported.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from addnorm_exp.runs.identity import sha256_of
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.words import show
 
@@ -59,7 +58,7 @@ class TableRow:
 def function_id(digest: str, flat: Mapping[str, Any]) -> str:
     """Identifies the function of the parameters that a run trains: the digest of its scheme and the config keys of its model."""
     model = sorted((key, repr(value)) for key, value in flat.items() if key.startswith("model.") and value is not None)
-    return hashlib.sha256(json.dumps([digest, model]).encode()).hexdigest()[:16]
+    return sha256_of([digest, model])[:16]
 
 
 @dataclass(frozen=True)

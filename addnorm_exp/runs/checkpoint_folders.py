@@ -8,15 +8,16 @@ checkpoints/.00001000.x1y2z3w4.writing    being written
 checkpoints/.00001000.4711.removing       being removed
 """
 
-import json
 import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs.arrays import half_written
+from addnorm_exp.runs.records import MANIFEST
 
 KEEP = leaves()["execution.keep"].choices  # each keeps more than the one before it
 PARAMETERS = {"final": "final.npz", "best": "best.npz"}
@@ -99,28 +100,27 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_manifest(path: Path) -> Any:
-    """The content of a checkpoint's manifest, or None if it cannot be read."""
+def read_manifest(path: Path) -> dict[str, str]:
+    """File -> SHA-256 of a checkpoint, by its manifest; empty if that is missing, damaged or foreign."""
     try:
-        return json.loads((path / "manifest.json").read_bytes()) if (path / "manifest.json").is_file() else None
-    except (OSError, ValueError, RecursionError):
-        return None
+        return MANIFEST.validate_json(
+            (path / "manifest.json").read_bytes() if (path / "manifest.json").is_file() else ""
+        )
+    except (OSError, ValidationError):
+        return {}
 
 
 def is_former(path: Path) -> bool:
     """Whether Orbax wrote the checkpoint, as in versions before 2026-12."""
     manifest = read_manifest(path)
     return any((path / "arrays" / name).is_file() for name in _ORBAX) or (
-        isinstance(manifest, dict) and "meta.json" in manifest and any(key.startswith("arrays/") for key in manifest)
+        "meta.json" in manifest and any(key.startswith("arrays/") for key in manifest)
     )
 
 
 def _is_ours(path: Path) -> bool:
     """Whether our writer made this folder: it has our manifest, or arrays with our mark."""
-    manifest = read_manifest(path)
-    if isinstance(manifest, dict) and {"meta.json", ARRAYS} <= manifest.keys():
-        return True
-    return _is_marked(path / ARRAYS) or is_former(path)
+    return {"meta.json", ARRAYS} <= read_manifest(path).keys() or _is_marked(path / ARRAYS) or is_former(path)
 
 
 def _is_marked(path: Path) -> bool:

@@ -5,20 +5,19 @@ the run, or `gc`, completes it.
 """
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from addnorm_exp.runs import layers
 from addnorm_exp.runs.checkpoint_folders import delete, halves, hide, not_kept
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.lock import Busy
+from addnorm_exp.runs.records import Summary
 
 
-def finish(folder: RunFolder, summary: Mapping[str, Any]) -> None:
+def finish(folder: RunFolder, summary: Summary) -> None:
     """Must be called by the process that holds the folder of a finished run. Does nothing if the summary names no policy."""
-    if summary.get("keep") is None:
+    if summary.keep is None:
         return
     checkpoints = folder.path / "checkpoints"
     for path in beyond(folder.path, summary):
@@ -30,9 +29,9 @@ def finish(folder: RunFolder, summary: Mapping[str, Any]) -> None:
     layers.merge(folder.path / "layers")
 
 
-def complete(folder: RunFolder, summary: Mapping[str, Any]) -> None:
+def complete(folder: RunFolder, summary: Summary) -> None:
     """Completes a `finish` that was killed. Does nothing if nothing is left to do, or if a process holds the folder."""
-    if summary["status"] not in FINISHED or summary.get("keep") is None:
+    if summary.status not in FINISHED or summary.keep is None:
         return
     left = [*beyond(folder.path, summary), *halves(folder.path / "checkpoints")]
     if left or not layers.is_merged(folder.path / "layers"):
@@ -40,9 +39,9 @@ def complete(folder: RunFolder, summary: Mapping[str, Any]) -> None:
             finish(folder, summary)
 
 
-def beyond(path: Path, summary: Mapping[str, Any], keep: str | None = None) -> list[Path]:
+def beyond(path: Path, summary: Summary, keep: str | None = None) -> list[Path]:
     """The files of a finished run that the policy `keep` does not keep. Default: the run's own policy, if its summary names one."""
-    policy = keep or summary.get("keep")
+    policy = keep or summary.keep
     if policy is None:
         return []
-    return not_kept(path / "checkpoints", policy, summary["status"] == "done", summary.get("steps"))
+    return not_kept(path / "checkpoints", policy, summary.status == "done", summary.steps)

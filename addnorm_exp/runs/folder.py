@@ -23,7 +23,8 @@ from typing import Any
 from addnorm_exp.atomic import SUFFIX, replace, uncut
 from addnorm_exp.errors import UserError, check_text, disk_trouble
 from addnorm_exp.runs.lock import is_locked, locked
-from addnorm_exp.runs.reading import FORMAT, read_config, read_lines, read_pack, read_summary
+from addnorm_exp.runs.reading import AGAIN, FORMAT, read, read_config, read_lines, read_summary
+from addnorm_exp.runs.records import PackRecord, RunConfig, Summary
 
 FORMER = ".former-"  # prefix of the name of a folder that `rerun` has put aside
 FINISHED = ("done", "diverged")  # the statuses of a run that is not repeated
@@ -83,15 +84,16 @@ class RunFolder:
             if is_temporary(entry.name):
                 entry.unlink(missing_ok=True)
 
-    def config(self) -> dict[str, Any] | None:
+    def config(self) -> RunConfig | None:
         return read_config(self.path / "config.json")
 
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> Summary | None:
         return read_summary(self.path / "summary.json")
 
     def pack(self) -> list[str] | None:
         """The ids of the runs that one program trains together, in order; None if the run is alone."""
-        return read_pack(self.path / "pack.json")
+        pack = read(self.path / "pack.json", PackRecord, AGAIN)
+        return pack.ids if pack else None
 
     def write_pack(self, ids: Sequence[str]) -> None:
         write_json(self.path / "pack.json", {"format": FORMAT, "ids": list(ids)})
@@ -116,19 +118,19 @@ class RunFolder:
         if damaged is not None and step >= 0:
             raise UserError(f"{path}: line {damaged} is damaged, and not by a kill; delete {self.path} and train again")
         bounds = {"train": step, "val": step if validated else step - 1, "test": -1}
-        kept = [line for line in lines if line["step"] <= bounds.get(line["split"], step)]
-        recorded = len({line["step"] for line in kept if line["split"] == "train"})
+        kept = [line for line in lines if line.step <= bounds.get(line.split, step)]
+        recorded = len({line.step for line in kept if line.split == "train"})
         if recorded < step:  # a checkpoint is written after the record of its steps
             raise UserError(
                 f"{path}: lacks {step - recorded} of the {step} finished steps; delete {self.path} and train again"
             )
         if path.exists():
-            replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+            replace(path, "".join(json.dumps(line.plain()) + "\n" for line in kept))
 
     def recorded(self) -> int:
         """The number of training steps with a metric line."""
         lines, _ = read_lines(self.path / "metrics.jsonl")
-        return sum(line["split"] == "train" for line in lines)
+        return sum(line.split == "train" for line in lines)
 
     def sync(self) -> None:
         """Syncs metric lines to disk: a checkpoint must not exist without the record that it continues."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 from addnorm_exp.config.keys import identity_items
 from addnorm_exp.config.schema import Config
@@ -18,5 +19,9 @@ def run_id(config: Config, data_sha256: str, scheme_digest: str) -> str:
         "scheme": scheme_digest,
         "semantics": SEMANTICS,
     }
-    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
-    return f"{config.scheme}-{digest[:12]}"
+    return f"{config.scheme}-{sha256_of(contents)[:12]}"
+
+
+def sha256_of(value: Any) -> str:
+    """Of plain JSON: 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -20,7 +20,8 @@ from addnorm_exp.atomic import SUFFIX, replacement, uncut
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.columns import COLUMNS
 from addnorm_exp.runs.folder import is_temporary, write_json
-from addnorm_exp.runs.reading import AGAIN, INDEX, read_object
+from addnorm_exp.runs.reading import AGAIN, read
+from addnorm_exp.runs.records import LayerIndex
 
 Rows = list[tuple[int, Mapping[str, np.ndarray]]]
 KINDS = ("", "attention-")  # prefixes of chunk names: measured with training, and measured more rarely
@@ -164,9 +165,9 @@ class Layers:
         return names
 
 
-def read_index(folder: Path) -> dict[str, list[str]] | None:
-    """The names of the columns: `sites`, `tensors`, `attention_sites`; None if there is no record."""
-    return read_object(folder / "index.json", INDEX, AGAIN, formed=False)
+def read_index(folder: Path) -> LayerIndex | None:
+    """The names of the columns; None if there is no record."""
+    return read(folder / "index.json", LayerIndex, AGAIN, formed=False)
 
 
 def chunks(folder: Path) -> list[tuple[Path, str]]:
@@ -175,7 +176,7 @@ def chunks(folder: Path) -> list[tuple[Path, str]]:
     return [(path, chunk[1]) for path, chunk in matches if chunk]
 
 
-def read(folder: Path, kind: str = "") -> Layers | None:
+def read_layers(folder: Path, kind: str = "") -> Layers | None:
     """The rows of one of KINDS, or None. If a step was written twice, the later row counts.
 
     Raises UserError if a file is damaged: chunks are written whole, so a kill does not explain it.
@@ -188,7 +189,7 @@ def read(folder: Path, kind: str = "") -> Layers | None:
     if not parts:
         return None
     step, arrays = _joined(parts)
-    return Layers(tuple(index["sites"]), tuple(index["tensors"]), step, arrays, tuple(index["attention_sites"]))
+    return Layers(tuple(index.sites), tuple(index.tensors), step, arrays, tuple(index.attention_sites))
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -201,7 +202,7 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, dict
     return step[keep], {name: np.concatenate([part[name] for part in parts])[keep] for name in sorted(names)}
 
 
-def read_chunk(path: Path, index: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray] | None:
+def read_chunk(path: Path, index: LayerIndex) -> dict[str, np.ndarray] | None:
     """A chunk's `step` (n,) and quantities (n, columns); None if a resumed run has just removed it.
 
     Quantities that COLUMNS does not name are ignored. Raises UserError if the file is damaged.
@@ -221,7 +222,7 @@ def read_chunk(path: Path, index: Mapping[str, Sequence[str]]) -> dict[str, np.n
     for name, array in chunk.items():
         if name == "step":
             continue
-        shape = (len(step), len(index[COLUMNS[name]]))
+        shape = (len(step), len(index.columns(name)))
         if array.shape != shape or not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{path}: {name} is {array.dtype} of shape {array.shape}, expected {shape}; {AGAIN}")
     return chunk

@@ -7,14 +7,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from addnorm_exp.runs.checkpoint_folders import halves, only_copies
 from addnorm_exp.runs.finish import beyond
 from addnorm_exp.runs.folder import FORMER, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
 from addnorm_exp.runs.lock import Busy
-from addnorm_exp.runs.status import Standing, standings
+from addnorm_exp.runs.status import standings
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,10 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
                 _left(old, "put aside by rerun", None) for old in sorted(path.glob(f"{FORMER}*")) if old.is_dir()
             )
     for run in runs:
-        if run.finished:
+        summary = RunFolder(run.path).summary() if run.finished else None
+        if summary is not None:
             why = f"not kept once a run is {run.status}" if keep is None else f"beyond --keep={keep}"
-            yield from (_left(path, why, run.path) for path in beyond(run.path, _summary(run), keep))
+            yield from (_left(path, why, run.path) for path in beyond(run.path, summary, keep))
 
 
 def remove(left: Left) -> bool:
@@ -99,10 +99,6 @@ def retained(folder: Path, keep: str) -> Iterator[Left]:
         if run.finished:
             for path in only_copies(run.path / "checkpoints", keep, run.status == "done", run.steps):
                 yield _left(path, "the only copy of parameters to keep", run.path)
-
-
-def _summary(run: Standing) -> dict[str, Any]:
-    return RunFolder(run.path).summary() or {"status": run.status}
 
 
 def _left(path: Path, why: str, run: Path | None) -> Left:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.runs.shapes import is_number
+from addnorm_exp.runs.values import is_number
 
 WORDS = ("value", "metric", "source")  # of an entry; its other keys say which rows it belongs to
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from addnorm_exp.errors import UserError, program
 from addnorm_exp.runs.folder import FINISHED, RunFolder
-from addnorm_exp.runs.reading import read_study
+from addnorm_exp.runs.reading import read_plan
 
 STANDINGS = ("missing", "running", "stopped", "failed", "diverged", "done", "damaged")
 STRANGER = "–"  # the phase of a run that is not in the study's plan
@@ -51,14 +51,14 @@ def standings(folder: Path) -> list[Standing]:
     """
     if os.path.lexists(folder / "config.json"):
         return [standing(folder, "run")]
-    plan = read_study(folder / "study.json")
+    plan = read_plan(folder / "study.json")
     by_id: dict[str, Standing] = {}
-    for phase, entries in (plan["phases"] if plan else {}).items():
+    for phase, entries in (plan.phases if plan else {}).items():
         for entry in entries:
-            if entry["id"] not in by_id:
-                overrides = dict(entry["overrides"])
-                by_id[entry["id"]] = replace(
-                    standing(folder / entry["id"], phase, str(overrides.pop("scheme", ""))),
+            if entry.id not in by_id:
+                overrides = dict(entry.overrides)
+                by_id[entry.id] = replace(
+                    standing(folder / entry.id, phase, str(overrides.pop("scheme", ""))),
                     settings=" ".join(f"{key}={value}" for key, value in overrides.items()),
                 )
     for path in sorted(folder.iterdir()):
@@ -69,8 +69,8 @@ def standings(folder: Path) -> list[Standing]:
 
 def waiting(folder: Path) -> int:
     """The number of report runs that are not planned yet because their tuning has not ended."""
-    plan = read_study(folder / "study.json")
-    return (plan or {}).get("waiting") or 0
+    plan = read_plan(folder / "study.json")
+    return (plan and plan.waiting) or 0
 
 
 def standing(path: Path, phase: str, scheme: str = "") -> Standing:
@@ -85,20 +85,20 @@ def standing(path: Path, phase: str, scheme: str = "") -> Standing:
     if config is None:
         status = "running" if locked else "missing"
         return Standing(path, path.name, phase, scheme, status)
-    about = (path, config["id"], phase, config["scheme"])
-    steps = config["science"]["steps"]
+    about = (path, config.id, phase, config.scheme)
+    steps = config.science["steps"]
     if summary is None:
         return Standing(*about, "running" if locked else "stopped", 0, steps, reason="before its first step")
-    written = summary.get("finished") or summary.get("heartbeat")
+    written = summary.finished or summary.heartbeat
     age = None if written is None else max(0.0, time.time() - written)  # a clock may jump
-    status, reason = summary["status"], summary.get("reason")
+    status, reason = summary.status, summary.reason
     if status not in FINISHED and locked:
         status, reason = "running", None
     elif status == "running":
         status = "stopped"
-    if status == "diverged":
-        reason = f"{summary['diverged']['cause']}, step {summary['diverged']['step']}"
-    return Standing(*about, status, summary.get("step"), steps, age, reason)
+    if summary.diverged:
+        reason = f"{summary.diverged.cause}, step {summary.diverged.step}"
+    return Standing(*about, status, summary.step, steps, age, reason)
 
 
 def chosen(standings: list[Standing], ids: tuple[str, ...]) -> Iterator[Standing]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm_exp.runs.shapes import is_number
+from addnorm_exp.runs.records import Summary
+from addnorm_exp.runs.values import is_number
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -41,32 +42,22 @@ class Winner:
     left_out: tuple[Pairs, ...] = ()  # incomplete candidates, not eligible
 
 
-def final_loss(summary: Mapping[str, Any], unit: str = "loss") -> float | None:
+def final_loss(summary: Summary | None, unit: str = "loss") -> float | None:
     """The final validation loss of a run by its summary, in `loss` (nats per token) or `bpb`. For a diverged run it is that of the
     uniform prediction. None if the summary has neither."""
-    if summary.get("status") == "diverged":
-        return _uniform(summary, unit)
-    if summary.get("status") != "done":
+    if summary is None or summary.status not in ("done", "diverged"):
         return None
-    return _finite(((summary.get("val") or {}).get("final") or {}).get(unit))
+    return summary.number("uniform", unit) if summary.status == "diverged" else summary.number("val", "final", unit)
 
 
-def score(summary: Mapping[str, Any], unit: str = "loss") -> float | None:
+def score(summary: Summary | None, unit: str = "loss") -> float | None:
     """The score of a run by its summary: its `final_loss`, at most the loss of the uniform prediction.
 
     The cap prevents a candidate from winning by diverging when another one ends with a loss above the uniform one: they tie, and the
     one with fewer diverged runs wins.
     """
-    value, uniform = final_loss(summary, unit), _uniform(summary, unit)
+    value, uniform = final_loss(summary, unit), summary.number("uniform", unit) if summary else None
     return value if value is None or uniform is None else min(value, uniform)
-
-
-def _uniform(summary: Mapping[str, Any], unit: str) -> float | None:
-    return _finite((summary.get("uniform") or {}).get(unit))
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if is_number(value) else None
 
 
 def winners(candidates: Iterable[Candidate]) -> dict[Pairs, Winner]:

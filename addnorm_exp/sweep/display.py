@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import Screen
 from addnorm_exp.train.meter import Meter
@@ -74,7 +75,7 @@ class Display(Screen):
         self.bars.update(self._steps, completed=self.meter.step, note=note)
         self.refresh()
 
-    def end(self, run: Planned, summary: Mapping[str, Any], seconds: float) -> None:
+    def end(self, run: Planned, summary: Summary | None, seconds: float) -> None:
         self.done += 1
         self.trained += 1
         each = (self.clock() - self.started - self.compiling) / self.trained
@@ -109,7 +110,9 @@ class Display(Screen):
             self.bars.update(self._runs, note=f"{duration(left)} to go")
 
 
-def _result(summary: Mapping[str, Any]) -> str:
-    if summary.get("status") == "done":
-        return f"val {loss(summary['val']['final'])}"
-    return f"{summary.get('status', 'failed')}: {summary.get('reason') or ''}"
+def _result(summary: Summary | None) -> str:
+    if summary is None:
+        return "failed: "
+    if summary.status == "done":
+        return f"val {loss(summary.at('val', 'final'))}"
+    return f"{summary.status}: {summary.reason or ''}"

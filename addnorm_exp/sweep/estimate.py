@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from addnorm_exp.config.schema import Config
 from addnorm_exp.experiment import Shape
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.tasks import least
 from addnorm_exp.train.memory import fits
@@ -89,7 +89,7 @@ class Estimator:
             other = RUN_SECONDS + forwards(config) * FORWARD * step / tokens + _saving(config, saved)
         return Cost(size, flops, step * config.steps, other)
 
-    def learn(self, runs: Iterable[Planned]) -> Mapping[str, Mapping[str, Any]]:
+    def learn(self, runs: Iterable[Planned]) -> Mapping[str, Summary]:
         """Reads the summaries of the runs that exist, for their times; returns them by id."""
         summaries = {}
         for run in runs:
@@ -99,12 +99,12 @@ class Estimator:
                 self._learn(run.experiment.shape, summary)
         return summaries
 
-    def _learn(self, key: Shape, summary: Mapping[str, Any]) -> None:
-        if summary.get("step_time_s"):
-            self._steps.setdefault(key, []).append(summary["step_time_s"])
-        named = (summary.get(name) for name in ("started", "finished", "train_time_s", "compile_time_s"))
-        times = [value for value in named if isinstance(value, int | float)]
-        whole = summary.get("status") == "done" and len(summary.get("attempts") or ()) == 1
+    def _learn(self, key: Shape, summary: Summary) -> None:
+        if summary.step_time_s:
+            self._steps.setdefault(key, []).append(summary.step_time_s)
+        named = (summary.started, summary.finished, summary.train_time_s, summary.compile_time_s)
+        times = [value for value in named if value is not None]
+        whole = summary.status == "done" and len(summary.attempts or ()) == 1
         if whole and len(times) == 4:
             started, finished, training, compiling = times
             if compiling:

@@ -15,6 +15,7 @@ from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.mirror.settings import Place
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.display import Display
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.entry import remarks
@@ -29,7 +30,7 @@ INTERVAL = 1.0  # seconds between two checks of runs that another process is tra
 class PhaseResult:
     """The outcome of the runs of a phase."""
 
-    summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summaries: dict[str, Summary] = field(default_factory=dict)
     failed: list[Planned] = field(default_factory=list)
     busy: list[Planned] = field(default_factory=list)
     left: list[Planned] = field(default_factory=list)  # beyond --max_runs
@@ -73,10 +74,10 @@ class Launcher:
     def place(self, run: Planned) -> RunFolder:
         return RunFolder(self.places.get(run.id, self.folder / run.id))
 
-    def finished(self, runs: Iterable[Planned]) -> dict[str, dict[str, Any]]:
+    def finished(self, runs: Iterable[Planned]) -> dict[str, Summary]:
         """Summaries of the finished runs, by id."""
         summaries = ((run.id, self.place(run).summary()) for run in runs)
-        return {name: summary for name, summary in summaries if summary and summary["status"] in FINISHED}
+        return {name: summary for name, summary in summaries if summary and summary.status in FINISHED}
 
     def check(self, runs: Iterable[Planned]) -> None:
         """Raises UserError if the corpus of an unfinished run is not available, or if the corpus or the devices do not suit the run."""
@@ -158,7 +159,7 @@ class Launcher:
                     outcome.busy.append(run)
                 elif summary := self.finished([run]).get(run.id):
                     outcome.summaries[run.id] = summary
-                    self.display.end(run, summary, summary["finished"] - summary["started"])
+                    self.display.end(run, summary, (summary.finished or 0.0) - (summary.started or 0.0))
                 else:
                     (pack,) = self._packs([run])
                     self._one(pack, outcome)
@@ -198,8 +199,8 @@ class Launcher:
             if disk_trouble(error):  # it affects every later run
                 raise
             for run in going:
-                summary = self.place(run).summary() or {}
-                if summary.get("status") in FINISHED:  # it had ended before the others failed
+                summary = self.place(run).summary()
+                if summary and summary.status in FINISHED:  # it had ended before the others failed
                     outcome.summaries[run.id] = summary
                 else:
                     outcome.failed.append(run)

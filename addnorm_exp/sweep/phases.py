@@ -13,6 +13,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs import caveats
 from addnorm_exp.runs.caveats import TableRow
 from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.sweep.estimate import Estimator
 from addnorm_exp.sweep.launch import Launcher, PhaseResult
@@ -88,13 +89,14 @@ def _say(study: Study, runs: Iterable[Planned], twins: Twins, launcher: Launcher
         launcher.display.say(line)
 
 
-def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[list[Planned], dict[str, dict]]:
+def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[list[Planned], dict[str, Summary]]:
     """The tuning runs of groups in which every run has ended, and their summaries by id.
 
     A winner among half of the candidates is not valid, so a group waits for its last run. A failed run has ended.
     """
-    summaries = {run.id: RunFolder(folder / run.id).summary() or {} for run in tuning}
-    going = {study.group(run) for run in tuning if summaries[run.id].get("status") not in (*FINISHED, "failed")}
+    read = {run.id: RunFolder(folder / run.id).summary() for run in tuning}
+    summaries = {name: summary for name, summary in read.items() if summary is not None and summary.status != "running"}
+    going = {study.group(run) for run in tuning if run.id not in summaries}
     return [run for run in tuning if study.group(run) not in going], summaries
 
 
@@ -124,7 +126,8 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     estimator = Estimator(folder)
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
-    refused, remarked = _checked(run for run in everything if summaries.get(run.id, {}).get("status") not in FINISHED)
+    statuses = {name: summary.status for name, summary in summaries.items()}
+    refused, remarked = _checked(run for run in everything if statuses.get(run.id) not in FINISHED)
     compared = phases.get("report") or phases.get("tune") or phases["run"]
     warnings = above(study, compared, find((run.experiment for run in everything), read_twins(folder)))
     lines: list[str] = []
@@ -135,7 +138,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
         lines.append(f"{phase}: {counted(len(runs), 'run')}{assumption if phase == 'report' else ''}")
         rows = [("id", "run", "parameters", "FLOPs", "time", "status")]
         for run in runs:
-            cost, status = estimator.cost(run), summaries.get(run.id, {}).get("status", "to do")
+            cost, status = estimator.cost(run), statuses.get(run.id, "to do")
             if status not in FINISHED:
                 missing.append(run)
             rows.append(

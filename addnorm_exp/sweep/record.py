@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import make_folder, write_json
 from addnorm_exp.runs.published import written
-from addnorm_exp.runs.reading import FORMAT, read_study
+from addnorm_exp.runs.reading import FORMAT, read_plan
+from addnorm_exp.runs.records import StudyPlan
 from addnorm_exp.sweep.study import Planned, Study
 from addnorm_exp.sweep.twins import Twins
 
@@ -23,28 +23,29 @@ def check_folder(folder: Path, study: Study) -> None:
         raise UserError(
             f"{folder}: this is a run's folder (it contains config.json); rename {study.path}, or choose --runs=DIR"
         )
-    plan = read_study(folder / "study.json")
+    plan = read_plan(folder / "study.json")
     if plan is None or _is_same(plan, study):
         return
     raise UserError(
-        f"{folder}: contains the study {plan['file']}, not {os.path.abspath(study.path)}; rename one, choose --runs=DIR, or delete "
+        f"{folder}: contains the study {plan.file}, not {os.path.abspath(study.path)}; rename one, choose --runs=DIR, or delete "
         f"{folder / 'study.json'} to use this folder"
     )
 
 
-def _is_same(plan: Mapping[str, Any], study: Study) -> bool:
-    former = Path(plan["file"])
+def _is_same(plan: StudyPlan, study: Study) -> bool:
+    former = Path(plan.file)
     if former.is_absolute() and former.is_file():
         return former.samefile(study.path) or former.read_bytes() == study.path.read_bytes()
-    planned = {entry["id"] for entries in plan["phases"].values() for entry in entries}
+    planned = {entry.id for entries in plan.phases.values() for entry in entries}
     first = study.tune() if study.phased else study.sweep()
     return not planned or any(run.id in planned for run in first)
 
 
 def read_twins(folder: Path) -> Twins | None:
     """The twins that study.json records; None if it records none."""
-    twins = (read_study(folder / "study.json") or {}).get("twins")
-    return twins and Twins(frozenset(twins["among"]), tuple(map(tuple, twins["groups"])))
+    plan = read_plan(folder / "study.json")
+    twins = plan and plan.twins
+    return Twins(frozenset(twins.among), tuple(map(tuple, twins.groups))) if twins else None
 
 
 NOT_COMPARED = Twins()

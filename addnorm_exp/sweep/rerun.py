@@ -24,8 +24,9 @@ def planned(run: Standing) -> Planned:
         raise UserError(
             f"{run.id}: this run has not begun, so it cannot be repeated; run the sweep ({program()} sweep)"
         )
-    policy = (record.get("execution") or {}).get("keep") or (folder.summary() or {}).get("keep") or keeps(run.phase)
-    return Planned(record["id"], experiment_of(folder, {"execution.keep": policy}), _label(record["science"]))
+    summary = folder.summary()
+    policy = (record.execution or {}).get("keep") or (summary and summary.keep) or keeps(run.phase)
+    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), _label(record.science))
 
 
 def again(
@@ -38,7 +39,7 @@ def again(
     runs = list(runs)
     plan = tuple(planned(run) for run in runs)
     places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
-    studies = {(RunFolder(run.path).config() or {}).get("study") for run in runs}
+    studies = {config.study if config else None for config in (RunFolder(run.path).config() for run in runs)}
     study = studies.pop() if len(studies) == 1 else None
     launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
     for run in plan:

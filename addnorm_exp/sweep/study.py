@@ -19,6 +19,7 @@ from addnorm_exp.data.corpus import checksum
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.published import Published
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_loss, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
@@ -114,7 +115,7 @@ class Study:
         apart = (*self.tuned, "seed", "data.path")
         return tuple((key, flat[key]) for key in sorted(flat) if key not in apart and not key.startswith("execution."))
 
-    def select(self, runs: Iterable[Planned], summaries: Mapping[str, Mapping[str, Any]]) -> list[Overrides]:
+    def select(self, runs: Iterable[Planned], summaries: Mapping[str, Summary]) -> list[Overrides]:
         """The argument of report(): each group's overrides with its winner's tuned values (runs/winners.py).
 
         A group without a single scored run is absent.
@@ -126,11 +127,11 @@ class Study:
                 self._tuned(run),
                 run.config.seed,
                 score_of(summary),
-                summary.get("status", "missing"),
+                summary.status if summary else "missing",
                 final_loss(summary),
             )
             for run in runs
-            for summary in (summaries.get(run.id, {}),)
+            for summary in (summaries.get(run.id),)
         ]
         chosen: dict[Pairs, Winner] = winners(candidates)
         first = {self.group(run): run for run in reversed(runs)}

@@ -34,8 +34,8 @@ from addnorm_exp.runs.checkpoint_folders import (
     read_manifest,
     whole,
 )
-from addnorm_exp.runs.reading import read_object
-from addnorm_exp.runs.shapes import Maybe
+from addnorm_exp.runs.reading import read
+from addnorm_exp.runs.records import CheckpointMeta
 
 FORMAT = 2  # of states and of the best parameters; raise it when the arrays or their names change
 
@@ -163,10 +163,10 @@ class Checkpoints:
     def _needs(self, name: str) -> set[int]:
         """The step of the best parameters that a state refers to, if any. An unreadable state needs none: it is never restored."""
         try:
-            meta = read_object(self.folder / name / "meta.json", {"best": Maybe({"step": int})}, "", formed=False) or {}
+            meta = read(self.folder / name / "meta.json", CheckpointMeta, "", formed=False)
         except UserError:
             return set()
-        return {meta["best"]["step"]} if meta.get("best") else set()
+        return {meta.best.step} if meta and meta.best else set()
 
     def _sound(self, name: str) -> bool:
         """Whether a checkpoint is sound; an unsound one is reported and removed."""
@@ -182,10 +182,8 @@ class Checkpoints:
         """The fault of a checkpoint, None if it is sound. A file that the manifest does not name is not part of it."""
         folder = self.folder / name
         manifest = read_manifest(folder)
-        if manifest is None:
+        if not {ARRAYS, "meta.json"} <= manifest.keys():
             return "its manifest is missing or incomplete"
-        if not isinstance(manifest, dict) or not {ARRAYS, "meta.json"} <= manifest.keys():
-            return "its manifest is invalid"
         for path, checksum in manifest.items():
             if not (folder / path).is_file():
                 return f"{path} is missing"

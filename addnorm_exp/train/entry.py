@@ -16,6 +16,7 @@ from addnorm_exp.runs import machine
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS
 from addnorm_exp.runs.reading import dotted
+from addnorm_exp.runs.records import RunConfig
 from addnorm_exp.tasks import recipe, resolve
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.words import counted
@@ -46,12 +47,12 @@ def enter(folder: RunFolder, experiment: Experiment, corpus: Corpus, study: str 
                 "scheme_digest": experiment.digest,
             }
         )
-    elif there["semantics"] != SEMANTICS:
+    elif there.semantics != SEMANTICS:
         raise UserError(
-            f"{folder.path}: made under semantics {there['semantics']}, but the meaning of training has changed "
+            f"{folder.path}: made under semantics {there.semantics}, but the meaning of training has changed "
             f"(semantics {SEMANTICS}); choose another folder"
         )
-    elif there["id"] != identity:
+    elif there.id != identity:
         raise UserError(
             f"{folder.path}: contains another run, {_difference(there, experiment, corpus)}; choose another folder"
         )
@@ -75,17 +76,17 @@ def enter_pack(folders: Sequence[RunFolder], ids: Sequence[str]) -> None:
         folder.write_pack(ours or ())
 
 
-def _difference(there: Mapping[str, Any], experiment: Experiment, corpus: Corpus) -> str:
+def _difference(there: RunConfig, experiment: Experiment, corpus: Corpus) -> str:
     """How the run of this config differs from the existing one: the first key that changes the run's id."""
-    ours, theirs = dotted(science(experiment.config)), dotted(there["science"])
+    ours, theirs = dotted(science(experiment.config)), dotted(there.science)
     # The location of the data does not matter; its content is compared below.
     typed = {key: ours[key] for key in ours if key not in ("data.name", "data.path") and ours[key] != theirs.get(key)}
     key = _telling(typed, theirs, experiment)
     if key is not None:
         return f"with {key}={theirs.get(key)!r} where this run has {ours[key]!r}"
-    if there["data"]["sha256"] != corpus.sha256:
-        return f"on other data ({there['data']['name']})"
-    return f"{there['id']} (the scheme's record has changed)"
+    if there.data.sha256 != corpus.sha256:
+        return f"on other data ({there.data.name})"
+    return f"{there.id} (the scheme's record has changed)"
 
 
 def _telling(typed: Mapping[str, Any], theirs: Mapping[str, Any], experiment: Experiment) -> str | None:
@@ -124,7 +125,7 @@ def describe(
     experiment: Experiment, corpus: Corpus, task: Task, step: int, started: float, folder: RunFolder
 ) -> dict[str, Any]:
     """The part of the summary that is known before the first step of this attempt, which follows `step`."""
-    config, scheme, beside = experiment.config, experiment.scheme, recipe(experiment)
+    config, scheme, beside, former = experiment.config, experiment.scheme, recipe(experiment), folder.summary()
     attempt = {
         "from_step": step,
         "started": started,
@@ -141,7 +142,7 @@ def describe(
         "title": scheme.title,
         "steps": config.steps,
         "started": started,
-        "attempts": [*((folder.summary() or {}).get("attempts") or ()), attempt],
+        "attempts": [*(each.plain() for each in (former and former.attempts) or ()), attempt],
         "uniform": task.metrics(task.uniform_loss),
         "parameters": task.model.size,
         "flops_per_token": task.flops_per_token,

@@ -13,13 +13,12 @@ from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.layers import rewind as rewind_layers
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.checkpoint import Checkpoints
 from addnorm_exp.train.entry import describe
 from addnorm_exp.train.recorder import Progress, Recorder
 from addnorm_exp.words import counted
-
-Summary = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Lane:
         self.best: Any = None  # parameters of the best validation
         self.progress = Progress()
         summary = self.folder.summary()
-        self.ended: Summary | None = summary if summary and summary["status"] in FINISHED else None
+        self.ended: Summary | None = summary if summary and summary.status in FINISHED else None
 
     def restart(self, calibrated: Mapping[str, float]) -> None:
         """Begins at step 0. `calibrated`: means of the parameters that the scheme has set from data."""
@@ -128,8 +127,9 @@ class Lane:
         self._conclude("diverged", step, {**more, "reason": f"{cause} {place}", "diverged": record})
 
     def _conclude(self, status: str, step: int, more: Mapping[str, Any]) -> None:
-        self.ended = self.recorder.summary(status, step, keep=self.keep, **more)
-        self.watch({"event": status, **self.ended})
+        record = self.recorder.summary(status, step, keep=self.keep, **more)
+        self.ended = self.folder.summary()
+        self.watch({"event": status, **record})
 
     def _save_parameters(self, step: int, parameters: Any) -> dict[str, Any]:
         """Saves the parameters that the policy keeps; returns where they are, for the summary. Equal ones are saved once."""

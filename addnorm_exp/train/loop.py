@@ -11,8 +11,9 @@ from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.finish import finish
 from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.train.entry import enter, enter_pack
-from addnorm_exp.train.lane import Member, Summary
+from addnorm_exp.train.lane import Member
 from addnorm_exp.train.memory import check_devices, check_memory
 from addnorm_exp.train.pack import Pack, Stopped
 from addnorm_exp.train.platform import refused_switch
@@ -68,7 +69,7 @@ def run_pack(
         unfinished = [
             member
             for member, summary in zip(members, summaries, strict=True)
-            if summary is None or summary["status"] not in FINISHED
+            if summary is None or summary.status not in FINISHED
         ]
         results = [summary for summary in summaries if summary is not None]
         if unfinished:
@@ -115,12 +116,13 @@ def check_data(experiment: Experiment, corpus: Corpus) -> None:
 def _fail(member: Member, error: Exception) -> None:
     """Records that an attempt failed: the reason in the summary, the traceback beside it. A run that had ended before stays ended."""
     folder, config = member.folder, member.experiment.config
-    before = folder.summary() or {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
-    if before.get("status") in FINISHED:
+    former = folder.summary()
+    if former is not None and former.status in FINISHED:
         return
+    first = {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
     folder.write_summary(
         {
-            **before,
+            **(former.plain() if former else first),
             "status": "failed",
             "reason": f"{type(error).__name__}: {one_line(error, 300)}",
             "finished": time.time(),

@@ -16,6 +16,7 @@ from addnorm_exp.experiment import Experiment
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.runs.records import Summary
 from addnorm_exp.train.loop import check_data
 from addnorm_exp.train.program import Program, program
 from addnorm_exp.trained.generation import continued
@@ -36,7 +37,7 @@ def load(folder: Path | str, weights: str = "final") -> "Trained":
     experiment = experiment_of(run)
     record = run.config()
     assert record is not None
-    if record["scheme_digest"] != experiment.digest:
+    if record.scheme_digest != experiment.digest:
         raise UserError(
             f"{folder}: the record of scheme '{experiment.config.scheme}' has changed since this run; use the version that trained it"
         )
@@ -65,7 +66,7 @@ class Trained:
         return self.experiment.scheme
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """summary.json: the results of training."""
         summary = self.folder.summary()
         assert summary is not None

@@ -1,8 +1,5 @@
 """The parameters that a finished run keeps (docs/runs.md), verified before they are trusted."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from addnorm_exp.errors import UserError
@@ -18,17 +15,17 @@ def kept(folder: RunFolder, weights: str) -> tuple[dict[str, np.ndarray], int]:
     Raises UserError if the run has not finished or keeps none, or if the file is missing or damaged.
     """
     summary = folder.summary()
-    if summary is None or summary["status"] != "done":
-        status = "has not begun" if summary is None else f"is {summary['status']}"
+    if summary is None or summary.status != "done":
+        status = "has not begun" if summary is None else f"is {summary.status}"
         raise UserError(f"{folder.path}: this run {status}; only a run that is done keeps parameters")
-    saved: Mapping[str, Any] = summary.get("saved") or {}
+    saved = summary.saved or {}
     if weights not in saved:
         others = [name for name in WEIGHTS if name in saved]
         remedy = f"take {others[0]}" if others else "train it again with --config.execution.keep=final"
         raise UserError(f"{folder.path}: this run keeps no {weights} parameters (execution.keep); {remedy}")
-    path = folder.path / saved[weights]["file"]
+    path = folder.path / saved[weights].file
     if not path.is_file():
         raise UserError(f"{path}: this file is missing; train the run again ({folder.path})")
-    if sha256(path) != saved[weights]["sha256"]:
+    if sha256(path) != saved[weights].sha256:
         raise UserError(f"{path}: does not match the checksum in summary.json; train the run again ({folder.path})")
-    return read_arrays(path), int(saved[weights]["step"])
+    return read_arrays(path), saved[weights].step

@@ -20,7 +20,7 @@ def experiment_of(folder: RunFolder, changes: Mapping[str, Any] | None = None) -
     where = str(folder.path / "config.json")
     if record is None:
         raise UserError(f"{folder.path}: no run has begun here; give the folder of a run, e.g. runs/<study>/<run id>")
-    flat = dotted({**record["science"], "execution": record.get("execution") or {}})
+    flat = dotted({**record.science, "execution": record.execution or {}})
     unknown = [key for key in flat if key not in leaves()]
     if unknown:
         raise UserError(f"{where}: this version does not know the key {unknown[0]}; use the version that wrote it")

@@ -81,7 +81,7 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
 
 def _columns(run: Run) -> int:
     index = read_index(run.path / "layers")
-    return 0 if index is None else sum(len(index[COLUMNS[key]]) for key in QUANTITIES)
+    return 0 if index is None else sum(len(index.columns(key)) for key in QUANTITIES)
 
 
 def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:

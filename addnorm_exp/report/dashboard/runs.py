@@ -55,9 +55,7 @@ def described(study: StudyRuns, report: Reported, runs: Sequence[Run], unit: str
         "resolved": columns(
             [{k: v for k, v in flatten(run.resolved).items() if not k.startswith("law")} for run in runs]
         ),
-        "facts": columns(
-            [flatten({key: run.summary.get(key) for key in FACTS if run.summary.get(key)}) for run in runs]
-        ),
+        "facts": columns([flatten({key: value for key in FACTS if (value := run.summary.at(key))}) for run in runs]),
         "axes": _axes(study, runs),
         "groups": groups,
         "t": [t_quantile(0.975, n - 1) for n in range(ENOUGH, 1 + max((len(g["runs"]) for g in groups), default=0))],

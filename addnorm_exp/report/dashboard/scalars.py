@@ -31,7 +31,7 @@ def curves(runs: Sequence[Run], pool: Pool) -> dict[str, Any]:
                 continue
             if "bpb" in columns:
                 columns.pop("loss", None)
-            planned = max(int(steps[-1]), int(run.summary.get("steps") or run.flat.get("steps") or 0))
+            planned = max(int(steps[-1]), int(run.summary.steps or run.flat.get("steps") or 0))
             size = stride(planned) if len(steps) > POINTS or split == "train" else 1
             if size > 1:
                 thinned[split] = max(size, thinned.get(split, 1))

@@ -12,7 +12,7 @@ from typing import Any
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.outcome import NOTHING, Outcome
-from addnorm_exp.report.run import Run
+from addnorm_exp.report.run import UNWRITTEN, Run
 from addnorm_exp.words import show, si, si_column
 
 COSTS = ("parameters", "flops_per_token", "ms_per_step")
@@ -68,12 +68,12 @@ class Fact:
 
 def facts(study: StudyRuns, report: Reported) -> list[Fact]:
     """Costs first, then confounds. The learning rate is a confound if it is neither tuned nor an axis."""
-    silent = [not any(run.summary for run in group.runs) for group in report.groups]
+    silent = [all(run.summary is UNWRITTEN for run in group.runs) for group in report.groups]
     listed = _costs(report, silent)
     keys = dict.fromkeys(CONFOUNDS)
     for group in report.groups:
         for run in group.runs:
-            keys |= dict.fromkeys(run.summary.get("confounds") or ())
+            keys |= dict.fromkeys(run.summary.confounds or ())
     for key in keys:
         listed.append(_confound(key, NAMES.get(key, key), report, _recorded(key), silent))
     if "optim.lr" not in (*study.tuned, *report.varying):
@@ -139,7 +139,7 @@ def _once(texts: Sequence[str], silent: Sequence[bool]) -> str | None:
 
 
 def _recorded(key: str) -> Callable[[Run], Any]:
-    return lambda run: (run.summary.get("confounds") or {}).get(key, ...)
+    return lambda run: (run.summary.confounds or {}).get(key, ...)
 
 
 def _values(group: Group, read: Callable[[Run], Any]) -> list[str]:

@@ -87,21 +87,21 @@ def _resolved(run: Run) -> dict[str, Any]:
 
 
 def _execution(run: Run) -> dict[str, Any]:
-    return flatten((RunFolder(run.path).config() or {}).get("execution") or {})
+    config = RunFolder(run.path).config()
+    return flatten((config and config.execution) or {})
 
 
 def _made_with(run: Run) -> dict[str, Any]:
     summary = run.summary
-    device = {f"device {key}": value for key, value in (summary.get("device") or {}).items()}
-    attempts = {"attempts": len(summary.get("attempts") or ())}
+    device = {f"device {key}": value for key, value in (summary.device or {}).items()}
+    attempts = {"attempts": len(summary.attempts or ())}
     time = run.number("step_time_s")
     spent = {} if time is None else {"ms/step": f"{1e3 * time:.3g}"}
-    return {**(summary.get("versions") or {}), **device, "git": summary.get("git"), **attempts, **spent}
+    return {**(summary.versions or {}), **device, "git": summary.at("git"), **attempts, **spent}
 
 
 def _results(run: Run) -> dict[str, Any]:
-    flat = flatten({key: run.summary.get(key) or {} for key in ("val", "test")})
-    return {"status": run.status, "step": run.summary.get("step")} | {key: flat.get(key) for key in RESULTS[2:]}
+    return {"status": run.status} | {key: run.summary.at(*key.split(".")) for key in RESULTS[1:]}
 
 
 def _values(title: str, first: Mapping[str, Any], second: Mapping[str, Any], *, counts: bool = True) -> Part:

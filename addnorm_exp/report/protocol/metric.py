@@ -5,17 +5,16 @@ and a run that ended before the budget has no number.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.notes import LISTED
 from addnorm_exp.report.protocol.outcome import Outcome, outcome
-from addnorm_exp.report.run import Run, read_metrics
-from addnorm_exp.runs.shapes import is_number
+from addnorm_exp.report.run import Run, flatten, read_metrics
+from addnorm_exp.runs.values import is_number
 from addnorm_exp.words import si
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "time": "s of training"}
@@ -116,7 +115,7 @@ def choose(report: Reported, name: str | None, budget: Budget | None, *, validat
 
 
 def _named(runs: Sequence[Run], name: str) -> Metric:
-    known = sorted({key for run in runs for key in _numbers(run.summary)})
+    known = sorted({key for run in runs for key in _numbers(run)})
     if name not in known:
         raise UserError(f"--metric={name}: no run in the table has this number in its summary; {nearest(name, known)}")
     path = tuple(name.split("."))
@@ -126,14 +125,10 @@ def _named(runs: Sequence[Run], name: str) -> Metric:
     return Metric(name, name, lambda run: run.number(*path), path[0], path[-1], result, (note,))
 
 
-def _numbers(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            names += _numbers(value, f"{prefix}{key}.")
-        elif is_number(value) and prefix + key not in NO_METRICS:
-            names.append(prefix + key)
-    return names
+def _numbers(run: Run) -> list[str]:
+    """The dotted keys of the summary's numbers."""
+    flat = flatten(run.summary.plain())
+    return [key for key, value in flat.items() if is_number(value) and key not in NO_METRICS]
 
 
 def _at(report: Reported, runs: Sequence[Run], budget: Budget) -> Metric:

@@ -213,9 +213,7 @@ def _named(run: Run, study: StudyRuns, *, reason: bool) -> str:
 
 def device_notes(runs: Iterable[Run], *, column: bool = False) -> list[str]:
     """The devices on which ms/step was measured. `column`: whether it is a column, with which the note goes."""
-    kinds = {
-        f"{d.get('count', 1)} × {d.get('kind')}" for run in runs if isinstance(d := run.summary.get("device"), dict)
-    }
+    kinds = {f"{d.get('count', 1)} × {d.get('kind')}" for run in runs if (d := run.summary.device) is not None}
     if not kinds:
         return []
     if len(kinds) > 1:

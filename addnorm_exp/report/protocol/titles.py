@@ -32,7 +32,7 @@ Titles = Mapping[str, str]  # a scheme's title by its name
 
 def titles_of(study: StudyRuns) -> Titles:
     """The titles that the study's runs have recorded; older records, and runs that have not begun, have none."""
-    return {run.scheme: title for run in study.runs if isinstance(title := run.summary.get("title"), str)}
+    return {run.scheme: title for run in study.runs if (title := run.summary.title) is not None}
 
 
 def value_title(axis: str, value: Any, titles: Titles) -> str:

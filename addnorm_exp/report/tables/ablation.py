@@ -19,6 +19,7 @@ from addnorm_exp.report.protocol.metric import Budget, Metric, choose, unit_of
 from addnorm_exp.report.protocol.outcome import NOTHING, Outcome, outcome, shared_places
 from addnorm_exp.report.protocol.statistics import ENOUGH
 from addnorm_exp.report.protocol.titles import titles_of
+from addnorm_exp.report.run import UNWRITTEN
 from addnorm_exp.report.tables import published_column
 from addnorm_exp.report.tables.empty_cells import dash_notes
 from addnorm_exp.report.tables.render import Column, Table
@@ -164,7 +165,7 @@ def _notes(
     dashes: Sequence[str],
     columns: Sequence[Column],
 ) -> list[str]:
-    silent = any(not any(run.summary for run in group.runs) for group in report.groups)
+    silent = any(all(run.summary is UNWRITTEN for run in group.runs) for group in report.groups)
     lines = [f"Same for all{' that have run' * silent}: {', '.join(same)}."] if same else []
     lines += [*notes.phase_notes(report), *notes.semantics_notes(study)]
     lines += notes.seed_notes(report.groups) if report.groups else []

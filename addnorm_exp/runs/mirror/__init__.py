@@ -4,7 +4,7 @@ Training tells the mirror only which folder it begins and ends. The mirror reads
 training is not affected if W&B fails, hangs or dies; a run that was trained without a network is uploaded later from the same record by
 the same code; and a run looks the same on W&B in both cases.
 
-    history    the record as history rows: each step once, in order, complete
+    rows       the record as history rows: each step once, in order, complete
     picture    per-layer arrays as one image
     forms      config, summary, names and tags in W&B's form, and back
     settings   the user's W&B settings: mode, key, project, time-outs; read without the client

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.server import answers, is_clients
 from addnorm_exp.runs.mirror.settings import SWEEP_AGENT, Place, patience
@@ -102,9 +102,9 @@ class Agent:
     def _close(self, session: Session) -> None:
         assert session.window is not None
         with self._apart(session):
-            status = (RunFolder(session.folder).summary() or {}).get("status")
+            summary = RunFolder(session.folder).summary()
             with self._limited(patience("WANDB_FINISH_TIMEOUT") + STUCK):
-                session.window.close(ended=status in (*FINISHED, "failed"))
+                session.window.close(ended=summary is not None and summary.status != "running")
             self._done(session, sent=True)
 
     @contextlib.contextmanager

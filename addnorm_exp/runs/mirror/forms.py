@@ -4,15 +4,15 @@ The config is the nested science config, with `execution` and `record` (the rest
 summary.json. Paths on this machine and the list of attempts are not sent.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.reading import dotted, read_study
+from addnorm_exp.runs.identity import sha256_of
+from addnorm_exp.runs.reading import dotted, read_plan
+from addnorm_exp.runs.records import StudyPlan, Summary
 
 Tree = dict[str, Any]
 _KEPT_BACK = ("format", "attempts", "heartbeat")  # of summary.json
@@ -36,37 +36,36 @@ def about(folder: Path) -> About | None:
     if config is None or summary is None:
         return None
     plan = plan_of(folder)
-    phase, overrides = _planned(plan, config["id"])
-    study = str(plan["name"]) if phase else config.get("study")
+    phase, overrides = _planned(plan, config.id)
+    study = plan.name if plan and phase else config.study
     # Two machines, or a folder that was removed and trained again, are two runs with one id of ours. W&B keeps them apart.
-    started = (summary.get("attempts") or [summary])[0].get("started")
-    apart = hashlib.sha256(json.dumps([study, started]).encode()).hexdigest()[:6]
-    scheme = str(config.get("scheme"))
-    words = [scheme, *(f"{key}={value}" for key, value in overrides.items() if key != "scheme")]
+    started = summary.attempts[0].started if summary.attempts else summary.started
+    apart = sha256_of([study, started])[:6]
+    words = [config.scheme, *(f"{key}={value}" for key, value in overrides.items() if key != "scheme")]
     return About(
-        id=f"{config['id']}-{apart}",
-        name=" ".join(words)[:120] if overrides else config["id"],
+        id=f"{config.id}-{apart}",
+        name=" ".join(words)[:120] if overrides else config.id,
         group=study,
         job_type=phase or "train",
-        tags=tuple(str(tag) for tag in (config["science"].get("task"), scheme) if tag),
-        config=to_config(config, phase, plan),
+        tags=tuple(str(tag) for tag in (config.science.get("task"), config.scheme) if tag),
+        config=to_config(config.plain(), phase, plan),
     )
 
 
-def plan_of(folder: Path) -> Tree:
-    """study.json beside the run, or {}."""
-    return read_study(folder.resolve().parent / "study.json") or {}
+def plan_of(folder: Path) -> StudyPlan | None:
+    """study.json beside the run, if there is one."""
+    return read_plan(folder.resolve().parent / "study.json")
 
 
-def to_plan(plan: Mapping[str, Any]) -> Tree:
+def to_plan(plan: StudyPlan) -> Tree:
     """study.json as it is sent: with only the name of the study file, and without data paths."""
     phases = {
-        phase: [{**entry, "overrides": _without_path(entry["overrides"])} for entry in entries]
-        for phase, entries in plan["phases"].items()
+        phase: [{**entry.plain(), "overrides": _without_path(entry.overrides)} for entry in entries]
+        for phase, entries in plan.phases.items()
     }
     # The sent rows have no data path, so a published number with one would match none.
-    published = [entry for entry in plan.get("published") or () if "data.path" not in entry]
-    return {**plan, "file": PurePath(plan["file"]).name, "phases": phases, "published": published}
+    published = [entry for entry in plan.published or () if "data.path" not in entry]
+    return {**plan.plain(), "file": PurePath(plan.file).name, "phases": phases, "published": published}
 
 
 def _without_path(overrides: Mapping[str, Any]) -> Tree:
@@ -74,20 +73,20 @@ def _without_path(overrides: Mapping[str, Any]) -> Tree:
     return {key: value for key, value in dotted(overrides).items() if key != "data.path"}
 
 
-def plan_digest(plan: Mapping[str, Any]) -> str | None:
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12] if plan else None
+def plan_digest(plan: StudyPlan | None) -> str | None:
+    return sha256_of(plan.plain())[:12] if plan else None
 
 
-def _planned(plan: Mapping[str, Any], name: str) -> tuple[str | None, Tree]:
+def _planned(plan: StudyPlan | None, name: str) -> tuple[str | None, Tree]:
     """The phase of the run, and the keys that the study file set for it, without `data.path`."""
-    for phase, entries in plan.get("phases", {}).items():
+    for phase, entries in (plan.phases if plan else {}).items():
         for entry in entries:
-            if entry["id"] == name:
-                return phase, _without_path(entry["overrides"])
+            if entry.id == name:
+                return phase, _without_path(entry.overrides)
     return None, {}
 
 
-def to_config(config: Mapping[str, Any], phase: str | None, plan: Mapping[str, Any]) -> Tree:
+def to_config(config: Mapping[str, Any], phase: str | None, plan: StudyPlan | None) -> Tree:
     record = {key: value for key, value in config.items() if key not in ("science", "execution")}
     record |= {"phase": phase, "plan": plan_digest(plan)}
     science = {**config["science"], "data": {**config["science"].get("data", {}), "path": None}}
@@ -106,8 +105,8 @@ def from_config(config: Mapping[str, Any]) -> Tree | None:
     return {**record, "science": science, "execution": config.get("execution", {})}
 
 
-def to_summary(summary: Mapping[str, Any]) -> Tree:
-    return {key: value for key, value in summary.items() if key not in _KEPT_BACK}
+def to_summary(summary: Summary) -> Tree:
+    return {key: value for key, value in summary.plain().items() if key not in _KEPT_BACK}
 
 
 def from_summary(summary: Mapping[str, Any]) -> Tree:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, disk_trouble, program
-from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
-from addnorm_exp.runs.layers import KINDS
-from addnorm_exp.runs.layers import read as read_layers
+from addnorm_exp.runs.folder import RunFolder, write_json
+from addnorm_exp.runs.layers import KINDS, read_layers
 from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.forms import about
-from addnorm_exp.runs.mirror.history import History
+from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.server import answers, connect, is_clients, remote, was_deleted
 from addnorm_exp.runs.mirror.settings import LOGIN, SWEEP_AGENT, Place, check_place, require_key
 from addnorm_exp.runs.mirror.window import LEDGER, Window, claimed, place_of, read_ledger, reason
@@ -92,13 +91,14 @@ class Uploader:
             return "skipped (another process is training or mirroring it)", False
 
     def _upload(self, folder: Path) -> tuple[str, bool]:
-        summary, run = RunFolder(folder).summary() or {}, about(folder)
+        summary, run = RunFolder(folder).summary(), about(folder)
         assert run is not None
-        ended = summary.get("status") in (*FINISHED, "failed")
+        assert summary is not None
+        ended = summary.status != "running"
         ledger = read_ledger(folder)
         id = ledger.get("id") or run.id
         there = self._ask(folder, ledger, id)
-        if there is not None and ended and there.state in SENT and _finished(there) == summary.get("finished"):
+        if there is not None and ended and there.state in SENT and _finished(there) == summary.finished:
             return "already there", True
         if there is None and self._was_there(ledger):
             if not self.again:
@@ -172,7 +172,7 @@ def _next(id: str, first: str) -> str:
 
 def _check(folder: Path, ended: bool) -> None:
     """Raises UserError if the record is damaged, before a run is opened that the server would have only in part."""
-    History(folder).poll(ended)
+    RowReader(folder).poll(ended)
     for kind in KINDS:
         read_layers(folder / "layers", kind)
 

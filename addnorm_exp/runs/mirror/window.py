@@ -13,10 +13,10 @@ from typing import Any
 
 from addnorm_exp.errors import UserError, one_line
 from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
-from addnorm_exp.runs.layers import read as read_layers
+from addnorm_exp.runs.layers import read_layers
 from addnorm_exp.runs.lock import locked
 from addnorm_exp.runs.mirror.forms import about, plan_of, to_plan, to_summary
-from addnorm_exp.runs.mirror.history import History
+from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.settings import Place, patience
 
 SUMMARY_EVERY = 30.0  # seconds
@@ -44,11 +44,11 @@ class Window:
         run = about(folder)
         if run is None:
             raise UserError(f"{folder}: no run has begun here")
-        summary = RunFolder(folder).summary() or {}
-        self.steps = int(summary.get("steps") or 0)
+        summary = RunFolder(folder).summary()
+        self.steps = (summary and summary.steps) or 0
         ledger = read_ledger(folder)
         project, entity = place_of(place, ledger)
-        on_cpu = (summary.get("device") or {}).get("platform") == "cpu"  # only this program to sample
+        on_cpu = summary is not None and summary.at("device", "platform") == "cpu"  # only this program to sample
         self.run: Any = wandb.init(
             project=project,
             entity=entity,
@@ -80,7 +80,7 @@ class Window:
         # An offline run cannot ask the server, so it uses the ledger. A sweep agent sets its own id.
         known = ledger if ledger.get("id") == self.run.id else {}
         after = int(known.get("step", -1)) if mode != "online" else int(self.run.starting_step) - 1
-        self.rows = History(folder, after)
+        self.rows = RowReader(folder, after)
         self.sent = 0  # rows
         self._place = {"id": self.run.id, "project": self.run.project, "entity": self.run.entity or None}
         self._summarised = self._pictured = 0.0
@@ -107,12 +107,14 @@ class Window:
             self._note()
         if ended or time.monotonic() - self._summarised > SUMMARY_EVERY:
             self._summarised = time.monotonic()
-            self.run.summary.update(to_summary(RunFolder(self.folder).summary() or {}))
+            if summary := RunFolder(self.folder).summary():
+                self.run.summary.update(to_summary(summary))
 
     def close(self, ended: bool) -> None:
         """Sends the rest and waits until the server has it. Raises TimeoutError if that takes too long."""
         self.feed(ended)
-        status = (RunFolder(self.folder).summary() or {}).get("status")
+        summary = RunFolder(self.folder).summary()
+        status = summary and summary.status
         if status == "running":
             self.run.mark_preempting()  # stopped or killed, not failed: the same command continues it
         self.run.finish(exit_code=0 if status in FINISHED else 1)
@@ -126,9 +128,9 @@ class Window:
 
     def _note(self, finished: bool = False) -> None:
         """Writes the ledger: where the run is, under which id, up to which step, and (`finished`) when a completely sent run ended."""
-        summary = RunFolder(self.folder).summary() or {}
+        summary = RunFolder(self.folder).summary()
         server = {"server": self.run.settings.base_url} if self.mode == "online" else {}
-        end = {"finished": summary.get("finished")} if finished else {}
+        end = {"finished": summary and summary.finished} if finished else {}
         entries = {**self._place, "step": self.rows.after, "mode": self.mode, **server, **end}
         write_json(self.folder / "wandb" / LEDGER, entries)
 

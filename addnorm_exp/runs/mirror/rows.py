@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.columns import COLUMNS, by_layer
+from addnorm_exp.runs.columns import by_layer
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import KINDS, chunks, is_layers_row, read_chunk, read_index
 from addnorm_exp.runs.reading import LineReader
-from addnorm_exp.runs.shapes import is_number
+from addnorm_exp.runs.records import AttemptRecord, LayerIndex, MetricsLine
 
 Row = dict[str, float]
 
 
-class History:
+class RowReader:
     """The rows of a run's folder after step `after`, as the folder grows. It must have been rewound before (train/loop.py)."""
 
     def __init__(self, folder: Path, after: int = -1):
@@ -34,13 +34,13 @@ class History:
         # By name, size and time: the last chunk of a finished run is replaced by the merged one.
         self._chunks: set[tuple[str, int, int]] = set()
         self._newest = dict.fromkeys(KINDS, -1)
-        config = RunFolder(folder).config() or {}
-        self._science = config.get("science", {})
-        attempts = (RunFolder(folder).summary() or {}).get("attempts") or [{}]
-        self._execution: Mapping[str, Any] = attempts[-1].get("execution") or config.get("execution") or {}
+        config, summary = RunFolder(folder).config(), RunFolder(folder).summary()
+        self._science = config.science if config else {}
+        attempts = (summary and summary.attempts) or [AttemptRecord()]
+        self._execution: Mapping[str, Any] = attempts[-1].execution or (config and config.execution) or {}
         # The rows of an earlier attempt are complete: attempts continue from a checkpoint, before which everything is synced to disk.
         # Measurements that were due at that checkpoint but not made follow.
-        self._settled = (attempts[-1].get("from_step") or -1) - bool(attempts[-1].get("pending"))
+        self._settled = (attempts[-1].from_step or -1) - bool(attempts[-1].pending)
 
     def poll(self, ended: bool = False) -> list[tuple[int, Row]]:
         """Rows that were completed since the last call. `ended`: nothing follows, so all rows are complete.
@@ -75,12 +75,11 @@ class History:
         every = execution.get("attention_every")
         return not (every and (step % every == 0 or step == last) and step > self._newest["attention-"])
 
-    def _take(self, line: Mapping[str, Any]) -> None:
-        split = line["split"]
-        if split == "test":  # a single number, which is in the summary
+    def _take(self, line: MetricsLine) -> None:
+        if line.split == "test":  # a single number, which is in the summary
             return
-        numbers = {name: value for name, value in line.items() if name not in ("step", "split") and is_number(value)}
-        self._rows[line["step"]].update({f"{split}/{name}": value for name, value in numbers.items()})
+        numbers = {f"{line.split}/{name}": value for name, value in line.numbers.items() if value is not None}
+        self._rows[line.step].update(numbers)
 
     def _read_layers(self) -> None:
         folder = self.folder / "layers"
@@ -112,11 +111,11 @@ def _version(path: Path) -> tuple[str, int, int] | None:
     return path.name, status.st_size, status.st_mtime_ns
 
 
-def scalars(index: Mapping[str, Sequence[str]], row: Mapping[str, np.ndarray]) -> Row:
+def scalars(index: LayerIndex, row: Mapping[str, np.ndarray]) -> Row:
     """One per-layer row as the numbers of the first, the middle and the last layer: means over a layer's sites or weight matrices."""
     numbers: Row = {}
     for name, values in row.items():
-        layers = by_layer(index[COLUMNS[name]])
+        layers = by_layer(index.columns(name))
         for place, layer in _ends(list(layers)).items():
             value = float(np.mean(values[layers[layer]]))
             if math.isfinite(value):
