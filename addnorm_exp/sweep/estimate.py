@@ -17,6 +17,8 @@ from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.tasks import least
 from addnorm_exp.train.memory import fits
+from addnorm_exp.train.optimisers import make_optimiser
+from addnorm_exp.train.optimisers.optimiser import state_bytes
 from addnorm_exp.train.program import program
 from addnorm_exp.words import counted, duration
 
@@ -31,7 +33,7 @@ COMPILE_SECONDS = 6.5  # a shape: the programs that train, validate and draw ini
 RUN_SECONDS = 0.2  # the beginning and the end of a run
 SAVE_SECONDS = 0.3  # a checkpoint, without writing its bytes
 BYTES_A_SECOND = 200e6
-BYTES_A_PARAMETER = 4 * 4  # value, Adam's two moments, and the best value so far
+BYTES_A_PARAMETER = 4 * 2  # of a checkpoint, beside the optimiser's state: the value, and the best value so far
 FORWARD = 1 / 3  # of the operations of a training step, which are those of `flops_per_token`
 
 
@@ -55,7 +57,7 @@ class Estimator:
 
     def __init__(self, study_folder: Path):
         self.folder = study_folder
-        self._shapes: dict[Shape, tuple[int, float]] = {}
+        self._shapes: dict[Shape, tuple[int, float, int]] = {}  # parameters, operations a token, bytes of a checkpoint
         self._steps: dict[Shape, list[float]] = {}  # measured, by shape
         self._others: dict[Shape, list[float]] = {}
         self._compilations: list[float] = []
@@ -64,13 +66,17 @@ class Estimator:
     def cost(self, run: Planned) -> Cost:
         key, config = run.experiment.shape, run.config
         if key not in self._shapes:
+            optimiser = make_optimiser(key)
             if fits(key):
                 task = program(key).task
-                self._shapes[key] = (task.model.size, task.flops_per_token)
+                size, flops_per_token = task.model.size, task.flops_per_token
+                state = state_bytes(optimiser, task.model.specs)
             else:  # building it may take minutes, even without values
                 footprint = least(key)
-                self._shapes[key] = (footprint.parameters, footprint.flops_per_token)
-        size, flops_per_token = self._shapes[key]
+                size, flops_per_token = footprint.parameters, footprint.flops_per_token
+                state = footprint.least(lambda specs: state_bytes(optimiser, specs))
+            self._shapes[key] = size, flops_per_token, BYTES_A_PARAMETER * size + state
+        size, flops_per_token, saved = self._shapes[key]
         tokens = config.batch_size * config.seq_len
         flops = flops_per_token * tokens * config.steps
         if key in self._steps:
@@ -80,7 +86,7 @@ class Estimator:
         if key in self._others:
             other = statistics.median(self._others[key])
         else:
-            other = RUN_SECONDS + forwards(config) * FORWARD * step / tokens + _saving(config, size)
+            other = RUN_SECONDS + forwards(config) * FORWARD * step / tokens + _saving(config, saved)
         return Cost(size, flops, step * config.steps, other)
 
     def learn(self, runs: Iterable[Planned]) -> Mapping[str, Summary]:
@@ -179,8 +185,8 @@ def forwards(config: Config) -> float:
     return (validations + 2) * windows + measurements * config.batch_size * config.seq_len
 
 
-def _saving(config: Config, parameters: int) -> float:
-    """Seconds for the checkpoints of a run."""
+def _saving(config: Config, size: int) -> float:
+    """Seconds for the checkpoints of a run, of `size` bytes each."""
     every = config.execution.checkpoint_every
     saves = math.ceil(config.steps / every) if every else 1
-    return saves * (SAVE_SECONDS + BYTES_A_PARAMETER * parameters / BYTES_A_SECOND)
+    return saves * (SAVE_SECONDS + size / BYTES_A_SECOND)
