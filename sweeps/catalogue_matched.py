@@ -13,7 +13,6 @@ function in the norm's place. What still differs between rows, and which rows ar
 """
 
 from addnorm_exp.residual import catalogue
-from addnorm_exp.residual.norms import ELEMENTWISE
 from addnorm_exp.residual.vocabulary import METHOD
 from addnorm_exp.sweep import axis, product
 
@@ -37,7 +36,8 @@ BASELINE = "pre_ln"
 def matched(name):
     """What the scheme needs besides BASE to be like the others."""
     scheme = catalogue.get(name)
-    own = not scheme.takes_norm or scheme.norm.kind in ("none", "layer", *ELEMENTWISE)
+    elementwise = "alpha" in scheme.norm.axes  # a function in place of a norm is the method
+    own = not scheme.takes_norm or scheme.norm.kind in ("none", "layer") or elementwise
     norm = {} if own else {"norm.kind": "layer"}
     return {"scheme": name, **norm, "init.multipliers": "scheme" if scheme.multipliers == METHOD else "none"}
 

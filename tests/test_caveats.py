@@ -1,5 +1,6 @@
 """The lines above a table: what differs between rows beside methods and axes, and rows that are one function (fault T1)."""
 
+import functools
 import json
 from dataclasses import asdict, replace
 
@@ -20,7 +21,7 @@ from addnorm_exp.report.tables.render import render
 from addnorm_exp.runs.caveats import TableRow, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above
-from addnorm_exp.sweep.study import read_study
+from addnorm_exp.sweep.study_file import read_study
 
 CASE = [
     {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")
@@ -43,6 +44,14 @@ def row(name, **keys):
     return TableRow(name, tuple(axes.items()), asdict(recipe(given)), twins.function_of(experiment(given)))
 
 
+@functools.cache
+def twins_among_cases() -> tuple[tuple[int, ...], ...]:
+    """Which of CASE are one function; the laws of their initial values, in which the two studies below differ, make no other."""
+    experiments = [experiment(override(Config(), overrides)) for overrides in CASE]
+    ids = [twins.function_of(one) for one in experiments]
+    return tuple(tuple(map(ids.index, group)) for group in twins.find(experiments).groups)
+
+
 def case(folder, base):
     """The study of fault T1 on disk, as its runs record it."""
     configs = [override(Config(), {**overrides, **base}) for overrides in CASE]
@@ -60,8 +69,8 @@ def case(folder, base):
         record |= {"resolved": asdict(recipe(given)), "scheme_digest": scheme_of(given).digest(blocks(given))}
         record["science"]["model"] = asdict(given.model)
         path.write_text(json.dumps(record))
-    groups = twins.find(map(experiment, configs)).groups
-    plan = {"among": [], "groups": [list(group) for group in groups]}
+    ids = [twins.function_of(experiment(given)) for given in configs]
+    plan = {"among": [], "groups": [[ids[number] for number in group] for group in twins_among_cases()]}
     write_plan(folder, {"run": entries}, tuned=[], group=["scheme", "norm.kind"], twins=plan)
     return folder
 

@@ -1,9 +1,11 @@
 """The command line: what it accepts, and the one line that it answers to everything else."""
 
+import random
 import sys
 from pathlib import Path
 
 import pytest
+from absl import flags as absl_flags
 from of_config import checked
 
 from addnorm_exp.config import Flag, leaves, load, parse
@@ -76,10 +78,44 @@ def test_config_keys_in_every_spelling_before_and_behind_the_file(argv, key, val
 
 def test_flags_and_positionals_mix():
     arguments = train(
-        "a", "--workdir", "out", LM, "--noresume", "b", "--dry_run", "--", "--c", positionals=("A", "B", "C")
+        "a", "--workdir", "out", LM, "--noresume", "b", "--dry_run", "--", "--format", positionals=("A", "B", "C")
     )
-    assert arguments.positionals == ("a", "b", "--c")
+    assert arguments.positionals == ("a", "b", "--format")
     assert (arguments["workdir"], arguments["resume"], arguments["dry_run"]) == (Path("out"), False, True)
+
+
+def test_flags_may_stand_in_a_file(tmp_path):
+    """In their place among those of the command line: of several values the last one counts."""
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    base.write_text("--config.steps=5\n--noresume\n")
+    tuned.write_text(f"# the winner\n\n--flagfile={base}\n--config.optim.lr=3e-3\n")
+    arguments = train("--config.steps=4", f"--flagfile={tuned}", "--config.optim.lr=1e-2", LM)
+    assert arguments.overrides == {"steps": 5, "optim.lr": 1e-2}
+    assert arguments["resume"] is False
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"--config.steps=5\n--config.lr=1\n", "--config.lr: no such key; did you mean '--config.optim.lr'?"),
+        (b"--workdir\n--noresume\n", "--workdir needs a value: --workdir=DIR"),
+        (b"--workdir out\n", "--workdir out: no such flag; did you mean '--workdir'?"),
+        (b"\xff\xfe\x00", "--flagfile: this is not a text file; write one flag on each line"),
+    ],
+)
+def test_a_mistake_in_a_file_of_flags_is_one_line_too(content, message, tmp_path):
+    file = tmp_path / "flags"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        train(LM, f"--flagfile={file}")
+    assert str(caught.value) == message
+
+
+def test_the_flags_of_the_process_stay_as_they_are():
+    """Those of a notebook, or of another program that uses absl and calls this one."""
+    before = (absl_flags.FLAGS.flag_values_dict(), absl_flags.FLAGS.is_parsed())
+    train(LM, "--config.steps=5", "--workdir=out")
+    assert (absl_flags.FLAGS.flag_values_dict(), absl_flags.FLAGS.is_parsed()) == before
 
 
 def test_a_home_folder_is_expanded(monkeypatch):
@@ -88,7 +124,7 @@ def test_a_home_folder_is_expanded(monkeypatch):
 
 
 def test_a_negative_number_is_a_value_or_a_positional():
-    assert train("-1", LM, positionals=("N",)).positionals == ("-1",)
+    assert train(LM, "--", "-1", positionals=("N",)).positionals == ("-1",)
     with pytest.raises(UserError, match=r"^--config\.optim\.lr=-1\.0: must be above 0$"):
         train(LM, "--config.optim.lr", "-1")
 
@@ -123,7 +159,11 @@ def test_a_command_may_do_without_a_config():
             "train: unexpected 'false' (it takes flags only); did you mean '--config.model.bias=false'?",
         ),
         ([LM, "--noconfig.optim.lr"], "--noconfig.optim.lr: 'config.optim.lr' is not a true-or-false flag"),
-        ([LM, "--noconfig.model.bias=true"], "--noconfig.model.bias=true: takes no value"),
+        (
+            [LM, "--noconfig.model.bias=true"],
+            "--noconfig.model.bias=true: takes no value; write --noconfig.model.bias or",
+        ),
+        ([LM, "-noresume=true"], "--noresume=true: takes no value; write --noresume or --resume=false"),
         ([LM, "--config.norm.kind=None"], "--config.norm.kind=None: write 'none' to use none"),
         ([LM, "--config.model.num_heads=3"], "--config.model.num_heads=3 does not divide model.width=128"),
         (
@@ -156,14 +196,22 @@ def test_a_command_may_do_without_a_config():
         ([LM, "--max_runs=x"], "--max_runs='x': expected a whole number"),
         ([LM, "--format=html"], "--format='html': valid names: csv, md"),
         ([LM, "extra"], "train: unexpected 'extra' (it takes flags only)"),
+        ([LM, ""], "train: unexpected '' (it takes flags only)"),
+        ([LM, "-1"], "--1: no such flag; flags of train: --workdir"),
+        ([LM, "--flagfile"], "--flagfile needs a value: --flagfile=FILE"),
+        ([LM, "--flagfile", "--resume"], "--flagfile needs a value: --flagfile=FILE"),
+        ([LM, "--flagfile=no/such"], "--flagfile=no/such: no such file or directory"),
+        ([LM, "--flagfile=configs"], "--flagfile=configs: is a directory"),
+        ([LM, "--flag-file=x"], "--flag-file: no such flag; did you mean '--flagfile'?"),
         (
             [LM, "optim.lr=3"],
             "train: unexpected 'optim.lr=3' (it takes flags only); did you mean '--config.optim.lr=3'?",
         ),
         ([], "train needs --config=FILE, e.g. --config=configs/lm.py:pre_ln"),
         (["--config.steps=3"], "train needs --config=FILE"),
-        (["--config"], "--config needs a value: --config=FILE"),
-        (["--config="], "--config needs a value: --config=FILE"),
+        (["--config"], "--config needs a value: --config=FILE[:ARG]"),
+        (["--config="], "--config is empty; write --config=configs/lm.py:pre_ln"),
+        (["--config= "], "--config is empty; write --config=configs/lm.py:pre_ln"),
         (["--config=configs/lmm.py"], "configs/lmm.py: no such config file; did you mean 'configs/lm.py'?"),
         (["--config=nowhere/lm.py"], "nowhere/lm.py: no such config file; did you mean 'configs/lm.py'?"),
         (["--config=configs"], "configs: is a folder, not a config file"),
@@ -194,7 +242,64 @@ def test_help_names_every_flag_and_every_key(capsys):
     assert all(f"--config.{key}=" in text for key in leaves())
     assert "--workdir=DIR" in text
     assert "--[no]resume" in text
+    assert "--flagfile=FILE" in text
     assert "fixed windows of seq_len tokens" in text  # the comment in the schema
+
+
+NAMES = (
+    "workdir",
+    "resume",
+    "noresume",
+    "nomax_runs",
+    "max_runs",
+    "format",
+    "flagfile",
+    "help",
+    "zzz",
+    "no",
+    "",
+    "config",
+)
+KEYS = (
+    "config.steps",
+    "config.optim.lr",
+    "config.model",
+    "config.model.bias",
+    "noconfig.model.bias",
+    "config.",
+    "config.x.y",
+)
+TEXTS = ("1", "5%", "true", "None", "-1", "-x", "1e-3", "configs/lm.py", "md", "=", "a=b", "--", "-", "nan", "", " ")
+
+
+def outcome(words, **need):
+    try:
+        train(*words, **need)
+    except UserError as error:
+        return len(str(error).splitlines())
+    except SystemExit as stop:
+        return f"exit {stop.code}"
+    return "values"
+
+
+def test_whatever_is_typed_gives_values_or_help_or_one_line():
+    rng, outcomes = random.Random(0), {}
+    for _ in range(150):
+        words = [LM] * rng.randrange(2)
+        for _ in range(rng.randrange(1, 4)):
+            flag, text = rng.choice(("--", "-")) + rng.choice(NAMES + KEYS), rng.choice(TEXTS)
+            words += rng.choice([[f"{flag}={text}"], [flag, text], [flag], [text]])
+        need = rng.choice(["required", "optional", "none"])
+        outcomes.setdefault(outcome(words, config=need, positionals=rng.choice([(), ("A", "[B…]")])), words)
+    assert set(outcomes) == {"values", "exit 0", 1}, outcomes
+
+
+@pytest.mark.parametrize("argv", [["-h"], ["--help", "--workdir"], ["--wrkdir=x", "--help"], [LM, "a", "--help"]])
+def test_help_is_given_beside_mistakes(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train(*argv)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: main.py train")
 
 
 FILES = {

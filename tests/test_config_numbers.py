@@ -13,7 +13,7 @@ from addnorm_exp.config.keys import leaves
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.identity import run_id
 from addnorm_exp.sweep.selection import choose, parse_filter
-from addnorm_exp.sweep.study import read_study
+from addnorm_exp.sweep.study_file import read_study
 
 
 @pytest.mark.parametrize(

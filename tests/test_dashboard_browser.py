@@ -50,16 +50,24 @@ def seen(opened):
     assert opened.trouble == []
 
 
+@pytest.fixture(scope="module")
+def untouched(browser, folder):
+    """The page on opening, for tests that only read it: to load it takes longer than most of them."""
+    page = Watched(browser, folder / "dashboard.html")
+    yield page
+    assert page.trouble == []
+
+
 def report(study, scheme):
     return [run for run in study.phases["report"] if run.scheme == scheme]
 
 
 @pytest.mark.full
-def test_the_table_is_that_of_the_table_command(seen, study):
+def test_the_table_is_that_of_the_table_command(untouched, study):
     table = build(study)
-    rows = [seen.texts(f"#ablation tbody tr:nth-child({i + 1}) td") for i in range(len(table.rows))]
+    rows = [untouched.texts(f"#ablation tbody tr:nth-child({i + 1}) td") for i in range(len(table.rows))]
     assert rows == [[cell.strip() for cell in row] for row in table.rows]
-    assert seen.texts("#table-notes li") == [" ".join(note.split()) for note in table.notes]
+    assert untouched.texts("#table-notes li") == [" ".join(note.split()) for note in table.notes]
 
 
 def test_sorting_by_a_column_up_and_down(seen, study):
@@ -101,14 +109,14 @@ def test_filters_by_scheme_status_phase_and_text(seen, study):
     assert "No runs are listed" in seen.texts("#curve-plot")[0]
 
 
-def test_seeds_are_joined_as_in_the_pictures(seen, study):
-    traces = {trace["name"]: trace for trace in seen.traces("curve-plot") if trace.get("showlegend") is not False}
+def test_seeds_are_joined_as_in_the_pictures(untouched, study):
+    traces = {trace["name"]: trace for trace in untouched.traces("curve-plot") if trace.get("showlegend") is not False}
     assert list(traces) == ["post_ln", "pre_ln", "no_norm"]
     columns = [read_metrics(run, "val") for run in report(study, "pre_ln")]
     assert traces["pre_ln"]["x"] == columns[0]["step"].tolist()
     table = np.stack([column["bpb"] for column in columns])
     assert traces["pre_ln"]["y"] == pytest.approx(table.mean(axis=0), rel=1e-5)
-    (band,) = [t for t in seen.traces("curve-plot") if t.get("fill") == "toself" and t["legendgroup"] == "1"]
+    (band,) = [t for t in untouched.traces("curve-plot") if t.get("fill") == "toself" and t["legendgroup"] == "1"]
     half = 2.7764451 * table.std(axis=0, ddof=1) / np.sqrt(5)
     assert band["y"] == pytest.approx([*(table.mean(axis=0) + half), *(table.mean(axis=0) - half)[::-1]], rel=1e-4)
     lost = [read_metrics(run, "val") for run in report(study, "no_norm")]
@@ -116,7 +124,7 @@ def test_seeds_are_joined_as_in_the_pictures(seen, study):
     for row, column in zip(whole, lost, strict=True):
         row[: len(column["bpb"])] = column["bpb"]
     assert traces["no_norm"]["y"] == pytest.approx(np.median(whole, axis=0), rel=1e-5), "never a mean of survivors"
-    assert "Thinned" not in seen.texts("#curve-note")[0]
+    assert "Thinned" not in untouched.texts("#curve-note")[0]
 
 
 def test_single_runs_and_filters_reach_the_curves(seen, study):
@@ -168,12 +176,12 @@ def test_the_steep_start_is_shown_on_a_double_click(seen, study):
     seen.page.wait_for_function("document.getElementById('curve-plot').layout.yaxis.range[1] > 7.9")
 
 
-def test_no_button_sends_anything_anywhere(seen):
-    buttons = seen.page.locator(".modebar-btn").evaluate_all("all => all.map(one => one.dataset.title || '')")
+def test_no_button_sends_anything_anywhere(untouched):
+    buttons = untouched.page.locator(".modebar-btn").evaluate_all("all => all.map(one => one.dataset.title || '')")
     assert set(buttons) == {"Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes", "Download plot as a PNG"}
-    assert "form-action 'none'" in seen.page.locator("meta[http-equiv]").get_attribute("content")
+    assert "form-action 'none'" in untouched.page.locator("meta[http-equiv]").get_attribute("content")
     for id in ("curve-plot", "heat-plot", "rates-plot"):
-        context = seen.page.evaluate("id => document.getElementById(id)._context", id)
+        context = untouched.page.evaluate("id => document.getElementById(id)._context", id)
         assert (context["showSendToCloud"], context["plotlyServerURL"]) == (False, "")
 
 
@@ -208,8 +216,8 @@ def test_heatmaps_show_the_chosen_run_and_quantity(seen, study):
     assert len(seen.traces("heat-plot")) == 2
 
 
-def test_learning_rates_have_their_means_and_diverged_runs_their_crosses(seen, study):
-    traces = seen.traces("rates-plot")
+def test_learning_rates_have_their_means_and_diverged_runs_their_crosses(untouched, study):
+    traces = untouched.traces("rates-plot")
     lines = [trace for trace in traces if trace["showlegend"]]
     assert [trace["name"] for trace in lines] == ["post_ln", "pre_ln", "no_norm"]
     tune = [run for run in study.phases["tune"] if run.scheme == "post_ln"]

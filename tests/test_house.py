@@ -108,3 +108,15 @@ def test_a_room_is_read_from_above(name):
         if module.startswith(f"{name}.") and file in above:
             own = {used.removeprefix(f"{name}.").partition(".")[0] for used in uses if used.startswith(f"{name}.")}
             assert own <= set(above[: above.index(file) + 1]), f"{file} uses what stands below it"
+
+
+def test_a_command_is_checked_without_jax():
+    """A mistyped flag is answered at once: the rooms that read it bring neither JAX nor a plotting library."""
+    rooms = (
+        "addnorm_exp.cli, addnorm_exp.config, addnorm_exp.config.flags, addnorm_exp.cli.train, addnorm_exp.cli.sweep"
+    )
+    code = (
+        f"import sys, {rooms}; print([name for name in ('jax', 'flax', 'matplotlib', 'wandb') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

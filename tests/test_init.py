@@ -12,10 +12,11 @@ from bridge import VOCAB, architecture, decoder
 from flax import nnx
 from reference import norm_free
 from reference import schemes as reference
-from sample import FEW, expensive
+from sample import FEW, REPRESENTATIVE, expensive
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Classifier, Decoder
+from addnorm_exp.probe import draws as known
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.init import DECAYED, Factors, Init, Spec
@@ -86,10 +87,9 @@ def first(name: str, path: str) -> float:
 
 
 def draws(specs, **hypers):
-    return {
-        path: np.asarray(value, np.float64)
-        for path, value in laws.initial_values(specs, 5, laws.HYPERS | hypers).items()
-    }
+    """Of seed 0. What schemes have in common is drawn once: a draw is of its path, before any scale."""
+    values = laws.initial_values_by_seed(specs, 1, laws.HYPERS | hypers, known.values)
+    return {path: np.asarray(value[0], np.float64) for path, value in values.items()}
 
 
 MATRIX = "{}: a scheme's factor on the law of a matrix belongs in MULTIPLIERS (tests/test_init.py)"
@@ -209,21 +209,24 @@ def test_classifier_has_its_own_head(name, law):
     assert ours == pytest.approx(multiplier(name, "value", 3) * math.sqrt(6 / (2 * WIDTH)))
 
 
-@pytest.fixture(scope="module")
-def tables():
-    """Scheme → (specs, values at seed 0)."""
-    models = {name: decoder(catalogue.get(name), architecture(depth=2, activation="swiglu")) for name in NAMES}
-    return {name: (model.specs, model.init(0)) for name, model in models.items()}
+def table(name: str, seed: int = 0):
+    """(specs, values) of a scheme's model."""
+    model = decoder(catalogue.get(name), architecture(depth=1, activation="swiglu"))
+    return model.specs, model.init(seed)
+
+
+def common(specs) -> set[str]:
+    """What every scheme has: weight matrices and embeddings."""
+    return {path for path in specs if "connections" not in path and "ends" not in path}
 
 
 @pytest.mark.core
-def test_shared_tensors_are_the_same_bits_under_all_schemes(tables):
-    """Weight matrices and embeddings of every scheme against pre_ln's; where one multiplies its law, up to that factor."""
-    specs, values = tables["pre_ln"]
-    common = {path for path in specs if "connections" not in path and "ends" not in path}
-    for name, (other_specs, others) in tables.items():
-        lacking = {path for path in common if any(part in path for part in LACKING.get(name, ()))}
-        assert common - lacking <= set(other_specs), name
+@pytest.mark.parametrize("names", [REPRESENTATIVE, pytest.param(NAMES, marks=pytest.mark.full)], ids=len)
+def test_shared_tensors_are_the_same_bits_under_all_schemes(names):
+    """Weight matrices and embeddings against pre_ln's; where one multiplies its law, up to that factor."""
+    specs, values = table("pre_ln")
+    for name in names:
+        other_specs, others = table(name)
         for path in set(specs) & set(other_specs):
             if specs[path].init == other_specs[path].init:
                 np.testing.assert_array_equal(values[path], others[path], err_msg=f"{name} {path}")
@@ -232,10 +235,17 @@ def test_shared_tensors_are_the_same_bits_under_all_schemes(tables):
                 np.testing.assert_allclose(factor * values[path], others[path], rtol=1e-6, err_msg=f"{name} {path}")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_scheme_has_the_tensors_that_all_have(name):
+    """Under the same paths, of which their values are drawn."""
+    specs = decoder(catalogue.get("pre_ln"), architecture(depth=1, activation="swiglu")).specs
+    others = decoder(catalogue.get(name), architecture(depth=1, activation="swiglu")).specs
+    assert {path for path in common(specs) if not any(part in path for part in LACKING.get(name, ()))} <= set(others)
+
+
 @pytest.mark.core
-def test_tensors_and_seeds_differ(tables):
-    specs, values = tables["pre_ln"]
-    others = decoder(catalogue.get("pre_ln"), architecture(depth=2, activation="swiglu")).init(1)
+def test_tensors_and_seeds_differ():
+    (specs, values), (_, others) = table("pre_ln"), table("pre_ln", seed=1)
     random = [path for path in specs if specs[path].init.draw != "constant"]
     for path in random:
         assert not np.any(np.asarray(values[path]) == np.asarray(others[path])), path
@@ -288,7 +298,7 @@ def test_a_module_without_values_is_the_module(name):
     """Paths, shapes, laws, groups and factors are those of one that was made with values."""
 
     def make(rngs: nnx.Rngs) -> Decoder:
-        return Decoder(catalogue.get(name), architecture(depth=2), VOCAB, LENGTH, tied=False, rngs=rngs)
+        return Decoder(catalogue.get(name), architecture(depth=1), VOCAB, LENGTH, tied=False, rngs=rngs)
 
     real, abstract = make(nnx.Rngs(0)), make(laws.ABSTRACT)
     assert laws.specs(abstract) == laws.specs(real)

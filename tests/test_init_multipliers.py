@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from of_config import identify, make_task, scheme_of
+from of_config import checked, identify, make_task, scheme_of
 
 from addnorm_exp.config import Config, override
 from addnorm_exp.errors import UserError
@@ -18,7 +18,7 @@ RECIPES = [name for name in WITH if name not in METHODS]
 
 
 def config(**keys):
-    return override(Config(), {key.replace("__", "."): value for key, value in keys.items()})
+    return checked(override(Config(), {key.replace("__", "."): value for key, value in keys.items()}))
 
 
 def test_fourteen_schemes_multiply_the_law():

@@ -148,8 +148,13 @@ def test_bfloat16_runs_under_every_switch(name, data, tmp_path, monkeypatch):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("scheme", expensive(core=("pre_ln",), default=FEW))
-@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.full), "bfloat16"])
+@pytest.mark.parametrize(
+    ("scheme", "dtype"),
+    [
+        *(pytest.param(*name.values, "bfloat16", marks=name.marks) for name in expensive(("pre_ln",), default=FEW)),
+        *(pytest.param(name, "float32", marks=pytest.mark.full) for name in FEW),
+    ],
+)
 def test_the_step_promotes_nothing_unsaid(scheme, dtype):
     """Traced under strict promotion and x64 together: no array of 64 bits but integers of JAX's own, and a state of the types that it had,
     none of them weak, since a weak one compiles everything a second time."""

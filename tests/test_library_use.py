@@ -1,5 +1,6 @@
 """The code of README.md and docs/library.md runs as printed: a study with its own scheme, and the residual package in another model."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from training import ROOT
 from training import config as tiny
 
 from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
-from addnorm_exp.sweep.study import read_study
+from addnorm_exp.sweep.study_file import read_study
 
 
 def code_of(page: str) -> str:
@@ -26,15 +27,22 @@ def code_of(page: str) -> str:
     return block
 
 
-LIBRARY: dict[str, Any] = {}
-exec(code_of("docs/library.md"), LIBRARY)
-Mixer = LIBRARY["Mixer"]
+@functools.cache
+def library() -> dict[str, Any]:
+    """The names of the page's code after it has run."""
+    names: dict[str, Any] = {}
+    exec(code_of("docs/library.md"), names)
+    return names
+
+
+def mixer(*arguments, **keywords):
+    return library()["Mixer"](*arguments, **keywords)
 
 
 def test_it_runs_and_is_the_scheme():
     """DeepNorm by hand: x ← N(αx + F(x)), α = (2L)^¼; on activations of three axes."""
-    assert LIBRARY["y"].shape == (3, 5, 8)
-    model = Mixer(catalogue.get("deepnorm"), depth=2, width=8, rngs=nnx.Rngs(0))
+    assert library()["y"].shape == (3, 5, 8)
+    model = mixer(catalogue.get("deepnorm"), depth=2, width=8, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 5, 8))
 
     def norm(x):
@@ -51,7 +59,7 @@ def test_it_runs_and_is_the_scheme():
 def test_every_scheme_fits_and_learns(name):
     """In the same ten lines, under nnx.jit and nnx.grad as a user would have it."""
     x = jax.random.normal(jax.random.key(0), (2, 4, 8))
-    model = Mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
+    model = mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
     grads = nnx.jit(nnx.grad(lambda model: jnp.mean(jnp.sin(model(x)) ** 2)))(model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
@@ -60,7 +68,7 @@ def test_every_scheme_fits_and_learns(name):
 def test_leading_axes_are_as_many_as_one_likes(name):
     """Three alike, so that one taken for another would go unseen by shapes; parameters moved, for at first many do nothing."""
     x = jax.random.normal(jax.random.key(0), (8, 8, 8))
-    model = Mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
+    model = mixer(catalogue.get(name), 2, 8, nnx.Rngs(0))
     noise = np.random.default_rng(0)
     moved = jax.tree.map(
         lambda leaf: leaf + 0.3 * noise.standard_normal(leaf.shape, np.float32), nnx.state(model, nnx.Param)
@@ -84,7 +92,7 @@ def test_the_study_of_the_readme_trains_the_scheme_of_its_equation(tmp_path, mon
 
     leaky = catalogue.get("leaky")
     leaky.check(sites("decoder", Depths(decoder=4)))
-    model = Mixer(leaky, depth=2, width=8, rngs=nnx.Rngs(0))
+    model = mixer(leaky, depth=2, width=8, rngs=nnx.Rngs(0))
     skips = [leaf for leaf in jax.tree.leaves(nnx.state(model.blocks, nnx.Param)) if leaf.ndim == 0]
     assert [float(a) for a in skips] == [np.float32(0.9)] * 4
     x = jax.random.normal(jax.random.key(0), (3, 5, 8))

@@ -1,5 +1,6 @@
 """The manual hangs together: every page is in its index, every link leads somewhere, the citation says what the package says."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -52,3 +53,12 @@ def test_the_readme_has_the_verbs_of_the_contract():
     contract = (ROOT / "addnorm_exp" / "residual" / "contract.py").read_text(encoding="utf-8")
     assert len(verbs(contract)) == 7
     assert verbs((ROOT / "README.md").read_text(encoding="utf-8")) == verbs(contract)
+
+
+def test_from_command_to_step_names_what_is_there():
+    """Each function or class of the page is defined at the top level of its file."""
+    rows = re.findall(r"`(addnorm_exp/[\w/]+\.py)` `(\w+)`", (ROOT / "docs" / "from-command-to-step.md").read_text())
+    assert len(rows) > 30
+    for file, name in rows:
+        tree = ast.parse((ROOT / file).read_text())
+        assert name in {getattr(node, "name", None) for node in tree.body}, f"{file} has no {name}"

@@ -8,7 +8,11 @@ import run_notebooks as notebooks
 
 STALE = "run `uv run python tests/run_notebooks.py`, look at it, and commit it"
 ALL = [pytest.param(path, id=path.stem) for path in notebooks.PATHS]
-LONG = ("02_compare_runs", "03_your_own_scheme")  # that train: a minute of processor time each
+LONG = (
+    "02_compare_runs",
+    "03_your_own_scheme",
+    "04_look_inside_a_trained_model",
+)  # that train: a minute of processor time each
 RUN = [
     pytest.param(path, id=path.stem, marks=pytest.mark.full if path.stem in LONG else ()) for path in notebooks.PATHS
 ]
@@ -25,11 +29,12 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_three():
+def test_there_are_four():
     assert [path.stem for path in notebooks.PATHS] == [
         "01_add_and_norm_by_hand",
         "02_compare_runs",
         "03_your_own_scheme",
+        "04_look_inside_a_trained_model",
     ]
 
 

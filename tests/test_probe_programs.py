@@ -33,14 +33,14 @@ def nothing_known():
     ],
 )
 def test_blocks_of_few_structures_are_compiled_and_blocks_that_all_differ_are_not(scheme, programs):
-    values(settings.batch(scheme, 6, 16, 1, TEXT))
+    values(settings.batch(scheme, 5, 16, 1, TEXT))
     assert tuple(measure.compiled(function)._cache_size() for function in (measure._block, measure._pull)) == programs
     measure.forget()
     assert compiled() == 0
 
 
 @pytest.mark.usefixtures("nothing_known")
-@pytest.mark.parametrize("scheme", ["pre_ln", "value_residual"])
+@pytest.mark.parametrize("scheme", ["pre_ln", pytest.param("value_residual", marks=pytest.mark.full)])
 def test_compiled_or_not_the_values_are_the_same(scheme, monkeypatch):
     found = []
     for most in (4, 0):
@@ -66,10 +66,10 @@ def blocks_run(monkeypatch) -> list[int]:
     ("scheme", "setting"),
     [
         ("pre_ln", "batch"),
-        ("hyper_static", "theory"),
         *(
             pytest.param(*both, marks=pytest.mark.full)
             for both in (
+                ("hyper_static", "theory"),
                 ("denseformer", "batch"),
                 ("denseformer", "theory"),
                 ("attn_res", "batch"),

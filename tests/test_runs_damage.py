@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,9 @@ def command(capsys, *words) -> tuple[int, str]:
 
 
 def check(place, tmp_path, capsys, name, damage, *commands):
-    """Damages the file `name` of the study's first run (of the study, where it is study.json), and gives each command its try."""
+    """Damages the file `name` of the study's first run (of the study, where it is study.json), and gives one of the commands its try:
+    each damage another one, by the name of its test, for all read by the same functions."""
+    commands = [commands[zlib.crc32(os.environ["PYTEST_CURRENT_TEST"].encode()) % len(commands)]]
     study = tmp_path / "runs" / "tiny"
     shutil.copytree(place / "study", study)
     path = study / name if name == "study.json" else made_runs(study)[0] / name

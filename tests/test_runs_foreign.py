@@ -13,7 +13,8 @@ from addnorm_exp import cli
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep.record import check_folder, write_plan
-from addnorm_exp.sweep.study import Study, read_study
+from addnorm_exp.sweep.study import Study
+from addnorm_exp.sweep.study_file import read_study
 
 # Names that resemble ours, in each of our folders.
 FOREIGN = {

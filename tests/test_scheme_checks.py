@@ -295,7 +295,7 @@ def test_a_topology_says_what_its_diagram_shows():
         Topology(Mine, rate=1.0)
     Mine.writes = staticmethod(lambda rate: f"x ← x + {rate} F")
     assert Topology(Mine, rate=2.0).said("writes") == "x ← x + 2.0 F"
-    with pytest.raises(TypeError, match="missing a required keyword-only argument: 'rate'"):
+    with pytest.raises(TypeError, match=r"missing a required .*argument: 'rate'"):
         Topology(Mine)
 
 

@@ -12,9 +12,11 @@ from bridge import B, architecture, decoder, distance, embedded, nested, random_
 from bridge import bodies as body_parameters
 from bridge import own as own_parameters
 from copying import Copying
+from of_config import hypers
 from reference import hyper as hyper_reference
 from reference import norms, streams, transformer
 
+from addnorm_exp.config import Config
 from addnorm_exp.residual import Context, Depths, catalogue, sites
 from addnorm_exp.residual.catalogue import history, hyper_connections, manifold, mixing
 from addnorm_exp.train.step import initial_state
@@ -99,9 +101,13 @@ def test_mhc_starts_as_the_second_version_of_its_paper_says():
     np.testing.assert_array_equal(own[:4], [-3, -3, 3, -3])
     np.testing.assert_array_equal(own[4:8], 0)
     np.testing.assert_array_equal(own[8:].reshape(4, 4), 6 * np.eye(4) - 3)
-    homes = [at.rule.home for site in sites("decoder", Depths(decoder=3)) for at in catalogue.get("mhc").plan(site)]
+    homes = [
+        at.rule.fields["home"] for site in sites("decoder", Depths(decoder=3)) for at in catalogue.get("mhc").plan(site)
+    ]
     assert homes == [0, 1, 2, 3, 0, 1]
-    assert all(at.rule.home is None for at in catalogue.get("mhc_zero").plan(sites("decoder", Depths(decoder=1))[0]))
+    assert all(
+        at.rule.fields["home"] is None for at in catalogue.get("mhc_zero").plan(sites("decoder", Depths(decoder=1))[0])
+    )
 
 
 @pytest.mark.core
@@ -246,7 +252,7 @@ def test_ngpt_normalises_its_embedding_inside_only_with_learned_positions(law):
 def test_ngpt_is_projected_before_the_first_step():
     """That it is after every step, test_scheme_training.py sees in the real one."""
     task = Copying(catalogue.get("ngpt"), depth=1)
-    start = initial_state(task, {"seed": 0, "gain": 1.0, "std": 0.02}).parameters
+    start = initial_state(task, hypers(Config())).parameters
     again, drawn = task.scheme.project(start), task.model.init(0)
     for path in start:
         np.testing.assert_allclose(again[path], start[path], rtol=1e-5, atol=1e-7, err_msg=path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from copying import Copying, start, train
 from of_config import hypers
-from sample import FEW, depth_of, expensive
+from sample import depth_of, expensive
 from training import config
 
 from addnorm_exp.residual import Context, catalogue
@@ -21,7 +21,7 @@ SILENT: dict[str, tuple[str, ...]] = {}
 RATES = {"ngpt": 1e-2}
 
 
-@pytest.mark.parametrize("name", expensive(default=FEW))
+@pytest.mark.parametrize("name", expensive(default=("pre_ln", "ngpt")))
 def test_copies_a_prefix(name):
     """To a tenth of the uniform loss within 200 steps at a learning rate of 3e-3; every tensor has a gradient within three steps. The
     parameters end where the scheme projects them (nGPT), which the last update alone would have left."""

@@ -1,6 +1,7 @@
 """Every scheme of the catalogue in the real decoder and encoder against its float64 reference, scanned against unrolled, and the
 identities that its paper states."""
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -32,7 +33,7 @@ from bridge import (
 from reference import norms as reference_norms
 from reference import schemes as reference_schemes
 from reference import transformer
-from sample import covering, depth_of, due, variant_of
+from sample import covering, depth_of, due, expensive, variant_of
 
 from addnorm_exp.residual import Context, Depths, Site, catalogue, sites
 from addnorm_exp.residual.catalogue import depth_scaled
@@ -58,7 +59,7 @@ OTHER_SHAPES = [shape for shape in SHAPES if shape != "gelu-learned-untied"]
 @pytest.mark.parametrize("name", due("another shape"))
 def test_decoder_of_another_shape_equals_the_reference(name):
     """One of the others for each scheme in turn."""
-    equals_the_reference(name, OTHER_SHAPES[variant_of(name, 15) // 5])
+    equals_the_reference(name, OTHER_SHAPES[variant_of(name, 9) // 3])
 
 
 @pytest.mark.full
@@ -108,7 +109,7 @@ def test_decoder_under_another_norm(name):
     assert distance(logits, theirs) < 1e-5
 
 
-@pytest.mark.parametrize("name", covering("scan", core=("pre_ln", "deepnorm", "hyper_static", "ngpt")))
+@pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm"), default=("residual_dual",)))
 def test_scan_equals_unrolled(name):
     """Outputs, gradients, taps and statistics. Dropout takes part for one scheme, since it lies outside of all of them."""
     context, results = Context(batch=B, diagnostics=True), {}
@@ -336,6 +337,11 @@ DELTA |= {
 }
 
 
+@functools.cache
+def size_of_pre_ln(depth: int, width: int) -> int:
+    return decoder(catalogue.get("pre_ln"), architecture(depth=depth, width=width)).size
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_parameter_delta_against_pre_ln(name):
     if name not in DELTA:
@@ -344,8 +350,7 @@ def test_parameter_delta_against_pre_ln(name):
         )
     entry = DELTA[name]
     for depth, width in ((1, 16), (3, 32)):
-        arch = architecture(depth=depth, width=width)
-        delta = decoder(catalogue.get(name), arch).size - decoder(catalogue.get("pre_ln"), arch).size
+        delta = decoder(catalogue.get(name), architecture(depth=depth, width=width)).size - size_of_pre_ln(depth, width)
         if callable(entry):
             assert delta == entry(depth, width)
             continue

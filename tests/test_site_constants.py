@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from addnorm_exp.residual import Depths, NormSpec, Site, catalogue, sites
+from addnorm_exp.residual.digest import ModuleRecord
 from addnorm_exp.residual.init import GROUPS
 
 ROLES = {"attention": ("query", "key", "value", "out"), "feed_forward": ("gate", "up", "down")}
@@ -178,6 +179,9 @@ def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield f"{path}.type", type(value).__name__
         for field in fields(value):
             yield from leaves(getattr(value, field.name), f"{path}.{field.name}")
+    elif isinstance(value, ModuleRecord):
+        yield f"{path}.type", value.module.__name__
+        yield from leaves(value.fields, path)
     elif isinstance(value, dict):
         for name, item in value.items():
             yield from leaves(item, f"{path}.{name}")

@@ -40,7 +40,7 @@ SLIPS = {
     "--config=configs/lm.py": "--config=configs/lm.py: the command comes first; main.py train --config=configs/lm.py …",
     # The config file
     "train": "train needs --config=FILE, e.g. --config=configs/lm.py:pre_ln",
-    "train -config": "--config needs a value: --config=FILE",
+    "train -config": "--config needs a value: --config=FILE[:ARG]",
     "train pre_ln": "train: unexpected 'pre_ln' (it takes flags only); did you mean '--config=configs/lm.py:pre_ln'?",
     "train configs/lm.py": "train: unexpected 'configs/lm.py' (it takes flags only); did you mean "
     "'--config=configs/lm.py'?",

@@ -60,7 +60,8 @@ def test_the_advice_for_a_file_that_is_too_small_is_followed(tmp_path, capsys):
     check_data(config(), load(config(data__path=str(path)).data))
 
 
-def test_a_sweep_says_it_once_and_before_it_trains(tmp_path, capsys):
+def test_a_sweep_says_it_once_and_before_it_trains(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
     path = write(tmp_path, "BASE = {base!r}\n\ndef sweep():\n    return [{'seed': n} for n in (0, 1)]\n", steps=1)
     (tmp_path / "text").write_bytes(TEXT[:1000].decode().encode("utf-16"))
     lines = [

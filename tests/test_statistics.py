@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import integrate, special, stats
+from scipy import special
 
 from addnorm_exp.report.protocol import statistics as ours
 
@@ -174,18 +174,24 @@ def test_the_minimum_detectable_difference_has_the_power_that_it_states(n):
 
 def power_by_quadrature(effect, n, alpha):
     """P(|T| > critical) for T = (Z + effect √n) / √(V/ν), by adaptive quadrature over V ~ χ²."""
+    from scipy import integrate, stats
+
     df, shift = n - 1, effect * math.sqrt(n)
-    critical = stats.t.ppf(1 - alpha / 2, df)
+    critical = float(stats.t.ppf(1 - alpha / 2, df))
+    constant = -0.5 * df * math.log(2.0) - math.lgamma(0.5 * df)
 
     def integrand(v):
         edge = critical * math.sqrt(v / df)
-        return stats.chi2.pdf(v, df) * (special.ndtr(shift - edge) + special.ndtr(-shift - edge))
+        density = math.exp(constant + (0.5 * df - 1.0) * math.log(v) - 0.5 * v)  # of χ²
+        return density * (special.ndtr(shift - edge) + special.ndtr(-shift - edge))
 
     end = df + 60 + 20 * math.sqrt(df)
     return integrate.quad(integrand, 0, end, limit=1000, points=[1e-3, 0.1, 1.0])[0]
 
 
 def test_the_minimum_detectable_difference_is_found_as_often_as_it_says():
+    from scipy import stats
+
     n = 5
     delta, critical = ours.minimum_detectable(1.0, n), stats.t.ppf(0.975, n - 1)
     sample = np.random.default_rng(2).normal(delta, 1.0, (20_000, n))
@@ -219,6 +225,18 @@ def test_the_tables_comparison_controls_the_family_where_all_rows_meet_one_basel
     assert wrong / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
     assert wrong / trials > 0.01, "not so strict as to find nothing"
     assert uncorrected / trials > 0.12
+
+
+def test_a_row_with_a_diverged_run_is_tested_neither_as_a_row_nor_as_the_baseline():
+    """Its seeds that did not diverge would be a mean of survivors."""
+    from addnorm_exp.report.protocol.compare import paired_with
+    from addnorm_exp.report.protocol.outcome import Outcome
+
+    sound = Outcome({seed: 2.0 + 0.1 * seed * seed for seed in range(5)})
+    lost = Outcome(sound.values, diverged=(9,))
+    assert paired_with(sound, Outcome(dict.fromkeys(range(5), 2.0))) is not None
+    assert paired_with(sound, lost) is None
+    assert paired_with(lost, sound) is None
 
 
 def test_the_median_counts_diverged_runs_as_worst():

@@ -8,7 +8,8 @@ from training import ROOT
 
 from addnorm_exp.config import Config, override
 from addnorm_exp.sweep.estimate import Estimator, forwards
-from addnorm_exp.sweep.study import Planned, read_study
+from addnorm_exp.sweep.study import Planned
+from addnorm_exp.sweep.study_file import read_study
 
 # The quickstart on two cores of an Intel Xeon: its docstring's machine.
 SECONDS, TRAINING, RUNS, STEPS = 155, 95, 24, 120

@@ -67,7 +67,7 @@ def test_a_validation_that_is_not_finite_ends_the_run_too(data, tmp_path, monkey
     evaluate = Program.evaluate
 
     def broken(self, parameters, windows, step, **more):
-        return math.inf if step == 6 else evaluate(self, parameters, windows, step, **more)
+        return np.array([math.inf]) if step == 6 else evaluate(self, parameters, windows, step, **more)
 
     monkeypatch.setattr(Program, "evaluate", broken)
     run(config(scheme="no_norm", optim__clip=0.0), data, RunFolder(tmp_path))

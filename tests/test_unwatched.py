@@ -10,7 +10,7 @@ import pytest
 from bridge import B, D, architecture, decoder, distance, random_parameters, reference_logits, tokens
 from flax import nnx
 from reference import norms as reference
-from sample import expensive
+from sample import REPRESENTATIVE, expensive
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.report.load import load_study
@@ -61,7 +61,7 @@ def noisy(drop_path: float | None, key: int = 1) -> Context:
     return Context(key=jax.random.key(key), dropout=0.3, drop_path=drop_path, batch=B, train=True)
 
 
-@pytest.mark.parametrize("name", expensive(core=("pre_ln", "b2t")))
+@pytest.mark.parametrize("name", expensive(core=("pre_ln", "b2t"), default=("parallel", "hyper_static")))
 def test_any_two_masks_of_a_step_are_drawn_from_keys_of_their_own(name, monkeypatch):
     """Whatever draws them (units or paths, embedding or sublayer, this block or another): one key never serves twice."""
     keys: list[tuple[int, ...]] = []
@@ -89,9 +89,9 @@ def branches_written(scheme, drop_path: float | None, monkeypatch) -> np.ndarray
     written: list[np.ndarray] = []
     write = RuleConnection.write
 
-    def recorded(self, state, branch, kept, context):
+    def recorded(self, state, branch, kept):
         written.append(np.asarray(branch).reshape(64, -1))
-        return write(self, state, branch, kept, context)
+        return write(self, state, branch, kept)
 
     bodies = {kind: lambda h, memo, context: (h @ kernel, memo, {}) for kind in site.sublayers}
     context = Context(key=jax.random.key(0), drop_path=drop_path, batch=64, train=True)
@@ -113,7 +113,13 @@ ONE_STREAM = [
 ]
 
 
-@pytest.mark.parametrize("name", ONE_STREAM)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in (*REPRESENTATIVE, "sandwich_ln") else pytest.param(name, marks=pytest.mark.full)
+        for name in ONE_STREAM
+    ],
+)
 def test_a_kept_branch_is_the_whole_branch_over_its_probability(name, monkeypatch):
     """Of a sequence the branch is dropped behind its norm and coefficient: exactly 0, or b / (1 - p)."""
     scheme, p = catalogue.get(name), 0.4

@@ -40,10 +40,10 @@ def test_alpha_of_deepnorm_is_a_number_that_one_program_ranges_over(scan):
     """Its own α gives DeepNorm and 1 gives Post-LN, in two lanes of one program; without a value it is the record's."""
     model, parameters = decoder(FREE, architecture(scan_layers=scan)), random_parameters(decoder(DEEP).specs)
     assert model.specs == decoder(DEEP).specs
-    assert model.coefficients == {"alpha"}
+    assert model.takes == {"alpha"}
 
     def logits(model, **coefficients):
-        return model.bind(parameters, coefficients=coefficients)(tokens(), CONTEXT)[0]
+        return model.bind(parameters, given=coefficients)(tokens(), CONTEXT)[0]
 
     alphas = jnp.asarray([(2 * DEPTH) ** 0.25, 1.0], jnp.float32)
     own, one = jax.jit(jax.vmap(lambda alpha: logits(model, alpha=alpha)))(alphas)
@@ -62,8 +62,8 @@ def test_a_coefficient_is_part_of_the_record_and_of_its_diagram():
 
 
 def test_a_coefficient_that_the_model_does_not_have_is_refused():
-    with pytest.raises(ValueError, match=r"^this model has no coefficient 'beta' to set; it has alpha$"):
-        decoder(FREE).bind({}, coefficients={"beta": 1.0})
+    with pytest.raises(ValueError, match=r"^this model takes no value 'beta'; it takes alpha$"):
+        decoder(FREE).bind({}, given={"beta": 1.0})
 
 
 class Batched(Connection):

@@ -1,9 +1,8 @@
 """`main.py gc DIR`: lists and removes leftovers of interrupted attempts, and files that finished runs need not keep."""
 
-import sys
-
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.config.keys import leaves
+from addnorm_exp.errors import to_stderr
 from addnorm_exp.words import size
 
 KEEP = leaves()["execution.keep"].choices
@@ -40,7 +39,7 @@ def run(argv: list[str]) -> int:
     for left in leftovers.values():
         if arguments["yes"] and not remove(left):
             kept += 1
-            print(f"kept   {size(left.size):>8}  {left.path}  (a process is training this run)", file=sys.stderr)
+            to_stderr(f"kept   {size(left.size):>8}  {left.path}  (a process is training this run)")
             continue
         print(f"{'freed' if arguments['yes'] else 'would free'}  {size(left.size):>8}  {left.path}  ({left.why})")
     for folder in folders if keep is not None else ():

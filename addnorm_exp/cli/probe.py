@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.config.flags import Flag, parse
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, to_stderr
 
 HELP = "measure schemes at init, without training: stream, gradients and sensitivity by depth, compared with theory"
 ABOUT = f"""{HELP}
@@ -57,7 +57,7 @@ def run(argv: list[str]) -> int:
         by_scheme = each(functools.partial(workers.measured, job), names)
         for number, (name, of_scheme) in enumerate(zip(names, by_scheme, strict=True), 1):
             measurements += of_scheme
-            print(f"probe {number}/{len(names)}  {name}  ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+            to_stderr(f"probe {number}/{len(names)}  {name}  ({time.monotonic() - began:.0f} s)")
         with (folder / "probe.csv").open("w", newline="") as file:
             write(measurements, file)
         probed = Probed(measurements)

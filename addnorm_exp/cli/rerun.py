@@ -1,12 +1,11 @@
 """`main.py rerun DIR …`: repeat runs from step 0."""
 
-import sys
 from pathlib import Path
 
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.runs.reading import WHICH, which
 from addnorm_exp.words import counted
 
@@ -45,7 +44,7 @@ def run(argv: list[str]) -> int:
     requested = [*chosen(runs, tuple(ids)), *(run for run in runs if run.status in kinds)]
     requested = list({run.id: run for run in (runs if single else requested)}.values())
     if not requested:
-        print(f"{folder}: no run has {' or '.join(kinds)}", file=sys.stderr)
+        to_stderr(f"{folder}: no run has {' or '.join(kinds)}")
         return 0
     for run_ in requested:
         if run_.status == "damaged":
@@ -66,11 +65,11 @@ def run(argv: list[str]) -> int:
     for path in aside:
         print(f"former record: {path}")
     if stop():
-        print(f"stopped; {REST}", file=sys.stderr)
+        to_stderr(f"stopped; {REST}")
         return stop.code
     for planned in outcome.failed:
         place = next(run_.path for run_ in requested if run_.id == planned.id)
-        print(f"failed: {planned.label} (see {place / 'failure.log'})", file=sys.stderr)
+        to_stderr(f"failed: {planned.label} (see {place / 'failure.log'})")
     if outcome.busy:
-        print(f"skipped {counted(len(outcome.busy), 'run')} that another process is training", file=sys.stderr)
+        to_stderr(f"skipped {counted(len(outcome.busy), 'run')} that another process is training")
     return 1 if outcome.failed or outcome.busy else 0

@@ -8,6 +8,7 @@ from typing import Any
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.errors import to_stderr
 from addnorm_exp.words import counted
 
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
@@ -43,7 +44,7 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.phases import carry_out, dry_run
     from addnorm_exp.sweep.record import check_folder
     from addnorm_exp.sweep.selection import parse_filter
-    from addnorm_exp.sweep.study import read_study
+    from addnorm_exp.sweep.study_file import read_study
 
     study = read_study(arguments.positionals[0])
     folder = arguments["runs"] / study.name
@@ -74,12 +75,12 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
 
     stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
     if stop():
-        print(f"stopped; run the same command again to continue ({folder})", file=sys.stderr)
+        to_stderr(f"stopped; run the same command again to continue ({folder})")
         return stop.code
     if any(outcome.summaries for outcome in outcomes.values()):
         sys.stdout.write(render([build(load_study(folder))], "md"))
         sys.stdout.flush()
-        print("drawing the pictures…", file=sys.stderr)
+        to_stderr("drawing the pictures…")
         from addnorm_exp.report.figures.plot import plot  # imports Matplotlib, which the table does not need
 
         pictures = plot(folder)
@@ -92,19 +93,13 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
         for planned in outcome.failed:
             run_folder = RunFolder(folder / planned.id)
             reason = (run_folder.summary() or {}).get("reason")
-            print(
-                f"failed in {phase}: {planned.label}: {reason} (see {run_folder.path / 'failure.log'})", file=sys.stderr
-            )
+            to_stderr(f"failed in {phase}: {planned.label}: {reason} (see {run_folder.path / 'failure.log'})")
             code = 1
         if outcome.busy:
-            print(
-                f"{phase}: another process is training {counted(len(outcome.busy), 'run')}; run the same command again later",
-                file=sys.stderr,
+            to_stderr(
+                f"{phase}: another process is training {counted(len(outcome.busy), 'run')}; run the same command again later"
             )
             code = 1
         if outcome.left:
-            print(
-                f"{phase}: {counted(len(outcome.left), 'run')} to go; run the same command again to continue",
-                file=sys.stderr,
-            )
+            to_stderr(f"{phase}: {counted(len(outcome.left), 'run')} to go; run the same command again to continue")
     return code

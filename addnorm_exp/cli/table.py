@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from addnorm_exp.config.flags import Arguments, Flag, parse
-from addnorm_exp.errors import UserError
+from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.report.download import SOURCE, fetch
 from addnorm_exp.report.load import StudyRuns, load_studies
 from addnorm_exp.report.protocol.metric import BUDGETS, Budget, parse_budget
@@ -104,9 +104,9 @@ def run(argv: list[str]) -> int:
         sys.stdout.write(text)
     if arguments["format"] == "csv":
         for note in dict.fromkeys(note for table in tables for note in (*table.warnings, *table.notes)):
-            print(f"note: {note}", file=sys.stderr)
+            to_stderr(f"note: {note}")
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        to_stderr(f"error: {problem}")
     return 2 if problems else 0
 
 
@@ -179,4 +179,4 @@ def _write(path: Path, text: str) -> None:
         raise UserError(
             f"--out={path}: cannot be written ({error.strerror}); choose a file in an existing folder"
         ) from None
-    print(f"wrote {path}", file=sys.stderr)
+    to_stderr(f"wrote {path}")

@@ -1,19 +1,21 @@
-"""The command line: a thin parser with absl's conventions, for commands that take `--config=FILE[:ARG]
---config.KEY=VALUE`.
+"""The command line: absl flags and, for a command that takes a config, `--config=FILE[:ARG]` and
+`--config.KEY=VALUE`.
 
-absl itself reports a misspelt config key with a traceback, and does not let flags and positionals mix. This parser reports
-every mistake in one line with the nearest valid name. `--flag=value` and `--flag value` mean the same, booleans are `--flag`
-and `--noflag`, the last value of a repeated flag counts, and `--` ends the flags.
+Every command line has an absl registry of its own; the process's global flags stay as they are.
+Each key of the schema is a flag in it. `config_flags` of ml_collections is not used: it takes a
+key's type from the value in the config file, refuses `--config.norm.eps=None`, and reads
+`--config.optim.warmup 100` as True. Every mistake gets one line with the nearest valid name.
 """
 
+import functools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
-from ml_collections import ConfigDict
+from absl import flags as absl_flags
 
 from addnorm_exp.config import door, keys, slips
 from addnorm_exp.config.files import expanded, load
@@ -25,7 +27,8 @@ Need = Literal["none", "optional", "required"]
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of a command. `type` is str, int, float, bool or Path (`~` is expanded)."""
+    """A flag of a command. `type` is str, int, float, bool or Path (`~` is expanded); `leaf` is the
+    config key that the flag sets."""
 
     name: str
     type: type = str
@@ -34,6 +37,11 @@ class Flag:
     metavar: str = "VALUE"
     minimum: float | None = None
     choices: tuple[str, ...] = ()
+    leaf: keys.Leaf | None = None
+
+
+CONFIG = Flag("config", help="the config file, e.g. configs/lm.py:pre_ln", metavar="FILE[:ARG]")
+FLAGFILE = Flag("flagfile", help="a text file with more flags, one on each line", metavar="FILE")
 
 
 @dataclass(frozen=True)
@@ -67,100 +75,100 @@ def parse(
     `config="optional"` and no `--config`, only the types of the overrides are checked. `study_keys`: the command takes config keys
     from a study file, and the hint at a misplaced key says so.
     """
-    parser = _Parser(flags, config, command, study_keys)
-    words = parser.run(argv)
-    if parser.help:
+
+    def show_help(_: str) -> NoReturn:
         print(usage(flags, command=command, about=about, config=config, positionals=positionals), end="")
         raise SystemExit(0)
-    _check_positionals(words, positionals, parser)
-    if config == "required" and parser.file is None:
+
+    of_config = [CONFIG, *(Flag(f"config.{key}", leaf.type, leaf=leaf) for key, leaf in keys.leaves().items())]
+    table = {flag.name: flag for flag in (*flags, *(of_config if config != "none" else ()), FLAGFILE)}
+    registry = _registry(table, show_help)
+    words = _expanded(argv, registry, table)
+    try:
+        rest = registry([command, *words])[1:]
+    except absl_flags.UnrecognizedFlagError as error:
+        raise _unknown(error.flagname, table, command, study_keys) from None
+    except ValueError as error:
+        # absl says "--noFLAG=VALUE does not take an argument".
+        word = str(error).removesuffix(" does not take an argument").lstrip("-")
+        name = word.partition("=")[0].removeprefix("no")
+        raise UserError(f"--{word}: takes no value; write --no{name} or --{name}=false") from None
+    typed = {name: registry[name].value for name in table if registry[name].present}
+    file = typed.get(CONFIG.name)
+    _check_positionals(rest, words, positionals, command, table, file)
+    if config == "required" and file is None:
         raise UserError(f"{command} needs --config=FILE, e.g. --config=configs/lm.py:pre_ln")
-    values = {flag.name: flag.default for flag in flags} | parser.values
-    checked = None
-    if parser.file is not None:
-        tree = load(parser.file)
-        door.values(tree, parser.file)
-        _apply(tree, parser.overrides)
-        checked = door.read(tree, parser.file, typed=parser.overrides)
-    return Arguments(values, tuple(words), checked, parser.file, parser.overrides)
+    overrides = {leaf.key: typed[name] for name in typed if (leaf := table[name].leaf)}
+    checked = None if file is None else _configured(file, overrides)
+    return Arguments(
+        {flag.name: typed.get(flag.name, flag.default) for flag in flags}, tuple(rest), checked, file, overrides
+    )
 
 
-class _Parser:
-    def __init__(self, flags: Sequence[Flag], config: Need, command: str, study_keys: bool = False):
-        self.flags = {flag.name: flag for flag in flags}
-        self.leaves = {} if config == "none" else {f"config.{key}": leaf for key, leaf in keys.leaves().items()}
-        self.takes_config = config != "none"
-        self.command, self.study_keys = command, study_keys
-        self.booleans: dict[int, str] = {}  # place among the positionals → the boolean flag before it
-        self.values: dict[str, object] = {}
-        self.overrides: dict[str, object] = {}
-        self.file: str | None = None
-        self.help = False
+class _Text(absl_flags.ArgumentParser):
+    """Reads the text of one flag by `convert`, which raises UserError."""
 
-    def run(self, argv: Sequence[str]) -> list[str]:
-        """Sorts the words into flags and overrides; returns the positionals."""
-        words: list[str] = []
-        rest = list(argv)
-        while rest:
-            word = rest.pop(0)
-            if word == "--":
-                return words + rest
-            if word == "-" or not word.startswith("-") or _is_number(word):
-                words.append(word)
-                continue
-            name, equals, text = word.removeprefix("-").removeprefix("-").partition("=")
-            if name in ("help", "h"):
-                self.help = True
-                return words
-            self._take(name, text if equals else None, rest)
-            if self._is_bool(name) and not equals:
-                self.booleans[len(words)] = name
-        return words
+    def __init__(self, *, convert: Callable[[str], object]):
+        self.convert = convert
 
-    def _take(self, name: str, text: str | None, rest: list[str]) -> None:
-        if self._is_bool(name.removeprefix("no")) and name not in self.flags and name.startswith("no"):
-            if text is not None:
-                raise UserError(f"--{name}={text}: takes no value; write --{name} or --{name[2:]}=false")
-            name, text = name[2:], "false"
-        if not (name in self.flags or name in self.leaves or (name == "config" and self.takes_config)):
-            raise self._unknown(name)
-        if text is None and self._is_bool(name):
-            text = "true"
-        if text is None:
-            if not rest or rest[0].startswith("--"):
-                metavar = self.flags[name].metavar if name in self.flags else "FILE" if name == "config" else "VALUE"
-                raise UserError(f"--{name} needs a value: --{name}={metavar}")
-            text = rest.pop(0)
-        if name == "config" and not text:
-            raise UserError("--config needs a value: --config=FILE")
-        if name in self.leaves:
-            leaf = self.leaves[name]
-            self.overrides[leaf.key] = door.convert(leaf, text, f"--{name}")
-        elif name in self.flags:
-            self.values[name] = _value(self.flags[name], text)
-        elif text.lstrip().startswith("{"):
-            raise UserError("--config={…}: expected a file, e.g. --config=configs/lm.py:pre_ln")
-        else:
-            self.file = text
+    def parse(self, argument: str) -> object:
+        return self.convert(argument)
 
-    def _is_bool(self, name: str) -> bool:
-        flag = self.flags.get(name) or self.leaves.get(name)
-        return flag is not None and flag.type is bool
 
-    def _unknown(self, name: str) -> UserError:
-        bare = name.removeprefix("no")
-        if bare in self.flags or bare in self.leaves:
-            return UserError(f"--{name}: '{bare}' is not a true-or-false flag; write --{bare}=VALUE")
-        if self.takes_config and name.startswith("config."):
-            return keys.unknown(name.removeprefix("config."), f"--{name}", prefix="--config.")
-        hint = slips.of_flag(name, self.flags, self.takes_config, self.study_keys)
-        if hint:
-            return UserError(f"--{name}: no such flag{hint}")
-        valid = [f"--{flag}" for flag in self.flags] + ["--config", "--config.KEY"] * self.takes_config
-        return UserError(f"--{name}: no such flag; flags of {self.command}: {', '.join(valid) or 'none'}")
+def _registry(table: Mapping[str, Flag], show_help: Callable[[str], NoReturn]) -> absl_flags.FlagValues:
+    registry = absl_flags.FlagValues()
+    registry.set_gnu_getopt()
+    text = _Text(convert=show_help)
+    absl_flags.DEFINE(text, "help", None, "", registry, module_name=__name__, boolean=True, short_name="h")
+    for name, flag in table.items():
+        text = _Text(convert=functools.partial(_value, flag))
+        absl_flags.DEFINE(text, name, None, "", registry, module_name=__name__, boolean=flag.type is bool)
+    return registry
+
+
+def _expanded(argv: Sequence[str], registry: absl_flags.FlagValues, table: Mapping[str, Flag]) -> list[str]:
+    """The words of the command line, with those of each `--flagfile` in its place."""
+    _check_values(argv, table)
+    try:
+        words = registry.read_flags_from_files(list(argv))
+    except absl_flags.CantOpenFlagFileError as error:
+        fault = error.__context__
+        assert isinstance(fault, OSError)
+        raise UserError(f"--flagfile={fault.filename}: {(fault.strerror or '').lower()}") from None
+    except UnicodeDecodeError:
+        raise UserError("--flagfile: this is not a text file; write one flag on each line") from None
+    _check_values(words, table)
+    return words
+
+
+def _check_values(words: Sequence[str], table: Mapping[str, Flag]) -> None:
+    """Raises UserError for a flag without its value. absl would take the next flag as the value."""
+    rest = iter(words)
+    for word in rest:
+        if word in ("--", "--help", "-h"):
+            return
+        flag = table.get(word.removeprefix("-").removeprefix("-")) if word.startswith("-") else None
+        if flag and flag.type is not bool and next(rest, "--").startswith("--"):
+            raise UserError(f"--{flag.name} needs a value: --{flag.name}={flag.metavar}")
+
+
+def _unknown(name: str, table: Mapping[str, Flag], command: str, study_keys: bool) -> UserError:
+    bare = name.removeprefix("no")
+    if bare in table:
+        return UserError(f"--{name}: '{bare}' is not a true-or-false flag; write --{bare}=VALUE")
+    if CONFIG.name in table and name.startswith("config."):
+        return keys.unknown(name.removeprefix("config."), f"--{name}", prefix="--config.")
+    known = {name: flag for name, flag in table.items() if not flag.leaf}
+    hint = slips.of_flag(name, known, study_keys)
+    if hint:
+        return UserError(f"--{name}: no such flag{hint}")
+    valid = [f"--{flag}" for flag in known if flag != FLAGFILE.name] + ["--config.KEY"] * (CONFIG.name in known)
+    return UserError(f"--{name}: no such flag; flags of {command}: {', '.join(valid) or 'none'}")
 
 
 def _value(flag: Flag, text: str) -> object:
+    if flag.leaf:
+        return door.convert(flag.leaf, text, f"--{flag.name}")
     if flag.type is Path:
         if not text:
             raise UserError(f"--{flag.name} is empty: expected a path")
@@ -177,36 +185,39 @@ def _value(flag: Flag, text: str) -> object:
     return value
 
 
-def _apply(tree: ConfigDict, overrides: dict[str, object]) -> None:
-    """Sets typed keys in the ConfigDict itself, so that keys that a config file derives by reference follow them."""
+def _configured(file: str, overrides: Mapping[str, object]) -> Config:
+    """The config of this file. Overrides are set in the ConfigDict itself, so that keys that the file
+    derives by reference follow them."""
+    if file.lstrip().startswith("{"):
+        raise UserError("--config={…}: expected a file, e.g. --config=configs/lm.py:pre_ln")
+    tree = load(file)
+    door.values(tree, file)
+    tree.update_from_flattened_dict(overrides)
+    values = door.values(tree, file)
     for key, value in overrides.items():
-        *path, last = key.split(".")
-        place = tree
-        for part in path:
-            place = place[part]
-        place[last] = value
-    for key, value in overrides.items():
-        actual = door.values(tree)[key]
-        if actual != value:
+        if values[key] != value:
             raise UserError(
-                f"--config.{key}={value!r}: the config file derives this key from another one, which makes it {actual!r}"
+                f"--config.{key}={value!r}: the config file derives this key from another one, which makes it {values[key]!r}"
             )
+    return door.read(tree, file, typed=overrides)
 
 
-def _check_positionals(words: Sequence[str], names: Sequence[str], parser: _Parser) -> None:
-    command = parser.command
+def _check_positionals(
+    rest: Sequence[str],
+    words: Sequence[str],
+    names: Sequence[str],
+    command: str,
+    table: Mapping[str, Flag],
+    file: str | None,
+) -> None:
+    """Raises UserError if `rest`, the positionals of this command line, are too few or too many."""
     needed = [name for name in names if not name.startswith("[")]
-    if len(words) < len(needed):
-        raise UserError(f"{command} needs {needed[len(words)]}: {program()} {command} {' '.join(names)}")
-    if len(words) > len(names) and not (names and names[-1].endswith("…]")):
-        word, place = words[len(names)], len(names)
-        hint = slips.of_word(
-            word,
-            parser.flags,
-            takes_config=parser.takes_config,
-            file=parser.file,
-            boolean=parser.booleans.get(place),
-        )
+    if len(rest) < len(needed):
+        raise UserError(f"{command} needs {needed[len(rest)]}: {program()} {command} {' '.join(names)}")
+    if len(rest) > len(names) and not (names and names[-1].endswith("…]")):
+        word = rest[len(names)]
+        before = dict(zip(words[1:], words, strict=False)).get(word, "")
+        hint = slips.of_word(word, table, file=file, before=before)
         takes = " ".join(names) or "flags only"
         raise UserError(f"{command}: unexpected {door.abbreviated(word)} (it takes {takes}){hint}")
 
@@ -215,19 +226,15 @@ def usage(
     flags: Sequence[Flag], *, command: str, about: str = "", config: Need = "none", positionals: Sequence[str] = ()
 ) -> str:
     """The help text of a command: its flags and, if it takes a config, every key with its default and meaning."""
+    file, *shown = [_spelt(flag) for flag in (CONFIG, *flags)]
     words = [program(), command, *positionals]
-    rows = [
-        (f"--[no]{flag.name}" if flag.type is bool else f"--{flag.name}={flag.metavar}", flag.help) for flag in flags
-    ]
     if config != "none":
-        file = "--config=FILE[:ARG]"
-        words.append(file if config == "required" else f"[{file}]")
-        words.append("[--config.KEY=VALUE …]")
-        rows.insert(0, (file, "the config file, e.g. configs/lm.py:pre_ln"))
-    words += [f"[{row[0]}]" for row in rows if not row[0].startswith("--config")]
+        words += [file if config == "required" else f"[{file}]", "[--config.KEY=VALUE …]"]
+    words += [f"[{flag}]" for flag in shown]
     text = f"{about}\n\n" if about else ""
     text += textwrap.fill("usage: " + " ".join(words), 100, subsequent_indent="       ", break_on_hyphens=False) + "\n"
-    text += _rows("flags", rows)
+    listed = (*[CONFIG] * (config != "none"), *flags, FLAGFILE)
+    text += _rows("flags", [(_spelt(flag), flag.help) for flag in listed])
     if config != "none":
         defaults = keys.flatten(Config())
         table = [(f"--config.{leaf.key}={defaults[key]}", leaf.meaning) for key, leaf in keys.leaves().items()]
@@ -235,16 +242,10 @@ def usage(
     return text
 
 
+def _spelt(flag: Flag) -> str:
+    return f"--[no]{flag.name}" if flag.type is bool else f"--{flag.name}={flag.metavar}"
+
+
 def _rows(title: str, rows: Sequence[tuple[str, str]]) -> str:
-    if not rows:
-        return ""
     wide = max(len(name) for name, _ in rows)
     return f"\n{title}:\n" + "".join(f"  {name:<{wide}}  {text}".rstrip() + "\n" for name, text in rows)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -29,6 +29,7 @@ from addnorm_exp.config.key import (
 )
 from addnorm_exp.residual.norm_kinds import NormName
 
+Law = Literal["xavier", "normal"]
 Kept = Literal["none", "final", "best", "state"]  # each keeps more than the one before it
 
 
@@ -65,9 +66,7 @@ class ModelConfig:
 class InitConfig:
     """The law of initial values (addnorm_exp/residual/init.py), which some schemes multiply."""
 
-    law: Literal["xavier", "normal"] | None = key(
-        None, "xavier | normal; not set: the scheme's published law, else xavier"
-    )
+    law: Law | None = key(None, "xavier | normal; not set: the scheme's published law, else xavier")
     std: float = key(
         0.02,
         "standard deviation of the law `normal`",

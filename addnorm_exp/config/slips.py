@@ -65,10 +65,11 @@ def _as_float(text: str) -> float | None:
     return number if abs(number) < float("inf") else None
 
 
-def of_flag(name: str, flags: Mapping[str, "Flag"], takes_config: bool, study_keys: bool = False) -> str:
-    """The hint for a flag that the command does not have. `study_keys`: its config keys are set in a study file."""
-    known = [*flags, *(["config"] * takes_config)]
-    spelt = hints.match(name, known, hints.FLAGS)
+def of_flag(name: str, flags: Mapping[str, "Flag"], study_keys: bool = False) -> str:
+    """The hint for a flag that the command does not have. `flags`: those that it has, `config` among
+    them if it takes a config; `study_keys`: its config keys are set in a study file."""
+    takes_keys = "config" in flags or study_keys
+    spelt = hints.match(name, flags, hints.FLAGS)
     if spelt:
         return f"; did you mean '--{spelt}'?"
     negated = flags.get(hints.match(hints.normal(name).removeprefix("no"), flags) or "")
@@ -82,16 +83,16 @@ def of_flag(name: str, flags: Mapping[str, "Flag"], takes_config: bool, study_ke
         if choice:
             return f"; did you mean '--{flag.name}={choice}'?"
     bare = name.removeprefix("config.")
-    if takes_config or study_keys:
+    if takes_keys:
         certain = hints.keys(bare, keys.leaves(), fuzzy=False)
         if certain:
             return _of_keys(bare, certain, study_keys)
     if hints.normal(name) in ADVICE:
         return f"; {ADVICE[hints.normal(name)]}"
-    close = hints.near(name, known, hints.FLAGS)
+    close = hints.near(name, flags, hints.FLAGS)
     if close:
         return f"; did you mean '--{close}'?"
-    if takes_config or study_keys:
+    if takes_keys:
         return _of_keys(bare, hints.keys(bare, keys.leaves()), study_keys)
     return ""
 
@@ -108,33 +109,33 @@ def _of_keys(name: str, meant: Sequence[str], study_keys: bool) -> str:
     return _did_you_mean((f"--config.{key}" for key in meant), hints.unit(name))
 
 
-def of_word(
-    word: str, flags: Mapping[str, "Flag"], *, takes_config: bool, file: str | None, boolean: str | None
-) -> str:
-    """The hint for an unexpected positional. `file`: the config file that was typed; `boolean`: the flag before the word, if
-    that flag is a boolean."""
-    if boolean and word.lower() in ("true", "false", *_TRUE, *_FALSE):
+def of_word(word: str, flags: Mapping[str, "Flag"], *, file: str | None, before: str) -> str:
+    """The hint for an unexpected positional. `flags`: those of the command, config keys included;
+    `file`: the config file that was typed; `before`: the word before this one."""
+    flag = flags.get(before.lstrip("-"))
+    if flag and flag.type is bool and word.lower() in ("true", "false", *_TRUE, *_FALSE):
         truth = "true" if word.lower() in ("true", *_TRUE) else "false"
-        return f"; did you mean '--{boolean}={truth}'?"
-    if word[0] in "—–−":
+        return f"; did you mean '--{flag.name}={truth}'?"
+    if word.startswith(("—", "–", "−")):
         return "; a flag begins with two plain hyphens, '--'"
     if word == "help":
         return "; did you mean '--help'?"
     name, equals, text = word.partition("=")
     if equals:
-        flag = hints.match(name, [*flags, *(["config"] * takes_config)])
-        if flag:
-            return f"; did you mean '--{flag}={text}'?"
-        meant = hints.keys(name.removeprefix("config."), keys.leaves()) if takes_config else ()
+        spelt = hints.match(name, flags)
+        if spelt:
+            return f"; did you mean '--{spelt}={text}'?"
+        meant = hints.keys(name.removeprefix("config."), keys.leaves()) if "config" in flags else ()
         if meant:
             return _did_you_mean(f"--config.{key}={text}" for key in meant)
         if "filter" in flags and name in keys.leaves():
             return f"; did you mean '--filter={word}'?"
         return ""
-    return _of_bare_word(word, flags, takes_config, file)
+    return _of_bare_word(word, flags, file)
 
 
-def _of_bare_word(word: str, flags: Mapping[str, "Flag"], takes_config: bool, file: str | None) -> str:
+def _of_bare_word(word: str, flags: Mapping[str, "Flag"], file: str | None) -> str:
+    takes_config = "config" in flags
     if takes_config and file is None and word.partition(":")[0].endswith(".py"):
         return f"; did you mean '--config={word}'?"
     scheme = of_scheme(word) if takes_config or {"filter", "schemes"} & set(flags) else None

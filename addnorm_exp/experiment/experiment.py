@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 from addnorm_exp.config.keys import flatten
-from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, LogitsConfig, NormConfig
+from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, Law, LogitsConfig, NormConfig
 from addnorm_exp.experiment.hypers import Hypers, hypers_of
 from addnorm_exp.experiment.shape import Shape, shape_of
 from addnorm_exp.experiment.timetable import Timetable, timetable_of
@@ -60,6 +61,6 @@ class Experiment:
             embedding=EmbeddingConfig(),
             logits=LogitsConfig(),
             model=replace(config.model, drop_path=None),
-            init=replace(config.init, law=config.init.law or self.scheme.law, multipliers="scheme"),
+            init=replace(config.init, law=cast(Law, config.init.law or self.scheme.law), multipliers="scheme"),
         )
         return run_id(without_axes, data_sha256, self.digest)

@@ -31,6 +31,9 @@ single keys:
 - `configs/lm.py:post_ln` calls `get_config("post_ln")` of that file, which sets `scheme`.
 - Keys are written with dots. `uv run main.py train --help` lists them all.
 - Numbers can be written `3e-3`; booleans are `true` or `false`.
+- The command line is absl's: `--flag=value` or `--flag value`, `--noconfig.model.bias` for false, and
+  `--flagfile=FILE` for more flags from a text file, one on each line. The last value of a flag
+  counts. `--` ends the flags.
 - A key that counts steps can be a share of the steps: `--config.optim.warmup=5%`,
   `config.eval.every = "10%"` in a config file, `axis("optim.warmup", ["1%", "5%"])` in a study. It
   becomes the nearest whole number of steps after all overrides: 5% of 1000 steps and 50 are the same

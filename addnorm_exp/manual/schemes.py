@@ -11,6 +11,7 @@ from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.residual import Depths, Scheme, Site, catalogue, factors, sites
 from addnorm_exp.residual.diagram import diagrams, in_words
 from addnorm_exp.residual.init import Init
+from addnorm_exp.residual.scheme import no_factors
 from addnorm_exp.residual.vocabulary import ENDS_ROLES, METHOD, RECIPE, ROLES
 from addnorm_exp.tasks import make_task, resolve
 from addnorm_exp.tasks.task import Task
@@ -100,7 +101,7 @@ def in_full(scheme: Scheme) -> str:
         ("Init", _init(scheme)),
         ("Inside sublayers", _options(scheme)),
         ("Around the blocks", _around(scheme)),
-        ("Optimiser", factors.in_words(_task(scheme.name, depth=DEPTH).model.specs)),
+        ("Optimiser", _factors(scheme)),
         ("Before step 0", "sets parameters from the first batch" if scheme.calibrate else ""),
         ("Parameters", _against(added_parameters(scheme.name))),
     ]
@@ -117,6 +118,10 @@ def in_full(scheme: Scheme) -> str:
         where = "Every block" if len(drawn) == 1 else blocks.capitalize()
         lines += ["", f"{where}:", "", "```mermaid", drawing, "```"]
     return "\n".join(lines) + "\n"
+
+
+def _factors(scheme: Scheme) -> str:
+    return "" if scheme.factors is no_factors else factors.in_words(_task(scheme.name, depth=DEPTH).model.specs)
 
 
 def added_parameters(name: str) -> int:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from addnorm_exp.nn.layers import Inits, Linear, fused, soft_cap
@@ -15,6 +16,7 @@ from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.contract import ATTENDING, Context, Memo, Stats
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
+from addnorm_exp.residual.variables import Running, bound
 
 Implementation = Literal["einsum", "xla", "cudnn"]
 QK_NORMS = ("none", "head", "full", "l2", "cosine")
@@ -47,6 +49,10 @@ class Attention(nnx.Module):
     | out_map    | dropped  | x                                                                  |                                 |
 
     s is stored as s/√width, so that Adam's first steps are as large against it as nGPT's are.
+
+    With `cache` (sequences, tokens) keys and values are kept as running state (residual/variables.py): a call then has the next tokens
+    alone, of which the first has the place `position`, a value that is given where parameters are bound. Others than causal attention of
+    a sequence over itself keep nothing, and there is no mask.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Attention(nnx.Module):
         shaping: tuple[float, ...] = (),
         value_map: str = "linear",
         out_map: str = "linear",
+        cache: tuple[int, int] | None = None,
     ):
         self.num_heads, self.cross = num_heads, cross
         self.causal, self.rotary = causal and not cross, rotary and not cross
@@ -100,15 +107,19 @@ class Attention(nnx.Module):
         self.temperature = parameter((num_heads,), sharpness, "coefficient", rngs) if qk_norm == "cosine" else None
         self.head_scale = parameter((num_heads,), one, "gain", rngs) if head_scale else None
         self.out_norm = norms.make(out_norm, width, rngs)
+        kept = cache if self.causal else None
+        self.position = bound("position", 0) if kept else None
+        self.past = nnx.Dict({name: _empty((*kept, num_heads, size)) for name in ("keys", "values")}) if kept else None
 
     def __call__(self, x: jax.Array, memo: Memo, context: Context) -> tuple[jax.Array, Memo, Stats]:
         tokens, width = x.shape
         mask = memo.get("memory_mask") if self.cross else context.mask
-        q, k, v, memo = self._project(x, memo, context.batch)
+        q, k, own, memo = self._project(x, memo, context.batch)
+        k, v = self._with_the_past("keys", k), self._with_the_past("values", own)
         stats: Stats = {}
         if context.attention_statistics:
             stats = _statistics(self._logits(q, k), self._allowed(q, k, mask))
-        if self.implementation == "einsum":
+        if self.implementation == "einsum" or self.past is not None:
             # The mask is added, not selected: the sum fuses with the softmax, a select costs a pass of its own.
             weights = jax.nn.softmax(self._logits(q, k) + self._bias(q, k, mask), axis=-1)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
@@ -118,7 +129,7 @@ class Attention(nnx.Module):
                 q, k, v, mask=keys, is_causal=self.causal, implementation=self.implementation, scale=self._scale(q)
             )
         if self.shaping is not None:
-            mixed = self.shaping(mixed, v, self._allowed(q, k, mask))
+            mixed = self.shaping(mixed, own, v, self._allowed(q, k, mask))
         if self.head_scale is not None:
             mixed = across(self.head_scale[...].astype(x.dtype)[:, None], mixed) * mixed
         mixed = norms.apply(self.out_norm, mixed.reshape(tokens, width))
@@ -146,7 +157,7 @@ class Attention(nnx.Module):
             v = of_first * memo["values"] + of_own * v
         v = norms.apply(self.value_norm, v)
         if self.rotary:
-            q, k = rotate(q), rotate(k)
+            q, k = (rotate(part, self.position) for part in (q, k))
         if self.qk_scale is not None:
             scale = (self.qk_scale[...] * math.sqrt(x.shape[-1])).reshape(self.num_heads, -1).astype(x.dtype)
             scale = across(scale, q)
@@ -155,6 +166,14 @@ class Attention(nnx.Module):
             sharpness = jnp.exp(jnp.minimum(self.temperature[...], math.log(100.0)))
             q, k = across(sharpness.astype(x.dtype)[:, None], q) * direction(q), direction(k)
         return q, k, v, memo
+
+    def _with_the_past(self, name: str, new: jax.Array) -> jax.Array:
+        """Keys or values of all places, and the new ones among them, where they are kept."""
+        if self.past is None or self.position is None:
+            return new
+        past = self.past[name]
+        past[...] = jax.lax.dynamic_update_slice_in_dim(past[...], new.astype(past.dtype), self.position[...], axis=1)
+        return past[...].astype(new.dtype)
 
     def _scale(self, q: jax.Array) -> float:
         """What the product of q and k is multiplied by."""
@@ -168,7 +187,10 @@ class Attention(nnx.Module):
     def _allowed(self, q: jax.Array, k: jax.Array, mask: jax.Array | None) -> jax.Array:
         """True where a query may look, broadcastable to (batch, heads, queries, keys)."""
         allowed = jnp.ones((1, 1, q.shape[1], k.shape[1]), bool)
-        if self.causal:
+        if self.position is not None:
+            queries, keys = (jnp.arange(part.shape[1], dtype=jnp.int32) for part in (q, k))
+            allowed = (keys[None, :] <= queries[:, None] + self.position[...])[None, None]
+        elif self.causal:
             allowed = jnp.tril(allowed)
         return allowed if mask is None else allowed & mask[:, None, None, :]
 
@@ -207,14 +229,22 @@ def direction(x: jax.Array) -> jax.Array:
     return (y * jnp.where(there, jax.lax.rsqrt(jnp.where(there, square, 1.0)), 0.0)).astype(x.dtype)
 
 
-def rotate(x: jax.Array) -> jax.Array:
-    """Rotary position embedding (Su 2021, 2104.09864, eq. 15), base 10,000, on (batch, tokens, heads, h).
+def _empty(shape: tuple[int, ...]) -> Running:
+    return Running(np.zeros(shape, np.float32))
+
+
+def rotate(x: jax.Array, start: nnx.Variable | None = None) -> jax.Array:
+    """Rotary position embedding (Su 2021, 2104.09864, eq. 15), base 10,000, on (batch, tokens, heads, h), the first token at place
+    `start`, 0 where there is none.
 
     Coordinate i turns with i + h/2 (the order of GPT-NeoX and LLaMA in Hugging Face), in float32.
     """
     half = x.shape[-1] // 2
     frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None, None] * frequency[None, None, :]
+    places = jnp.arange(x.shape[1], dtype=jnp.float32)
+    if start is not None:
+        places = places + start[...].astype(jnp.float32)
+    angle = places[:, None, None] * frequency[None, None, :]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = across(cos, x), across(sin, x)

@@ -11,6 +11,7 @@ from addnorm_exp.residual.around import NOTHING
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.dropout import dropout
 from addnorm_exp.residual.init import Init, parameter
+from addnorm_exp.residual.variables import bound
 
 
 class Embedding(nnx.Module):
@@ -37,6 +38,7 @@ class Embedding(nnx.Module):
         self.norm = norms.make(around.norm_of_embedding(arch.rotary), arch.width, rngs)
         self.fixed_norm = around.fixed_norm
         self.tokens = parameter((vocab, arch.width), law, "embedding", rngs)
+        self.position = bound("position", 0) if arch.cache and not arch.rotary else None
         self.positions = None if arch.rotary else parameter((length, arch.width), law, "embedding", rngs)
 
     @property
@@ -48,7 +50,10 @@ class Embedding(nnx.Module):
     def __call__(self, tokens: jax.Array, context: Context, dtype: jnp.dtype) -> jax.Array:
         x = self.table.astype(dtype)[tokens]
         if self.positions is not None:
-            x = x + across(self.positions[...][: tokens.shape[1]].astype(dtype), x)
+            rows, length = self.positions[...], tokens.shape[1]
+            first = None if self.position is None else self.position[...]
+            rows = rows[:length] if first is None else jax.lax.dynamic_slice_in_dim(rows, first, length)
+            x = x + across(rows.astype(dtype), x)
         x = x * jnp.asarray(self.multiplier, dtype)
         if self.scale is not None:
             x = self.scale[...].astype(dtype) * x

@@ -29,14 +29,14 @@ def footprint(scheme: Scheme, arch: Architecture, vocab: int, length: int, *, ti
     of a number in the dtype of computation."""
     places = sites("decoder", Depths(decoder=arch.depth))
     chosen = sorted({0, min(1, arch.depth - 1), arch.depth // 2, arch.depth - 1})
-    found = [_specs(scheme, places[index], arch) for index in chosen]
-    parameters = min(sum(spec.size for spec in specs.values()) for specs in found)
-    matrices = min(matrix_entries(specs.values()) for specs in found)
-    tables = vocab * (1 if tied else 2) + (0 if arch.rotary else length)
+    tables = [_specs(scheme, places[index], arch) for index in chosen]
+    parameters = min(sum(spec.size for spec in specs.values()) for specs in tables)
+    matrices = min(matrix_entries(specs.values()) for specs in tables)
+    rows = vocab * (1 if tied else 2) + (0 if arch.rotary else length)
     attention = arch.num_heads * length**2 if arch.attention == "einsum" else 0
     return Footprint(
-        parameters=arch.depth * parameters + tables * arch.width,
-        tensors=arch.depth * min(map(len, found)),
+        parameters=arch.depth * parameters + rows * arch.width,
+        tensors=arch.depth * min(map(len, tables)),
         activations=2 * 4 * length * vocab
         + arch.depth * (length * (5 * arch.width + arch.hidden) + attention) * itemsize,
         flops_per_token=flops_per_token(arch.depth * matrices, arch, length, vocab),

@@ -18,7 +18,7 @@ class Functional(Generic[M]):
     """The structure of a module, made without computing a single value.
 
     `specs` tells shape, law and group of every parameter by path; `init` draws them; `bind` puts values into a module to call.
-    `first_running` is the state before the first pass, by path, and `coefficients` the names that `bind` takes
+    `first_running` is the state before the first pass, by path, and `takes` the names of values that may be given to `bind`
     (residual/variables.py); both are empty for most modules.
     """
 
@@ -32,7 +32,7 @@ class Functional(Generic[M]):
         self._names = {path: variable.given_as for path, variable in rest if isinstance(variable, Bound)}
         self._paths = {"/".join(map(str, path)): path for path, _ in (*state, *running)}
         self.first_running = {"/".join(map(str, path)): variable[...] for path, variable in running}
-        self.coefficients = frozenset(self._names.values())
+        self.takes = frozenset(self._names.values())
 
     @property
     def size(self) -> int:
@@ -55,16 +55,17 @@ class Functional(Generic[M]):
         self,
         parameters: Parameters,
         running: Mapping[str, jax.Array] | None = None,
-        coefficients: Mapping[str, jax.Array | float] | None = None,
+        given: Mapping[str, jax.Array | float] | None = None,
     ) -> M:
-        """The module with these values. After a pass `running` gives the state that it left."""
+        """The module with these values; `given` by name, others are the record's. After a pass `running` gives the state that it left."""
+        given = given or {}
+        if not given.keys() <= self.takes:
+            unknown, known = min(given.keys() - self.takes), ", ".join(sorted(self.takes)) or "none"
+            raise ValueError(f"this model takes no value '{unknown}'; it takes {known}")
         values = {**parameters, **(self.first_running if running is None else running)}
         flat = {path: values[name] for name, path in self._paths.items()}
-        given = coefficients or {}
-        if not given.keys() <= self.coefficients:
-            unknown, known = min(given.keys() - self.coefficients), ", ".join(sorted(self.coefficients)) or "none"
-            raise ValueError(f"this model has no coefficient '{unknown}' to set; it has {known}")
-        flat |= {path: jnp.asarray(given[name], jnp.float32) for path, name in self._names.items() if name in given}
+        named = ((path, given[name]) for path, name in self._names.items() if name in given)
+        flat |= {path: jnp.asarray(value, self._constants[path].dtype) for path, value in named}
         return nnx.merge(self._graph, nnx.State.from_flat_path({**self._constants, **flat}))
 
     def running(self, module: M) -> dict[str, jax.Array]:

@@ -17,18 +17,18 @@ class Shaping(nnx.Module):
     """
 
     def __init__(self, num_heads: int, first: tuple[float, ...], rngs: nnx.Rngs):
-        made = [parameter((num_heads,), Init.constant(value), "coefficient", rngs) for value in first]
-        self.identity, self.softmax = made[0], made[1]
-        self.uniform = made[2] if len(made) > 2 else None
+        weights = [parameter((num_heads,), Init.constant(value), "coefficient", rngs) for value in first]
+        self.identity, self.softmax = weights[0], weights[1]
+        self.uniform = weights[2] if len(weights) > 2 else None
 
-    def __call__(self, mixed: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
-        """A v, (batch, queries, heads, h), of softmax(·) v = `mixed`, the values and where a query may look
+    def __call__(self, mixed: jax.Array, own: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
+        """A v, (batch, queries, heads, h), of softmax(·) v = `mixed`, the queries' `own` values, all values and where a query may look
         (broadcastable to batch, heads, queries, keys)."""
 
         def gain(parameter: nnx.Param) -> jax.Array:
             return across(parameter[...].astype(v.dtype)[:, None], v)
 
-        shaped = gain(self.identity) * v + gain(self.softmax) * mixed
+        shaped = gain(self.identity) * own + gain(self.softmax) * mixed
         if self.uniform is None:
             return shaped
         seen = allowed.astype(jnp.float32)

@@ -33,6 +33,9 @@ class Architecture:
     depth_scaled: bool = False
     attention: Implementation = "einsum"
     scan_layers: str = "auto"
+    cache: tuple[int, int] | None = (
+        None  # sequences and tokens whose keys and values attention keeps, to decode by steps
+    )
 
 
 class Block(nnx.Module):
@@ -50,6 +53,7 @@ class Block(nnx.Module):
                 implementation=arch.attention,
                 rngs=rngs,
                 cross=kind == "cross_attention",
+                cache=arch.cache,
                 **scheme.sublayer_options(site.at(kind)),
             )
 
@@ -183,6 +187,6 @@ def _scan(
 
     numbers = jnp.arange(start, start + len(blocks), dtype=jnp.int32)
     (state, memo), (stats, changed) = jax.lax.scan(step, (state, memo), (stacked, rows, numbers))
-    for index, block in enumerate(blocks):
+    for index, block in enumerate(blocks if jax.tree.leaves(changed) else ()):
         nnx.update(block, jax.tree.map(lambda leaf, index=index: leaf[index], changed))
     return state, memo, {name: values.reshape(-1) for name, values in stats.items()}

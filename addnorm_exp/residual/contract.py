@@ -182,7 +182,7 @@ class Topology(ModuleRecord, ConnectionRecord):
     def said(self, name: str) -> Any:
         """What the class says of itself: `reads`, `writes` or `fractions`, for these arguments."""
         words = getattr(self.module, name)
-        return words(**dict(self.fields)) if callable(words) else words
+        return words(**self.fields) if callable(words) else words
 
     def connect(self, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> Connection:
         del shared

@@ -63,7 +63,10 @@ def diagrams(scheme: Scheme, depth: int = 12, stack: str = "decoder") -> list[tu
     for site in sites(stack, depths):
         drawing = _block(scheme, site)
         kinds.setdefault(CONSTANT.sub("×", drawing), []).append((site.block + 1, drawing))
-    return [(_ranges([block for block, _ in found]), _together([one for _, one in found])) for found in kinds.values()]
+    return [
+        (_ranges([block for block, _ in alike]), _together([drawing for _, drawing in alike]))
+        for alike in kinds.values()
+    ]
 
 
 def _together(drawings: list[str]) -> str:
@@ -148,5 +151,5 @@ def _ranges(blocks: list[int]) -> str:
     runs = [
         [block for _, block in run] for _, run in itertools.groupby(enumerate(blocks), lambda pair: pair[1] - pair[0])
     ]
-    told = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-    return f"block {told}" if len(blocks) == 1 else f"blocks {told}"
+    text = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+    return f"block {text}" if len(blocks) == 1 else f"blocks {text}"

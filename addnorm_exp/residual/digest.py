@@ -29,28 +29,28 @@ class ModuleRecord:
         signature = inspect.signature(module.__init__)  # type: ignore[misc]
         bound = signature.bind(None, None, None, **arguments)
         bound.apply_defaults()
-        self.fields = tuple(bound.kwargs.items())
+        self.fields = dict(bound.kwargs)
         self._defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ModuleRecord) and (self.module, self.fields) == (other.module, other.fields)
 
     def __hash__(self) -> int:
-        return hash((self.module, self.fields))
+        return hash((self.module, *self.fields.items()))
 
     def __repr__(self) -> str:
-        return f"{self.module.__name__}({', '.join(f'{name}={value!r}' for name, value in self.fields)})"
+        return f"{self.module.__name__}({', '.join(f'{name}={value!r}' for name, value in self.fields.items())})"
 
     def make(self, width: int, rngs: Any) -> Any:
-        return self.module(width, rngs, **dict(self.fields))
+        return self.module(width, rngs, **self.fields)
 
     def described(self) -> dict[str, Any]:
-        said = {
+        fields = {
             name: described(value)
-            for name, value in self.fields
+            for name, value in self.fields.items()
             if self._defaults[name] or value != self._defaults[name]
         }
-        return {"is": self.module.__name__.removesuffix("Connection").removesuffix("Module")} | said
+        return {"is": self.module.__name__.removesuffix("Connection").removesuffix("Module")} | fields
 
 
 def described(value: Any) -> Any:
@@ -58,9 +58,9 @@ def described(value: Any) -> Any:
     if isinstance(value, ModuleRecord):
         return value.described()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        held = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        said = {item.name: described(one) for item, one in held if item.default or one != item.default}
-        return {"is": type(value).__name__} | said
+        fields = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        kept = {item.name: described(one) for item, one in fields if item.default or one != item.default}
+        return {"is": type(value).__name__} | kept
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

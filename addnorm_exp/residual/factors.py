@@ -17,8 +17,8 @@ def in_words(specs: Mapping[str, Spec]) -> str:
         groups: dict[str, list[str]] = {}
         for path, spec in specs.items():
             if ("/blocks/" in f"/{path}") == inside:
-                found = groups.setdefault(_text(spec), [])
-                found += [] if spec.group in found else [spec.group]
+                same = groups.setdefault(_text(spec), [])
+                same += [] if spec.group in same else [spec.group]
         parts += [
             f"{place} {text}" + (f" ({', '.join(names)})" if len(groups) > 1 else "")
             for text, names in groups.items()

@@ -92,17 +92,17 @@ def _coefficient(
     value: float | Learned | Coefficient, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]
 ) -> float | nnx.Variable:
     if isinstance(value, Coefficient):
-        return bound(value.name, value.default)
+        return bound(value.name, float(value.default))
     return learned(value, width, rngs, shared) if isinstance(value, Learned) else constant(value)
 
 
 def learned(value: Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Param]) -> nnx.Param:
     if value.shared and value.shared in shared:
         return shared[value.shared]
-    made = parameter((width,) if value.shape == "vector" else (), Init.constant(value.init), "coefficient", rngs)
+    coefficient = parameter((width,) if value.shape == "vector" else (), Init.constant(value.init), "coefficient", rngs)
     if value.shared:
-        shared[value.shared] = made
-    return made
+        shared[value.shared] = coefficient
+    return coefficient
 
 
 def times(coefficient: float | jax.Array | nnx.Variable, x: jax.Array) -> jax.Array:

@@ -40,5 +40,6 @@ class Coefficient:
     default: float
 
 
-def bound(name: str, default: float | np.ndarray) -> Bound:
-    return Bound(np.asarray(default, np.float32), given_as=name)
+def bound(name: str, default: float) -> Bound:
+    """A float becomes float32, an int int32, and so does what is given in its place."""
+    return Bound(np.asarray(default, np.int32 if isinstance(default, int) else np.float32), given_as=name)

@@ -1,5 +1,6 @@
 """Runs that one program trains together: resume, train, validate, checkpoint, test. A run alone is a pack of one."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -190,7 +191,8 @@ class Pack:
         losses = self._evaluate(self.state.parameters, self.held.val)
         for lane in due:
             loss, number = float(losses[lane.number]), lane.number
-            if not lane.validated(self.step, loss, lambda n=number: self.program.lane(self.state.parameters, n)):
+            parameters = functools.partial(self.program.lane, self.state.parameters, number)
+            if not lane.validated(self.step, loss, parameters):
                 lane.diverge("non-finite validation loss", loss, self.step, False, self._costs())
 
     def _evaluate(self, parameters: Any, windows: jax.Array) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax
 
 from addnorm_exp.nn.models import Decoder
 from addnorm_exp.nn.stack import Block
-from addnorm_exp.residual import Body, Context, Memo
+from addnorm_exp.residual import Body, Context, Memo, State
 
 Activations = dict[str, jax.Array]
 
@@ -35,14 +35,15 @@ def activations(model: Decoder, tokens: jax.Array, context: Context, dtype: Any)
     x = model.embedding(tokens, context, dtype)
     values: Activations = {"embedding": x}
     stack = model.decoder
-    state, memo = stack.ends.open(x, context), {}
+    state: State = stack.ends.open(x)
+    memo: Memo = {}
     for number, block in enumerate(stack.blocks):
         place = f"decoder.{number}"
         inside = context.into(number, len(stack.blocks))
         state, memo, _ = block(state, memo, inside, None, dict(_observed(block, place, values)))
         if isinstance(state, jax.Array):
             values[place] = state
-    values["closed"] = stack.ends.close(state, context)
+    values["closed"] = stack.ends.close(state)
     return values
 
 

@@ -92,12 +92,13 @@ class Trained:
 
         def inside(parameters: Parameters, tokens: jax.Array) -> dict[str, jax.Array]:
             task = self._program.task
-            values = activations(task.model.bind(parameters), tokens, self._context(tokens), task.dtype)
+            values = activations(task.model.bind(parameters), tokens, self._context(tokens), self._dtype)
             asked = [name for name in values if wanted is None or any(_within(name, each) for each in wanted)]
             return {name: values[name].reshape(*tokens.shape, -1).astype(jnp.float32) for name in asked}
 
         with self._precision():
-            return jax.jit(inside)(self.parameters, given)
+            values = jax.jit(inside)(self.parameters, given)
+        return {place: values[place] for place in self.places if place in values}  # a jitted function sorts them
 
     def evaluate(self, path: Path | str | None = None) -> dict[str, float]:
         """The metrics on the test split: of the run's own data, or of the file at `path`, split as in training (docs/install.md). On the
@@ -133,6 +134,10 @@ class Trained:
     def _program(self) -> Program:
         return program(self.experiment.shape)
 
+    @property
+    def _dtype(self) -> Any:
+        return jnp.dtype(self.config.model.compute_dtype)
+
     def _context(self, tokens: jax.Array) -> Context:
         return Context(step=jnp.int32(self.step), batch=tokens.shape[0])
 
@@ -152,7 +157,7 @@ class Trained:
     def _forward(self) -> Any:
         def forward(parameters: Parameters, tokens: jax.Array) -> jax.Array:
             task = self._program.task
-            logits, _ = task.model.bind(parameters)(tokens, self._context(tokens), None, task.dtype)
+            logits, _ = task.model.bind(parameters)(tokens, self._context(tokens), None, self._dtype)
             return logits.reshape(*tokens.shape, -1)
 
         return jax.jit(forward)

@@ -102,7 +102,7 @@ def _letters(name: str) -> str:
     """Without case and separators, and with one word for LayerNorm and RMSNorm: Pre-Norm is pre_ln."""
     letters = re.sub(r"[^a-z0-9*]+", "", name.casefold()).removesuffix("transformer")
     for prefix in ("pre", "post", "peri", "sandwich"):
-        for said, kind in (("layernorm", "ln"), ("rmsnorm", "rms"), ("norm", "ln")):
-            if letters == prefix + said:
+        for words, kind in (("layernorm", "ln"), ("rmsnorm", "rms"), ("norm", "ln")):
+            if letters == prefix + words:
                 return prefix + kind
     return letters

@@ -33,14 +33,14 @@ def profile(parameters: Values, measure: Measure) -> dict[str, jax.Array]:
     def again(carry: Passes) -> Passes:
         number, omegas, _ = carry
         squares: dict[str, jax.Array] = {}  # what is about to be ω², by stack
-        found = {}
+        measured = {}
         for label, at in measure({**parameters, **omegas}).items():
             stack, path = label.partition(".")[0], own_path(label, "skip")
             square = squares.get(stack, jnp.float32(1.0))
-            found[path] = jnp.full_like(parameters[path], jnp.sqrt(square))
+            measured[path] = jnp.full_like(parameters[path], jnp.sqrt(square))
             squares[stack] = square * at["stream_variance"] + at["branch_variance"]
-        changed = jnp.any(jnp.stack([jnp.any(found[path] != omegas[path]) for path in paths]))
-        return number + 1, found, changed
+        changed = jnp.any(jnp.stack([jnp.any(measured[path] != omegas[path]) for path in paths]))
+        return number + 1, measured, changed
 
     ones = {path: jnp.ones_like(parameters[path]) for path in paths}
     _, omegas, _ = jax.lax.while_loop(

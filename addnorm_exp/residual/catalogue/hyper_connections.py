@@ -58,8 +58,8 @@ class Mixing(nnx.Module):
                 moved = jnp.tanh(seen @ self.dynamic_alpha[...]) * self.scale_alpha[...]
                 rows[i] = jnp.moveaxis(across(alpha[i], moved) + moved, -1, 0)[..., None]
                 betas[i] = betas[i] + jnp.tanh(seen @ self.dynamic_beta[...]) * self.scale_beta[...]
-        made = [weighted([row[c] for row in rows], streams) for c in range(self.reads + count)]
-        return tuple(made[: self.reads]), tuple(made[self.reads :]), betas
+        sums = [weighted([row[c] for row in rows], streams) for c in range(self.reads + count)]
+        return tuple(sums[: self.reads]), tuple(sums[self.reads :]), betas
 
 
 class HyperConnection(PreNormed):

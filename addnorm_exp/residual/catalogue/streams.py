@@ -147,9 +147,9 @@ class AltUpConnection(Connection):
         return predicted[self.active], predicted
 
     def write(self, state: Streams, branch: jax.Array, kept: Streams) -> Streams:
-        found = branch - kept[self.active]
+        correction = branch - kept[self.active]
         pairs = zip(self.correct[...], kept, strict=True)
-        return tuple(weighted((jnp.ones((), jnp.float32), gain), (stream, found)) for gain, stream in pairs)
+        return tuple(weighted((jnp.ones((), jnp.float32), gain), (stream, correction)) for gain, stream in pairs)
 
 
 def altup_block(streams: int):

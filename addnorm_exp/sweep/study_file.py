@@ -1,0 +1,124 @@
+"""A study file, read and checked.
+
+A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yields flat dotted overrides (combine.py). It may set
+
+    CONFIG = "configs/lm.py"     the config that the overrides apply to
+    BASE = {"steps": 300}        overrides common to all runs
+    TUNED = ("optim.lr",)        keys that tuning chooses, group by group
+    BASELINE = "post_ln"         the row that the table compares with
+    PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Author et al. 2020, table 1"}]
+                                 published numbers; the table shows them beside the rows with these values
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from addnorm_exp.config import files, leaves, load, override, read
+from addnorm_exp.config.door import convert, overridden, values
+from addnorm_exp.config.keys import unknown
+from addnorm_exp.errors import UserError, check_text, nearest
+from addnorm_exp.runs.published import Published, read_entry
+from addnorm_exp.sweep.study import Study
+from addnorm_exp.tasks import resolve
+
+SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE", "PUBLISHED")
+
+
+def read_study(path: str) -> Study:
+    """The study in a file. Raises UserError for any mistake in it."""
+    check_text(path, path)
+    module = files.run_file(path, "sweep file")
+    functions = [name for name in ("tune", "report", "sweep") if callable(getattr(module, name, None))]
+    if functions not in (["tune", "report"], ["sweep"]):
+        raise UserError(_lacking(path, functions))
+    if "report" in functions:
+        _check_parameter(path, module.report)
+    for name in vars(module):
+        if name.isupper() and not name.startswith("_") and name not in SETTINGS and name.rstrip("S") in SETTINGS:
+            raise UserError(f"{path}: {name} is not a setting; {nearest(name, SETTINGS)}")
+    tuned = getattr(module, "TUNED", ("optim.lr",)) if "tune" in functions else ()
+    if not isinstance(tuned, tuple | list) or not all(isinstance(key, str) for key in tuned):
+        raise UserError(f"{path}: TUNED is {tuned!r}; write a tuple of keys, e.g. TUNED = ('optim.lr',)")
+    for key in tuned:
+        if key not in leaves():
+            raise unknown(key, f"{path}: TUNED: {key}")
+        if key in ("scheme", "seed") or key.startswith(("data.", "eval.", "execution.")):
+            raise UserError(f"{path}: TUNED names {key}, which tuning must not choose; remove it")
+    spec = getattr(module, "CONFIG", "configs/lm.py")
+    if not isinstance(spec, str):
+        raise UserError(f"{path}: CONFIG is {spec!r}; write the name of a config file, e.g. CONFIG = 'configs/lm.py'")
+    tree = _config(path, spec)
+    resolve(read(tree, path), path)
+    common = getattr(module, "BASE", {})
+    if not isinstance(common, Mapping):
+        raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
+    config = values(tree, path)
+    resolve(override(config, common, f"{path}: BASE"), f"{path}: BASE")
+    base = overridden(config, common, f"{path}: BASE")
+    baseline = getattr(module, "BASELINE", None)
+    return Study(
+        Path(str(module.__file__)),
+        module,
+        base,
+        tuple(tuned),
+        baseline,
+        _published(path, getattr(module, "PUBLISHED", ())),
+    )
+
+
+def _lacking(path: str, functions: list[str]) -> str:
+    """The error for a file without the functions of a study. `functions`: those that it has."""
+    if not functions:
+        return f"{path} defines neither sweep() nor tune() and report(best)"
+    if "sweep" in functions:
+        has = " and ".join("report(best)" if name == "report" else f"{name}()" for name in functions)
+        return f"{path} defines {has}; define tune() and report(best), or only sweep()"
+    has, lacks = ("tune()", "report(best)") if functions == ["tune"] else ("report(best)", "tune()")
+    return f"{path} defines {has} but not {lacks}"
+
+
+def _check_parameter(path: str, report: Any) -> None:
+    """Raises UserError if `report` cannot be called with one argument."""
+    try:
+        inspect.signature(report).bind(())
+    except TypeError:
+        line = getattr(getattr(report, "__code__", None), "co_firstlineno", None)
+        place = f"{path}:{line}" if line else path
+        raise UserError(f"{place}: report() must take one parameter, the winners; write def report(best):") from None
+    except ValueError:  # a built-in function without a signature
+        return
+
+
+def _published(path: str, entries: Any) -> tuple[Published, ...]:
+    if not isinstance(entries, list | tuple):
+        raise UserError(f"{path}: PUBLISHED is a {type(entries).__name__}; write a list of dicts")
+    published = []
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: PUBLISHED entry {number}"
+        try:
+            published.append(read_entry(entry))
+        except ValueError as error:
+            raise UserError(
+                f"{where} {error}; write e.g. {{'scheme': 'pre_ln', 'value': 1.23, 'metric': 'test bpb', 'source': '…, table 1'}}"
+            ) from None
+        for key in published[-1].row:
+            if key not in leaves():
+                raise unknown(key, f"{where}: {key}")
+        row = {key: convert(leaves()[key], value, f"{where}: {key}") for key, value in published[-1].row.items()}
+        published[-1] = replace(published[-1], row=row)
+    return tuple(published)
+
+
+def _config(study: str, spec: str) -> ConfigDict:
+    """A study's CONFIG: relative to the current folder, else to the parent of the study's folder."""
+    name, colon, argument = spec.partition(":")
+    beside = Path(study).resolve().parent.parent / name
+    try:
+        return load(spec if Path(name).exists() or not beside.exists() else f"{beside}{colon}{argument}")
+    except UserError as error:
+        raise UserError(f"{study}: CONFIG = {spec!r}: {error}") from error
