@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from addnorm_exp import hints
 from addnorm_exp.config.key import Range
 from addnorm_exp.config.keys import Leaf, flatten, leaves
-from addnorm_exp.config.optimisers import Muon, Sgd
+from addnorm_exp.config.optimisers import MuonConfig, SgdConfig
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest
 
@@ -132,7 +132,7 @@ def _wsd(config: Config) -> str | None:
 
 def _nesterov(config: Config) -> str | None:
     optim = config.optim
-    if not (isinstance(optim, Sgd | Muon) and optim.nesterov and optim.momentum == 0):
+    if not (isinstance(optim, SgdConfig | MuonConfig) and optim.nesterov and optim.momentum == 0):
         return None
     return "optim.nesterov=True has no effect with optim.momentum=0; set optim.nesterov=false as well"
 

@@ -65,7 +65,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class AdamW(OptimConfig):
+class AdamWConfig(OptimConfig):
     """AdamW (Loshchilov & Hutter 2019, 1711.05101)."""
 
     name: Name = "adamw"
@@ -77,7 +77,7 @@ class AdamW(OptimConfig):
 
 
 @dataclass(frozen=True)
-class Sgd(OptimConfig):
+class SgdConfig(OptimConfig):
     """Stochastic gradient descent with momentum."""
 
     name: Name = "sgd"
@@ -86,7 +86,7 @@ class Sgd(OptimConfig):
 
 
 @dataclass(frozen=True)
-class Adafactor(OptimConfig):
+class AdafactorConfig(OptimConfig):
     """Adafactor (Shazeer & Stern 2018, 1804.04235) with the learning rate of the schedule, without momentum."""
 
     name: Name = "adafactor"
@@ -102,7 +102,7 @@ class Adafactor(OptimConfig):
 
 
 @dataclass(frozen=True)
-class Lion(OptimConfig):
+class LionConfig(OptimConfig):
     """Lion (Chen et al. 2023, 2302.06675)."""
 
     name: Name = "lion"
@@ -111,7 +111,7 @@ class Lion(OptimConfig):
 
 
 @dataclass(frozen=True)
-class Muon(AdamW):
+class MuonConfig(AdamWConfig):
     """Muon (Jordan et al. 2024) for the weight matrices of the blocks, AdamW for everything else. One learning rate serves both (Liu et
     al. 2025, 2502.16982)."""
 
@@ -124,9 +124,9 @@ class Muon(AdamW):
 
 
 OPTIMISERS: Mapping[str, type[OptimConfig]] = {
-    "adamw": AdamW,
-    "sgd": Sgd,
-    "adafactor": Adafactor,
-    "lion": Lion,
-    "muon": Muon,
+    "adamw": AdamWConfig,
+    "sgd": SgdConfig,
+    "adafactor": AdafactorConfig,
+    "lion": LionConfig,
+    "muon": MuonConfig,
 }

@@ -27,7 +27,7 @@ from addnorm_exp.config.key import (
     key,
     variants,
 )
-from addnorm_exp.config.optimisers import OPTIMISERS, AdamW, OptimConfig
+from addnorm_exp.config.optimisers import OPTIMISERS, AdamWConfig, OptimConfig
 from addnorm_exp.residual.norm_kinds import NormName
 
 Law = Literal["xavier", "normal"]
@@ -217,7 +217,7 @@ class Config:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     logits: LogitsConfig = field(default_factory=LogitsConfig)
-    optim: OptimConfig = variants(OPTIMISERS, AdamW)
+    optim: OptimConfig = variants(OPTIMISERS, AdamWConfig)
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
