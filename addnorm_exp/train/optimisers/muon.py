@@ -32,7 +32,7 @@ def is_orthogonalised(path: str, spec: Spec) -> bool:
 class MuonState(NamedTuple):
     """`mu`: running means of gradients, (matrices, in, out), by shape such as "128x512"; `rest`: AdamW's state."""
 
-    count: jax.Array
+    steps: jax.Array
     mu: dict[str, jax.Array]
     rest: optax.ScaleByAdamState
 
@@ -72,7 +72,7 @@ class Muon:
         )
         # Optax has the coefficients in its state. They are constants, so ours does not.
         dtype = next(iter(grads.values())).dtype
-        whole = contrib.MuonState(state.count, state.mu, jnp.asarray(COEFFICIENTS, dtype))
+        whole = contrib.MuonState(state.steps, state.mu, jnp.asarray(COEFFICIENTS, dtype))
         orthogonal, after = transformed(muon, stacked, whole)
         directions, rest = AdamW().directions(specs, parameters, _rest(specs, grads), state.rest, hypers)
         for name, paths in stacks.items():
