@@ -45,11 +45,19 @@ _KEYS = {
     "optim.final_lr": "minlr lrmin endlr lrend minlrratio",
     "optim.schedule": "lrschedule scheduler lrscheduler lrschedulertype lrdecay",
     "optim.warmup": "warmupsteps warmupratio warmupiters numwarmupsteps lrwarmup warmupfraction",
+    "optim.name": "optimizer optimiser opt optimizertype optimizername optimtype",
     "optim.beta1": "b1 adambeta1 betas momentum",
-    "optim.beta2": "b2 adambeta2",
+    "optim.beta2": "b2 adambeta2 decayexponent",
+    "optim.momentum": "sgdmomentum muonmomentum beta1 beta2",
+    "optim.nesterov": "usenesterov nesterovmomentum",
+    "optim.decay_exponent": "beta2 beta2decay",
+    "optim.update_clip": "clippingthreshold clipthreshold",
+    "optim.factored_size": "mindimsizetofactor mindimtofactor",
+    "optim.parameter_scale": "scaleparameter multiplybyparameterscale relativestep",
+    "optim.update_rms": "consistentrms rmsscale",
     "optim.eps": "adameps adamepsilon epsilon",
     "optim.weight_decay": "wd decayrate l2reg",
-    "optim.clip": "gradclip clipnorm maxgradnorm gradientclipping gradclipnorm clipgradnorm",
+    "optim.clip": "updateclip gradclip clipnorm maxgradnorm gradientclipping gradclipnorm clipgradnorm",
     "optim.accumulate": (
         "gradaccum gradaccumsteps gradientaccumulation gradientaccumulationsteps accumulationsteps "
         "microbatches accumgrad"
@@ -108,6 +116,9 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "linearwarmup": ("constant",),
     "rsqrt": ("inverse_sqrt",),
     "noam": ("inverse_sqrt",),
+    "adam": ("adamw",),
+    "signsgd": ("lion",),
+    "nesterov": ("sgd",),
 }
 
 # What people call a flag; the first that the command has holds.

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from worker import Answer, serve
 
-from addnorm_exp.config.schema import Config, EvalConfig, ExecutionConfig, ModelConfig, OptimConfig
+from addnorm_exp.config.optimisers import AdamWConfig
+from addnorm_exp.config.schema import Config, EvalConfig, ExecutionConfig, ModelConfig
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.nn.stack import UNROLL_BELOW
 from addnorm_exp.residual import Context
@@ -55,7 +56,7 @@ def hello(shape: dict[str, int], corpus: str, dtype: str = "float32") -> Answer:
         seq_len=shape["seq"],
         model=ModelConfig(depth=shape["depth"], width=shape["width"], num_heads=shape["heads"], compute_dtype=dtype),
         # Small, so that no scheme diverges: a run that did would stand still. The time of a step does not depend on it.
-        optim=OptimConfig(lr=1e-4, clip=1.0),
+        optim=AdamWConfig(lr=1e-4, clip=1.0),
         eval=EvalConfig(sequences=1),
         execution=ExecutionConfig(scan_layers="auto"),
     )

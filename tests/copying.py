@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from of_config import hypers, make_step
+from of_config import hypers, initial_state, make_step
 from training import config as tiny
 
 from addnorm_exp.nn.functional import Functional
@@ -15,7 +15,7 @@ from addnorm_exp.residual import Scheme
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.tasks.task import Objective, Share
 from addnorm_exp.train.calibration import calibrated
-from addnorm_exp.train.step import TrainState, initial_state, make_chunk
+from addnorm_exp.train.step import TrainState, make_chunk
 
 SYMBOLS, PREFIX, SEQUENCES = 8, 4, 32
 

@@ -14,6 +14,8 @@ from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train import loop, step
 from addnorm_exp.train import program as programs
+from addnorm_exp.train.optimisers import Optimiser, make_optimiser
+from addnorm_exp.train.optimisers.adamw import AdamW
 from addnorm_exp.train.program import Program
 
 
@@ -60,6 +62,14 @@ def least(config: Config) -> Footprint:
 
 def recipe(config: Config) -> Recipe:
     return tasks.recipe(experiment(config))
+
+
+def optimiser(config: Config) -> Optimiser:
+    return make_optimiser(shape(config))
+
+
+def initial_state(task: Task, numbers: Hypers, optimiser: Optimiser | None = None) -> step.TrainState:
+    return step.initial_state(task, numbers, optimiser or AdamW())
 
 
 def make_step(config: Config, task: Task, shard: Any = lambda batch: batch) -> step.Step:

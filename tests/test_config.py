@@ -13,6 +13,7 @@ from of_config import checked
 
 from addnorm_exp.config import Config, as_configdict, flatten, identity_items, leaves, override, read, science
 from addnorm_exp.config.key import HOST, UNSET
+from addnorm_exp.config.optimisers import OptimConfig
 from addnorm_exp.errors import UserError
 from addnorm_exp.manual import configuration as manual
 
@@ -26,7 +27,14 @@ def test_defaults_survive_the_way_there_and_back():
     assert isinstance(tree, ConfigDict)
     assert tree.is_locked
     assert tree.model.is_locked
-    assert tree.to_dict() == nested(Config())
+    values = tree.to_dict()
+    own = {key: values["optim"].pop(key) for key in vars(Config().optim).keys() - vars(OptimConfig()).keys()}
+    expected = nested(Config())
+    expected["optim"] = {key: value for key, value in expected["optim"].items() if key not in own}
+    others = {key.removeprefix("optim.") for key, leaf in leaves().items() if leaf.own} - own.keys()
+    expected["optim"] |= dict.fromkeys(others)
+    assert values == expected
+    assert set(own.values()) == {None}, "so that another optimiser brings its own"
     assert read(tree) == Config()
 
 
@@ -79,7 +87,8 @@ def test_flatten_has_every_leaf_once():
         for name, part in nested(Config()).items()
         for key, value in (part.items() if isinstance(part, dict) else [("", part)])
     }
-    assert flat == by_hand
+    assert {key: value for key, value in flat.items() if key in by_hand} == by_hand
+    assert {flat[key] for key in flat if key not in by_hand} == {None}, "keys of other optimisers"
     assert list(flat) == list(leaves())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from of_config import experiment
 
-from addnorm_exp.config import Config, leaves, override
+from addnorm_exp.config import Config, flatten, identity_items, leaves, override
 from addnorm_exp.config.key import HOST, HYPER, SHAPE, TIMETABLE
 from addnorm_exp.experiment import Experiment
 
@@ -30,6 +30,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "attention.blocks": {"attention.qk_norm": "head", "attention.blocks": "first:1"},
     "logits.soft_cap": {"logits.soft_cap": 30.0},
     "logits.z_loss": {"logits.z_loss": 1e-3},
+    "optim.momentum": {"optim.momentum": 0.8},
+    "optim.decay_exponent": {"optim.decay_exponent": 0.7},
     "optim.beta1": {"optim.beta1": 0.8},
     "optim.beta2": {"optim.beta2": 0.8},
     "optim.final_lr": {"optim.final_lr": 0.2},
@@ -42,54 +44,57 @@ OTHER: dict[str, dict[str, Any]] = {
 }
 
 
+def base(key: str) -> Config:
+    """BASE, with the first optimiser that has the key."""
+    own = leaves()[key].own
+    return override(BASE, {own.by: next(iter(own.defaults))}) if own else BASE
+
+
 def changed(key: str) -> Experiment:
-    """The experiment of BASE with another value of a key."""
-    leaf, value = leaves()[key], dict(_flat())[key]
+    """The experiment of `base` with another value of a key."""
+    leaf, value = leaves()[key], flatten(base(key))[key]
     if key in OTHER:
         changes = OTHER[key]
     elif leaf.choices:
         changes = {key: next(choice for choice in leaf.choices if choice != value)}
     else:
         changes = {key: (not value) if leaf.type is bool else (value or 0) + 1}
-    return experiment(override(BASE, changes))
-
-
-def _flat():
-    from addnorm_exp.config import flatten
-
-    return flatten(BASE).items()
+    return experiment(override(base(key), changes))
 
 
 @pytest.mark.core
 @pytest.mark.parametrize("key", leaves())
 def test_each_key_changes_what_its_role_says(key):
     """Its hyper, the shape, the timetable, or none of them; a switch that stays on is a hyper."""
-    role, base, other = leaves()[key].said.role, experiment(BASE), changed(key)
+    role, ours, other = leaves()[key].said.role, experiment(base(key)), changed(key)
     if key == "task":
         assert (role, leaves()[key].choices) == (SHAPE, ("lm",)), "a second task is to be tried here"
         return
-    moved = {name for name, value in base.hypers.items() if value != other.hypers[name]}
+    if key == "optim.name":
+        assert ours.shape != other.shape  # its hypers are other ones
+        return
+    moved = {name for name, value in ours.hypers.items() if value != other.hypers[name]}
     assert moved == ({key} if HYPER in role else set())
-    assert (base.shape != other.shape) == (SHAPE in role and HYPER not in role)
-    assert (base.timetable != other.timetable) == (TIMETABLE in role)
+    assert (ours.shape != other.shape) == (SHAPE in role and HYPER not in role)
+    assert (ours.timetable != other.timetable) == (TIMETABLE in role)
     if role == HOST:
-        assert base.config != other.config
+        assert ours.config != other.config
 
 
 @pytest.mark.parametrize("key", [key for key, leaf in leaves().items() if leaf.said.role == HYPER | SHAPE])
 def test_a_switch_is_off_at_zero_and_that_is_another_shape(key):
-    on, off = experiment(BASE), experiment(override(BASE, {key: 0.0}))
+    on, off = experiment(base(key)), experiment(override(base(key), {key: 0.0}))
     assert (on.shape[key], off.shape[key]) == (True, False)
     assert on.shape != off.shape
-    assert off.shape == experiment(override(BASE, {key: 0.0, "optim.lr": 1.0})).shape
+    assert off.shape == experiment(override(base(key), {key: 0.0, "optim.lr": 1.0})).shape
 
 
 @pytest.mark.parametrize("key", leaves())
 def test_a_shape_has_the_values_that_compile_and_no_others(key):
     """Reading a hyper from it is an error: a program would have one run's number in all runs."""
-    shape = experiment(BASE).shape
+    shape = experiment(base(key)).shape
     if SHAPE in leaves()[key].said.role:
-        assert shape[key] in (dict(_flat())[key], True)
+        assert shape[key] in (flatten(base(key))[key], True)
     else:
         with pytest.raises(LookupError, match=f"^{key} is .*no part of a program's shape$"):
             shape[key]
@@ -110,3 +115,22 @@ def test_another_record_of_the_same_name_is_another_shape():
     assert ours.config == theirs.config
     assert ours.shape != theirs.shape
     assert ours.id("") != theirs.id("")
+
+
+def test_a_key_of_another_optimiser_is_no_hyper_and_no_number_of_the_id():
+    """A key that is added for one optimiser changes no run of another."""
+    plain, lion = experiment(Config()), experiment(override(Config(), {"optim.name": "lion"}))
+    for ours, name in ((plain, "adamw"), (lion, "lion")):
+        own = {key for key, leaf in leaves().items() if leaf.own and name in leaf.own.defaults}
+        others = {key for key, leaf in leaves().items() if leaf.own} - own
+        assert own <= set(ours.hypers)
+        assert not others & (set(ours.hypers) | set(identity_items(ours.config)))
+        assert {key.removeprefix("optim.") for key in own} <= set(vars(ours.config.optim))
+    assert plain.id("") != lion.id("")
+
+
+def test_another_optimiser_brings_its_own_defaults_and_keeps_what_was_set():
+    config = override(Config(), {"optim.beta1": 0.8})
+    lion = override(config, {"optim.name": "lion"})
+    assert (lion.optim.beta1, lion.optim.beta2) == (0.8, 0.99)
+    assert override(lion, {"optim.name": "adamw"}) == config

@@ -16,13 +16,13 @@ import pytest
 ORDER = (
     *("hints", "errors", "words", "atomic"),
     *("residual", "config", "nn", "data"),
-    *("runs", "runs.mirror", "experiment", "tasks", "train", "trained", "sweep"),
+    *("runs", "runs.mirror", "experiment", "tasks", "train.optimisers", "train", "trained", "sweep"),
     *("report", "report.protocol", "report.tables", "report.figures", "report.dashboard"),
     *("probe", "manual", "cli"),
 )
 # The rooms whose front page lists their files; and those that list them in the order of reading.
 IN_ORDER = ("report", "report.protocol", "report.tables", "report.figures", "report.dashboard")
-ROOMS = ("experiment", "nn", "train", "trained", "runs", "runs.mirror", *IN_ORDER)
+ROOMS = ("experiment", "nn", "train", "train.optimisers", "trained", "runs", "runs.mirror", *IN_ORDER)
 
 
 def listed(room: str) -> tuple[Path, list[str]]:

@@ -14,7 +14,7 @@ import numpy as np
 import of_config
 import pytest
 from compiler import QUICK
-from of_config import hypers, make_step, make_task, run
+from of_config import hypers, initial_state, make_step, make_task, run
 from sample import FEW, depth_of, expensive
 from training import ROOT, config, flags, layers, lines
 
@@ -22,7 +22,6 @@ from addnorm_exp.cli import main
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import program
 from addnorm_exp.train.platform import REFUSED
-from addnorm_exp.train.step import initial_state
 
 # Calibration, evaluation, attention statistics, dropout, micro-batches and per-layer rows: all that a run may compute.
 TINY = {

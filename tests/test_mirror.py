@@ -41,7 +41,7 @@ def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
     assert {"train/*", "val/*", "layers/*"} <= {metric.get("2") for metric in metrics}
     assert all(metrics[metric["5"] - 1]["1"] == "step" for metric in metrics if "2" in metric)
     names = {name for row in told.history for name in row if name.startswith("layers/")}
-    assert len(names) == 8 * min(2, record["science"]["model"]["depth"]) + 1  # first and last layer, and the picture
+    assert len(names) == 8 * min(2, record.science["model"]["depth"]) + 1  # first and last layer, and the picture
 
 
 @pytest.mark.full

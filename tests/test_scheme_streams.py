@@ -12,14 +12,13 @@ from bridge import B, architecture, decoder, distance, embedded, nested, random_
 from bridge import bodies as body_parameters
 from bridge import own as own_parameters
 from copying import Copying
-from of_config import hypers
+from of_config import hypers, initial_state
 from reference import hyper as hyper_reference
 from reference import norms, streams, transformer
 
 from addnorm_exp.config import Config
 from addnorm_exp.residual import Context, Depths, catalogue, sites
 from addnorm_exp.residual.catalogue import history, hyper_connections, manifold, mixing
-from addnorm_exp.train.step import initial_state
 
 
 def logits(scheme, parameters=None, **changes):

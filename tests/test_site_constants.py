@@ -195,6 +195,7 @@ def facts(scheme, site: Site) -> dict[str, Any]:
     for top in scheme.plan(site):
         for at in top.walk():
             said |= leaves(at.rule, f"{at.label}.rule")
+            said |= leaves(at.fade, f"{at.label}.fade")
             said[f"{at.label}.body"] = at.body if isinstance(at.body, str) else type(at.body).__name__
     for kind in site.sublayers:
         at = site.at(kind)

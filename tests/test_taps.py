@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bridge import DEPTH, B, architecture, classifier, decoder, distance, random_parameters, tokens
-from of_config import hypers, make_step, make_task
+from of_config import hypers, initial_state, make_step, make_task
 from training import config as tiny
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.stack import Block
 from addnorm_exp.residual import Context, Depths, catalogue, plan, sites, tap
-from addnorm_exp.train.step import initial_state
 
 CONTEXT = Context(batch=B, diagnostics=True)
 SCHEMES = {

@@ -263,6 +263,21 @@ def test_a_checkpoint_of_an_older_version_is_kept_and_the_run_refused(data, half
     assert states(folder) == before
 
 
+def test_a_checkpoint_of_a_former_format_is_kept_and_refused(tmp_path):
+    """Format 1 had the optimiser's state under `moments`."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(1, tree(1.0), {})
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    arrays = dict(np.load(folder / "arrays.npz"))
+    assert int(arrays["format"]) == 2
+    np.savez(folder / "arrays.npz", **{**arrays, "format": np.array(1, np.int32)})
+    sums = {name: sha256(folder / name) for name in ("arrays.npz", "meta.json")}
+    (folder / "manifest.json").write_text(json.dumps(sums))
+    with pytest.raises(UserError, match=r"00000001: an older version wrote it, and this one cannot read it; use that"):
+        checkpoints.latest(like(tree(1.0)))
+    assert folder.exists()
+
+
 def test_arrays_that_are_not_this_versions_are_one_line(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     checkpoints.save(1, tree(1.0), {})

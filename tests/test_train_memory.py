@@ -74,8 +74,8 @@ def test_each_part_has_its_remedy(monkeypatch):
     check_machine(two_blocks())
     told = refused(two_blocks(model__depth=512, model__width=1024))
     assert told.startswith(
-        "needs at least 131.4 GB of memory (129.0 GB of parameters with gradients, moments and best copy, 2.4 GB of activations of a "
-        "micro-batch), "
+        "needs at least 131.4 GB of memory (129.0 GB of parameters with gradients, optimiser state and best copy, 2.4 GB of "
+        "activations of a micro-batch), "
     )
     assert told.endswith("but this machine has 1.0 GB; reduce model.width or model.depth")
     told = refused(two_blocks(batch_size=2**20, seq_len=2**10))
@@ -86,6 +86,20 @@ def test_each_part_has_its_remedy(monkeypatch):
     assert told.startswith("needs at least 58.0 GB of memory (58.0 GB of activations of a micro-batch), ")
     told = refused(two_blocks(execution__chunk_steps=100_000, model__depth=80))
     assert told.endswith("reduce execution.chunk_steps or model.depth")
+
+
+def test_the_bound_counts_the_state_of_the_optimiser():
+    """Of 12 bytes a parameter for value, gradient and best copy, and 4 a number of the state."""
+    size = {"model__width": 256, "model__depth": 512}
+    models = {
+        name: memory.needed(shape(config(optim__name=name, **size)), 1, True)[memory.MODEL]
+        for name in ("adamw", "sgd", "lion", "adafactor", "muon")
+    }
+    parameters = least(config(**size)).parameters
+    assert models["adamw"] == 20 * parameters
+    assert models["sgd"] == models["lion"] == 16 * parameters
+    assert 16 * parameters < models["muon"] < 1.01 * 16 * parameters
+    assert 12 * parameters < models["adafactor"] < 1.01 * 12 * parameters
 
 
 def test_what_fits_exactly_is_let_through(monkeypatch):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiler import QUICK
-from of_config import hypers, make_step, make_task, program, run, shape
+from of_config import hypers, initial_state, make_step, make_task, program, run, shape
 from processes import NET
 from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses
 
@@ -23,7 +23,7 @@ from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.tasks.task import Share
 from addnorm_exp.train import program as program_room
 from addnorm_exp.train.program import Program
-from addnorm_exp.train.step import initial_state, make_chunk
+from addnorm_exp.train.step import make_chunk
 
 
 @pytest.fixture(scope="module")

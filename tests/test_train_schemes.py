@@ -115,7 +115,7 @@ def test_every_scheme_packs(scheme, undisturbed, data, tmp_path):
     """Beside a neighbour of another seed and rate, its losses are those of its single run, up to rounding."""
     configs = (tiny(scheme), replace(tiny(scheme), seed=7, optim=replace(tiny(scheme).optim, lr=1e-3)))
     members = [Member(experiment(each), RunFolder(tmp_path / str(lane))) for lane, each in enumerate(configs)]
-    assert [summary["status"] for summary in run_pack(members, data)] == ["done", "done"]
+    assert [summary.status for summary in run_pack(members, data)] == ["done", "done"]
     ours, theirs = losses(tmp_path / "0"), losses(undisturbed(scheme))
     assert ours[0] == pytest.approx(theirs[0], rel=1e-5), "one batch and one init"
     assert ours[:5] == pytest.approx(theirs[:5], rel=1e-3)

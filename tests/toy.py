@@ -11,7 +11,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from of_config import hypers, shape
+from of_config import hypers, initial_state, optimiser, shape
 from training import config as tiny
 
 from addnorm_exp.experiment import Shape
@@ -21,7 +21,7 @@ from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.tasks.metrics import Metric, WeightedSum
 from addnorm_exp.tasks.task import Arrays, Objective, Share, Task
-from addnorm_exp.train.step import TrainState, initial_state, make_chunk, make_step
+from addnorm_exp.train.step import TrainState, make_chunk, make_step
 
 GROUPS = {"kernel": "matrix", "table": "embedding", "gain": "gain", "bias": "bias", "alpha": "coefficient"}
 SHAPES = {"kernel": (2, 5), "table": (3, 5), "gain": (5,), "bias": (5,), "alpha": ()}
@@ -146,8 +146,10 @@ def rows(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
 
 
-def start(seed: int = 0) -> TrainState:
-    return initial_state(Toy(1), hypers(tiny(seed=seed)))
+def start(seed: int = 0, task: Toy | None = None, **changes) -> TrainState:
+    """The state before step 0, of the optimiser of a config."""
+    config = tiny(seed=seed, **changes)
+    return initial_state(task or Toy(1), hypers(config), optimiser(config))
 
 
 def program(batch_size: int = 4, chunk: int | None = None, task: Toy | None = None, **changes):

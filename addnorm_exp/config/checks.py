@@ -3,10 +3,12 @@
 import math
 import re
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from addnorm_exp import hints
 from addnorm_exp.config.key import Range
 from addnorm_exp.config.keys import Leaf, flatten, leaves
+from addnorm_exp.config.optimisers import MuonConfig, SgdConfig
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest
 
@@ -40,6 +42,28 @@ def _value(leaf: Leaf, value: object) -> str | None:
         return None
     assert isinstance(value, int | float)
     return _number(leaf.key, value, leaf.said.range)
+
+
+def variants(flat: Mapping[str, object]) -> Iterator[str]:
+    """What is wrong with the keys of variants in these flat values: an unknown variant, or a key that the variant named
+    there does not have."""
+    for key, leaf in leaves().items():
+        if leaf.own is None:
+            continue
+        by, name = leaf.own.by, str(flat[leaf.own.by])
+        problem = _value(leaves()[by], name)
+        if problem:
+            yield problem
+        elif flat[key] is not None and name not in leaf.own.defaults:
+            members = {
+                other: each.own for other, each in leaves().items() if other.startswith(f"{by.rpartition('.')[0]}.")
+            }
+            own = [other for other, each in members.items() if each and name in each.defaults]
+            meant = hints.keys(
+                key, [other for other, each in members.items() if each is None or other in own], fuzzy=False
+            )
+            remedy = f"did you mean {' or '.join(meant)}?" if meant else f"{name} has {', '.join(own)}"
+            yield f"{key}={flat[key]!r} has no effect with {by}='{name}'; {remedy}"
 
 
 def _number(key: str, value: int | float, limits: Range) -> str | None:
@@ -106,6 +130,13 @@ def _wsd(config: Config) -> str | None:
     )
 
 
+def _nesterov(config: Config) -> str | None:
+    optim = config.optim
+    if not (isinstance(optim, SgdConfig | MuonConfig) and optim.nesterov and optim.momentum == 0):
+        return None
+    return "optim.nesterov=True has no effect with optim.momentum=0; set optim.nesterov=false as well"
+
+
 def _norm(config: Config) -> str | None:
     norm = config.norm
     if norm.kind == "none":
@@ -130,6 +161,7 @@ COMBINATIONS: tuple[Callable[[Config], str | None], ...] = (
     _accumulate,
     _warmup,
     _wsd,
+    _nesterov,
     _norm,
     _data,
 )

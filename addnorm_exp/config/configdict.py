@@ -1,34 +1,25 @@
 """The ConfigDict that `configs/*.py` return, generated from the dataclasses that hold the defaults."""
 
-import dataclasses
-
 from ml_collections import ConfigDict, config_dict
 
-from addnorm_exp.config.keys import leaves
+from addnorm_exp.config.keys import leaves, unresolved
 
 
 def as_configdict(config: object) -> ConfigDict:
     """A config dataclass as a locked, typed ConfigDict: subtrees nested, sequences as tuples, and optional values as
     placeholders of their type, which hold None until they are set. A count of steps accepts any value here, so that it also
-    accepts "5%"; `door.convert` checks it."""
-    tree = _tree(config)
-    tree.lock()
-    return tree
-
-
-def _tree(config: object) -> ConfigDict:
-    assert dataclasses.is_dataclass(config)
+    accepts "5%"; `door.convert` checks it. Keys of all variants of a group are there, and hold None at their default."""
     tree = ConfigDict()
     schema = leaves(type(config))
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if item.name not in schema:
-            tree[item.name] = _tree(value)
-            continue
-        leaf = schema[item.name]
-        if leaf.share:
-            tree[item.name] = config_dict.FieldReference(value, field_type=object)
-            continue
-        kind = tuple if leaf.sequence else leaf.type
-        tree[item.name] = config_dict.FieldReference(value, field_type=kind) if leaf.optional else value
+    for key, value in unresolved(config).items():
+        *path, last = key.split(".")
+        place = tree
+        for name in path:
+            if name not in place:
+                place[name] = ConfigDict()
+            place = place[name]
+        leaf = schema[key]
+        kind = object if leaf.share else tuple if leaf.sequence else leaf.type
+        place[last] = config_dict.FieldReference(value, field_type=kind) if leaf.share or leaf.optional else value
+    tree.lock()
     return tree

@@ -14,7 +14,7 @@ from fractions import Fraction
 from ml_collections import ConfigDict
 
 from addnorm_exp.config import checks, slips
-from addnorm_exp.config.keys import Leaf, flatten, groups, leaves, unknown
+from addnorm_exp.config.keys import Leaf, groups, leaves, unknown, unresolved
 from addnorm_exp.config.schema import Config, DataConfig
 from addnorm_exp.errors import UserError, check_text
 
@@ -57,7 +57,7 @@ def overridden(
     config: Config | Mapping[str, object], overrides: Mapping[str, object], where: str = "config"
 ) -> dict[str, object]:
     """The flat values of `config` with these overrides, each with its type checked; `override` checks whether they fit together."""
-    flat = flatten(config) if isinstance(config, Config) else dict(config)
+    flat = unresolved(config) if isinstance(config, Config) else dict(config)
     for key, value in overrides.items():
         if not isinstance(key, str) or key not in leaves():
             raise unknown(str(key), f"{where}: {key}")
@@ -190,6 +190,11 @@ def _build(flat: dict[str, object], where: str, explicit: Collection[str], typed
             )
             raise UserError(checks.placed(problem, where, typed))
         flat = {**flat, "data.name": "file"}
+    for problem in checks.variants(flat):
+        raise UserError(checks.placed(problem, where, typed))
+    for key, leaf in leaves().items():
+        if leaf.own and flat[key] is None:
+            flat[key] = leaf.own.defaults.get(str(flat[leaf.own.by]))
     config = _nest(Config, "", flat)
     checks.check(config, where, typed)
     return config
@@ -200,5 +205,10 @@ def _nest(schema: type, prefix: str, flat: Mapping[str, object]) -> typing.Any:
     parts = {}
     for item in dataclasses.fields(schema):
         key = f"{prefix}{item.name}"
-        parts[item.name] = flat[key] if key in flat else _nest(hints[item.name], f"{key}.", flat)
+        if key in flat:
+            parts[item.name] = flat[key]
+        else:
+            classes = item.metadata.get("variants")
+            group = classes[str(flat[f"{key}.name"])] if classes else hints[item.name]
+            parts[item.name] = _nest(group, f"{key}.", flat)
     return schema(**parts)

@@ -4,7 +4,7 @@ A field of a config's dataclass is made by `key`. Everything else is derived fro
 identity, and the projections of a config on hypers, shape and timetable (addnorm_exp/experiment).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Any
@@ -94,3 +94,9 @@ def key(
     `idle(config)`: whether no number depends on the key, given the others; identity leaves it out then.
     """
     return field(default=default, metadata={"key": Key(meaning, range, role, neutral, share, idle)})
+
+
+def variants(classes: Mapping[str, type], default: type) -> Any:
+    """A group of keys whose key `name` chooses one of these classes, all of one base class. A config has the base's keys and those of the
+    class that it names; where a key of that class is not set, the class's default applies."""
+    return field(default_factory=default, metadata={"variants": classes})

@@ -19,9 +19,18 @@ NOTHING_SAID = Key("")
 
 
 @dataclasses.dataclass(frozen=True)
+class Own:
+    """Of a key that only some variants of its group have (`key.variants`): the key `by` that chooses the variant, and each variant that has
+    the key with its default."""
+
+    by: str
+    defaults: Mapping[str, object]
+
+
+@dataclasses.dataclass(frozen=True)
 class Leaf:
     """One key of the schema, and what the schema says of it. `type` is int, float, bool or str; with `sequence`, it is the type of the
-    elements. `choices` are the valid texts, where they are few."""
+    elements. `choices` are the valid texts, where they are few. `own`: see `Own`."""
 
     key: str
     type: type
@@ -29,6 +38,7 @@ class Leaf:
     optional: bool = False
     sequence: bool = False
     choices: tuple[str, ...] = ()
+    own: Own | None = None
 
     @property
     def meaning(self) -> str:
@@ -61,11 +71,35 @@ def _leaves(schema: type) -> Mapping[str, Leaf]:
         annotation = hints[item.name]
         if dataclasses.is_dataclass(annotation):
             assert isinstance(annotation, type)
-            for key, leaf in leaves(annotation).items():
+            members = {**leaves(annotation), **_own(annotation, item.metadata.get("variants", {}), item.name)}
+            for key, leaf in members.items():
                 by_key[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
         else:
             by_key[item.name] = _leaf(item.name, annotation, item.metadata.get("key", NOTHING_SAID))
     return types.MappingProxyType(by_key)
+
+
+def _own(base: type, classes: Mapping[str, type], group: str) -> dict[str, Leaf]:
+    """The keys of a group's variants beside those of their base. One that several variants have means in each what that one says."""
+    together: dict[str, dict[str, Leaf]] = {}
+    for name, variant in classes.items():
+        for key, leaf in leaves(variant).items():
+            if key not in leaves(base):
+                together.setdefault(key, {})[name] = leaf
+    own = {}
+    for key, by_name in together.items():
+        first, *others = by_name.values()
+        alike = {(leaf.type, leaf.said.range, leaf.said.role) for leaf in (first, *others)}
+        assert len(alike) == 1, f"{group}.{key}: its type, range and role differ between {', '.join(by_name)}"
+        defaults = {name: getattr(classes[name](), key) for name in by_name}
+        texts: dict[str, list[str]] = {}
+        for name, leaf in by_name.items():
+            typed = str(defaults[name])  # as a user types it
+            texts.setdefault(leaf.meaning, []).append(f"{name} {typed.lower() if leaf.type is bool else typed}")
+        meaning = "; ".join(f"{text} ({', '.join(values)})" for text, values in texts.items())
+        said = dataclasses.replace(first.said, meaning=meaning)
+        own[key] = dataclasses.replace(first, said=said, optional=True, own=Own(f"{group}.name", defaults))
+    return own
 
 
 def groups(schema: type = Config) -> tuple[str, ...]:
@@ -75,8 +109,21 @@ def groups(schema: type = Config) -> tuple[str, ...]:
 
 
 def flatten(config: object) -> dict[str, object]:
-    """A config dataclass as {dotted key: value}, in the schema's order."""
-    return {key: functools.reduce(getattr, key.split("."), config) for key in leaves(type(config))}
+    """A config dataclass as {dotted key: value}, in the schema's order; None for keys of variants that it does not have."""
+    flat = {}
+    for key in leaves(type(config)):
+        *path, last = key.split(".")
+        flat[key] = getattr(functools.reduce(getattr, path, config), last, None)
+    return flat
+
+
+def unresolved(config: object) -> dict[str, object]:
+    """`flatten`, with a variant's own keys not set where they are at its default: so another variant may take its place."""
+    flat = flatten(config)
+    for key, leaf in leaves(type(config)).items():
+        if leaf.own is not None and flat[key] == leaf.own.defaults.get(str(flat[leaf.own.by])):
+            flat[key] = None
+    return flat
 
 
 def science(config: Config) -> dict[str, object]:
@@ -84,7 +131,8 @@ def science(config: Config) -> dict[str, object]:
     nested: dict[str, object] = {}
     for key, value in flatten(config).items():
         *path, last = key.split(".")
-        if path[:1] != [EXECUTION]:
+        absent = leaves()[key].own is not None and value is None
+        if path[:1] != [EXECUTION] and not absent:
             place: dict = nested
             for part in path:
                 place = place.setdefault(part, {})

@@ -20,13 +20,14 @@ from addnorm_exp.config.key import (
     RATE,
     SEED,
     SHAPE,
-    SHARE,
     SIZE,
     SWITCH,
     TIMETABLE,
     Range,
     key,
+    variants,
 )
+from addnorm_exp.config.optimisers import OPTIMISERS, AdamWConfig, OptimConfig
 from addnorm_exp.residual.norm_kinds import NormName
 
 Law = Literal["xavier", "normal"]
@@ -137,43 +138,6 @@ class LogitsConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """AdamW and the learning-rate schedule."""
-
-    lr: float = key(1e-3, "peak learning rate", POSITIVE, role=HYPER)
-    schedule: Literal["cosine", "inverse_sqrt", "constant", "wsd"] = key(
-        "cosine", "cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd"
-    )
-    warmup: int = key(0, "steps of linear warmup", COUNT_OR_OFF, role=HYPER, share=True)
-    final_lr: float = key(
-        0.1,
-        "final lr divided by peak lr (cosine, wsd)",
-        SHARE,
-        role=HYPER,
-        idle=lambda config: config.optim.schedule not in ("cosine", "wsd"),
-    )
-    decay: float = key(
-        0.2,
-        "wsd: share of the run for the final linear decay",
-        Range(above=0, maximum=1),
-        role=HYPER,
-        idle=lambda config: config.optim.schedule != "wsd",
-    )
-    beta1: float = key(0.9, "decay of the running mean of gradients", RATE, role=HYPER)
-    beta2: float = key(0.95, "decay of the running mean of squared gradients", RATE, role=HYPER)
-    eps: float = key(1e-8, "added to the root of the mean of squares", POSITIVE, role=HYPER)
-    weight_decay: float = key(
-        0.1,
-        "of matrices and embeddings; decoupled, multiplied by the learning rate",
-        NOT_NEGATIVE,
-        role=HYPER,
-        neutral=0.0,
-    )
-    clip: float = key(1.0, "maximum global gradient norm; 0 is off", NOT_NEGATIVE, role=SWITCH, neutral=0.0)
-    accumulate: int = key(1, "micro-batches per step; must divide batch_size", COUNT, neutral=1)
-
-
-@dataclass(frozen=True)
 class DataConfig:
     name: Literal["enwik8", "shakespeare", "file"] = key(
         "enwik8", "enwik8 | shakespeare | file (implied by data.path)", role=HOST
@@ -253,7 +217,7 @@ class Config:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     logits: LogitsConfig = field(default_factory=LogitsConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = variants(OPTIMISERS, AdamWConfig)
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)

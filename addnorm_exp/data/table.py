@@ -27,14 +27,14 @@ class Example(NamedTuple):
     line: int
 
 
-class Table(NamedTuple):
+class LabelledTable(NamedTuple):
     """`notes` say how the file was read where that is not plain, a line each."""
 
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
 
 
-def read(data: bytes, name: str, where: str) -> Table:
+def read(data: bytes, name: str, where: str) -> LabelledTable:
     """The examples of a file of these bytes, in its order. `name` opens each note, `where` each
     error.
 
@@ -56,7 +56,7 @@ def read(data: bytes, name: str, where: str) -> Table:
     except UnicodeDecodeError:
         text = content.data.decode("latin-1")
         notes = (*notes, f"{name} is not in UTF-8; it is read as Latin-1")
-    return Table(tuple(_examples(text, where)), notes)
+    return LabelledTable(tuple(_examples(text, where)), notes)
 
 
 def _examples(text: str, where: str) -> Iterator[Example]:

@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 
+from addnorm_exp.config.optimisers import OPTIMISERS
 from addnorm_exp.config.schema import Config
 from addnorm_exp.residual import Scheme, SchemeError, Site, axes, catalogue
+from addnorm_exp.residual.init import GROUPS
+from addnorm_exp.residual.scheme import no_factors
 from addnorm_exp.residual.vocabulary import RECIPE
+
+FACTORS = {"lr": "the learning rate", "decay": "weight decay", "eps": "Adam's ε"}
 
 
 def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
@@ -54,4 +59,21 @@ def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
         raise SchemeError(
             f"init.depth_scaled would scale weights that scheme '{scheme.name}' scales by its own law; {remedy}"
         )
+    _check_factors(config, scheme, sites)
     return scheme
+
+
+def _check_factors(config: Config, scheme: Scheme, sites: Sequence[Site]) -> None:
+    """Raises SchemeError if the scheme puts a factor on something that the optimiser does not have."""
+    without = set(FACTORS) - set(config.optim.factors)
+    for site in sites if scheme.factors is not no_factors and without else ():
+        for kind in (*site.sublayers, "ends"):
+            for group in GROUPS:
+                factors = scheme.factors(site.at(kind), group)
+                for name in sorted(without):
+                    if getattr(factors, name) != 1.0:
+                        able = [other for other, optimiser in OPTIMISERS.items() if name in optimiser.factors]
+                        raise SchemeError(
+                            f"scheme '{scheme.name}' multiplies {FACTORS[name]} by a factor, which has no meaning with "
+                            f"optim.name='{config.optim.name}'; use optim.name={' or '.join(able)}, or another scheme"
+                        )

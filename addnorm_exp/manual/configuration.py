@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import textwrap
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from addnorm_exp.config.key import UNSET, Range
 from addnorm_exp.config.keys import Leaf, flatten, leaves
@@ -67,9 +67,10 @@ def document() -> str:
     for item in dataclasses.fields(Config):
         if item.name not in known:
             members = [leaf for key, leaf in known.items() if key.startswith(f"{item.name}.")]
-            docstring = inspect.getdoc(hints[item.name]) or ""
+            docstring = textwrap.fill(" ".join((inspect.getdoc(hints[item.name]) or "").split()), 100)
             generated = docstring.startswith(hints[item.name].__name__)  # the dataclass's own signature
             parts += [f"\n## {item.name}\n", *([] if generated or not docstring else [docstring, ""]), _table(members)]
+            parts += _variants(item.metadata.get("variants", {}), members)
     values = {key: leaf.said.neutral for key, leaf in known.items() if leaf.said.neutral is not UNSET}
     neutral = ", ".join(f"`{key}={_typed(value)}`" for key, value in values.items())
     parts += [
@@ -77,6 +78,16 @@ def document() -> str:
         textwrap.fill(f"Every key that is not set, and: {neutral}.", 100, break_long_words=False),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _variants(classes: Mapping[str, type], members: Iterable[Leaf]) -> list[str]:
+    """Each class that a group's `name` may choose, with the keys that it has beside those of all."""
+    lines = []
+    for name, variant in classes.items():
+        own = [leaf.key.rpartition(".")[2] for leaf in members if leaf.own and name in leaf.own.defaults]
+        text = f"- `{name}`: {' '.join((inspect.getdoc(variant) or '').split())} Keys: {', '.join(f'`{key}`' for key in own)}."
+        lines.append(textwrap.fill(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+    return ["", *lines] if lines else []
 
 
 def _table(members: Iterable[Leaf]) -> str:

@@ -18,6 +18,8 @@ from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.tasks import least
 from addnorm_exp.train.memory import fits
+from addnorm_exp.train.optimisers import make_optimiser
+from addnorm_exp.train.optimisers.optimiser import state_bytes
 from addnorm_exp.train.program import program
 from addnorm_exp.words import counted, duration
 
@@ -32,7 +34,7 @@ COMPILE_SECONDS = 6.5  # a shape: the programs that train, validate and draw ini
 RUN_SECONDS = 0.2  # the beginning and the end of a run
 SAVE_SECONDS = 0.3  # a checkpoint, without writing its bytes
 BYTES_A_SECOND = 200e6
-BYTES_A_PARAMETER = 4 * 4  # value, Adam's two moments, and the best value so far
+BYTES_A_PARAMETER = 4 * 2  # of a checkpoint, beside the optimiser's state: the value, and the best value so far
 FORWARD = 1 / 3  # of the operations of a training step, which are those of `flops_per_token`
 
 
@@ -56,7 +58,7 @@ class Estimator:
 
     def __init__(self, study_folder: Path):
         self.folder = study_folder
-        self._shapes: dict[Shape, tuple[int, ExampleCost]] = {}
+        self._shapes: dict[Shape, tuple[int, ExampleCost, int]] = {}  # parameters, an example, bytes of a checkpoint
         self._steps: dict[Shape, list[float]] = {}  # measured, by shape
         self._others: dict[Shape, list[float]] = {}
         self._compilations: list[float] = []
@@ -65,13 +67,17 @@ class Estimator:
     def cost(self, run: Planned) -> Cost:
         key, config = run.experiment.shape, run.config
         if key not in self._shapes:
+            optimiser = make_optimiser(key)
             if fits(key):
                 task = program(key).task
-                self._shapes[key] = (task.model.size, task.cost)
+                size, example = task.model.size, task.cost
+                state = state_bytes(optimiser, task.model.specs)
             else:  # building it may take minutes, even without values
                 footprint = least(key)
-                self._shapes[key] = (footprint.parameters, footprint.cost)
-        size, example = self._shapes[key]
+                size, example = footprint.parameters, footprint.cost
+                state = footprint.least(lambda specs: state_bytes(optimiser, specs))
+            self._shapes[key] = size, example, BYTES_A_PARAMETER * size + state
+        size, example, saved = self._shapes[key]
         operations = example.flops_per_token * example.tokens * config.batch_size
         if key in self._steps:
             step = statistics.median(self._steps[key])
@@ -80,7 +86,7 @@ class Estimator:
         if key in self._others:
             other = statistics.median(self._others[key])
         else:
-            other = RUN_SECONDS + forwards(config) * FORWARD * step / config.batch_size + _saving(config, size)
+            other = RUN_SECONDS + forwards(config) * FORWARD * step / config.batch_size + _saving(config, saved)
         return Cost(size, operations * config.steps, step * config.steps, other)
 
     def learn(self, runs: Iterable[Planned]) -> Mapping[str, Summary]:
@@ -178,8 +184,8 @@ def forwards(config: Config) -> float:
     return (validations + 2) * config.eval.sequences + measurements * config.batch_size
 
 
-def _saving(config: Config, parameters: int) -> float:
-    """Seconds for the checkpoints of a run."""
+def _saving(config: Config, size: int) -> float:
+    """Seconds for the checkpoints of a run, of `size` bytes each."""
     every = config.execution.checkpoint_every
     saves = math.ceil(config.steps / every) if every else 1
-    return saves * (SAVE_SECONDS + BYTES_A_PARAMETER * parameters / BYTES_A_SECOND)
+    return saves * (SAVE_SECONDS + size / BYTES_A_SECOND)

@@ -3,6 +3,7 @@
 Read in this order:
 
     schedule      learning rates on traced numbers
+    optimisers/   the rules of updates
     step          one optimiser step, and N of them in one dispatch
     calibration   parameters that the first batch sets
     platform      settings that a process makes once
@@ -19,5 +20,5 @@ Read in this order:
     pack          runs that one program trains: chunks, evaluation, divergence, resume
     loop          claims and checks runs, trains them as a pack, and finishes them
 
-Add a schedule in schedule; add a per-layer quantity in step, which returns it, and in recorder, which names it.
+Add a schedule in schedule, an optimiser in optimisers; add a per-layer quantity in step, which returns it, and in recorder, which names it.
 """

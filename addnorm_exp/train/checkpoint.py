@@ -37,7 +37,7 @@ from addnorm_exp.runs.checkpoint_folders import (
 from addnorm_exp.runs.reading import read
 from addnorm_exp.runs.records import CheckpointMeta
 
-FORMAT = 1
+FORMAT = 2  # of states and of the best parameters; raise it when the arrays or their names change
 
 
 class Checkpoints:
@@ -82,10 +82,7 @@ class Checkpoints:
         """
         for name in self._names():
             if is_former(self.folder / name):
-                raise UserError(
-                    f"checkpoint {self.folder / name}: an older version wrote it, and this one cannot read it; use that version, or "
-                    f"delete {self.folder} to train anew"
-                )
+                raise self._older(name)
         for step in self.best_steps():
             self._sound(f"{BEST}{step:08d}")
         return {int(name) for name in self._states()}
@@ -143,7 +140,8 @@ class Checkpoints:
 
     def _read(self, name: str, like: Any) -> tuple[Any, dict[str, Any]]:
         arrays = read_arrays(self.folder / name / ARRAYS)
-        del arrays[MARK]
+        if int(arrays.pop(MARK)) < FORMAT:
+            raise self._older(name)
         wanted = _paths(like)
         if {path: (array.shape, array.dtype) for path, array in arrays.items()} != {
             path: (leaf.shape, leaf.dtype) for path, leaf in wanted.items()
@@ -155,6 +153,12 @@ class Checkpoints:
         leaves = [jax.device_put(arrays[path], leaf.sharding) for path, leaf in wanted.items()]
         tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return tree, json.loads((self.folder / name / "meta.json").read_text())
+
+    def _older(self, name: str) -> UserError:
+        return UserError(
+            f"checkpoint {self.folder / name}: an older version wrote it, and this one cannot read it; use that version, or "
+            f"delete {self.folder} to train anew"
+        )
 
     def _needs(self, name: str) -> set[int]:
         """The step of the best parameters that a state refers to, if any. An unreadable state needs none: it is never restored."""
@@ -194,7 +198,7 @@ class Checkpoints:
 
 
 def _paths(tree: Any) -> dict[str, Any]:
-    """Path → leaf, such as moments/mu/decoder/…, in the order of the tree."""
+    """Path → leaf, such as optimiser/mu/decoder/…, in the order of the tree."""
     pairs, _ = jax.tree.flatten_with_path(tree)
     paths = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
     assert len(paths) == len(pairs)

@@ -14,15 +14,17 @@ import jax
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Shape
 from addnorm_exp.tasks import least
+from addnorm_exp.train.optimisers import make_optimiser
+from addnorm_exp.train.optimisers.optimiser import state_bytes
 from addnorm_exp.words import counted, size
 
-# A parameter in training, in float32: its value, Adam's two moments, its gradient (the global norm needs all gradients at once), and the
-# copy of the best value by validation so far.
-BYTES_A_PARAMETER = 4 * 5
+# A parameter in training, in float32, beside the optimiser's state: its value, its gradient (the global norm needs all gradients at
+# once), and the copy of the best value by validation so far.
+BYTES_A_PARAMETER = 4 * 3
 ROWS = 3  # per-layer quantities by site, and as many by tensor: train/step.py
 
 MODEL, BATCH, CHUNK = (
-    "parameters with gradients, moments and best copy",
+    "parameters with gradients, optimiser state and best copy",
     "activations of a micro-batch",
     "metrics of a chunk",
 )
@@ -64,8 +66,10 @@ def needed(shape: Shape, devices: int, shared: bool) -> dict[str, int]:
     sequences = shape["batch_size"] // shape["optim.accumulate"] // (1 if shared else devices)
     columns = footprint.tensors + shape["model.depth"]
     rows = shape["execution.chunk_steps"] * ROWS * columns * shape["execution.diagnostics"]
+    optimiser = make_optimiser(shape)
+    state = footprint.least(lambda specs: state_bytes(optimiser, specs))
     return {
-        MODEL: copies * footprint.parameters * BYTES_A_PARAMETER,
+        MODEL: copies * (footprint.parameters * BYTES_A_PARAMETER + state),
         BATCH: sequences * footprint.activations,
         CHUNK: copies * rows * 4,
     }

@@ -24,6 +24,7 @@ from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.metrics import WeightedSum
 from addnorm_exp.tasks.task import Carried, Statistics
 from addnorm_exp.train.calibration import calibrated
+from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
 from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
@@ -97,7 +98,7 @@ class Program:
         keep_memory()
         pin_generator()
         self.shape, self.lanes = shape, lanes
-        self.task = make_task(shape)
+        self.task, self.optimiser = make_task(shape), make_optimiser(shape)
         self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self._step = make_step(shape, self.task, self._shard)
@@ -129,7 +130,7 @@ class Program:
         # Not jitted as a whole: each shape's draw is compiled once per process and serves every scheme. Its constants come from the
         # host, once, so JAX_TRANSFER_GUARD, which finds transfers in the loop, does not apply.
         with jax.transfer_guard("allow"):
-            return jax.device_put(initial_state(self.task, hypers), self.replicated)
+            return jax.device_put(initial_state(self.task, hypers, self.optimiser), self.replicated)
 
     def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
         """The state of one run before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
@@ -258,7 +259,7 @@ class Program:
     @property
     def _axes(self) -> dict[str, int | None]:
         """The axis of lanes of each hyper that has one."""
-        return {key: 0 if key in self.lanes.differing else None for key in hyper_keys()}
+        return {key: 0 if key in self.lanes.differing else None for key in hyper_keys(self.shape)}
 
     def _mapped(self, function: Callable[..., Any], *axes: Any) -> Callable[..., Any]:
         """The function over lanes; `axes`: of each argument."""

@@ -1,19 +1,19 @@
 """One optimiser step, and N of them in one dispatch: pure functions of (state, hypers, data)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from addnorm_exp.experiment import Hypers, Shape
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
-from addnorm_exp.residual.init import DECAYED, Spec
 from addnorm_exp.tasks.task import Carried, Share, Task
+from addnorm_exp.train.optimisers import Optimiser, make_optimiser
+from addnorm_exp.train.optimisers.optimiser import update
 from addnorm_exp.train.schedule import learning_rate
 
 CAUSES = ("", "non-finite loss", "non-finite gradient", "loss above the bound")
@@ -26,12 +26,12 @@ class TrainState:
     """Everything needed to resume. `step` counts finished updates.
 
     `cause` is an index into CAUSES, 0 while the run is sound. The first cause stays: after it, `step` no longer increases, `value` is the
-    loss or the gradient norm that ended the run, and parameters and moments are meaningless.
+    loss or the gradient norm that ended the run, and parameters and the optimiser's state are meaningless.
     """
 
     parameters: Parameters
     carried: Carried
-    moments: optax.ScaleByAdamState
+    optimiser: Any  # its state
     step: jax.Array
     cause: jax.Array
     value: jax.Array
@@ -46,7 +46,7 @@ Metrics = dict[str, Any]
 Step = Callable[..., tuple[TrainState, Metrics]]
 
 
-def initial_state(task: Task, hypers: Hypers) -> TrainState:
+def initial_state(task: Task, hypers: Hypers, optimiser: Optimiser) -> TrainState:
     parameters = task.scheme.projected(
         task.model.init(hypers["seed"], {"gain": hypers["init.gain"], "std": hypers["init.std"]})
     )
@@ -54,7 +54,7 @@ def initial_state(task: Task, hypers: Hypers) -> TrainState:
     step, cause, value = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
     carried = task.carried()
     assert carried.keys().isdisjoint(parameters)
-    return TrainState(parameters, carried, optax.scale_by_adam().init(parameters), step, cause, value)
+    return TrainState(parameters, carried, optimiser.init(task.model.specs, parameters), step, cause, value)
 
 
 def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
@@ -64,7 +64,7 @@ def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
     (sites,) stream_rms, branch_ratio, grad_stream and per tensor (tensors,) grad_weight, update_ratio, weight_rms; the last two are
     zero unless `recorded`, a scalar, is true.
     """
-    specs, gradients = task.model.specs, _gradients(shape, task, shard)
+    specs, gradients, optimiser = task.model.specs, _gradients(shape, task, shard), make_optimiser(shape)
     (objective,) = task.objectives
     trivial = math.inf if objective.trivial is None else objective.trivial
 
@@ -78,7 +78,7 @@ def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
             factor = jnp.minimum(1.0, hypers["optim.clip"] / (grad_norm + 1e-6))
             grads = {path: grad * factor for path, grad in grads.items()}
         lr = learning_rate(shape["optim.schedule"], state.step, hypers)
-        updates, moments = _adamw(specs, state, grads, lr, hypers)
+        updates, after = update(optimiser, specs, state.parameters, grads, state.optimiser, lr, hypers)
         sound = state.cause == 0
         cause = jnp.where(sound, _cause(loss, grad_norm, hypers["divergence.bound"] * trivial), state.cause)
         # The arrays of a diverged run are useless, so they are not protected from the bad update: a select over the whole state would
@@ -86,7 +86,7 @@ def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
         moved = TrainState(
             parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
             carried=share.carried,
-            moments=moments,
+            optimiser=after,
             step=state.step + (cause == 0).astype(jnp.int32),
             cause=cause,
             value=jnp.where(sound, jnp.where(cause == 2, grad_norm, loss), state.value),
@@ -155,24 +155,6 @@ def _gradients(shape: Shape, task: Task, shard: Callable[[Any], Any]):
         return replace(total, diagnostics=means, carried=carried), grads
 
     return gradients
-
-
-def _adamw(specs: Mapping[str, Spec], state: TrainState, grads: Parameters, lr: jax.Array, hypers: Hypers):
-    """The updates of AdamW (Loshchilov & Hutter 2019, 1711.05101, alg. 2; decay times the learning rate) with each tensor's factors, and
-    the new moments."""
-    # Adam's ε of a single tensor: m / (√v + fε) = (m/f) / (√v/f + ε), where m/f and √v/f are the moments of gradient/f.
-    grads = {path: grad / specs[path].factors.eps for path, grad in grads.items()}
-    adam = optax.scale_by_adam(hypers["optim.beta1"], hypers["optim.beta2"], hypers["optim.eps"])
-    with jax.numpy_dtype_promotion("standard"):  # Optax raises β, a float, to an integer count
-        updates, moments = adam.update(grads, state.moments)
-
-    def change(path: str, update: jax.Array) -> jax.Array:
-        factors = specs[path].factors
-        if specs[path].group in DECAYED:
-            update = update + factors.decay * hypers["optim.weight_decay"] * state.parameters[path]
-        return -(factors.lr * lr) * update
-
-    return {path: change(path, update) for path, update in updates.items()}, moments
 
 
 def _cause(loss: jax.Array, grad_norm: jax.Array, bound: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ LABELS = ("titles", "names")
 # By key, the names of an axis's values in papers; None is a scheme's own choice.
 VALUES: Mapping[str, Mapping[Any, str]] = {
     "norm.kind": {None: "scheme's norm", **{name: kind.title for name, kind in KINDS.items()}},
+    "optim.name": {"adamw": "AdamW", "sgd": "SGD", "adafactor": "Adafactor", "lion": "Lion", "muon": "Muon"},
 }
 AXES: Mapping[str, str] = {
     "scheme": "Scheme",
@@ -19,6 +20,7 @@ AXES: Mapping[str, str] = {
     "norm.eps": "ε",
     "norm.affine": "affine",
     "init.law": "init",
+    "optim.name": "optimiser",
     "optim.lr": "learning rate",
     "optim.warmup": "warmup",
     "model.depth": "depth",
