@@ -14,6 +14,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.init import Factors, Init, Spec
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.tasks.task import Share
 from addnorm_exp.train.optimisers import OPTIMISERS
 from addnorm_exp.train.optimisers.muon import is_orthogonalised
 from addnorm_exp.train.optimisers.optimiser import state_bytes
@@ -61,17 +62,23 @@ class Blocks(toy.Toy):
         first = seed.astype(jnp.int32) + step * self.batch_size
         return jax.lax.dynamic_slice(corpus, (first, jnp.int32(0)), (self.batch_size, 3))  # of one type under x64 too
 
-    def loss(self, parameters, probes, batch, context):
-        return loss(parameters, batch), {"stream_rms": jnp.mean(batch)[None], "branch_ratio": jnp.ones(1)}
+    def loss(self, parameters, probes, part, weight, carried, context):
+        diagnostics = {"stream_rms": jnp.mean(part)[None], "branch_ratio": jnp.ones(1)}
+        return Share(jnp.sum(errors(parameters, part)) / weight, diagnostics=diagnostics, carried=carried)
 
 
 def loss(p, batch):
+    return jnp.mean(errors(p, batch))
+
+
+def errors(p, batch):
+    """Squared, of each row."""
     hidden = jnp.tanh(batch[:, :2] @ p["blocks/0/in/kernel"]) * p["blocks/0/gain"] + p["blocks/0/bias"]
     hidden = hidden + jnp.tanh(hidden @ p["blocks/0/mix/kernel"])
     hidden = hidden + jnp.tanh(hidden @ p["blocks/1/mix/kernel"]) * (hidden @ p["blocks/1/gate/kernel"])
     kind = (jnp.abs(batch[:, 0] * 7).astype(jnp.int32)) % 3
     out = (hidden @ p["blocks/1/out/kernel"]) @ p["blocks/1/streams"] @ p["head/kernel"]
-    return jnp.mean((p["blocks/1/alpha"] * jnp.sum(out * p["embedding/tokens"][kind], axis=-1) - batch[:, 2]) ** 2)
+    return (p["blocks/1/alpha"] * jnp.sum(out * p["embedding/tokens"][kind], axis=-1) - batch[:, 2]) ** 2
 
 
 # The equations, in NumPy and float64. Each returns what an update subtracts at a learning rate of 1, of a gradient `g` at step `t`, from 1;
@@ -235,14 +242,20 @@ def test_lanes_are_their_own_runs(name):
     assert max(moved) > 1e-4, "the number is the lane's own"
 
 
+class Squares(Blocks):
+    """The sum of all squares, which promotes nothing by itself."""
+
+    def loss(self, parameters, probes, part, weight, carried, context):
+        return Share(sum(jnp.sum(x**2) for x in parameters.values()), carried=carried)
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_a_step_promotes_nothing_unsaid(name):
     """Under strict promotion and x64 the state keeps its types, and none of them is weak: that would compile everything a second time."""
     with switched(SETS["types"]):
-        task = Blocks()
+        task = Squares()
         task.model.init = lambda seed, hypers: {path: jnp.zeros(size, jnp.float32) for path, size in SHAPES.items()}
-        task.loss = lambda parameters, probes, batch, context: (sum(jnp.sum(x**2) for x in parameters.values()), {})
         state = toy.start(task=task, optim__name=name)
         jaxpr, (moved, _) = jax.make_jaxpr(make_step(of(name), task), return_shape=True)(
             state, hypers(of(name)), jnp.zeros((4, 3), jnp.float32)
