@@ -17,7 +17,7 @@ from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
 from addnorm_exp.runs.checkpoint_folders import KEEP, not_kept
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read
+from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read_layers
 from addnorm_exp.train import loop
 from addnorm_exp.train.checkpoint import Checkpoints
 
@@ -153,7 +153,7 @@ def test_the_next_start_completes_what_a_kill_left(killed, data):
 @pytest.mark.parametrize("events", range(1, 8))
 def test_a_kill_at_any_point_of_the_removal(killed, events, monkeypatch):
     """What has begun to go is out of sight at once, rows are never fewer, and the next launcher completes it."""
-    rows = read(killed / "layers")
+    rows = read_layers(killed / "layers")
     seen = []
 
     def dying(function):
@@ -172,7 +172,7 @@ def test_a_kill_at_any_point_of_the_removal(killed, events, monkeypatch):
         patched.setattr(Path, "unlink", dying(Path.unlink))
         with pytest.raises(KeyboardInterrupt):
             finish.finish(RunFolder(killed), summary)
-    left = read(killed / "layers")
+    left = read_layers(killed / "layers")
     for name, array in rows.arrays.items():
         np.testing.assert_array_equal(left.arrays[name], array)
     finish.complete(RunFolder(killed), summary)
@@ -270,7 +270,7 @@ def test_chunks_of_a_finished_run_become_one(tmp_path):
     assert names(tmp_path) == ["00000006.npz", "20251124.npz", "attention-00000006.npz", "index.json"]
     (tmp_path / "20251124.npz").unlink()
     for kind, name in (("", "stream_rms"), ("attention-", "entropy")):
-        rows = read(tmp_path, kind)
+        rows = read_layers(tmp_path, kind)
         assert rows.step.tolist() == [1, 2, 3, 4, 5, 6]
         assert rows.arrays[name][:, 0].tolist() == [1, 2, 3, 4, 5, 6]
     merge(tmp_path)

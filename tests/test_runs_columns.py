@@ -10,14 +10,14 @@ from training import ROOT, config
 from addnorm_exp.report.dashboard.heat import QUANTITIES
 from addnorm_exp.runs.columns import COLUMNS, Within, by_layer, within
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.runs.layers import KINDS, chunks, read
+from addnorm_exp.runs.layers import KINDS, chunks, read_layers
 from addnorm_exp.runs.mirror.picture import PANELS
 
 
 def test_training_records_every_quantity_with_its_columns(data, tmp_path):
     run(config(execution__attention_every=4), data, RunFolder(tmp_path))
     assert {kind for _, kind in chunks(tmp_path / "layers")} == set(KINDS)
-    found = [read(tmp_path / "layers", kind) for kind in KINDS]
+    found = [read_layers(tmp_path / "layers", kind) for kind in KINDS]
     arrays = {name: (layers, array) for layers in found for name, array in layers.arrays.items()}
     assert set(arrays) == set(COLUMNS)
     for name, (layers, array) in arrays.items():
