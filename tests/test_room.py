@@ -165,7 +165,7 @@ def test_a_kill_at_any_point_of_the_removal(killed, events, monkeypatch):
 
         return call
 
-    summary = summary_of(killed)
+    summary = RunFolder(killed).summary()
     with monkeypatch.context() as patched:
         patched.setattr(finish, "delete", dying(finish.delete))
         patched.setattr(finish, "hide", dying(finish.hide))
@@ -274,7 +274,7 @@ def test_chunks_of_a_finished_run_become_one(tmp_path):
         assert rows.step.tolist() == [1, 2, 3, 4, 5, 6]
         assert rows.arrays[name][:, 0].tolist() == [1, 2, 3, 4, 5, 6]
     merge(tmp_path)
-    assert read(tmp_path).step.tolist() == [1, 2, 3, 4, 5, 6]
+    assert read_layers(tmp_path).step.tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_damaged_chunks_are_left_for_those_who_say_so(tmp_path):
