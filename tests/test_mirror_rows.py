@@ -178,14 +178,14 @@ def test_lines_are_read_once_as_they_come(tmp_path):
     reader = LineReader(path)
     assert reader.read() == []
     path.write_text(f"{sound[0]}\n{sound[1]}\n{sound[2][:9]}")
-    assert [line["step"] for line in reader.read()] == [1, 2]
+    assert [line.step for line in reader.read()] == [1, 2]
     path.write_text("".join(f"{line}\n" for line in sound))
-    assert [line["step"] for line in reader.read()] == [3, 4]
+    assert [line.step for line in reader.read()] == [3, 4]
     assert reader.read() == []
     for bad in ("[1]", '{"step": 3}', '{"step": 3, "spl', '{"step": 5, "split": "train", "loss": "low"}', "NaN", ""):
         path.write_text(f"{sound[0]}\n{bad}\n\n")
         reader = LineReader(path)
-        assert [line["step"] for line in reader.read()] == [1]
+        assert [line.step for line in reader.read()] == [1]
         with open(path, "a") as file:
             file.write(sound[1][:5])
         with pytest.raises(UserError, match=r"metrics\.jsonl:2: is not a metrics line"):
