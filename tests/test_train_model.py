@@ -300,8 +300,10 @@ def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     assert said["flops"].keys() == {"train", "evaluate"}
     for name in ("train", "evaluate"):
         flops = said["flops"][name]
-        whole = [each for key, each in program(config())._compiled.items() if key[0] == name]  # one for each corpus
-        assert flops < 0.3 * min(each.cost_analysis()["flops"] for each in whole), f"{name}: the batch is not split"
+        whole = [
+            each for key, each in program(config())._compiled.items() if key[0] == name
+        ]  # one for each size of data
+        assert flops < 0.3 * max(each.cost_analysis()["flops"] for each in whole), f"{name}: the batch is not split"
     for split in ("train", "val", "test"):
         np.testing.assert_allclose(losses(tmp_path / "eight", split), losses(plain, split), rtol=1e-4)
     assert_close(layers(tmp_path / "eight"), layers(plain), rtol=1e-2, atol=1e-5)
