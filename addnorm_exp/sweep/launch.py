@@ -178,7 +178,8 @@ class Launcher:
     def _one(self, pack: tuple[Planned, ...], outcome: PhaseResult) -> None:
         """Trains one pack. Those of its runs that have ended before only fill their places."""
         finished = self.finished(pack)
-        going = [run for run in pack if run.id not in finished]
+        # Another process may have finished all of them since the phase began: then nothing is trained.
+        going = [run for run in pack if run.id not in finished] or list(pack)
         self.display.begin(*going)
         self.current = self.place(going[0]).path
         started = time.perf_counter()
