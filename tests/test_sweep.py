@@ -337,3 +337,18 @@ def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monke
         assert sweep(path, "--max_runs=1") == 1
     assert other in trained
     assert "; run the same command again later" in capsys.readouterr().err
+
+
+def test_runs_that_another_process_finishes_meanwhile_count(finished, tmp_path, trained, capsys, monkeypatch):
+    """They are missing when the phase begins, and there when their turn comes."""
+    path = copied(finished, tmp_path)
+    now = launch.Launcher.finished
+
+    def late(self, runs):
+        runs = tuple(runs)
+        return now(self, runs) if len(runs) == 1 else {}
+
+    monkeypatch.setattr(launch.Launcher, "finished", late)
+    assert sweep(path) == 0
+    assert trained == []
+    assert table(capsys.readouterr().out) == table(finished[1])
