@@ -105,15 +105,24 @@ class Launcher:
         self._keep = keeps(phase)
         shapes = len({run.experiment.shape for run in waiting})
         self.display.phase(phase, total=len(runs), finished=len(outcome.summaries), shapes=shapes)
-        most = len(waiting) if self.limit is None else max(0, self.limit)
-        outcome.left += waiting[most:]
-        for pack in self._packs(waiting[:most]):
+        for pack in self._packs(waiting):
             if self.stop():
                 outcome.stopped = True
                 return outcome
-            self._one(pack, outcome)
+            most = self._room(pack)
+            outcome.left += [run for run in pack[most:] if run.id not in outcome.summaries]
+            if most:
+                self._one(pack[:most], outcome)
         self._wait(outcome)
         return outcome
+
+    def _room(self, pack: tuple[Planned, ...]) -> int:
+        """How many runs of a pack the limit leaves room for. A pack that has begun is resumed whole."""
+        if self._spent:
+            return 0
+        if self.limit is None or self.place(pack[0]).pack():
+            return len(pack)
+        return min(self.limit, len(pack))
 
     def _packs(self, waiting: Iterable[Planned]) -> list[tuple[Planned, ...]]:
         """The waiting runs in packs, in their order. A run that has begun continues as it began: alone, or in its pack, some of whose runs
