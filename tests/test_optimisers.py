@@ -374,5 +374,5 @@ def test_a_run_learns_and_resumes_bit_for_bit(name, data, tmp_path):
 def test_projection_calibration_and_micro_batches_go_with_each(scheme, name, data, tmp_path):
     asked = config(scheme=scheme, optim__name=name, optim__accumulate=2, optim__lr=3e-3)
     summary = run(asked, data, RunFolder(tmp_path))
-    assert summary["status"] == "done"
-    assert summary["val"]["final"]["loss"] < losses(tmp_path, "val")[0]
+    assert summary.status == "done"
+    assert summary.val.final["loss"] < losses(tmp_path, "val")[0]
