@@ -1,6 +1,6 @@
 """Are the losses of training those of another revision, bit for bit?
 
-    python benchmarks/bits.py                          against dfa71e5, about five minutes on two cores
+    python benchmarks/bits.py                          against dfa71e5
     python benchmarks/bits.py --revision=HEAD~1 "--only=pre_ln;ngpt"
     python benchmarks/bits.py --steps=200
 

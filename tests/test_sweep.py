@@ -9,13 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+from of_config import experiment
 from studies import PLAN, sweep, write
 from training import assert_equal_runs, held
 
 from addnorm_exp import cli
+from addnorm_exp.config import Config
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
+from addnorm_exp.sweep.display import Display
 from addnorm_exp.train import program
 from addnorm_exp.train.loop import run_pack
 from addnorm_exp.train.program import Program
@@ -352,3 +355,17 @@ def test_runs_that_another_process_finishes_meanwhile_count(finished, tmp_path, 
     assert sweep(path) == 0
     assert trained == []
     assert table(capsys.readouterr().out) == table(finished[1])
+
+
+def test_the_runs_of_a_pack_that_was_waited_for_count_once(tmp_path, monkeypatch):
+    """Another process had begun the pack and left it: it is trained here as a whole, with its first run."""
+    first, second = (launch.Planned(name, experiment(Config()), {}) for name in ("a", "b"))
+    launcher, outcome, ended = launch.Launcher(tmp_path, "s", Display(), lambda: False), launch.PhaseResult(), []
+    outcome.busy = [first, second]
+    monkeypatch.setattr(launcher, "_packs", lambda runs: [(first, second)])
+    monkeypatch.setattr(launcher, "_one", lambda pack, result: result.summaries.update({run.id: None for run in pack}))
+    monkeypatch.setattr(launcher, "finished", lambda runs: {run.id: run for run in runs if run.id in outcome.summaries})
+    monkeypatch.setattr(launcher.display, "end", lambda *arguments: ended.append(arguments))
+    launcher._wait(outcome)
+    assert outcome.summaries.keys() == {"a", "b"}
+    assert ended == [], "each was told of when the pack ended"

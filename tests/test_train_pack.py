@@ -1,7 +1,6 @@
 """Runs that one program trains together: each is its single run, whatever its neighbours do, and a pack resumes bit for bit."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -136,7 +135,6 @@ def test_a_run_continues_as_it_began(data, tmp_path):
         run(PLAIN[1], data, RunFolder(tmp_path / "1"))
     with pytest.raises(UserError, match="trained together"):
         run_pack(members(tmp_path)[:2], data)
-    shutil.rmtree(tmp_path / "0")
     with stop_after(PLAIN[0], 2) as stop, pytest.raises(Stopped):
         run(PLAIN[0], data, RunFolder(tmp_path / "alone" / "0"), stop=stop)
     with pytest.raises(UserError, match="has begun to train alone"):

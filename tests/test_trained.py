@@ -74,7 +74,7 @@ def test_its_evaluation_repeats_the_record_and_takes_other_files(trained, tmp_pa
     worse = model.evaluate(other)["bpb"]
     assert worse > model.evaluate()["bpb"]
     assert cli.main(["eval", str(trained / "run"), f"--config.data.path={other}"]) == 0
-    assert f"test {worse:.3f}" in capsys.readouterr().out or f"{worse:.2f}" in str(worse)
+    assert f"pre_ln: test {worse:.4f} bits/byte on {other}  (final weights" in capsys.readouterr().out
 
 
 @pytest.mark.core
@@ -191,4 +191,5 @@ def test_every_scheme_can_be_asked(scheme, data, trained, tmp_path):
         expected = bound.logits(inside["closed"].reshape(-1, inside["closed"].shape[-1]))
         np.testing.assert_allclose(logits.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(model.logits(TOKENS[:, :6]), logits[:, :6], rtol=1e-3, atol=1e-4)
-        assert len(model.generate("ab", 2, temperature=0).encode()) >= 2
+        likeliest = int(jnp.argmax(model.logits(np.array([list(b"ab")]))[0, -1]))
+        assert model.generate("ab", 1, temperature=0) == bytes([likeliest]).decode(errors="replace")

@@ -2,21 +2,13 @@
 
 from pathlib import Path
 
-from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.cli.weights_flag import WEIGHTS
+from addnorm_exp.config.flags import parse
 from addnorm_exp.errors import UserError
 
 HELP = "the test metrics of a trained model: RUN [--config.data.path=FILE] [--weights=final|best]"
 
-FLAGS = (
-    Flag(
-        "weights",
-        str,
-        "final",
-        "which parameters: after the last step, or the best by validation",
-        "final|best",
-        choices=("final", "best"),
-    ),
-)
+FLAGS = (WEIGHTS,)
 
 
 def run(argv: list[str]) -> int:

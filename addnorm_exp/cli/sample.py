@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from addnorm_exp.cli.weights_flag import WEIGHTS
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError
 
@@ -14,14 +15,7 @@ FLAGS = (
     Flag("temperature", float, 1.0, "divides the logits; 0 takes the most likely byte", "T", minimum=0),
     Flag("top_k", int, None, "draw from the K most likely bytes; default: from all", "K", minimum=1),
     Flag("seed", int, 0, "the same seed gives the same text", "S", minimum=0),
-    Flag(
-        "weights",
-        str,
-        "final",
-        "which parameters: after the last step, or the best by validation",
-        "final|best",
-        choices=("final", "best"),
-    ),
+    WEIGHTS,
 )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from addnorm_exp.config.key import HYPER, SHAPE
@@ -28,11 +29,14 @@ class Shape:
     sites: tuple[Site, ...] = field(compare=False)
     form: tuple[Hashable, ...] = ()
 
+    @cached_property
+    def _values(self) -> dict[str, object]:
+        return dict(self.items)
+
     def __getitem__(self, key: str) -> Any:
         """Raises LookupError for a key that is no part of the shape."""
-        for name, value in self.items:
-            if name == key:
-                return value
+        if key in self._values:
+            return self._values[key]
         what = f"is {leaves()[key].said.role.name}, and" if key in leaves() else "is no key of a config, and"
         raise LookupError(f"{key} {what} no part of a program's shape")
 

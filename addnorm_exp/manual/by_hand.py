@@ -2,6 +2,7 @@
 
 import math
 
+from addnorm_exp.config import Config
 from addnorm_exp.residual import At, Chain, Depths, Learned, Rule, Scheme, Sum, catalogue, sites
 
 HEAD = """\
@@ -64,7 +65,7 @@ def feed_forward(x, p, heads):
 
 def document() -> str:
     """The whole page."""
-    return HEAD + code(catalogue.get("pre_ln"), depth=4, width=128) + TAIL
+    return HEAD + code(catalogue.get(Config().scheme), depth=4, width=128) + TAIL
 
 
 def code(scheme: Scheme, depth: int, width: int) -> str:

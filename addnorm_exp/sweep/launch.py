@@ -162,6 +162,8 @@ class Launcher:
         while outcome.busy and not self._spent and not outcome.stopped:
             busy, outcome.busy = outcome.busy, []
             for run in busy:
+                if run.id in outcome.summaries or run in outcome.failed:  # trained here meanwhile, as one of a pack
+                    continue
                 if self.stop() or outcome.stopped:
                     outcome.stopped = True
                 elif self._spent or self.place(run).held():

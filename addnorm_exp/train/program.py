@@ -8,6 +8,7 @@ import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,6 @@ from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chun
 
 # Attention statistics need the whole (heads, queries, keys) matrix, which the training step may never hold: so they use few sequences.
 ATTENTION_SEQUENCES = 8
-
 
 Weights = dict[str, jax.Array]  # `TrainState.weights`
 
@@ -256,7 +256,7 @@ class Program:
         measure = self._mapped(self._attention, 0, self._axes, None, None)
         return Call("attention", shapes(held.train), measure, (weights, hypers, held.train, np.int32(step)))
 
-    @property
+    @cached_property
     def _axes(self) -> dict[str, int | None]:
         """The axis of lanes of each hyper that has one."""
         return {key: 0 if key in self.lanes.differing else None for key in hyper_keys(self.shape)}

@@ -1,4 +1,4 @@
-"""`load("runs/…")`: a trained model, ready to be asked."""
+"""`load("runs/…")`: a trained model to evaluate, to sample from and to look into."""
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -79,7 +79,9 @@ class Trained:
     def logits(self, tokens: Any) -> jax.Array:
         """float32 (batch, length, vocabulary), of tokens int (batch, length); `logits[:, t]` predicts token t + 1. For bytes, tokens are
         their values. Raises UserError if length is above `seq_len`."""
-        return self._logits(self._checked(tokens))
+        given = self._checked(tokens)
+        with self._precision():
+            return self._forward(self.parameters, given)
 
     def activations(self, tokens: Any, sites: Iterable[str] | None = None) -> dict[str, jax.Array]:
         """Name → float32 (batch, length, width), of tokens int (batch, length). `sites`: names, or beginnings of names such as `decoder.0`;
@@ -148,10 +150,6 @@ class Trained:
                 f"tokens of shape {given.shape}: must be (batch, length) with length from 1 to seq_len={self.config.seq_len}"
             )
         return given
-
-    def _logits(self, tokens: jax.Array) -> jax.Array:
-        with self._precision():
-            return self._forward(self.parameters, tokens)
 
     @cached_property
     def _forward(self) -> Any:

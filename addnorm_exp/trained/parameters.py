@@ -4,9 +4,10 @@ import numpy as np
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.arrays import read_arrays, sha256
+from addnorm_exp.runs.checkpoint_folders import PARAMETERS
 from addnorm_exp.runs.folder import RunFolder
 
-WEIGHTS = ("final", "best")
+WEIGHTS = tuple(PARAMETERS)
 
 
 def kept(folder: RunFolder, weights: str) -> tuple[dict[str, np.ndarray], int]:
