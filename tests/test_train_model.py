@@ -348,7 +348,7 @@ def test_a_model_learns_to_copy_a_prefix(positions):
         optim__warmup=20,
         execution__diagnostics=False,
     )
-    task = Copy(asked)
+    task = Copy(shape(asked))
     chunk = jax.jit(make_chunk(make_step(asked, task, lambda batch: batch), 300))
     _, metrics = chunk(
         initial_state(task, hypers(asked)), hypers(asked), jnp.zeros(1), np.int32(300), np.ones(300, np.bool_)
