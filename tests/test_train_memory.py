@@ -1,10 +1,11 @@
 """A run that cannot fit into memory is refused before anything of it is built; the bound is held against what the compiler plans."""
 
+import sys
 from functools import partial
 
 import numpy as np
 import pytest
-from of_config import check_machine, hypers, least, make_task, program, shape
+from of_config import check_machine, experiment, hypers, least, make_task, program, shape
 from sample import depth_of
 from training import BASE, TEXT, config, flags, signals_restored
 
@@ -12,7 +13,9 @@ from addnorm_exp import cli
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
 from addnorm_exp.residual import catalogue
-from addnorm_exp.train import memory
+from addnorm_exp.sweep import launch
+from addnorm_exp.train import loop, memory
+from addnorm_exp.words import size
 
 WIDE = {"batch_size": 64, "seq_len": 64, "model__width": 32, "eval__sequences": 10}
 NARROW = {
@@ -118,6 +121,42 @@ def test_devices_of_one_memory_hold_a_copy_each_and_share_the_batch():
     assert eight[memory.MODEL] == 8 * one[memory.MODEL]
     assert apart[memory.MODEL] == one[memory.MODEL]
     assert (one[memory.BATCH], eight[memory.BATCH]) == (8 * apart[memory.BATCH],) * 2
+
+
+def test_a_pack_needs_the_memory_of_each_of_its_lanes(monkeypatch):
+    asked = experiment(config())
+    monkeypatch.setattr(memory, "memory", lambda: 3 * total(config()) - 1)
+    for lanes in (1, 2):
+        loop.check_machine(asked, lanes)
+    with pytest.raises(UserError) as error:
+        loop.check_machine(asked, 3)
+    assert str(error.value).startswith(f"a pack of 3 runs needs at least {size(3 * total(config()))} of memory (")
+    assert str(error.value).endswith("; use --pack=2 (a pack that has begun keeps its width)")
+
+
+@pytest.mark.parametrize(("flag", "lanes"), [((), 1), (("--pack=2",), 2), (("--pack=9",), 3)])
+def test_a_sweep_whose_packs_do_not_fit_is_refused_with_the_width_that_does(flag, lanes, tmp_path, monkeypatch, capsys):
+    """Of three runs of a kind a pack has three at most."""
+    monkeypatch.setattr(memory, "memory", lambda: 2 * total(config()))
+    widths = []
+    monkeypatch.setattr(launch, "train", lambda members, *_, **__: widths.append(len(members)) or sys.exit())
+    (tmp_path / "text").write_bytes(TEXT)
+    base = {**BASE, "data.path": str(tmp_path / "text")}
+    study = tmp_path / "tiny.py"
+    study.write_text(f"BASE = {base!r}\n\ndef sweep():\n    for seed in range(3):\n        yield {{'seed': seed}}\n")
+    argv = ["sweep", str(study), f"--runs={tmp_path / 'runs'}", *flag]
+    assert cli.main([*argv, "--dry_run"]) == 0
+    refusal = "this machine cannot train 3 runs: a pack of 3 runs needs at least"
+    assert (refusal in capsys.readouterr().out) == (lanes == 3)
+    with signals_restored():
+        if lanes < 3:
+            cli.main(argv)
+            assert widths == [lanes]
+        else:
+            assert cli.main(argv) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.endswith("; use --pack=2 (a pack that has begun keeps its width)")
+            assert not (tmp_path / "runs").exists()
 
 
 def commands(folder, words):

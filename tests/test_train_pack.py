@@ -14,6 +14,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.lane import Lane, Member
 from addnorm_exp.train.loop import Stopped, run_pack
+from addnorm_exp.train.memory import needed
 from addnorm_exp.train.program import ALONE, lanes_of
 from addnorm_exp.train.programs import program
 
@@ -51,6 +52,16 @@ def test_a_lane_is_its_single_run(together, data, tmp_path):
     assert not (tmp_path / "0" / "pack.json").exists()
     ids = [RunFolder(together / str(lane)).summary().id for lane in range(3)]
     assert [RunFolder(together / str(lane)).pack() for lane in range(3)] == [ids] * 3
+
+
+def test_the_bound_on_memory_counts_each_lane_of_a_pack(together):
+    """It is below what the compiler plans, and near, as that of a run alone is. The copies of the best parameters lie beside the plan."""
+    shape = experiment(PLAIN[0]).shape
+    compiled = program(shape, lanes_of([experiment(each).hypers for each in PLAIN]))
+    assert compiled.planned_bytes, "the fixture has compiled it"
+    planned = compiled.planned_bytes + len(PLAIN) * 4 * compiled.task.model.size
+    bound = len(PLAIN) * sum(needed(shape, 1, True).values())
+    assert 0.2 * planned < bound < planned
 
 
 @pytest.mark.core

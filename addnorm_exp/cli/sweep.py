@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
     chosen = parse_filter(arguments["filter"])
     check_folder(folder, study)
     if arguments["dry_run"]:
-        print(dry_run(study, folder, chosen), end="")
+        print(dry_run(study, folder, chosen, arguments["pack"]), end="")
         return 0
 
     display = Display()

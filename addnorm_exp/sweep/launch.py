@@ -1,7 +1,8 @@
 """Trains a plan on this machine, one pack of runs after another, so that runs of one shape share one compiled program."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,16 @@ class Launcher:
         summaries = ((run.id, self.place(run).summary()) for run in runs)
         return {name: summary for name, summary in summaries if summary and summary.status in FINISHED}
 
-    def check(self, runs: Iterable[Planned]) -> None:
-        """Raises UserError if the data of an unfinished run are not available, or if the data or the devices do not suit the run."""
-        runs = tuple(runs)
-        finished = self.finished(runs)
-        waiting = [run for run in runs if run.id not in finished]
-        for run in waiting:
-            check_machine(run.experiment)  # before data are fetched
+    def check(self, *phases: Iterable[Planned]) -> None:
+        """Raises UserError if the data of an unfinished run are not available, or if the data or the devices do not suit the run.
+        Runs of different phases are not trained in one pack."""
+        waiting: list[Planned] = []
+        for runs in map(tuple, phases):
+            finished = self.finished(runs)
+            of_phase = [run for run in runs if run.id not in finished]
+            for run, lanes in zip(of_phase, widths(of_phase, self.width, self.place), strict=True):
+                check_machine(run.experiment, lanes)  # before data are fetched
+            waiting += of_phase
         for run in waiting:
             check(run.experiment, self.data(run))
             for line in tasks.remarks(run.experiment, self.data(run).spec):
@@ -147,7 +151,7 @@ class Launcher:
             elif self.width == 1 or folder.recorded():
                 packs.append([run])
             else:
-                kind = run.experiment.shape, run.experiment.timetable, run.sha256
+                kind = kind_of(run)
                 if len(with_room.get(kind, ())) in (0, self.width):
                     with_room[kind] = []
                     packs.append(with_room[kind])
@@ -237,6 +241,25 @@ class Launcher:
         if key not in self._data:
             self._data[key] = tasks.load(config)
         return self._data[key]
+
+
+def kind_of(run: Planned) -> Hashable:
+    """What the runs of a pack have in common."""
+    return run.experiment.shape, run.experiment.timetable, run.sha256
+
+
+def widths(runs: Iterable[Planned], width: int, place: Callable[[Planned], RunFolder]) -> list[int]:
+    """For each of these unfinished runs of one phase, how many runs the widest pack has that it may be trained in."""
+    runs = tuple(runs)
+    kinds = Counter(map(kind_of, runs))
+
+    def lanes(run: Planned) -> int:
+        folder = place(run)
+        if ids := folder.pack():
+            return len(ids)
+        return 1 if folder.recorded() else min(width, kinds[kind_of(run)])
+
+    return [lanes(run) for run in runs]
 
 
 def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:

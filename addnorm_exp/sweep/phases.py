@@ -16,7 +16,7 @@ from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.sweep.estimate import Estimator
-from addnorm_exp.sweep.launch import Launcher, PhaseResult
+from addnorm_exp.sweep.launch import Launcher, PhaseResult, widths
 from addnorm_exp.sweep.record import read_twins, write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study
@@ -41,7 +41,7 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) ->
     reported = choose(standing_in, _untuned(study, chosen))
     _some(tried, chosen)
     _reported(reported, chosen)
-    launcher.check((*tried, *reported))
+    launcher.check(tried, reported)
     twins = find((run.experiment for run in (*tuning, *standing_in)), read_twins(folder), launcher.display.say)
     _say(study, reported or tried, twins, launcher)
     # The plan keeps groups that were tuned before, whatever this call does with the others.
@@ -100,8 +100,9 @@ def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[lis
     return [run for run in tuning if study.group(run) not in going], summaries
 
 
-def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
-    """The plan with its cost, as text. A group that is not tuned yet is counted with its first candidate as the winner.
+def dry_run(study: Study, folder: Path, chosen: Filter, width: int = 1) -> str:
+    """The plan with its cost, as text, where packs have up to `width` runs. A group that is not tuned yet is counted with its first
+    candidate as the winner.
 
     The plan is checked as before training. Nothing is fetched or written. If this machine cannot train a run, a line says so; this is not
     an error, because the plan may be for another machine.
@@ -124,10 +125,17 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
         phases["run"] = choose(study.sweep(), chosen)
         _some(phases["run"], chosen)
     estimator = Estimator(folder)
+
+    def place(run: Planned) -> RunFolder:
+        return RunFolder(folder / run.id)
+
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
     statuses = {name: summary.status for name, summary in summaries.items()}
-    refused, remarked = _checked(run for run in everything if statuses.get(run.id) not in FINISHED)
+    unfinished = (tuple(run for run in runs if statuses.get(run.id) not in FINISHED) for runs in phases.values())
+    refused, remarked = _checked(
+        pair for runs in unfinished for pair in zip(runs, widths(runs, width, place), strict=True)
+    )
     compared = phases.get("report") or phases.get("tune") or phases["run"]
     warnings = above(study, compared, find((run.experiment for run in everything), read_twins(folder)))
     lines: list[str] = []
@@ -159,21 +167,21 @@ def dry_run(study: Study, folder: Path, chosen: Filter) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _checked(runs: Iterable[Planned]) -> tuple[Counter[str], dict[str, None]]:
-    """The reasons why this machine cannot train some of these runs, with the number of runs for each; and remarks about the data, in
-    order and without repetition.
+def _checked(runs: Iterable[tuple[Planned, int]]) -> tuple[Counter[str], dict[str, None]]:
+    """The reasons why this machine cannot train some of these runs in packs of so many, with the number of runs for each; and remarks about
+    the data, in order and without repetition.
 
     Raises UserError if the data do not suit a run.
     """
     specs: dict[tuple[str, DataConfig], DataSpec] = {}
     refused: Counter[str] = Counter()
     remarked: dict[str, None] = {}
-    for run in runs:
+    for run, lanes in runs:
         key = run.config.task, replace(run.config.data, seed=None)
         if key not in specs:
             specs[key] = tasks.spec(run.config)
         try:
-            check_machine(run.experiment)
+            check_machine(run.experiment, lanes)
         except UserError as error:
             refused[str(error)] += 1
         tasks.check(run.experiment, specs[key])

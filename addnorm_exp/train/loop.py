@@ -60,7 +60,7 @@ def run_pack(
     raised, except a full disk: the runs are sound then, and there is no room for the record of a failure.
     """
     for member in members:
-        check(member.experiment, data)
+        check(member.experiment, data, len(members))
     with contextlib.ExitStack() as claims:
         for member in members:
             claims.enter_context(member.folder.claimed())
@@ -94,18 +94,19 @@ def run_pack(
         return results
 
 
-def check_machine(experiment: Experiment) -> None:
-    """Raises UserError if the run does not fit the devices or the memory of this machine, without building it."""
+def check_machine(experiment: Experiment, lanes: int = 1) -> None:
+    """Raises UserError if the run, or the pack of `lanes` runs that it is one of, does not fit the devices or the memory of this machine,
+    without building it."""
     switch = refused_switch()
     if switch:
         raise UserError(switch)
     check_devices(experiment.shape)
-    check_memory(experiment.shape)
+    check_memory(experiment.shape, lanes)
 
 
-def check(experiment: Experiment, data: Data) -> None:
-    """Raises UserError if the run does not fit this machine, or the data do not suit the config."""
-    check_machine(experiment)
+def check(experiment: Experiment, data: Data, lanes: int = 1) -> None:
+    """Raises UserError if the run, or its pack, does not fit this machine, or the data do not suit the config."""
+    check_machine(experiment, lanes)
     tasks.check(experiment, data.spec)
 
 

@@ -35,10 +35,15 @@ REMEDIES = {
 }
 
 
-def check_memory(shape: Shape) -> None:
-    """Raises UserError if a run cannot fit in the memory of this machine, or of its devices."""
+def check_memory(shape: Shape, lanes: int = 1) -> None:
+    """Raises UserError if a run, or a pack of so many, cannot fit in the memory of this machine, or of its devices."""
     parts = needed(shape, jax.local_device_count(), _shared())
     require(parts, REMEDIES[max(parts, key=lambda name: parts[name])])
+    available = memory()
+    if lanes > 1 and available is not None:
+        # Each lane has all of it. What lanes share, the data and the program, is not counted.
+        remedy = f"use --pack={available // sum(parts.values())} (a pack that has begun keeps its width)"
+        require({name: lanes * count for name, count in parts.items()}, remedy, f"a pack of {lanes} runs ")
 
 
 def fits(shape: Shape) -> bool:
@@ -49,18 +54,20 @@ def fits(shape: Shape) -> bool:
     return True
 
 
-def require(parts: Mapping[str, int], remedy: str) -> None:
-    """Raises UserError if these parts, in bytes, exceed the memory."""
+def require(parts: Mapping[str, int], remedy: str, whose: str = "") -> None:
+    """Raises UserError if these parts, in bytes, exceed the memory. `whose`: the beginning of its message."""
     available, total = memory(), sum(parts.values())
     if available is not None and total > available:
         listed = ", ".join(f"{size(count)} of {name}" for name, count in parts.items() if count > 0.01 * total)
-        whose = "this machine has" if _shared() else "the device has"
-        raise UserError(f"needs at least {size(total)} of memory ({listed}), but {whose} {size(available)}; {remedy}")
+        place = "this machine" if _shared() else "the device"
+        raise UserError(
+            f"{whose}needs at least {size(total)} of memory ({listed}), but {place} has {size(available)}; {remedy}"
+        )
 
 
 @functools.lru_cache(maxsize=64)
 def needed(shape: Shape, devices: int, shared: bool) -> dict[str, int]:
-    """A lower bound on the memory that training takes on one device, in bytes by part; on all `devices` if they share a memory."""
+    """A lower bound on the memory that training a run takes on one device, in bytes by part; on all `devices` if they share a memory."""
     footprint = least(shape)
     copies = devices if shared else 1
     sequences = shape["batch_size"] // shape["optim.accumulate"] // (1 if shared else devices)
