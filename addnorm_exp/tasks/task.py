@@ -8,7 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from addnorm_exp.config.schema import Config, DataConfig
+from addnorm_exp.config.lengths import Sizes
+from addnorm_exp.config.schema import Config
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data.spec import Data, DataSpec
 from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.nn.footprint import ExampleCost, Footprint
@@ -119,11 +121,21 @@ class Task(ABC):
         """What must be fetched before the data can be loaded, in words; None if they are here."""
 
     @staticmethod
-    def form(config: Config) -> tuple[Hashable, ...]:
+    def form(config: Config) -> tuple[Any, ...]:
         """What the model is built of beside the config, from the data: sizes of vocabulary and
         classes. It becomes `Shape.form`."""
         del config
         return ()
+
+    @staticmethod
+    @abstractmethod
+    def sizes(spec: DataSpec, seq_len: int) -> Sizes:
+        """The examples in an epoch of these data, and the tokens of an example."""
+
+    @staticmethod
+    @abstractmethod
+    def evaluated(config: Config, spec: DataSpec) -> dict[str, int]:
+        """How many examples of these data an evaluation takes, by split: val, test."""
 
     @staticmethod
     @abstractmethod
