@@ -1,7 +1,6 @@
 """Whole models from the same parts: a decoder that predicts the next token, an encoder that classifies a sequence, and both together."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 import jax
@@ -14,7 +13,6 @@ from addnorm_exp.nn.stack import Architecture, Stack
 from addnorm_exp.residual import Context, Depths, Scheme, Site, keys, sites
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.contract import SUBLAYERS
-from addnorm_exp.residual.init import Spec
 
 
 class Model(nnx.Module):
@@ -134,22 +132,6 @@ class EncoderDecoder(Model):
         writing = replace(context, mask=None)
         y, wrote = self.decoder(self.embedding(target, writing, dtype), writing, theirs, memo)
         return self.head(y, self.embedding.table), {name: jnp.concatenate([read[name], wrote[name]]) for name in read}
-
-
-def flops_per_token(in_blocks: int, arch: Architecture, length: int, vocab: int) -> float:
-    """Floating-point operations a token of one training step: three times the forward pass's matrix products, the attention matrix
-    counted whole although half of it is masked (the usual convention, PaLM 2204.02311, appendix B).
-
-    `in_blocks` is `matrix_entries` of all blocks: every weight matrix counts once a token, a scheme's own (the gates of GTrXL, φ of mHC)
-    like the sublayers'. Those of dynamic hyper-connections, which meet each stream, count once too. What norms, sums of streams and the
-    queries of attention residuals cost is not counted.
-    """
-    return 3.0 * (2 * in_blocks + arch.depth * 4 * length * arch.width + 2 * arch.width * vocab)
-
-
-def matrix_entries(specs: Iterable[Spec]) -> int:
-    """Numbers in the weight matrices among these parameters."""
-    return sum(spec.size for spec in specs if len(spec.shape) == 2)
 
 
 def hidden_units(width: int, mlp_ratio: float) -> int:

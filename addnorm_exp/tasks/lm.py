@@ -12,10 +12,10 @@ from addnorm_exp.data.batches import fixed_windows, training_batch, window_count
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.experiment import Experiment, Shape
-from addnorm_exp.nn.footprint import ExampleCost, Footprint, footprint
+from addnorm_exp.nn.footprint import Footprint, Outline, footprint, matrix_entries
 from addnorm_exp.nn.functional import Functional, Parameters
 from addnorm_exp.nn.head import token_losses
-from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units, matrix_entries
+from addnorm_exp.nn.models import Decoder, hidden_units
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Context, Depths, Site, sites
 from addnorm_exp.residual.recipe import Recipe, Weights, recipe
@@ -47,7 +47,7 @@ class LanguageModelling(Task):
         self.labels = self.model.module.labels
         self.objectives = (Objective("loss", self.loss, targets_of, UNIFORM),)
         matrices = matrix_entries(spec for path, spec in self.model.specs.items() if "/blocks/" in path)
-        self.cost = ExampleCost(self.length, flops_per_token(matrices, arch, self.length, VOCAB))
+        self.cost = outline(shape).cost(matrices)
 
     @staticmethod
     def spec(config: DataConfig) -> DataSpec:
@@ -83,9 +83,7 @@ class LanguageModelling(Task):
     @staticmethod
     def least(shape: Shape) -> Footprint:
         itemsize = jnp.dtype(shape["model.compute_dtype"]).itemsize
-        tied = shape["model.tie_embeddings"]
-        arch = architecture(shape)
-        return footprint(shape.scheme, arch, VOCAB, shape["seq_len"], tied=tied, itemsize=itemsize)
+        return footprint(shape.scheme, outline(shape), itemsize=itemsize)
 
     @staticmethod
     def recipe(experiment: Experiment) -> Recipe:
@@ -155,6 +153,10 @@ class LanguageModelling(Task):
 def targets_of(batch: Pair) -> float:
     """The number of predicted tokens in a batch."""
     return float(batch[1].size)
+
+
+def outline(shape: Shape) -> Outline:
+    return Outline.of_decoder(architecture(shape), VOCAB, shape["seq_len"], tied=shape["model.tie_embeddings"])
 
 
 def architecture(shape: Shape) -> Architecture:
