@@ -178,4 +178,4 @@ def _variances(stream: jax.Array, branch: jax.Array, valid: jax.Array | None) ->
 
 def rms(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """√(mean(x²)) over all axes, where `valid`, in float32."""
-    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))
+    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32)), where=valid))
