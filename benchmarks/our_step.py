@@ -21,7 +21,7 @@ from addnorm_exp.residual import Context
 from addnorm_exp.runs import machine
 from addnorm_exp.tasks import resolve
 from addnorm_exp.train.memory import check_devices
-from addnorm_exp.train.program import program
+from addnorm_exp.train.programs import program
 
 BASE = "ours"
 PEAK_SIZE, ACCELERATED = 2048, 8192  # of the square matrices whose product measures the peak: 17 GFLOP, 1.1 TFLOP
@@ -84,7 +84,7 @@ def prepare(row: str, quick: bool) -> Answer:
     begun = time.perf_counter()
     experiment = resolve(config)
     compiled, numbers = program(experiment.shape), experiment.hypers
-    STATE[row] = [experiment, compiled, numbers, compiled.hold(STATE["corpus"]), compiled.init(numbers), 0]
+    STATE[row] = [experiment, compiled, numbers, compiled.put(STATE["corpus"]), compiled.init(numbers), 0]
     if config.execution.diagnostics:
         compiled.attention(STATE[row][4].parameters, numbers, STATE[row][3], 0)
     run(row, 3 if quick else 20)
@@ -138,7 +138,7 @@ def check(folder: str, steps: int) -> Answer:
     config = replace(base, steps=2 * steps, optim=replace(base.optim, lr=1e-3, warmup=2, weight_decay=1.0, clip=0.5))
     experiment = resolve(config)
     compiled, numbers = program(experiment.shape), experiment.hypers
-    held, state = compiled.hold(STATE["corpus"]), compiled.init(numbers)
+    held, state = compiled.put(STATE["corpus"]), compiled.init(numbers)
     # Copies: the state is donated. Biases and gains move off 0 and 1, where one that is left out would not show.
     noise = np.random.default_rng(0)
     moved = {

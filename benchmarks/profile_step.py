@@ -41,7 +41,8 @@ def main(row: str) -> None:
             for event in line.events
             if not NO_OPERATION.match(event.name)
         ]
-    (program,) = [made for key, made in our_step.STATE[row][1]._compiled.items() if key[0] == "train"]
+    executables = our_step.STATE[row][1].compiler.executables
+    (program,) = [executable for key, executable in executables.items() if key[0] == "train"]
     products = holding_products(program.as_text())
     by_kind: collections.Counter[str] = collections.Counter()
     for name, nanoseconds in share(events).items():

@@ -12,8 +12,7 @@ from addnorm_exp.residual import Scheme, Site
 from addnorm_exp.residual.recipe import Recipe
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.task import Task
-from addnorm_exp.train import loop, step
-from addnorm_exp.train import program as programs
+from addnorm_exp.train import loop, programs, step
 from addnorm_exp.train.optimisers import Optimiser, make_optimiser
 from addnorm_exp.train.optimisers.adamw import AdamW
 from addnorm_exp.train.program import Program
@@ -72,7 +71,7 @@ def initial_state(task: Task, numbers: Hypers, optimiser: Optimiser | None = Non
     return step.initial_state(task, numbers, optimiser or AdamW())
 
 
-def make_step(config: Config, task: Task, shard: Any = lambda batch: batch) -> step.Step:
+def make_step(config: Config, task: Task, shard: Any = lambda batch: batch) -> step.TrainStep:
     return step.make_step(shape(config), task, shard)
 
 

@@ -31,7 +31,7 @@ from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import At, Context, Depths, Learned, Rule, catalogue, sites
 from addnorm_exp.residual.versioned import Versioned, own_path
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train import program
+from addnorm_exp.train import programs
 from addnorm_exp.train.calibration import calibrated, calibrated_by
 
 
@@ -56,7 +56,7 @@ SCHEME = replace(
 def known(monkeypatch):
     """The scheme in the catalogue, and no program from before."""
     monkeypatch.setitem(catalogue._BY_NAME, "measured", SCHEME)
-    monkeypatch.setattr(program, "_PROGRAMS", {})
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
     return config(scheme="measured")
 
 
@@ -101,7 +101,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     must_not.__name__ = to_measured.__name__  # the same run by its id
     assert interrupt(known, data, tmp_path / "cut", chunks=3) == 6
     monkeypatch.setitem(catalogue._BY_NAME, "measured", replace(SCHEME, calibrate=Versioned(must_not, version=1)))
-    monkeypatch.setattr(program, "_PROGRAMS", {})
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
     again = run(known, data, RunFolder(tmp_path / "cut"))
     assert again.calibrated == summary.calibrated
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
@@ -110,7 +110,7 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
 def test_a_scheme_that_sets_nothing_is_left_alone(data):
     made = of_config.program(config())
     state = made.init(hypers(config()))
-    assert made.calibrate(state, made.placed(hypers(config())), made.hold(data)) is state
+    assert made.calibrate(state, made.placed(hypers(config())), made.put(data)) is state
     places = sites("decoder", Depths(decoder=3))
     assert SCHEME.digest(places) != replace(SCHEME, calibrate=None).digest(places)
 
@@ -238,7 +238,7 @@ def test_admin_measures_the_first_micro_batch(data):
     """As its record says: of a step in two micro-batches the first, and not the whole batch."""
     asked = config(scheme="admin", optim__accumulate=2, data__seed=0)
     compiled = of_config.program(asked)
-    hypers_, held = compiled.placed(hypers(asked)), compiled.hold(data)
+    hypers_, held = compiled.placed(hypers(asked)), compiled.put(data)
     state = compiled.init(hypers_)
     ours = compiled.calibrate(state, hypers_, held).parameters
     batch = compiled.task.batch(jnp.asarray(data.train), jnp.uint32(asked.data.seed), jnp.int32(0))

@@ -20,7 +20,8 @@ from training import ROOT, config, flags, layers, lines
 
 from addnorm_exp.cli import main
 from addnorm_exp.runs.folder import RunFolder
-from addnorm_exp.train import program
+from addnorm_exp.train import device_data, programs
+from addnorm_exp.train.compiler import Call
 from addnorm_exp.train.platform import REFUSED
 
 # Calibration, evaluation, attention statistics, dropout, micro-batches and per-layer rows: all that a run may compute.
@@ -78,8 +79,8 @@ def switched(options):
 
 def trained(data, folder, monkeypatch, options, **changes):
     """The record of a run under these switches, by programs of its own: metric lines and per-layer arrays."""
-    monkeypatch.setattr(program, "_PROGRAMS", {})
-    monkeypatch.setattr(program, "_TRAINING", {})
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
+    monkeypatch.setattr(device_data, "_TRAINING", {})
     with switched(options):
         summary = run(config(**TINY, **changes), data, RunFolder(folder))
     assert summary.status == "done"
@@ -126,8 +127,8 @@ def test_without_jit_a_program_runs_its_function_as_it_is():
     calls = []
     with switched({"jax_disable_jit": True}):
         for number in (1, 2):
-            call = program.Call("doubled", ((),), lambda x: calls.append(x) or 2 * x, (np.int32(number),))
-            result = of_config.program(config())._call(call)
+            call = Call("doubled", ((),), lambda x: calls.append(x) or 2 * x, (np.int32(number),))
+            result = of_config.program(config()).compiler.run(call)
             assert result == 2 * number
     assert len(calls) == 2, "it is not compiled"
 

@@ -46,7 +46,7 @@ def test_each_policy_keeps_what_it_says(keep, data, tmp_path):
     assert names(tmp_path / "checkpoints") == KEPT[keep]
     assert summary.keep == keep
     assert list(summary.saved) == {"none": [], "final": ["final"]}.get(keep, ["final", "best"])
-    held = program(asked).hold(data)
+    held = program(asked).put(data)
     for weights, saved in summary.saved.items():
         path = tmp_path / saved.file
         assert sha256(path) == saved.sha256

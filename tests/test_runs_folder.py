@@ -16,7 +16,8 @@ from addnorm_exp import cli
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder, write_json
 from addnorm_exp.runs.lock import Busy
-from addnorm_exp.train import program, recorder
+from addnorm_exp.train import compiler, programs, recorder
+from addnorm_exp.train.program import Program
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_a_summary_is_complete(finished, data):
 
 def test_compilation_is_no_part_of_training_time(data, tmp_path, monkeypatch):
     """In a run of one chunk, where it would be all of it. Each program takes half an hour, by a clock of the test's."""
-    monkeypatch.setattr(program, "_PROGRAMS", {})
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
     hours, compiled = [0.0], jax.stages.Lowered.compile
 
     def slowly(self, *arguments, **keywords):
@@ -94,7 +95,7 @@ def test_compilation_is_no_part_of_training_time(data, tmp_path, monkeypatch):
 
     clock = lambda: 3600 * hours[0] + time.monotonic()  # noqa: E731
     monkeypatch.setattr(jax.stages.Lowered, "compile", slowly)
-    monkeypatch.setattr(program.time, "perf_counter", clock)
+    monkeypatch.setattr(compiler.time, "perf_counter", clock)
     summary = run(config(steps=4), data, RunFolder(tmp_path), clock=clock)
     assert summary.compile_time_s > 0.9 * 3600, "the step and the evaluation"
     assert summary.train_time_s < 1800
@@ -254,7 +255,7 @@ def test_a_failure_is_recorded_and_tried_again(data, tmp_path, monkeypatch, fini
         raise RuntimeError("the\ncable was pulled")
 
     with monkeypatch.context() as patch:
-        patch.setattr(program.Program, "attention", broken)
+        patch.setattr(Program, "attention", broken)
         asked = config(execution__attention_every=6)
         with pytest.raises(RuntimeError, match="cable"):
             run(asked, data, RunFolder(tmp_path))

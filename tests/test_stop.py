@@ -121,15 +121,14 @@ def test_outside_of_the_main_thread_it_is_never_true():
 
 STUCK = """
 import ctypes, sys
-from addnorm_exp.train import program
-from addnorm_exp.train.program import Program
+from addnorm_exp.train.compiler import Compiler
 
-def compiled_for(self, call):
+def executable(self, call):
     print("stuck", flush=True)
     ctypes.CDLL(None).sleep(600)  # lets other threads run, and does not come back to Python for a signal
     ctypes.CDLL(None).sleep(600)
 
-Program._compiled_for = compiled_for
+Compiler.executable = executable
 from addnorm_exp import cli
 sys.exit(cli.main(sys.argv[1:]))
 """

@@ -19,7 +19,7 @@ from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
 from addnorm_exp.sweep import launch
 from addnorm_exp.sweep.display import Display
-from addnorm_exp.train import program
+from addnorm_exp.train import programs
 from addnorm_exp.train.loop import run_pack
 from addnorm_exp.train.program import Program
 
@@ -245,8 +245,8 @@ def test_a_plain_sweep(tmp_path, trained):
 
 def test_runs_of_one_shape_are_made_together_and_share_one_compilation(tmp_path, trained, monkeypatch):
     """The plan takes turns between two schemes, and one program is kept at a time: in its order there would be four compilations."""
-    monkeypatch.setattr(program, "_PROGRAMS", {})
-    monkeypatch.setattr(program, "_KEPT", 1)
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
+    monkeypatch.setattr(programs, "_KEPT", 1)
     order = "BASE = {base!r}\n\ndef sweep():\n    for seed in (0, 1):\n        for scheme in ('pre_ln', 'no_norm'):\n            "
     small = {"execution.diagnostics": False, "model.depth": 1}
     path = write(tmp_path, order + "yield {'scheme': scheme, 'seed': seed}\n", **small)

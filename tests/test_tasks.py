@@ -24,7 +24,7 @@ from addnorm_exp.report.dashboard.page import data as data_of
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.metrics import Metric
-from addnorm_exp.train import program
+from addnorm_exp.train import device_data, programs
 from addnorm_exp.train.loop import Member, run_pack
 
 RANKED = {"eval__every": 3, "steps": 6, "execution__checkpoint_every": 3, "optim__lr": 0.05}
@@ -34,8 +34,8 @@ SPLITS = ("train", "val", "test")
 @pytest.fixture
 def ranked(monkeypatch):
     monkeypatch.setitem(tasks.TASKS, "lm", toy.Ranked)
-    monkeypatch.setattr(program, "_PROGRAMS", {})
-    monkeypatch.setattr(program, "_TRAINING", {})
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
+    monkeypatch.setattr(device_data, "_TRAINING", {})
 
 
 def assert_close_records(ours, theirs):

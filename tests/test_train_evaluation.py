@@ -59,7 +59,7 @@ def test_a_coefficient_that_rises_with_training_is_as_high_in_evaluation(data):
     """BranchNorm's α = t/4000 after t updates. At initial values, which say nothing of t."""
     asked = config(scheme="branch_norm")
     compiled = program(asked)
-    weights, held = compiled.init(hypers(asked)).parameters, compiled.hold(data)
+    weights, held = compiled.init(hypers(asked)).parameters, compiled.put(data)
     windows, arch = fixed_windows(data.val, 20, 16), compiled.task.arch
     for step, alpha in ((0, 0.0), (1000, 0.25), (9999, 1.0)):
         expected = reference_loss("branch_norm", weights, windows, arch, alpha=alpha)

@@ -57,7 +57,7 @@ def test_the_compiler_plans_for_more_than_the_bound(changes, share, data):
     """Its plan holds everything but the copy of the best parameters, which lies beside it."""
     asked = config(**changes)
     compiled = program(asked)
-    numbers, held = compiled.placed(hypers(asked)), compiled.hold(data)
+    numbers, held = compiled.placed(hypers(asked)), compiled.put(data)
     compiled.train(compiled.init(numbers), numbers, held, np.zeros(0, np.bool_))
     planned = compiled.planned_bytes + 4 * compiled.task.model.size
     assert share * planned < total(asked) < planned, total(asked) / planned

@@ -21,7 +21,7 @@ from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers,
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.tasks.task import Share
-from addnorm_exp.train import program as program_room
+from addnorm_exp.train import programs
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.step import make_chunk
 
@@ -39,7 +39,7 @@ def rows(data, count=4, **changes):
     asked = config(execution__chunk_steps=count, **changes)
     compiled = program(asked)
     state, metrics = compiled.train(
-        compiled.init(hypers(asked)), hypers(asked), compiled.hold(data), np.ones(count, np.bool_)
+        compiled.init(hypers(asked)), hypers(asked), compiled.put(data), np.ones(count, np.bool_)
     )
     return state, metrics
 
@@ -111,7 +111,7 @@ def test_bfloat16_trains_with_float32_parameters(data, reference_rows):
 def test_the_gradient_norm_is_recorded_before_clipping(data):
     """As docs/record.md says, of the whole and by tensor: a clip that leaves next to nothing of the gradient does not show in them."""
     compiled = program(config())
-    held = compiled.hold(data)
+    held = compiled.put(data)
     told = {}
     for clip in (1.0, 1e-4):
         numbers = hypers(config(optim__clip=clip))
@@ -125,7 +125,7 @@ def test_the_gradient_norm_is_recorded_before_clipping(data):
 def test_the_state_is_donated_and_the_corpus_is_not(data):
     """A step needs the memory of one state, not two: the buffers that it was given are gone afterwards."""
     compiled = program(config())
-    numbers, held, state = hypers(config()), compiled.hold(data), compiled.init(hypers(config()))
+    numbers, held, state = hypers(config()), compiled.put(data), compiled.init(hypers(config()))
     after, _ = compiled.train(state, numbers, held, np.ones(1, np.bool_))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, held.train, held.val.parts)))
@@ -147,7 +147,7 @@ def test_matrix_products_have_the_precision_that_is_asked_for(precision, data, m
 
     texts = []
     monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
-    monkeypatch.setattr(program_room, "_PROGRAMS", {})
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
     with pytest.raises(Enough):
         rows(data, model__matmul_precision=precision)
     products = [line for line in texts[0].splitlines() if "dot_general" in line]
@@ -240,7 +240,7 @@ def test_lanes_of_the_real_step_are_their_own_runs(data):
     compiled = program(configs[0])
     for lane, each in enumerate(configs):
         state, expected = compiled.train(
-            compiled.init(hypers(each)), hypers(each), compiled.hold(data), np.ones(4, np.bool_)
+            compiled.init(hypers(each)), hypers(each), compiled.put(data), np.ones(4, np.bool_)
         )
         assert_close({name: value[lane] for name, value in metrics.items()}, expected, rtol=5e-3, atol=1e-5)
         for name, value in state.parameters.items():
@@ -277,7 +277,7 @@ try:
     run(config(batch_size=12), data, RunFolder(Path({folder!r}) / "twelve"))
 except UserError as error:
     refused, made = str(error), (Path({folder!r}) / "twelve").exists()
-flops = {{key[0]: each.cost_analysis()["flops"] for key, each in program(config())._compiled.items()}}
+flops = {{key[0]: each.cost_analysis()["flops"] for key, each in program(config()).compiler.executables.items()}}
 print(json.dumps({{"refused": refused, "device": summary.device, "made": made, "flops": flops}}))
 """
 
@@ -301,7 +301,7 @@ def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     for name in ("train", "evaluate"):
         flops = said["flops"][name]
         whole = [
-            each for key, each in program(config())._compiled.items() if key[0] == name
+            each for key, each in program(config()).compiler.executables.items() if key[0] == name
         ]  # one for each size of data
         assert flops < 0.3 * max(each.cost_analysis()["flops"] for each in whole), f"{name}: the batch is not split"
     for split in ("train", "val", "test"):

@@ -14,7 +14,8 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.lane import Lane, Member
 from addnorm_exp.train.loop import Stopped, run_pack
-from addnorm_exp.train.program import ALONE, lanes_of, program
+from addnorm_exp.train.program import ALONE, lanes_of
+from addnorm_exp.train.programs import program
 
 PLAIN = (config(), config(seed=1, optim__lr=3e-3), config(seed=2, optim__warmup=3, optim__weight_decay=0.0))
 

@@ -17,7 +17,7 @@ from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.tasks.metrics import WeightedSum
 from addnorm_exp.tasks.task import Share
-from addnorm_exp.train import pack
+from addnorm_exp.train import pack, programs
 from addnorm_exp.train import program as program_room
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.recorder import Progress
@@ -50,7 +50,7 @@ SITES = ("stream_rms", "branch_ratio")
 def test_columns_of_tensors_have_their_own_names(data, tmp_path, monkeypatch):
     """At eleven blocks and more: sorted as text, block 10 stands before block 2, and a column would get another's name."""
     monkeypatch.setattr(program_room, "make_task", Numbered)
-    monkeypatch.setattr(program_room, "_PROGRAMS", {})
+    monkeypatch.setattr(programs, "_PROGRAMS", {})
     run(config(steps=1, eval__every=1, optim__lr=1e-12), data, RunFolder(tmp_path))
     index = json.loads((tmp_path / "layers" / "index.json").read_text())["tensors"]
     assert sorted(index) == sorted(Numbered.NAMES)

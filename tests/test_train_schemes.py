@@ -16,7 +16,7 @@ from training import assert_equal_runs, config, interrupt, lines, losses
 from addnorm_exp.residual import catalogue
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.identity import SEMANTICS
-from addnorm_exp.train import program
+from addnorm_exp.train import device_data, programs
 from addnorm_exp.train.lane import Member
 from addnorm_exp.train.loop import run_pack
 
@@ -51,8 +51,8 @@ def test_resume_is_bit_exact(scheme, undisturbed, data, tmp_path, monkeypatch):
     before = undisturbed(scheme)
     assert interrupt(tiny(scheme), data, tmp_path, chunks=3) == 6
     if scheme == "pre_ln":
-        monkeypatch.setattr(program, "_PROGRAMS", {})
-        monkeypatch.setattr(program, "_TRAINING", {})
+        monkeypatch.setattr(programs, "_PROGRAMS", {})
+        monkeypatch.setattr(device_data, "_TRAINING", {})
     events = []
     summary = run(tiny(scheme), data, RunFolder(tmp_path), watch=events.append)
     assert next(event for event in events if event["event"] == "start")["step"] == 6

@@ -13,9 +13,9 @@ from training import TEXT, assert_equal_runs, config, flags, lines, signals_rest
 from addnorm_exp import cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints, like
+from addnorm_exp.train.compiler import Compiler
 from addnorm_exp.train.loop import Stopped
 from addnorm_exp.train.pack import Pack
-from addnorm_exp.train.program import Program
 
 NOTICE = 30.0  # seconds from the signal to the end
 ASKED = config(steps=8, eval__every=4, execution__attention_every=4, execution__checkpoint_every=0, eval__sequences=36)
@@ -48,20 +48,20 @@ class Clock:
 @contextlib.contextmanager
 def slowed(clock: Clock, monkeypatch):
     """Programs of this run take the clock's time."""
-    compiled_for = Program._compiled_for
+    executable_of = Compiler.executable
 
     def timed(self, call):
-        compiled = compiled_for(self, call)
+        executable = executable_of(self, call)
 
         def execute(*arguments):
-            result = compiled(*arguments)
+            result = executable(*arguments)
             clock.ran(call.name, arguments)
             return result
 
         return execute
 
     with monkeypatch.context() as patch:
-        patch.setattr(Program, "_compiled_for", timed)
+        patch.setattr(Compiler, "executable", timed)
         yield
 
 
@@ -206,7 +206,7 @@ def test_before_the_first_step_there_is_nothing_to_save(data, tmp_path):
 def test_a_stop_during_compilation_compiles_no_more(data, tmp_path, monkeypatch):
     """Each program is asked for once before anything runs, and the stop comes with the first."""
     compiled = []
-    monkeypatch.setattr(Program, "_compiled_for", lambda self, call: compiled.append(call.name))
+    monkeypatch.setattr(Compiler, "executable", lambda self, call: compiled.append(call.name))
     with pytest.raises(Stopped):
         run(ASKED, data, RunFolder(tmp_path), stop=lambda: bool(compiled))
     assert compiled == ["train"]

@@ -20,7 +20,7 @@ from addnorm_exp.tasks import evaluated, least
 from addnorm_exp.train.memory import fits
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.optimisers.optimiser import state_bytes
-from addnorm_exp.train.program import program
+from addnorm_exp.train.programs import program
 from addnorm_exp.words import counted, duration
 
 # Measured with the quickstart on two cores of an Intel Xeon (24 runs, 155 s, of which 95 s in training steps). The times of

@@ -8,7 +8,11 @@ Read in this order:
     calibration   parameters that the first batch sets
     platform      settings that a process makes once
     pace          how long a dispatch may be
-    program       the compiled programs of one shape, shared by all its runs
+    compiler      functions compiled ahead, once for each shape of the data
+    evaluation    the statistics of each example of a split, and their sums
+    device_data   data on the devices
+    program       the compiled functions of one shape, shared by all its runs
+    programs      the programs of this process
     memory        refuses a run that does not fit this machine, before it is built
     checkpoint    states with checksums
     entry         the part of the record before step 0: identity, versions, costs

@@ -11,9 +11,11 @@ import numpy as np
 from addnorm_exp.data.spec import Data
 from addnorm_exp.train.calibration import means_of_changed
 from addnorm_exp.train.checkpoint import like
+from addnorm_exp.train.evaluation import Split
 from addnorm_exp.train.lane import Lane, Member, Summary
 from addnorm_exp.train.pace import CHECKPOINT_SECONDS, DeviceTimer, Pace
-from addnorm_exp.train.program import Split, lanes_of, never, program
+from addnorm_exp.train.program import lanes_of, never
+from addnorm_exp.train.programs import program
 from addnorm_exp.train.recorder import Dispatch
 from addnorm_exp.train.step import CAUSES, TrainState
 from addnorm_exp.words import counted
@@ -59,8 +61,8 @@ class Pack:
         hypers = [member.experiment.hypers for member in members]
         self.program = program(members[0].experiment.shape, lanes_of(hypers))
         self.compiled_before = self.program.compile_seconds
-        self.held = self.program.hold(data)
-        self.compiles = not self.program.is_prepared(self.held, train=True, attention=bool(self.times.attention))
+        self.data = self.program.put(data)
+        self.compiles = not self.program.is_prepared(self.data, train=True, attention=bool(self.times.attention))
         if self.compiles:
             self._tell({"event": "compiling"})
         self.step = self._common_step()
@@ -70,7 +72,7 @@ class Pack:
         self.saved = self.step > 0 and not pending  # whether the states on disk are these
         for lane in self.living:
             place = {"width": len(members), "lane": lane.number}
-            examples = {"val": self.held.val.count, "test": self.held.test.count}
+            examples = {"val": self.data.val.count, "test": self.data.test.count}
             lane.begin(data.spec, self.program.task, examples, self.step, started, place, clock)
 
     @property
@@ -110,14 +112,14 @@ class Pack:
             return state
         if self.step:
             return lane.resume(self.step, like(state))
-        calibrated = self.program.calibrate(state, placed, self.held)
+        calibrated = self.program.calibrate(state, placed, self.data)
         lane.restart(means_of_changed(state.parameters, calibrated.parameters))
         return calibrated
 
     def _compile(self) -> None:
         """Compiles everything that the runs need while there is no progress to lose: compilation cannot be interrupted."""
         wanted = {"train": self.step < self.times.steps, "attention": bool(self.times.attention)}
-        self.program.prepare(self.state, self.hypers, self.held, **wanted, stop=self.stop)
+        self.program.prepare(self.state, self.hypers, self.data, **wanted, stop=self.stop)
         if self.stop():
             self._leave()
         if self.compiles:
@@ -137,7 +139,7 @@ class Pack:
             beside, first = waiting is not None, self.step + 1
             recorded = self.times.recorded(first, self.steps_pace.count(self.times.boundary(self.step) - self.step))
             begun = self.clock()
-            self.state, metrics = self.program.train(self.state, self.hypers, self.held, recorded)
+            self.state, metrics = self.program.train(self.state, self.hypers, self.data, recorded)
             if waiting:
                 self._record(waiting)
             seen = not beside or not is_ready(self.state.step)
@@ -179,7 +181,7 @@ class Pack:
             if self.stop():
                 self._leave()
             if what == "attention":
-                rows = self.program.attention(self.state.weights, self.hypers, self.held, self.step)
+                rows = self.program.attention(self.state.weights, self.hypers, self.data, self.step)
                 for lane in due:
                     lane.recorder.attention(self.step, self.program.lane(rows, lane.number))
             else:
@@ -189,7 +191,7 @@ class Pack:
             self.saved = False
 
     def _validate(self, due: Sequence[Lane]) -> None:
-        values = self._evaluate(self.state.weights, self.held.val)
+        values = self._evaluate(self.state.weights, self.data.val)
         for lane in due:
             number = lane.number
             weights = functools.partial(self.program.lane, self.state.weights, number)
@@ -230,7 +232,7 @@ class Pack:
     def _test(self) -> None:
         tested = {"final": self.state.weights, "best": self._best()}
         values = {
-            name: self._evaluate(weights, self.held.test) for name, weights in tested.items() if weights is not None
+            name: self._evaluate(weights, self.data.test) for name, weights in tested.items() if weights is not None
         }
         for lane in self.living:
             results = {

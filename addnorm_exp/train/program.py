@@ -1,4 +1,4 @@
-"""The compiled programs of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them.
+"""The compiled functions of one shape: init, N training steps, evaluation, attention statistics. Runs of one shape share them.
 
 A program trains one run or several side by side, its lanes. With more than one lane, states, parameters and what is measured of them have a
 leading axis of lanes, and each function is mapped over it.
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,46 +22,18 @@ from addnorm_exp.experiment.hypers import hyper_keys
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
-from addnorm_exp.tasks.metrics import WeightedSum
-from addnorm_exp.tasks.task import Carried, Statistics
+from addnorm_exp.tasks.task import Statistics
 from addnorm_exp.train.calibration import calibrated
+from addnorm_exp.train.compiler import Call, Compiler, shapes
+from addnorm_exp.train.device_data import DeviceData, device_data
+from addnorm_exp.train.evaluation import Split, make_evaluate, whole
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.pace import Pace
 from addnorm_exp.train.platform import keep_memory, pin_generator
-from addnorm_exp.train.step import Metrics, TrainState, initial_state, make_chunk, make_step
+from addnorm_exp.train.step import Metrics, ModelWeights, TrainState, apart, initial_state, make_chunk, make_step
 
 # Attention statistics need the whole (heads, queries, keys) matrix, which the training step may never hold: so they use few sequences.
 ATTENTION_SEQUENCES = 8
-
-Weights = dict[str, jax.Array]  # `TrainState.weights`
-
-
-@dataclass(frozen=True)
-class Split:
-    """The examples of a split on the devices, (micro-batches, examples, …). The last micro-batch is filled up with copies of the last
-    example; `count` of them are real."""
-
-    parts: Any
-    count: int
-
-
-@dataclass(frozen=True)
-class Held:
-    """Data on the devices: what training batches are drawn from, and the examples that are evaluated."""
-
-    train: Any
-    val: Split
-    test: Split
-
-
-class Call(NamedTuple):
-    """A function to compile, once for each shape of the data. Everything else about its arguments is the same in all runs of a program."""
-
-    name: str
-    shape: tuple[tuple[int, ...], ...]
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    donate: tuple[int, ...] = ()
 
 
 def never() -> bool:
@@ -102,8 +74,7 @@ class Program:
         self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self._step = make_step(shape, self.task, self._shard)
-        self._compiled: dict[Any, Any] = {}
-        self.compile_seconds = 0.0
+        self.compiler = Compiler(shape["model.matmul_precision"], self.replicated)
 
     def placed(self, hypers: Hypers) -> Hypers:
         """The hypers of one run, on the devices."""
@@ -132,39 +103,23 @@ class Program:
         with jax.transfer_guard("allow"):
             return jax.device_put(initial_state(self.task, hypers, self.optimiser), self.replicated)
 
-    def calibrate(self, state: TrainState, hypers: Hypers, held: Held) -> TrainState:
+    def calibrate(self, state: TrainState, hypers: Hypers, data: DeviceData) -> TrainState:
         """The state of one run before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
         if self.task.scheme.calibrate is None:
             return state
-        arguments = (state.parameters, hypers, held.train)
-        call = Call("calibrate", shapes(held.train), self._calibrate, arguments)
-        return replace(state, parameters=self._call(call))
+        arguments = (state.parameters, hypers, data.train)
+        call = Call("calibrate", shapes(data.train), self._calibrate, arguments)
+        return replace(state, parameters=self.compiler.run(call))
 
-    def hold(self, data: Data) -> Held:
-        """Puts data on the devices."""
-        train, *splits = self.task.arrays(data)
-        key = data.spec.sha256, type(self.task), self.task.encoding
-        if key not in _TRAINING:
-            _TRAINING.clear()  # one at a time: a large corpus may fill the device
-            _TRAINING[key] = jax.device_put(train, self.replicated)
-        return Held(_TRAINING[key], *(self._split(examples) for examples in splits))
-
-    def _split(self, examples: Any) -> Split:
-        count = len(jax.tree.leaves(examples)[0])
-        size = min(self._micro_batch, count)
-        missing = -count % size
-
-        def parts(x: np.ndarray) -> np.ndarray:
-            filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
-            return filled.reshape(-1, size, *x.shape[1:])
-
-        return Split(jax.device_put(jax.tree.map(parts, examples), self.replicated), count)
+    def put(self, data: Data) -> DeviceData:
+        """The data, on the devices."""
+        return device_data(self.task, data, self._micro_batch, self.replicated)
 
     def prepare(
         self,
         state: TrainState,
         hypers: Hypers,
-        held: Held,
+        data: DeviceData,
         *,
         train: bool,
         attention: bool,
@@ -172,24 +127,26 @@ class Program:
     ) -> None:
         """Compiles what a run needs, so that nothing is compiled while there is progress to lose. It checks `stop` between two
         compilations."""
-        for call in self._calls(state, hypers, held, train=train, attention=attention):
+        for call in self._calls(state, hypers, data, train=train, attention=attention):
             if stop():
                 return
-            self._compiled_for(call)
+            self.compiler.executable(call)
 
-    def is_prepared(self, held: Held, *, train: bool, attention: bool) -> bool:
+    def is_prepared(self, data: DeviceData, *, train: bool, attention: bool) -> bool:
         """Whether everything that `prepare` would compile is compiled."""
-        calls = self._calls(None, None, held, train=train, attention=attention)
-        return all((call.name, call.shape) in self._compiled for call in calls)
+        calls = self._calls(None, None, data, train=train, attention=attention)
+        return all(map(self.compiler.has, calls))
 
-    def train(self, state: TrainState, hypers: Hypers, held: Held, recorded: np.ndarray) -> tuple[TrainState, Metrics]:
+    def train(
+        self, state: TrainState, hypers: Hypers, data: DeviceData, recorded: np.ndarray
+    ) -> tuple[TrainState, Metrics]:
         """One step for each element of `recorded`, bool (count,), at most `chunk_steps`; it says which steps are rows of the per-layer
         record. `state` is donated; metrics have a leading axis of `chunk_steps`, behind that of the lanes. See `step.make_chunk`."""
-        return self._call(self._training(state, hypers, held, recorded))
+        return self.compiler.run(self._training(state, hypers, data, recorded))
 
     def evaluate(
         self,
-        weights: Weights,
+        weights: ModelWeights,
         split: Split,
         step: int,
         *,
@@ -203,16 +160,16 @@ class Program:
         metric by the model's own rounding alone. `pace` sets how many micro-batches a dispatch has (default: all); `stop` is checked
         before each dispatch.
         """
-        whole, first = len(jax.tree.leaves(split.parts)[0]), 0
+        end, first = split.micro_batches, 0
         filled: list[tuple[Statistics, slice]] = []
-        while first < whole:
+        while first < end:
             if stop():
                 return None
-            count = pace.count(whole - first) if pace else whole
+            count = pace.count(end - first) if pace else end
             call = self._evaluation(weights, split, step, first, count)
-            compiled = self._compiled_for(call)
+            executable = self.compiler.executable(call)  # compiling is no part of the dispatch
             begun = clock()
-            statistics = jax.device_get(compiled(*self._placed(call)))
+            statistics = jax.device_get(executable(*self.compiler.placed(call.arguments)))
             if pace:
                 pace.took(count, clock() - begun)
             filled.append((statistics, slice(first, first + count)))
@@ -220,41 +177,42 @@ class Program:
 
         def summarised(number: int) -> dict[str, float]:
             pieces = [jax.tree.map(operator.itemgetter(part), self.lane(each, number)) for each, part in filled]
-            return self.task.summarise(_whole(pieces, split.count))
+            return self.task.summarise(whole(pieces, split.count))
 
         return [summarised(number) for number in range(self.lanes.width)]
 
-    def attention(self, weights: Weights, hypers: Hypers, held: Held, step: int) -> dict[str, np.ndarray]:
+    def attention(self, weights: ModelWeights, hypers: Hypers, data: DeviceData, step: int) -> dict[str, np.ndarray]:
         """Largest logit and entropy of each attention sublayer, (lanes, sublayers) or (sublayers,) of one, on the first sequences of the
         next batch, no dropout."""
-        return jax.device_get(self._call(self._measurement(weights, hypers, held, step)))
+        return jax.device_get(self.compiler.run(self._measurement(weights, hypers, data, step)))
 
     # The functions to compile, with arguments. If only names and shapes are needed, the arguments may be None.
 
-    def _calls(self, state: Any, hypers: Any, held: Held, *, train: bool, attention: bool) -> Iterator[Call]:
+    def _calls(self, state: Any, hypers: Any, data: DeviceData, *, train: bool, attention: bool) -> Iterator[Call]:
         weights = state and state.weights
         if train:
-            yield self._training(state, hypers, held, np.zeros(0, np.bool_))
-        for split in (held.val, held.test):
+            yield self._training(state, hypers, data, np.zeros(0, np.bool_))
+        for split in (data.val, data.test):
             yield self._evaluation(weights, split, 0, 0, 0)
         if attention:
-            yield self._measurement(weights, hypers, held, 0)
+            yield self._measurement(weights, hypers, data, 0)
 
-    def _training(self, state: Any, hypers: Any, held: Held, recorded: np.ndarray) -> Call:
+    def _training(self, state: Any, hypers: Any, data: DeviceData, recorded: np.ndarray) -> Call:
         length, count = self.shape["execution.chunk_steps"], len(recorded)
         padded = np.concatenate([recorded, np.zeros(length - count, np.bool_)])
-        arguments = (state, hypers, held.train, np.int32(count), padded)
+        arguments = (state, hypers, data.train, np.int32(count), padded)
         chunk = self._mapped(make_chunk(self._step, length), 0, self._axes, None, None, None)
-        return Call("train", shapes(held.train), chunk, arguments, donate=(0,))
+        return Call("train", shapes(data.train), chunk, arguments, donate=(0,))
 
     def _evaluation(self, weights: Any, split: Split, step: int, first: int, count: int) -> Call:
         numbers = np.int32(step), np.int32(first), np.int32(first + count)
-        evaluate = self._mapped(self._evaluate, 0, None, None, None, None)
+        evaluate = make_evaluate(self.task, self._shard, self.replicated)
+        evaluate = self._mapped(evaluate, 0, None, None, None, None)
         return Call("evaluate", shapes(split.parts), evaluate, (weights, split.parts, *numbers))
 
-    def _measurement(self, weights: Any, hypers: Any, held: Held, step: int) -> Call:
+    def _measurement(self, weights: Any, hypers: Any, data: DeviceData, step: int) -> Call:
         measure = self._mapped(self._attention, 0, self._axes, None, None)
-        return Call("attention", shapes(held.train), measure, (weights, hypers, held.train, np.int32(step)))
+        return Call("attention", shapes(data.train), measure, (weights, hypers, data.train, np.int32(step)))
 
     @cached_property
     def _axes(self) -> dict[str, int | None]:
@@ -266,32 +224,13 @@ class Program:
         return function if self.lanes.width == 1 else jax.vmap(function, in_axes=axes)
 
     @property
+    def compile_seconds(self) -> float:
+        return self.compiler.seconds
+
+    @property
     def planned_bytes(self) -> int | None:
-        """Memory that the compiler planned for the training program: arguments, results and temporaries of one device."""
-        plans = [program.memory_analysis() for key, program in self._compiled.items() if key[0] == "train"]
-        return max((_planned(plan) for plan in plans if plan is not None), default=None)
-
-    def _call(self, call: Call) -> Any:
-        return self._compiled_for(call)(*self._placed(call))
-
-    def _placed(self, call: Call) -> tuple[Any, ...]:
-        """The arguments. What comes from the host is moved explicitly, as JAX_TRANSFER_GUARD=disallow requires."""
-        host = (np.generic, np.ndarray)
-        return tuple(jax.device_put(x, self.replicated) if isinstance(x, host) else x for x in call.arguments)
-
-    def _compiled_for(self, call: Call) -> Callable[..., Any]:
-        """Compiled on first use."""
-        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # nothing is compiled: each operation runs separately
-            return jax.default_matmul_precision(self.shape["model.matmul_precision"])(call.function)
-        key = call.name, call.shape
-        if key not in self._compiled:
-            started = time.perf_counter()
-            # Compiled ahead, so that compile time is known and never counts as step time.
-            with jax.default_matmul_precision(self.shape["model.matmul_precision"]):
-                lowered = jax.jit(call.function, donate_argnums=call.donate).lower(*self._placed(call))
-            self._compiled[key] = lowered.compile()
-            self.compile_seconds += time.perf_counter() - started
-        return self._compiled[key]
+        """Memory that the compiler planned for the training program, of one device."""
+        return self.compiler.planned_bytes("train")
 
     def _shard(self, batch: Any) -> Any:
         if self.mesh.size == 1:
@@ -300,34 +239,14 @@ class Program:
         split = NamedSharding(self.mesh, PartitionSpec("data"))
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
 
-    def _evaluate(self, weights: Weights, parts: Any, step: jax.Array, first: jax.Array, end: jax.Array) -> Statistics:
-        """The statistics of each example, (micro-batches, examples, …), of micro-batches `first` to `end`; the others are 0."""
-        parameters, carried = self._apart(weights)
-
-        def evaluated(number: Any) -> Statistics:
-            part = self._shard(jax.tree.map(operator.itemgetter(number), parts))
-            return self.task.evaluate(parameters, carried, part, Context(step=step))
-
-        def fill(number: jax.Array, filled: Statistics) -> Statistics:
-            return jax.tree.map(lambda x, row: x.at[number].set(row), filled, evaluated(number))
-
-        whole = len(jax.tree.leaves(parts)[0])
-        rows = jax.eval_shape(evaluated, 0)
-        zeros = jax.tree.map(lambda row: jnp.zeros((whole, *row.shape), row.dtype), rows)
-        return jax.lax.with_sharding_constraint(jax.lax.fori_loop(first, end, fill, zeros), self.replicated)
-
-    def _attention(self, weights: Weights, hypers: Hypers, train: Any, step: jax.Array):
+    def _attention(self, weights: ModelWeights, hypers: Hypers, train: Any, step: jax.Array):
         count = min(self._micro_batch, ATTENTION_SEQUENCES)
         batch = self.task.batch(train, hypers["data.seed"], step)
         batch = self._shard(jax.tree.map(lambda x: x[:count], batch))
-        stats = self.task.diagnostics(*self._apart(weights), batch, Context(step=step, attention_statistics=True))
+        stats = self.task.diagnostics(
+            *apart(weights, self.task.model.specs), batch, Context(step=step, attention_statistics=True)
+        )
         return {name: stats[name] for name in ("logit_max", "entropy")}
-
-    def _apart(self, weights: Weights) -> tuple[Parameters, Carried]:
-        """Parameters, and what the task carries."""
-        specs = self.task.model.specs
-        parameters = {path: weights[path] for path in specs}
-        return parameters, {path: value for path, value in weights.items() if path not in specs}
 
     def _calibrate(self, parameters: Parameters, hypers: Hypers, train: Any) -> Parameters:
         batch = self.task.batch(train, hypers["data.seed"], jnp.zeros((), jnp.int32))
@@ -338,45 +257,3 @@ class Program:
     def _micro_batch(self) -> int:
         """Examples in memory at once."""
         return self.shape["batch_size"] // self.shape["optim.accumulate"]
-
-
-def shapes(tree: Any) -> tuple[tuple[int, ...], ...]:
-    """Those of the leaves of a tree of arrays."""
-    return tuple(leaf.shape for leaf in jax.tree.leaves(tree))
-
-
-def _whole(pieces: Sequence[Statistics], count: int) -> Statistics:
-    """The statistics of `count` examples from consecutive pieces (micro-batches, examples, …): sums are added up, rows are kept."""
-
-    def joined(*arrays: np.ndarray) -> np.ndarray:
-        rows = np.concatenate(arrays)
-        return rows.reshape(-1, *rows.shape[2:])[:count]
-
-    def added(value: Any) -> Any:
-        if not isinstance(value, WeightedSum):
-            return value
-        return jax.tree.map(lambda rows: np.sum(rows, axis=0, dtype=np.float64), value)
-
-    examples = jax.tree.map(joined, *pieces)
-    return {name: added(value) for name, value in examples.items()}
-
-
-def _planned(plan: Any) -> int:
-    return int(
-        plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
-    )
-
-
-_PROGRAMS: dict[tuple[Shape, Lanes], Program] = {}
-_TRAINING: dict[Any, Any] = {}  # training arrays on the devices, by checksum, task and encoding
-_KEPT = 16  # each holds up to 150 MB (a sweep over the catalogue); a study trains its runs shape by shape anyway
-
-
-def program(shape: Shape, lanes: Lanes = ALONE) -> Program:
-    """The program of a shape, compiled at most once per process while it is in use."""
-    key = shape, lanes
-    latest = _PROGRAMS.pop(key) if key in _PROGRAMS else Program(shape, lanes)
-    _PROGRAMS[key] = latest  # at the end: the first in the dict is the least recently used
-    while len(_PROGRAMS) > _KEPT:
-        _PROGRAMS.pop(next(iter(_PROGRAMS)))
-    return latest

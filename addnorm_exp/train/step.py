@@ -1,7 +1,7 @@
 """One optimiser step, and N of them in one dispatch: pure functions of (state, hypers, data)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from addnorm_exp.experiment import Hypers, Shape
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
+from addnorm_exp.residual.init import Spec
 from addnorm_exp.tasks.task import Carried, Share, Task
 from addnorm_exp.train.optimisers import Optimiser, make_optimiser
 from addnorm_exp.train.optimisers.optimiser import update
@@ -18,6 +19,9 @@ from addnorm_exp.train.schedule import learning_rate
 
 CAUSES = ("", "non-finite loss", "non-finite gradient", "loss above the bound")
 DROPOUT_STREAM = 1  # folded into the run's key; initial values use paths, batches the data seed's own stream
+
+
+ModelWeights = dict[str, jax.Array]  # parameters, and what the task carries, by path
 
 
 @jax.tree_util.register_dataclass
@@ -37,13 +41,19 @@ class TrainState:
     value: jax.Array
 
     @property
-    def weights(self) -> dict[str, jax.Array]:
+    def weights(self) -> ModelWeights:
         """What an evaluation depends on, and what a finished run keeps: the parameters, and what the task carries."""
         return {**self.parameters, **self.carried}
 
 
 Metrics = dict[str, Any]
-Step = Callable[..., tuple[TrainState, Metrics]]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
+
+
+def apart(weights: ModelWeights, specs: Mapping[str, Spec]) -> tuple[Parameters, Carried]:
+    """The parameters, which have `specs`, and what the task carries."""
+    parameters = {path: weights[path] for path in specs}
+    return parameters, {path: value for path, value in weights.items() if path not in specs}
 
 
 def initial_state(task: Task, hypers: Hypers, optimiser: Optimiser) -> TrainState:
@@ -57,7 +67,7 @@ def initial_state(task: Task, hypers: Hypers, optimiser: Optimiser) -> TrainStat
     return TrainState(parameters, carried, optimiser.init(task.model.specs, parameters), step, cause, value)
 
 
-def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> Step:
+def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> TrainStep:
     """`step(state, hypers, data, recorded) → state, metrics`.
 
     Metrics: the objective under its name, sums of the task's own (`Share.statistics`), grad_norm, lr, and with diagnostics per site
@@ -180,7 +190,7 @@ def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metric
     return dict.fromkeys(("update_ratio", "weight_rms"), jnp.zeros(len(parameters), jnp.float32))
 
 
-def make_chunk(step: Step, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_chunk(step: TrainStep, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
     """`chunk(state, hypers, data, count, recorded) → state, metrics of every step`, each with a leading axis of `length`.
 
     Runs `count ≤ length` steps (traced: a remainder needs no separate program); the other rows are zero. `recorded`, bool (length,),

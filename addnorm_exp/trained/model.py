@@ -17,7 +17,8 @@ from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.records import Summary
-from addnorm_exp.train.program import Program, program
+from addnorm_exp.train.program import Program
+from addnorm_exp.train.programs import program
 from addnorm_exp.trained.generation import continued
 from addnorm_exp.trained.inside import activations, places
 from addnorm_exp.trained.parameters import WEIGHTS, kept
@@ -108,7 +109,7 @@ class Trained:
         config = self.config if path is None else experiment_of(self.folder, {"data.path": str(path)}).config
         data = tasks.load(config)
         tasks.check(self.experiment, data.spec)
-        lanes = self._program.evaluate(self.parameters, self._program.hold(data).test, self.step)
+        lanes = self._program.evaluate(self.parameters, self._program.put(data).test, self.step)
         assert lanes is not None  # nothing stops it
         return lanes[0]
 
