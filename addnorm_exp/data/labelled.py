@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,12 +159,35 @@ def _named(name: str, named: Mapping[str, Named]) -> Named:
     return named[name]
 
 
+def vocabulary_of(data: LabelledText, kind: Kind, most: int) -> Vocabulary:
+    """The vocabulary of the training split."""
+    return Vocabulary.fit(kind, data.train.texts, most)
+
+
+def read_as(data: LabelledText, trained_on: LabelledText) -> LabelledText:
+    """The held-out splits of some data for a model that was trained on others: with its training split, which makes the vocabulary, and
+    its classes. Raises UserError for a class that it does not know."""
+    known = {label: number for number, label in enumerate(trained_on.spec.classes)}
+    strange = [label for label in data.spec.classes if label not in known]
+    if strange:
+        raise UserError(
+            f"{data.spec.name} has the class {strange[0][:40]!r}, and the model knows {', '.join(map(repr, list(known)[:5]))}; "
+            "rename or remove the rows with this label"
+        )
+    numbers = np.array([known[label] for label in data.spec.classes], np.int32)
+
+    def renumbered(split: Labelled) -> Labelled:
+        return Labelled(split.texts, numbers[split.labels])
+
+    return replace(data, train=trained_on.train, val=renumbered(data.val), test=renumbered(data.test))
+
+
 def padded(data: LabelledText, kind: Kind, most: int, length: int) -> dict[str, Padded]:
     """The splits `train`, `val` and `test` as arrays.
 
     The vocabulary has at most `most` words; each text has its first `length` tokens.
     """
-    vocabulary = Vocabulary.fit(kind, data.train.texts, most)
+    vocabulary = vocabulary_of(data, kind, most)
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return {name: Padded(vocabulary.padded(split.texts, length), split.labels) for name, split in splits.items()}
 

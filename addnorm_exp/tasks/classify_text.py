@@ -2,6 +2,7 @@
 padding masks, a pool of its tokens, a linear map and a softmax."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +66,10 @@ class ClassifyText(Task):
     @staticmethod
     def load(config: DataConfig) -> LabelledText:
         return labelled.load(config.name, config.path)
+
+    @staticmethod
+    def read_as(data: LabelledText, trained_on: Callable[[], LabelledText]) -> LabelledText:
+        return labelled.read_as(data, trained_on())
 
     @staticmethod
     def to_fetch(config: DataConfig) -> str | None:
@@ -133,6 +138,10 @@ class ClassifyText(Task):
         splits = labelled.padded(data, self.tokens, self.words_at_most, self.length)
         return Arrays(splits["train"], self._some(splits["val"]), self._some(splits["test"]))
 
+    def tokens_of(self, texts: Sequence[str], data: LabelledText) -> np.ndarray:
+        """Texts as the model reads them that was trained on these data, (texts, length)."""
+        return labelled.vocabulary_of(data, self.tokens, self.words_at_most).padded(texts, self.length)
+
     def _some(self, split: Padded) -> Padded:
         count = len(split.labels)
         places = spaced(count, count if self.texts_at_most is None else min(count, self.texts_at_most))
@@ -170,11 +179,13 @@ class ClassifyText(Task):
         """The loss of each text, log Z, and 100 where the likeliest class is the text's, else 0, each float32 (batch,); the diagnostics,
         and the running state after the pass."""
         tokens = part.tokens.astype(jnp.int32)
-        context = replace(context, mask=tokens != PADDING, batch=tokens.shape[0])
         module = self.model.bind(parameters, carried)
-        logits, diagnostics = module(tokens, context, probes, self.dtype)
+        logits, diagnostics = module(tokens, self.context_of(tokens, context), probes, self.dtype)
         right = jnp.where(jnp.argmax(logits, axis=-1) == part.labels, jnp.float32(100.0), jnp.float32(0.0))
         return *token_losses(logits, part.labels), right, diagnostics, self.model.running(module)
+
+    def context_of(self, tokens: jax.Array, context: Context) -> Context:
+        return replace(super().context_of(tokens, context), mask=tokens != PADDING)
 
     def carried(self) -> Carried:
         return dict(self.model.first_running)

@@ -1,7 +1,6 @@
 """Language modelling: predict the next token; nats a token, and bits per byte where tokens are bytes."""
 
 import math
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -131,9 +130,8 @@ class LanguageModelling(Task):
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], Carried]:
         """The loss of each token and log Z, each (batch · length,), the diagnostics, and the running state after the pass."""
         inputs, targets = part
-        context = replace(context, batch=inputs.shape[0])
         module = self.model.bind(parameters, carried)
-        logits, diagnostics = module(inputs, context, probes, self.dtype)
+        logits, diagnostics = module(inputs, self.context_of(inputs, context), probes, self.dtype)
         return *token_losses(logits, targets), diagnostics, self.model.running(module)
 
     def carried(self) -> Carried:

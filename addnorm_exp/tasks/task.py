@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -116,6 +116,13 @@ class Task(ABC):
         """The data, fetched on first use. Raises UserError if they cannot be had or used."""
 
     @staticmethod
+    def read_as(data: Any, trained_on: Callable[[], Any]) -> Any:
+        """Other data as a model reads them: in the vocabulary and classes of the data that it was trained on. Raises UserError if it
+        cannot read them."""
+        del trained_on
+        return data
+
+    @staticmethod
     @abstractmethod
     def to_fetch(config: DataConfig) -> str | None:
         """What must be fetched before the data can be loaded, in words; None if they are here."""
@@ -185,6 +192,10 @@ class Task(ABC):
     def evaluate(self, parameters: Parameters, carried: Carried, part: Any, context: Context) -> Statistics:
         """Statistics of each of some examples, (examples, …): a WeightedSum, or a row that `summarise`
         needs as it is."""
+
+    def context_of(self, tokens: jax.Array, context: Context) -> Context:
+        """The context of a pass over these tokens, (batch, length)."""
+        return replace(context, batch=tokens.shape[0])
 
     def carried(self) -> Carried:
         """The carried state before step 0, e.g. the running state of a module."""
