@@ -62,7 +62,11 @@ _KEYS = {
         "gradaccum gradaccumsteps gradientaccumulation gradientaccumulationsteps accumulationsteps "
         "microbatches accumgrad"
     ),
+    "task.name": "task taskname objective problem",
+    "task.pooling": "pool pooltype pooler aggregation",
     "data.name": "dataset datasetname",
+    "data.tokens": "tokenizer tokeniser tokenization tokentype",
+    "data.vocabulary": "vocab vocabsize maxwords maxvocab vocabularysize",
     "data.path": "datapath file text corpus datafile trainfile datadir",
     "eval.every": "evalinterval evalsteps evalfreq validateevery valevery valinterval",
     "eval.sequences": "evalbatches evaliters evalwindows valbatches",

@@ -280,17 +280,19 @@ def reference_loss(name: str, parameters: Mapping[str, Any], windows, arch: Arch
 def reference_attention(parameters: Mapping[str, Any], numbers, arch: Architecture, stack: str = "decoder", mask=None):
     """Largest logit and mean entropy in nats of each attention sublayer of Pre-LN, in float64: two lists, block by block.
 
-    `mask` (B, T) marks the valid tokens of an encoder.
+    `mask` (B, T) marks the valid tokens of an encoder: of keys, and of the queries that count.
     """
     tree = nested(parameters)
+    valid = np.ones(numbers.shape, bool) if mask is None else mask
     x, largest, entropies = embedded(tree, numbers, arch), [], []
     for body, site in zip(bodies(tree[stack]), nodes(tree[stack]), strict=True):
         h = norms.layer_norm(x, site["attention"]["connection"]["pre"])
         causal = stack == "decoder"
         parts = transformer.attention_parts(body["attention"], h, arch.num_heads, causal=causal, key_mask=mask)
         weights = parts["weights"]
-        largest.append(parts["logits"].max())
-        entropies.append(-np.sum(weights * np.log(np.where(weights > 0, weights, 1.0)), axis=-1).mean())
+        largest.append(np.moveaxis(parts["logits"], 1, 2)[valid].max())
+        entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1.0)), axis=-1)
+        entropies.append(np.moveaxis(entropy, 1, 2)[valid].mean())
         x = x + parts["out"]
         h = norms.layer_norm(x, site["feed_forward"]["connection"]["pre"])
         x = x + transformer.feed_forward(body["feed_forward"], h)

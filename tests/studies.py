@@ -5,6 +5,8 @@ from pathlib import Path
 from training import BASE, TEXT, signals_restored
 
 from addnorm_exp import cli
+from addnorm_exp.sweep.study import Study
+from addnorm_exp.sweep.study_file import read_studies
 
 STUDY = """
 from addnorm_exp.sweep import axis, product
@@ -39,6 +41,12 @@ def write(folder: Path, source: str = STUDY, **changes) -> Path:
     path = folder / "tiny.py"
     path.write_text(source.replace("{base!r}", repr(base)))
     return path
+
+
+def read_study(path: str) -> Study:
+    """The study in a file that has one config."""
+    (study,) = read_studies(path)
+    return study
 
 
 def sweep(path: Path, *words: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import jax
 import pytest
 from of_config import blocks, experiment, recipe, scheme_of
-from studies import sweep, write
+from studies import read_study, sweep, write
 from test_report_study import summary_of, write_plan, write_run
 
 from addnorm_exp.cli import diff
@@ -21,7 +21,6 @@ from addnorm_exp.report.tables.render import render
 from addnorm_exp.runs.caveats import TableRow, function_id, lines
 from addnorm_exp.sweep import twins
 from addnorm_exp.sweep.phases import above
-from addnorm_exp.sweep.study_file import read_study
 
 CASE = [
     {"scheme": name, "norm.kind": kind} for name in ("pre_ln", "peri_ln", "sandwich_ln") for kind in ("layer", "rms")

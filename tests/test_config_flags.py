@@ -243,7 +243,7 @@ def test_help_names_every_flag_and_every_key(capsys):
     assert "--workdir=DIR" in text
     assert "--[no]resume" in text
     assert "--flagfile=FILE" in text
-    assert "fixed windows of seq_len tokens" in text  # the comment in the schema
+    assert "examples of the validation and of the test split" in text  # the words of the schema
 
 
 NAMES = (

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from of_config import identify
-from studies import sweep, write
+from studies import read_study, sweep, write
 from test_runs_identity import DATA
 from training import ROOT
 
@@ -13,7 +13,6 @@ from addnorm_exp.config.keys import leaves
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.identity import run_id
 from addnorm_exp.sweep.selection import choose, parse_filter
-from addnorm_exp.sweep.study_file import read_study
 
 
 @pytest.mark.parametrize(
@@ -36,11 +35,13 @@ def test_a_share_of_the_steps_is_the_nearest_whole_number(share, steps, length):
 
 @pytest.mark.parametrize("share", ["-1%", "101%", "x%", "%", "nan%"])
 def test_a_share_is_from_0_to_100_per_cent(share):
-    with pytest.raises(UserError, match=r"optim\.warmup=.*: expected a share of steps from 0% to 100%, e\.g\. 5%$"):
+    with pytest.raises(
+        UserError, match=r"optim\.warmup=.*: expected a whole number of steps, or .* 5%; a share is from 0% to 100%$"
+    ):
         override(Config(), {"optim.warmup": share})
 
 
-@pytest.mark.parametrize("key", [key for key, leaf in leaves().items() if leaf.share])
+@pytest.mark.parametrize("key", [key for key, leaf in leaves().items() if "%" in leaf.units])
 def test_every_count_of_steps_takes_a_share_by_flag_by_file_and_by_study(key, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     last = key.rpartition(".")[2]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data import corpus
 from addnorm_exp.data.batches import fixed_windows
 from addnorm_exp.data.datasets import DATASETS, Dataset

@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data import corpus, formats
 from addnorm_exp.errors import UserError
 

@@ -103,23 +103,27 @@ def test_bytes_need_no_vocabulary():
 
 def test_texts_are_cut_and_filled_up(tmp_path):
     vocabulary = Vocabulary.fit("words", ["a a b b"], most=9)
-    array, cut = vocabulary.padded(["a b a b", "b", "a b a"], 3)
+    array = vocabulary.padded(["a b a b", "b", "a b a"], 3)
     assert array.tolist() == [[2, 3, 2], [3, PADDING, PADDING], [2, 3, 2]]
-    assert cut == 1
     assert array.dtype == np.uint8
-    assert replace(vocabulary, size=257).padded(["a"], 2)[0].dtype == np.uint16
+    assert replace(vocabulary, size=257).padded(["a"], 2).dtype == np.uint16
     data = load("file", table(tmp_path / "a", rows(100)))
-    splits, notes = padded(data, "words", 1000, 12)
-    assert notes == ()
-    assert {name: part.tokens.shape for name, part in splits.items()} == {
+    assert {name: part.tokens.shape for name, part in padded(data, "words", 1000, 12).items()} == {
         "train": (82, 12),
         "val": (9, 12),
         "test": (9, 12),
     }
-    short = padded(data, "words", 1000, 5)[1]
-    assert short == (
-        f"{sum(len(words(line)) > 6 for line in rows(100))} % of the texts have more than 5 tokens and are cut",
-    )
+
+
+@pytest.mark.parametrize(("kind", "size"), [("words", lambda text: len(words(text))), ("bytes", len)])
+def test_how_many_texts_are_cut_is_known_without_the_data(kind, size, tmp_path):
+    """To a twentieth, rounded down."""
+    lines = [f"{'a ' * number}.\t{'np'[number % 2]}" for number in range(1, 101)]
+    known = load("file", table(tmp_path / "a", lines)).spec
+    for length in (1, 5, 17, 60, 99, 100, 101, 202):
+        share = sum(size(line.split("\t")[0]) > length for line in lines) / 100
+        assert 0 <= share - known.cut(kind, length) < 0.05
+    assert known.cut(kind, 1000) == 0
 
 
 @pytest.mark.parametrize("kind", ["words", "bytes"])
@@ -128,7 +132,7 @@ def test_the_number_of_ids_is_known_without_the_data_and_no_id_is_beyond_it(kind
     data = load("file", table(tmp_path / "a", rows(100)))
     size = data.spec.vocabulary(kind, most)
     assert size == Vocabulary.fit(kind, data.train.texts, most).size == vocabulary_size(kind, data.spec.words, most)
-    tokens = padded(data, kind, most, 64)[0]["train"].tokens
+    tokens = padded(data, kind, most, 64)["train"].tokens
     assert tokens.max() < size
     if kind == "words":
         assert tokens.max() == size - 1
@@ -137,7 +141,7 @@ def test_the_number_of_ids_is_known_without_the_data_and_no_id_is_beyond_it(kind
 def test_only_the_training_split_makes_the_vocabulary(tmp_path):
     data = load("file", table(tmp_path / "a", rows(100)))
     unseen = replace(data, test=data.test._replace(texts=tuple("new new" for _ in data.test.texts)))
-    tokens = padded(unseen, "words", 1000, 4)[0]["test"].tokens
+    tokens = padded(unseen, "words", 1000, 4)["test"].tokens
     assert tokens.tolist() == [[UNKNOWN, UNKNOWN, PADDING, PADDING]] * len(tokens)
 
 
@@ -197,7 +201,16 @@ def test_snippets_are_labelled_by_the_sign_of_their_valence(tmp_path, monkeypatc
     monkeypatch.setenv("ADDNORM_CACHE", str(tmp_path))
     dataset = Dataset("tiny", len(SNIPPETS), hashlib.sha256(SNIPPETS).hexdigest(), (Given(),))
     facts = TextSpec(
-        name="tiny", sha256="", classes=("negative", "positive"), train=64, val=8, test=8, words=4, majority=0.5
+        name="tiny",
+        sha256="",
+        classes=("negative", "positive"),
+        train=64,
+        val=8,
+        test=8,
+        words=4,
+        majority=0.5,
+        in_words=(6,) * 20,
+        in_bytes=(26,) * 2 + (27,) * 18,
     )
     named = {"tiny": Named(dataset, NAMED["movie_reviews"].read, facts)}
     assert spec("tiny", None, named) == facts

@@ -16,7 +16,6 @@ BASE = override(Config(), {"data.seed": 3, "model.drop_path": 0.1, "model.dropou
 OTHER: dict[str, dict[str, Any]] = {
     "scheme": {"scheme": "post_ln"},
     "seed": {"seed": 1},
-    "task": {},  # there is one only
     "model.num_heads": {"model.num_heads": 8},
     "model.width": {"model.width": 256},
     "model.dropout": {"model.dropout": 0.2},
@@ -67,9 +66,6 @@ def changed(key: str) -> Experiment:
 def test_each_key_changes_what_its_role_says(key):
     """Its hyper, the shape, the timetable, or none of them; a switch that stays on is a hyper."""
     role, ours, other = leaves()[key].said.role, experiment(base(key)), changed(key)
-    if key == "task":
-        assert (role, leaves()[key].choices) == (SHAPE, ("lm",)), "a second task is to be tried here"
-        return
     if key == "optim.name":
         assert ours.shape != other.shape  # its hypers are other ones
         return

@@ -5,12 +5,14 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
+from bridge import VOCAB, B, D, T, architecture, classifier, tokens
 from jaxprs import equations
 from of_config import least, make_task
 
 from addnorm_exp.config.door import override
 from addnorm_exp.config.schema import Config
-from addnorm_exp.residual import Context
+from addnorm_exp.nn.footprint import Outline, footprint, matrix_entries
+from addnorm_exp.residual import Context, catalogue
 
 SMALL = {"model.depth": 3, "model.width": 24, "model.num_heads": 2, "seq_len": 8, "execution.scan_layers": "off"}
 
@@ -60,3 +62,19 @@ def test_flops_are_those_of_the_traced_products(scheme, activation, beside):
     assert task.cost.flops_per_token == traced(task, config.seq_len) - beside
     if scheme != "simplified":  # whose first block has more matrices than the others
         assert least(config).cost == task.cost
+
+
+@pytest.mark.parametrize(("scheme", "activation"), [("post_ln", "gelu"), ("gtrxl", "swiglu")])
+def test_flops_of_a_classifier_are_those_of_the_traced_products(scheme, activation):
+    """Attention looks everywhere, and the head sees one vector a sequence: the mean, whose product with the mask is not counted."""
+    arch = architecture(activation=activation)
+    model = classifier(catalogue.get(scheme), arch)
+    parameters = {path: jax.ShapeDtypeStruct(spec.shape, jnp.float32) for path, spec in model.specs.items()}
+    mask = jax.ShapeDtypeStruct((B, T), jnp.bool_)
+    forward = jax.make_jaxpr(lambda values, mask: model.bind(values)(tokens(), Context(batch=B, mask=mask))[0])
+    pooling = 2 * T * D
+    expected = 3 * (products(forward(parameters, mask).jaxpr) / B - pooling)
+    outline = Outline.of_classifier(arch, VOCAB, T, 3)
+    cost = outline.cost(matrix_entries(spec for path, spec in model.specs.items() if "/blocks/" in path))
+    assert cost.tokens * cost.flops_per_token == expected
+    assert footprint(catalogue.get(scheme), outline, itemsize=4).cost == cost

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 from processes import ROOT, run
+from studies import read_study
 
 from addnorm_exp.config import Flag, files, load, parse
-from addnorm_exp.sweep.study_file import read_study
 
 
 def test_the_module_is_the_same_program_under_its_own_name():

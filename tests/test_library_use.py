@@ -15,11 +15,11 @@ import pytest
 from flax import nnx
 from of_config import identify, program
 from sample import FEW, expensive
+from studies import read_study
 from training import ROOT
 from training import config as tiny
 
 from addnorm_exp.residual import Depths, SchemeError, catalogue, sites
-from addnorm_exp.sweep.study_file import read_study
 
 
 def code_of(page: str) -> str:

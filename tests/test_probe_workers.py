@@ -12,7 +12,7 @@ from probing import TEXT
 from processes import NET, wait
 from training import ROOT
 
-from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.errors import UserError
 from addnorm_exp.probe import pictures, workers
 from addnorm_exp.probe.measurements import Probed

@@ -4,11 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from bridge import HIDDEN, D, architecture, classifier
 from of_config import make_task, recipe
+from sample import REPRESENTATIVE
 
 from addnorm_exp.config import Config, override
-from addnorm_exp.residual import catalogue
+from addnorm_exp.residual import Depths, catalogue, sites
 from addnorm_exp.residual.factors import in_words
+from addnorm_exp.residual.recipe import Weights
+from addnorm_exp.residual.recipe import recipe as recipe_of
 
 
 def config(scheme="pre_ln", **keys):
@@ -26,13 +30,29 @@ def test_deviations_are_those_of_the_tensors_that_are_drawn(name, activation):
     if catalogue.get(name).project is not None:
         assert resolved.deviations == {}
         return
+    checked = compare(resolved.deviations, model.specs, {"gain": 0.7, "std": 0.03})
+    assert {"embedding", "head", "query", "key", "up", "down"} <= checked
+
+
+@pytest.mark.parametrize("name", [name for name in REPRESENTATIVE if catalogue.get(name).project is None])
+def test_a_classifiers_deviations_are_those_of_the_tensors_that_are_drawn(name):
+    scheme, arch = catalogue.get(name), architecture(law=catalogue.get(name).law)
+    hypers = {"gain": 0.7, "std": 0.03}
+    weights = Weights(arch.law, D, HIDDEN, outputs=7, hypers=hypers)
+    resolved = recipe_of(scheme, sites("encoder", Depths(encoder=arch.depth)), weights)
+    checked = compare(resolved.deviations, classifier(scheme, arch, classes=7).specs, hypers)
+    assert {"embedding", "head", "query", "key", "up", "down"} <= checked
+
+
+def compare(deviations, specs, hypers):
+    """Holds what a recipe says of each kind of weight matrix against the tensors of a model, and tells the kinds that both have."""
     checked = set()
-    for path, spec in model.specs.items():
+    for path, spec in specs.items():
         *_, owner, leaf = path.split("/")
         role = owner if leaf == "kernel" else "embedding" if owner == "embedding" and leaf == "tokens" else None
-        if role not in resolved.deviations:
+        if role not in deviations:
             continue
-        deviation = resolved.deviations[role]
+        deviation = deviations[role]
         if isinstance(deviation, tuple):
             deviation = deviation[int(path.split("/")[2])]
         draws = {
@@ -41,11 +61,10 @@ def test_deviations_are_those_of_the_tensors_that_are_drawn(name, activation):
             "orthogonal": 1 / math.sqrt(spec.shape[0]),
             "constant": 0.0,
         }
-        hypers = {"gain": 0.7, "std": 0.03}
         scale = spec.init.scale * math.prod(hypers[hyper] for hyper in spec.init.hypers)
         assert deviation == pytest.approx(scale * draws[spec.init.draw], rel=1e-5), path
         checked.add(role)
-    assert {"embedding", "head", "query", "key", "up", "down"} <= checked
+    return checked
 
 
 def test_deviations_are_those_of_the_values():

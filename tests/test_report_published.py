@@ -4,6 +4,7 @@ import csv
 import io
 
 import pytest
+from studies import read_study
 from test_report_study import summary_of, write_plan, write_run
 from training import BASE, TEXT
 
@@ -13,7 +14,6 @@ from addnorm_exp.report.tables.ablation import build
 from addnorm_exp.report.tables.render import render
 from addnorm_exp.runs.reading import read_plan
 from addnorm_exp.sweep.record import write_plan as write_real_plan
-from addnorm_exp.sweep.study_file import read_study
 
 ENTRIES = [
     {"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Xu et al. 2019, table 1"},

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from of_config import run
+from studies import read_study
 from training import BASE, ROOT, TEXT, assert_equal_runs, config, flags, interrupt, signals_restored
 
 from addnorm_exp import cli
@@ -14,7 +15,6 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep.record import check_folder, write_plan
 from addnorm_exp.sweep.study import Study
-from addnorm_exp.sweep.study_file import read_study
 
 # Names that resemble ours, in each of our folders.
 FOREIGN = {

@@ -17,6 +17,7 @@ from addnorm_exp.residual import catalogue
 ROOT = Path(__file__).parents[1]
 FLAGS = {name: getattr(importlib.import_module(f"addnorm_exp.cli.{name}"), "FLAGS", ()) for name in commands()}
 TRAIN = "train --config=configs/lm.py"
+STEPS = "a whole number of steps, or a length such as 3epochs"
 SWEEP = "sweep sweeps/quickstart.py"
 
 # What was typed, and the line that it gets.
@@ -49,7 +50,7 @@ SLIPS = {
     "train --config=lm": "lm: no such config file; did you mean 'configs/lm.py'?",
     "train --config=lm.py:pre_ln": "lm.py: no such config file; did you mean 'configs/lm.py:pre_ln'?",
     "train --config=config/lm.py": "config/lm.py: no such config file; did you mean 'configs/lm.py'?",
-    "train --config=configs": "configs: is a folder, not a config file; give a file in it, e.g. configs/lm.py",
+    "train --config=configs": "configs: is a folder, not a config file; give a file in it, e.g. configs/classify_text.py",
     "train --config=pre_ln": "pre_ln: no such config file; did you mean 'configs/lm.py:pre_ln'?",
     # Schemes
     **{
@@ -148,13 +149,13 @@ SLIPS = {
     f"{TRAIN} --config.model.bias False": "train: unexpected 'False' (it takes flags only); did you mean "
     "'--config.model.bias=false'?",
     f"{TRAIN} --config.model.bias=no": "--config.model.bias='no': expected true or false; did you mean 'false'?",
-    f"{TRAIN} --config.steps=1e3": "--config.steps='1e3': expected a whole number; did you mean '1000'?",
-    f"{TRAIN} --config.steps=3epochs": "--config.steps='3epochs': expected a whole number; count in optimiser steps: an "
-    "epoch has (training tokens) / (batch_size · seq_len) of them",
-    f"{TRAIN} --config.optim.warmup=0.05": "--config.optim.warmup='0.05': expected a whole number, or a share of steps "
-    "such as 5%; did you mean '5%'?",
-    f"{TRAIN} --config.optim.warmup=500%": "--config.optim.warmup='500%': expected a share of steps from 0% to 100%, "
-    "e.g. 5%",
+    f"{TRAIN} --config.steps=1e3": f"--config.steps='1e3': expected {STEPS}; did you mean '1000'?",
+    f"{TRAIN} --config.steps=3epoch-s": f"--config.steps='3epoch-s': expected {STEPS}",
+    f"{TRAIN} --config.steps=3eps": f"--config.steps='3eps': expected {STEPS}; did you mean '3epochs'?",
+    f"{TRAIN} --config.steps=5%": f"--config.steps='5%': expected {STEPS}; only other keys can be a share of it",
+    f"{TRAIN} --config.optim.warmup=0.05": f"--config.optim.warmup='0.05': expected {STEPS} or 5%; did you mean '5%'?",
+    f"{TRAIN} --config.optim.warmup=500%": f"--config.optim.warmup='500%': expected {STEPS} or 5%; a share is from 0% "
+    "to 100%",
     f"{TRAIN} --config.optim.lr=1e-3,3e-3": "--config.optim.lr='1e-3,3e-3': expected a number; a run takes one value, a "
     "study takes several: axis('optim.lr', [1e-3, 3e-3])",
     f"{TRAIN} --config.optim.lr = 1e-3": "--config.optim.lr='=': expected a number; write KEY=VALUE without spaces",
@@ -248,7 +249,7 @@ def works(suggestion: str, command: str) -> bool:
     path, _, argument = suggestion.partition(":")
     if "/" in path:
         return Path(path).exists() and (not argument or argument in catalogue.names())
-    words = {"help", "true", "false", "1000", "5%", "done", *commands(), *leaves(), *catalogue.names()}
+    words = {"help", "true", "false", "1000", "3epochs", "5%", "done", *commands(), *leaves(), *catalogue.names()}
     values = {value for choices in CHOICES.values() for value in choices}
     values |= {value for flag in FLAGS[command] for value in flag.choices} if command in FLAGS else set()
     return suggestion.removeprefix("scheme=") in words | values

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 from of_config import experiment
+from studies import read_study
 from training import ROOT
 
 from addnorm_exp.config import Config, override
 from addnorm_exp.sweep.estimate import Estimator, forwards
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.sweep.study_file import read_study
 
 # The quickstart on two cores of an Intel Xeon: its docstring's machine.
 SECONDS, TRAINING, RUNS, STEPS = 155, 95, 24, 120
@@ -73,7 +73,7 @@ def test_finished_runs_are_believed(quickstart):
 )
 def test_evaluations_are_counted(changes, passes):
     """At step 0, every so many steps and at the end; the final test on two sets of weights; attention beside them."""
-    assert forwards(override(Config(), changes)) == passes
+    assert forwards(override(Config(), changes), {"val": 256, "test": 256}) == passes
 
 
 def test_more_of_anything_takes_longer(tmp_path, monkeypatch):

@@ -2,12 +2,13 @@
 the stream's."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bridge import DEPTH, B, architecture, classifier, decoder, distance, random_parameters, tokens
+from bridge import DEPTH, B, T, architecture, classifier, decoder, distance, random_parameters, tokens
 from of_config import hypers, initial_state, make_step, make_task
 from training import config as tiny
 
@@ -143,14 +144,18 @@ def test_diagnostics_change_nothing_else():
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("name", ["pre_ln", "sandwich_ln", "rezero", "hybrid_norm"])
-def test_statistics_are_those_of_the_stream_and_of_what_is_added(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "padded"), [("pre_ln", False), ("sandwich_ln", True), ("rezero", False), ("hybrid_norm", False)]
+)
+def test_statistics_are_those_of_the_stream_and_of_what_is_added(name, padded, monkeypatch):
     """`branch_ratio`: what a site adds, its norm and coefficient included, over the stream that it reads. The skip is the stream itself,
     so what is added is the difference of two streams in a row; but HybridNorm's feed-forward normalises the stream for its skip too, and
-    the stream is told as it was before."""
+    the stream is told as it was before. Valid tokens alone count."""
     model, seen = classifier(catalogue.get(name)), []
-    monkeypatch.setattr(plan, "tap", lambda x, probe: seen.append(np.asarray(x, np.float64)) or x)
-    _, stats = model.bind(random_parameters(model.specs))(tokens(), CONTEXT, jnp.zeros(2 * DEPTH))
+    mask = np.arange(T)[None] < np.array([[T], [5]]) if padded else np.ones((B, T), bool)
+    monkeypatch.setattr(plan, "tap", lambda x, probe: seen.append(np.asarray(x, np.float64)[mask.reshape(-1)]) or x)
+    context = replace(CONTEXT, mask=jnp.asarray(mask)) if padded else CONTEXT
+    _, stats = model.bind(random_parameters(model.specs))(tokens(), context, jnp.zeros(2 * DEPTH))
     assert len(seen) == 2 * DEPTH
     root = [np.sqrt(np.mean(x**2)) for x in seen]
     np.testing.assert_allclose(stats["stream_rms"], root, rtol=1e-5)

@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
     if arguments["width"] % 8:
         raise UserError(f"--width={arguments['width']}: must be divisible by 8 (4 heads of an even size)")
     schemes = _schemes(arguments["schemes"])
-    from addnorm_exp.config.schema import DataConfig
+    from addnorm_exp.config.tasks.lm import ByteStreamConfig
     from addnorm_exp.probe import pictures, settings, table, workers
     from addnorm_exp.probe.measurements import Measurement, Probed, write
     from addnorm_exp.report.tables.render import render
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     width, seeds = arguments["width"], arguments["seeds"]
     first = next(iter(schemes))  # schemes differ little in size
     require(settings.needed(first, depths[-1], width, seeds), "reduce --depths, --width or --seeds")
-    job = workers.Job(tuple(depths), width, seeds, DataConfig(path=arguments["data"]))
+    job = workers.Job(tuple(depths), width, seeds, ByteStreamConfig(path=arguments["data"]))
     text = workers.load(job.data)
     if text.train.size <= settings.TOKENS:
         raise UserError(

@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import to_stderr
 from addnorm_exp.words import counted
+
+if TYPE_CHECKING:
+    from addnorm_exp.sweep.launch import PhaseResult
 
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
 
@@ -19,7 +22,7 @@ FLAGS = (
         "runs",
         Path,
         Path("runs"),
-        help="the folder of all studies; this one is written to DIR/<name of the file>",
+        help="the folder of all studies; this one is written to DIR/<name of the file>, of several configs to a folder each in it",
         metavar="DIR",
     ),
     Flag("filter", str, None, "only runs with these values, e.g. scheme=pre_ln,optim.lr=3e-3", "KEY=VALUE,…"),
@@ -41,29 +44,42 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.launch import Launcher
-    from addnorm_exp.sweep.phases import carry_out, dry_run
+    from addnorm_exp.sweep.phases import carry_out, check, dry_run
     from addnorm_exp.sweep.record import check_folder
-    from addnorm_exp.sweep.selection import parse_filter
-    from addnorm_exp.sweep.study_file import read_study
+    from addnorm_exp.sweep.selection import parse_filter, select
+    from addnorm_exp.sweep.study_file import read_studies
 
-    study = read_study(arguments.positionals[0])
-    folder = arguments["runs"] / study.name
     chosen = parse_filter(arguments["filter"])
-    check_folder(folder, study)
+    studies = select(read_studies(arguments.positionals[0]), chosen)
+    folders = {study.name: study.folder(arguments["runs"]) for study in studies}
+    for study in studies:
+        check_folder(folders[study.name], study)
     if arguments["dry_run"]:
-        print(dry_run(study, folder, chosen, arguments["pack"]), end="")
+        for study in studies:
+            head = f"{study.config}:\n" if study.config else ""
+            print(f"{head}{dry_run(study, folders[study.name], chosen, arguments['pack'])}", end="")
         return 0
 
-    display = Display()
-    with StopSignal(display.say) as stop, mirror_of(arguments, display.say, folder, stop) as mirror:
+    display, root = Display(), arguments["runs"] / studies[0].path.stem
+    outcomes: dict[str, Mapping[str, PhaseResult]] = {}
+    limit = arguments["max_runs"]
+    with StopSignal(display.say) as stop, mirror_of(arguments, display.say, root, stop) as mirror:
         stop.mirror = mirror
         with display:
-            launcher = Launcher(
-                folder, study.name, display, stop, arguments["max_runs"], mirror=mirror, width=arguments["pack"]
-            )
-            stop.prospect = launcher.prospect
-            outcomes = carry_out(study, folder, launcher, chosen)
-        return _conclude(folder, outcomes, stop)
+            launchers = {
+                study.name: Launcher(
+                    folders[study.name], study.name, display, stop, mirror=mirror, width=arguments["pack"]
+                )
+                for study in studies
+            }
+            for study in studies[1:]:  # all of the file is checked before anything is trained
+                check(study, launchers[study.name], chosen)
+            for study in studies:
+                launcher = launchers[study.name]
+                launcher.limit, stop.prospect = limit, launcher.prospect
+                outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen)
+                limit = launcher.limit
+        return max(_conclude(folders[name], outcome, stop) for name, outcome in outcomes.items())
 
 
 def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:

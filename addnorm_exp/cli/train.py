@@ -5,6 +5,8 @@ from pathlib import Path
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.config.lengths import Sizes
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.runs.metrics import figure, metrics_of
 from addnorm_exp.runs.records import Summary
@@ -19,7 +21,7 @@ FLAGS = (
 
 
 def run(argv: list[str]) -> int:
-    arguments = parse(argv, FLAGS, command="train", about=HELP, config="required")
+    arguments = parse(argv, FLAGS, command="train", about=HELP, config="required", measure=_sizes)
     config = arguments.config
     assert config is not None
 
@@ -66,6 +68,12 @@ def run(argv: list[str]) -> int:
         to_stderr(str(stopped))
         return stop.code
     return 0 if summary.status == "done" else 1
+
+
+def _sizes(task: str, data: DataConfig, seq_len: int) -> Sizes:
+    from addnorm_exp import tasks  # needs JAX, which --help does not
+
+    return tasks.sizes(task, data, seq_len)
 
 
 def _conclude(summary: Summary, folder: Path) -> None:

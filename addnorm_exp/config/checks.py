@@ -7,23 +7,26 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from addnorm_exp import hints
 from addnorm_exp.config.key import Range
-from addnorm_exp.config.keys import Leaf, flatten, leaves
+from addnorm_exp.config.keys import Leaf, Own, leaves
 from addnorm_exp.config.optimisers import MuonConfig, SgdConfig
 from addnorm_exp.config.schema import Config
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.errors import nearest
 
 
-def check(config: Config, where: str = "config", typed: Collection[str] = ()) -> None:
-    """Raises a `UserError` for the first invalid value or combination in `config`. The message begins with `where`, or with the flag if
-    the problem begins with one of the keys that were `typed` on the command line."""
-    for key, value in flatten(config).items():
-        problem = None if value is None else _value(leaves()[key], value)
+def values(flat: Mapping[str, object]) -> Iterator[str]:
+    """What is wrong with single values of a config, each by itself. Lengths that are not in steps yet pass."""
+    for key, value in flat.items():
+        problem = None if value is None or _is_length(leaves()[key], value) else _value(leaves()[key], value)
         if problem:
-            raise UserError(placed(problem, where, typed))
+            yield problem
+
+
+def combinations(config: Config) -> Iterator[str]:
+    """What is wrong with values that do not go together."""
     for combination in COMBINATIONS:
         problem = combination(config)
         if problem:
-            raise UserError(placed(problem, where, typed))
+            yield problem
 
 
 def placed(problem: str, where: str, typed: Collection[str]) -> str:
@@ -32,6 +35,10 @@ def placed(problem: str, where: str, typed: Collection[str]) -> str:
         ends = r"(?![\w.])" if "." in key else "(?==)"  # of keys that are words too (steps, seed) only `seed=`
         problem = re.sub(rf"(?<![\w.]){re.escape(key)}{ends}", f"--config.{key}", problem)
     return problem if problem.startswith("--config.") else f"{where}: {problem}"
+
+
+def _is_length(leaf: Leaf, value: object) -> bool:
+    return bool(leaf.units) and isinstance(value, str)
 
 
 def _value(leaf: Leaf, value: object) -> str | None:
@@ -45,25 +52,34 @@ def _value(leaf: Leaf, value: object) -> str | None:
 
 
 def variants(flat: Mapping[str, object]) -> Iterator[str]:
-    """What is wrong with the keys of variants in these flat values: an unknown variant, or a key that the variant named
-    there does not have."""
+    """What is wrong with the keys of variants in these flat values: an unknown variant, or a key or choice that the variant
+    named there does not have."""
     for key, leaf in leaves().items():
         if leaf.own is None:
             continue
-        by, name = leaf.own.by, str(flat[leaf.own.by])
+        by, name, value = leaf.own.by, str(flat[leaf.own.by]), flat[key]
         problem = _value(leaves()[by], name)
         if problem:
             yield problem
-        elif flat[key] is not None and name not in leaf.own.defaults:
-            members = {
-                other: each.own for other, each in leaves().items() if other.startswith(f"{by.rpartition('.')[0]}.")
-            }
-            own = [other for other, each in members.items() if each and name in each.defaults]
-            meant = hints.keys(
-                key, [other for other, each in members.items() if each is None or other in own], fuzzy=False
-            )
-            remedy = f"did you mean {' or '.join(meant)}?" if meant else f"{name} has {', '.join(own)}"
-            yield f"{key}={flat[key]!r} has no effect with {by}='{name}'; {remedy}"
+        elif value is not None and name not in leaf.own.defaults:
+            yield f"{key}={value!r} has no effect with {by}='{name}'; {_remedy(key, leaf.own, name)}"
+        elif value is not None and value in leaf.choices and value not in leaf.own.choices[name]:
+            others = [variant for variant, choices in leaf.own.choices.items() if value in choices]
+            listed = ", ".join(leaf.own.choices[name])
+            yield f"{key}={value!r} goes with {by}={' or '.join(map(repr, others))}, not with '{name}', which has {listed}"
+
+
+def _remedy(key: str, owner: Own, name: str) -> str:
+    """What to set in the place of a key that the variant `name` of its group does not have."""
+    group = key.rpartition(".")[0]
+    members = {other: leaf.own for other, leaf in leaves().items() if other.startswith(f"{group}.")}
+    valid = [other for other, own in members.items() if own is None or name in own.defaults]
+    meant = hints.keys(key, valid, fuzzy=False)
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
+    count = len({variant for own in members.values() if own for variant in own.defaults})
+    apart = [other for other in valid if (own := members[other]) and len(own.defaults) < count]
+    return f"{name} has {', '.join(apart)}" if apart else f"it is a key of {' and '.join(owner.defaults)}"
 
 
 def _number(key: str, value: int | float, limits: Range) -> str | None:

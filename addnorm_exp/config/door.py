@@ -5,28 +5,33 @@ dict to a subtree drops the keys that the dict lacks. Each such mistake becomes 
 """
 
 import dataclasses
+import functools
 import math
 import numbers
 import typing
-from collections.abc import Collection, Mapping
-from fractions import Fraction
+from collections.abc import Collection, Iterable, Mapping
 
 from ml_collections import ConfigDict
 
-from addnorm_exp.config import checks, slips
+from addnorm_exp.config import checks, lengths, slips
 from addnorm_exp.config.keys import Leaf, groups, leaves, unknown, unresolved
-from addnorm_exp.config.schema import Config, DataConfig
+from addnorm_exp.config.lengths import Measure, Sizes
+from addnorm_exp.config.schema import Config
+from addnorm_exp.config.tasks import DATA
 from addnorm_exp.errors import UserError, check_text
 
 _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
 
 
-def read(config: ConfigDict, where: str = "config", typed: Collection[str] = ()) -> Config:
+def read(
+    config: ConfigDict, where: str = "config", typed: Collection[str] = (), measure: Measure | None = None
+) -> Config:
     """The `Config` of a ConfigDict, checked in full.
 
     `where` names the source in messages; `typed` are the keys that the user typed on the command line. Messages write them as flags.
+    `measure` tells the sizes of the data (`tasks.sizes`); lengths such as "3epochs" need it.
     """
-    return _build(values(config, where), where, typed, typed)
+    return _build(values(config, where), where, typed, typed, measure)
 
 
 def values(config: ConfigDict, where: str = "config") -> dict[str, object]:
@@ -44,13 +49,18 @@ def values(config: ConfigDict, where: str = "config") -> dict[str, object]:
     return flat
 
 
-def override(config: Config | Mapping[str, object], overrides: Mapping[str, object], where: str = "config") -> Config:
+def override(
+    config: Config | Mapping[str, object],
+    overrides: Mapping[str, object],
+    where: str = "config",
+    measure: Measure | None = None,
+) -> Config:
     """A copy of `config` with flat dotted keys replaced, checked as in `read`.
 
-    `config` may also be flat values (`values`). A share of `steps` is still a share there, so it follows an override of `steps`.
-    `where` names the source of the overrides in messages, e.g. "sweeps/quickstart.py".
+    `config` may also be flat values (`values`). Lengths still have their units there, so they follow an override of `steps` or of
+    `batch_size`. `where` names the source of the overrides in messages, e.g. "sweeps/quickstart.py".
     """
-    return _build(overridden(config, overrides, where), where, overrides.keys())
+    return _build(overridden(config, overrides, where), where, overrides.keys(), measure=measure)
 
 
 def overridden(
@@ -63,14 +73,6 @@ def overridden(
             raise unknown(str(key), f"{where}: {key}")
         flat[key] = convert(leaves()[key], value, f"{where}: {key}")
     return flat
-
-
-def settled(value: object, steps: int) -> object:
-    """The value, with a share of `steps` ("5%") as the nearest whole number of steps: at least 1 if the share is above 0."""
-    if not isinstance(value, str) or not value.endswith("%"):
-        return value
-    exact = Fraction(value.removesuffix("%")) * steps / 100
-    return max(1, math.floor(exact + Fraction(1, 2))) if exact else 0
 
 
 def convert(leaf: Leaf, value: object, label: str) -> object:
@@ -105,8 +107,11 @@ def _scalar(leaf: Leaf, value: object, label: str) -> object:
         return value
     if isinstance(value, bool):
         raise wrong
-    if leaf.share and isinstance(value, str) and value.rstrip().endswith("%"):
-        return _share(value, label)
+    if leaf.units and isinstance(value, str) and not value.strip().lstrip("+-").isdecimal():
+        length = lengths.read(value, leaf.units)
+        if length is None:
+            raise wrong
+        return length
     try:
         if leaf.type is int:
             if not isinstance(value, (str, numbers.Integral)):
@@ -120,17 +125,6 @@ def _scalar(leaf: Leaf, value: object, label: str) -> object:
     if not math.isfinite(number):
         raise UserError(f"{label}={abbreviated(value)}: expected a finite number")
     return number + 0.0  # -0.0 is 0.0: one value, one identity
-
-
-def _share(text: str, label: str) -> str:
-    """A share of `steps` in its shortest form: "5.0 %" is "5%"."""
-    try:
-        share = float(text.rstrip().removesuffix("%"))
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 100:
-        raise UserError(f"{label}={abbreviated(text)}: expected a share of steps from 0% to 100%, e.g. 5%")
-    return f"{share + 0.0:.12g}%"
 
 
 def _number(value: object) -> float | None:
@@ -177,27 +171,57 @@ def _walk(tree: Mapping, prefix: str, where: str) -> dict[str, object]:
     return flat
 
 
-def _build(flat: dict[str, object], where: str, explicit: Collection[str], typed: Collection[str] = ()) -> Config:
+def _build(
+    flat: Mapping[str, object],
+    where: str,
+    explicit: Collection[str],
+    typed: Collection[str] = (),
+    measure: Measure | None = None,
+) -> Config:
     """`explicit`: keys that an override sets; `typed`: those of them that the user typed on the command line."""
-    steps = flat["steps"]
-    assert isinstance(steps, int)
-    flat = {key: settled(value, steps) if leaves()[key].share else value for key, value in flat.items()}
-    if flat["data.path"] is not None:
-        name = flat["data.name"]
-        if name != "file" and ("data.name" in explicit or name != DataConfig().name):
-            problem = (
-                f"data.name={abbreviated(name)} and data.path={abbreviated(flat['data.path'])}: set only one of them"
-            )
+
+    def refuse(problems: Iterable[str]) -> None:
+        for problem in problems:
             raise UserError(checks.placed(problem, where, typed))
-        flat = {**flat, "data.name": "file"}
-    for problem in checks.variants(flat):
-        raise UserError(checks.placed(problem, where, typed))
-    for key, leaf in leaves().items():
-        if leaf.own and flat[key] is None:
-            flat[key] = leaf.own.defaults.get(str(flat[leaf.own.by]))
-    config = _nest(Config, "", flat)
-    checks.check(config, where, typed)
+
+    refuse(checks.variants(flat))
+    own = {key: leaf.own for key, leaf in leaves().items() if leaf.own}
+    defaults = {key: each.defaults.get(str(flat[each.by])) for key, each in own.items()}
+    whole = {key: defaults[key] if key in own and value is None else value for key, value in flat.items()}
+    if whole["data.path"] is not None:
+        name = whole["data.name"]
+        if name != "file" and ("data.name" in explicit or name != defaults["data.name"]):
+            refuse(
+                [f"data.name={abbreviated(name)} and data.path={abbreviated(whole['data.path'])}: set only one of them"]
+            )
+        whole["data.name"] = "file"
+    refuse(checks.values(whole))
+    counted = _settled(whole, where, measure)
+    refuse(checks.values(counted))
+    config = _nest(Config, "", counted)
+    refuse(checks.combinations(config))
     return config
+
+
+def _settled(flat: Mapping[str, object], where: str, measure: Measure | None) -> dict[str, object]:
+    """The flat values of a config with every length in steps."""
+
+    @functools.cache
+    def sizes() -> Sizes:
+        if measure is None:
+            raise UserError(f"{where}: epochs, examples and tokens cannot be counted without the data; write steps")
+        task, seq_len = str(flat["task.name"]), flat["seq_len"]
+        assert isinstance(seq_len, int)
+        return measure(task, _nest(DATA[task], "data.", flat), seq_len)
+
+    batch_size = flat["batch_size"]
+    assert isinstance(batch_size, int)
+    steps = lengths.in_steps(flat["steps"], 0, batch_size, sizes)
+    assert isinstance(steps, int)
+    return {
+        key: lengths.in_steps(value, steps, batch_size, sizes) if leaves()[key].units else value
+        for key, value in flat.items()
+    }
 
 
 def _nest(schema: type, prefix: str, flat: Mapping[str, object]) -> typing.Any:
@@ -207,8 +231,8 @@ def _nest(schema: type, prefix: str, flat: Mapping[str, object]) -> typing.Any:
         key = f"{prefix}{item.name}"
         if key in flat:
             parts[item.name] = flat[key]
+        elif variants := item.metadata.get("variants"):
+            parts[item.name] = _nest(variants.classes[str(flat[variants.by])], f"{key}.", flat)
         else:
-            classes = item.metadata.get("variants")
-            group = classes[str(flat[f"{key}.name"])] if classes else hints[item.name]
-            parts[item.name] = _nest(group, f"{key}.", flat)
+            parts[item.name] = _nest(hints[item.name], f"{key}.", flat)
     return schema(**parts)

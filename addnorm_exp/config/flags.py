@@ -19,6 +19,7 @@ from absl import flags as absl_flags
 
 from addnorm_exp.config import door, keys, slips
 from addnorm_exp.config.files import expanded, load
+from addnorm_exp.config.lengths import Measure
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest, program
 
@@ -68,12 +69,13 @@ def parse(
     config: Need = "none",
     positionals: Sequence[str] = (),
     study_keys: bool = False,
+    measure: Measure | None = None,
 ) -> Arguments:
     """Reads a command's arguments; `--help` prints the usage and raises SystemExit(0).
 
     `positionals` names the positional arguments. A name in brackets ("[FILE]") is optional; "[ID…]" at the end may be repeated. With
     `config="optional"` and no `--config`, only the types of the overrides are checked. `study_keys`: the command takes config keys
-    from a study file, and the hint at a misplaced key says so.
+    from a study file, and the hint at a misplaced key says so. `measure`: as of `config.read`.
     """
 
     def show_help(_: str) -> NoReturn:
@@ -99,7 +101,7 @@ def parse(
     if config == "required" and file is None:
         raise UserError(f"{command} needs --config=FILE, e.g. --config=configs/lm.py:pre_ln")
     overrides = {leaf.key: typed[name] for name in typed if (leaf := table[name].leaf)}
-    checked = None if file is None else _configured(file, overrides)
+    checked = None if file is None else _configured(file, overrides, measure)
     return Arguments(
         {flag.name: typed.get(flag.name, flag.default) for flag in flags}, tuple(rest), checked, file, overrides
     )
@@ -185,7 +187,7 @@ def _value(flag: Flag, text: str) -> object:
     return value
 
 
-def _configured(file: str, overrides: Mapping[str, object]) -> Config:
+def _configured(file: str, overrides: Mapping[str, object], measure: Measure | None) -> Config:
     """The config of this file. Overrides are set in the ConfigDict itself, so that keys that the file
     derives by reference follow them."""
     if file.lstrip().startswith("{"):
@@ -199,7 +201,7 @@ def _configured(file: str, overrides: Mapping[str, object]) -> Config:
             raise UserError(
                 f"--config.{key}={value!r}: the config file derives this key from another one, which makes it {values[key]!r}"
             )
-    return door.read(tree, file, typed=overrides)
+    return door.read(tree, file, typed=overrides, measure=measure)
 
 
 def _check_positionals(

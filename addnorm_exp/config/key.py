@@ -54,6 +54,9 @@ SIZE = Range(minimum=1, maximum=2**20)  # of one axis of an array
 SHARE = Range(minimum=0, maximum=1)
 RATE = Range(minimum=0, below=1)
 
+LENGTH = ("epochs", "examples", "tokens")
+PART = ("%", *LENGTH)  # of the run
+
 
 class _Unset:
     """No value is neutral."""
@@ -70,7 +73,7 @@ class Key:
     range: Range | None = None
     role: Role = SHAPE
     neutral: object = UNSET
-    share: bool = False
+    units: tuple[str, ...] = ()
     idle: Callable[[Any], bool] | None = None
 
 
@@ -81,22 +84,30 @@ def key(
     *,
     role: Role = SHAPE,
     neutral: object = UNSET,
-    share: bool = False,
+    units: tuple[str, ...] = (),
     idle: Callable[[Any], bool] | None = None,
 ) -> Any:
     """A field of a config's dataclass.
 
-    `range`: of a number; every number has one (a test checks this). `role`: see `Role`. `share`: the key counts steps of the run, and also
-    takes a share of them such as "5%", which becomes a whole number when the config is built.
+    `range`: of a number; every number has one (a test checks this). `role`: see `Role`. `units`: the key counts steps, and also takes a
+    length in these units, which becomes a whole number of steps when the config is built (lengths.py).
 
     `neutral`: the value that a run had before the key existed. A run's identity leaves the key out at that value, and also where it is not
     set (None). It is separate from the default on purpose: if defaults were left out, a changed default would give two experiments one id.
     `idle(config)`: whether no number depends on the key, given the others; identity leaves it out then.
     """
-    return field(default=default, metadata={"key": Key(meaning, range, role, neutral, share, idle)})
+    return field(default=default, metadata={"key": Key(meaning, range, role, neutral, units, idle)})
 
 
-def variants(classes: Mapping[str, type], default: type) -> Any:
-    """A group of keys whose key `name` chooses one of these classes, all of one base class. A config has the base's keys and those of the
-    class that it names; where a key of that class is not set, the class's default applies."""
-    return field(default_factory=default, metadata={"variants": classes})
+def variants(classes: Mapping[str, type], default: type, by: str) -> Any:
+    """A group of keys for which the key `by` chooses one of these classes, all of one base class. A config has the base's keys and those
+    of the class that it names; where a key of that class is not set, the class's default applies."""
+    return field(default_factory=default, metadata={"variants": Variants(classes, by)})
+
+
+@dataclass(frozen=True)
+class Variants:
+    """See `variants`."""
+
+    classes: Mapping[str, type]
+    by: str

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable, Mapping
 
 from addnorm_exp import hints
-from addnorm_exp.config.key import HOST, Key
+from addnorm_exp.config.key import HOST, Key, Variants
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError
 
@@ -20,11 +20,12 @@ NOTHING_SAID = Key("")
 
 @dataclasses.dataclass(frozen=True)
 class Own:
-    """Of a key that only some variants of its group have (`key.variants`): the key `by` that chooses the variant, and each variant that has
-    the key with its default."""
+    """Of a key that only some variants of its group have, or that they have each in its own way (`key.variants`): the key `by` that chooses
+    the variant, and by variant that has the key its default and its choices."""
 
     by: str
     defaults: Mapping[str, object]
+    choices: Mapping[str, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +46,17 @@ class Leaf:
         return self.said.meaning
 
     @property
-    def share(self) -> bool:
-        """Whether the key counts steps of the run and accepts a share of them, such as "5%"."""
-        return self.said.share
+    def units(self) -> tuple[str, ...]:
+        """Those that the key takes beside steps, if it counts steps (lengths.py)."""
+        return self.said.units
 
     @property
     def expected(self) -> str:
         """The kind of value, in words, for messages."""
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.type]
         words = f"a sequence, each {words}" if self.sequence else words
-        words = f"{words}, or a share of steps such as 5%" if self.share else words
+        if self.units:
+            words = f"{words} of steps, or a length such as 3epochs" + (" or 5%" if "%" in self.units else "")
         return f"{words} (or None)" if self.optional else words
 
 
@@ -71,7 +73,7 @@ def _leaves(schema: type) -> Mapping[str, Leaf]:
         annotation = hints[item.name]
         if dataclasses.is_dataclass(annotation):
             assert isinstance(annotation, type)
-            members = {**leaves(annotation), **_own(annotation, item.metadata.get("variants", {}), item.name)}
+            members = {**leaves(annotation), **_own(annotation, item.metadata.get("variants"), item.name)}
             for key, leaf in members.items():
                 by_key[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
         else:
@@ -79,26 +81,33 @@ def _leaves(schema: type) -> Mapping[str, Leaf]:
     return types.MappingProxyType(by_key)
 
 
-def _own(base: type, classes: Mapping[str, type], group: str) -> dict[str, Leaf]:
-    """The keys of a group's variants beside those of their base. One that several variants have means in each what that one says."""
+def _own(base: type, variants: Variants | None, group: str) -> dict[str, Leaf]:
+    """The keys of a group's variants beside those of their base, and those that they state anew. One that several variants have means in
+    each what that one says."""
     together: dict[str, dict[str, Leaf]] = {}
-    for name, variant in classes.items():
+    for name, variant in variants.classes.items() if variants else ():
         for key, leaf in leaves(variant).items():
-            if key not in leaves(base):
+            common = leaves(base).get(key)
+            if common is None or leaf.said not in (common.said, NOTHING_SAID):
                 together.setdefault(key, {})[name] = leaf
     own = {}
     for key, by_name in together.items():
+        assert variants is not None
         first, *others = by_name.values()
         alike = {(leaf.type, leaf.said.range, leaf.said.role) for leaf in (first, *others)}
         assert len(alike) == 1, f"{group}.{key}: its type, range and role differ between {', '.join(by_name)}"
-        defaults = {name: getattr(classes[name](), key) for name in by_name}
+        defaults = {name: getattr(variants.classes[name](), key) for name in by_name}
         texts: dict[str, list[str]] = {}
         for name, leaf in by_name.items():
             typed = str(defaults[name])  # as a user types it
             texts.setdefault(leaf.meaning, []).append(f"{name} {typed.lower() if leaf.type is bool else typed}")
         meaning = "; ".join(f"{text} ({', '.join(values)})" for text, values in texts.items())
         said = dataclasses.replace(first.said, meaning=meaning)
-        own[key] = dataclasses.replace(first, said=said, optional=True, own=Own(f"{group}.name", defaults))
+        choices = {name: leaf.choices for name, leaf in by_name.items()}
+        every = tuple(dict.fromkeys(choice for each in choices.values() for choice in each))
+        own[key] = dataclasses.replace(
+            first, said=said, optional=True, choices=every, own=Own(variants.by, defaults, choices)
+        )
     return own
 
 
@@ -157,8 +166,9 @@ def identity_items(config: Config) -> dict[str, object]:
 
 
 def _can_change_a_number(said: Key, value: object, config: Config) -> bool:
-    idle = said.idle is not None and said.idle(config)
-    return value is not None and value != said.neutral and said.role != HOST and not idle
+    if value is None or value == said.neutral or said.role == HOST:
+        return False
+    return said.idle is None or not said.idle(config)
 
 
 def unknown(key: str, label: str, schema: type = Config, prefix: str = "") -> UserError:

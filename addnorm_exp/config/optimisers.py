@@ -13,6 +13,7 @@ from addnorm_exp.config.key import (
     COUNT_OR_OFF,
     HYPER,
     NOT_NEGATIVE,
+    PART,
     POSITIVE,
     RATE,
     SHARE,
@@ -35,7 +36,7 @@ class OptimConfig:
     schedule: Literal["cosine", "inverse_sqrt", "constant", "wsd"] = key(
         "cosine", "cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd"
     )
-    warmup: int = key(0, "steps of linear warmup", COUNT_OR_OFF, role=HYPER, share=True)
+    warmup: int = key(0, "steps of linear warmup", COUNT_OR_OFF, role=HYPER, units=PART)
     final_lr: float = key(
         0.1,
         "final lr divided by peak lr (cosine, wsd)",

@@ -15,7 +15,9 @@ from addnorm_exp.config.key import (
     COUNT_OR_OFF,
     HOST,
     HYPER,
+    LENGTH,
     NOT_NEGATIVE,
+    PART,
     POSITIVE,
     RATE,
     SEED,
@@ -28,6 +30,9 @@ from addnorm_exp.config.key import (
     variants,
 )
 from addnorm_exp.config.optimisers import OPTIMISERS, AdamWConfig, OptimConfig
+from addnorm_exp.config.tasks import DATA, TASKS
+from addnorm_exp.config.tasks.lm import ByteStreamConfig, LanguageModellingConfig
+from addnorm_exp.config.tasks.task import DataConfig, TaskConfig
 from addnorm_exp.residual.norm_kinds import NormName
 
 Law = Literal["xavier", "normal"]
@@ -138,32 +143,22 @@ class LogitsConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    name: Literal["enwik8", "shakespeare", "file"] = key(
-        "enwik8", "enwik8 | shakespeare | file (implied by data.path)", role=HOST
-    )
-    path: str | None = key(
-        None, "train on this file, split 90/5/5; compressed text and UTF-16 are read as text", role=HOST
-    )
-    seed: int | None = key(None, "order of batches; not set: `seed`", SEED, role=HYPER)
-
-
-@dataclass(frozen=True)
 class EvalConfig:
     every: int = key(
-        100, "steps between validations; the last step is always validated", COUNT, role=TIMETABLE, share=True
+        100, "steps between validations; the last step is always validated", COUNT, role=TIMETABLE, units=PART
     )
-    sequences: int = key(
-        256, "fixed windows of seq_len tokens in each of validation and test split; in a small file all", COUNT
+    # An example of lm is a window of seq_len tokens; no two of them share one.
+    sequences: int | None = key(
+        256, "examples of the validation and of the test split, evenly spaced; not set, or in a small split: all", COUNT
     )
 
 
 @dataclass(frozen=True)
 class DivergenceConfig:
-    # The loss of an untrained model is near ln(vocabulary).
+    # The loss of an untrained model is near it.
     bound: float = key(
         10.0,
-        "a training loss above this multiple of ln(vocabulary) ends the run, as a non-finite loss does",
+        "a training loss above this multiple of the trivial one (lm: ln(vocabulary)) ends the run, as a non-finite loss does",
         Range(above=1),
         role=HYPER,
     )
@@ -184,7 +179,7 @@ class ExecutionConfig:
         "steps, and at least every 5 minutes; 0: only at the end and on SIGTERM",
         COUNT_OR_OFF,
         role=TIMETABLE,
-        share=True,
+        units=PART,
     )
     keep_checkpoints: int = key(
         2, "newest checkpoints to keep during the run; the best by validation loss is kept as well", COUNT, role=HOST
@@ -193,13 +188,13 @@ class ExecutionConfig:
         None, "a finished run keeps none|final|best|state; not set: best, in a sweep final, tuning none", role=HOST
     )
     diagnostics: bool = key(True, "per-layer statistics", role=SHAPE | TIMETABLE)
-    layers_every: int = key(10, "steps between two rows of per-layer arrays", COUNT, role=TIMETABLE, share=True)
+    layers_every: int = key(10, "steps between two rows of per-layer arrays", COUNT, role=TIMETABLE, units=PART)
     attention_every: int = key(
         100,
         "steps between two measurements of attention logits and entropy; 0 is off",
         COUNT_OR_OFF,
         role=TIMETABLE,
-        share=True,
+        units=PART,
     )
 
 
@@ -207,18 +202,18 @@ class ExecutionConfig:
 class Config:
     scheme: str = key("pre_ln", "a name of the catalogue (addnorm_exp/residual/catalogue)")
     seed: int = key(0, "initial values, dropout and (unless data.seed is set) batches", SEED, role=HYPER)
-    steps: int = key(1000, "optimiser steps", COUNT, role=HYPER | TIMETABLE)
+    steps: int = key(1000, "optimiser steps", COUNT, role=HYPER | TIMETABLE, units=LENGTH)
     batch_size: int = key(16, "sequences per step", SIZE)
     seq_len: int = key(128, "tokens per sequence", SIZE)
-    task: Literal["lm"] = key("lm", "lm: predict the next byte", neutral="lm")
+    task: TaskConfig = variants(TASKS, LanguageModellingConfig, by="task.name")
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     norm: NormConfig = field(default_factory=NormConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     logits: LogitsConfig = field(default_factory=LogitsConfig)
-    optim: OptimConfig = variants(OPTIMISERS, AdamWConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = variants(OPTIMISERS, AdamWConfig, by="optim.name")
+    data: DataConfig = variants(DATA, ByteStreamConfig, by="task.name")
     eval: EvalConfig = field(default_factory=EvalConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)

@@ -43,8 +43,11 @@ def of_value(leaf: Leaf, value: object) -> str:
     if len(parts) > 1 and leaf.key in keys.leaves() and all(_as_float(part) is not None for part in parts):
         several = ", ".join(parts)
         return f"; a run takes one value, a study takes several: axis('{leaf.key}', [{several}])"
-    if re.fullmatch(r"[\d.]+\s*ep(och)?s?", word.lower()):
-        return "; count in optimiser steps: an epoch has (training tokens) / (batch_size · seq_len) of them"
+    if word.endswith("%") and leaf.units:
+        return "; a share is from 0% to 100%" if "%" in leaf.units else "; only other keys can be a share of it"
+    length = re.fullmatch(r"([\d.]+)\s*([a-z]+)", word.lower()) if leaf.units else None
+    if length and (unit := hints.match(length[2], leaf.units) or hints.near(length[2], leaf.units)):
+        return f"; did you mean '{length[1]}{unit}'?"
     number = _as_float(word)
     return "" if number is None else _number_for_share(leaf, number)
 
@@ -52,7 +55,7 @@ def of_value(leaf: Leaf, value: object) -> str:
 def _number_for_share(leaf: Leaf, number: float) -> str:
     if leaf.type is int and number == round(number) and abs(number) < 2**53:
         return f"; did you mean '{round(number)}'?"
-    if leaf.share and 0 < number < 1:
+    if "%" in leaf.units and 0 < number < 1:
         return f"; did you mean '{100 * number:.12g}%'?"
     return ""
 

@@ -33,14 +33,20 @@ def training_batch(
     return windows[:, :-1], windows[:, 1:]
 
 
-def window_count(size: int, sequences: int, seq_len: int) -> int:
+def window_count(size: int, sequences: int | None, seq_len: int) -> int:
     """How many evaluation windows a split of `size` tokens has: `sequences`, or as many as fit without a shared token."""
-    return min(sequences, size // (seq_len + 1))
+    fitting = size // (seq_len + 1)
+    return fitting if sequences is None else min(sequences, fitting)
 
 
-def fixed_windows(tokens: np.ndarray, sequences: int, seq_len: int) -> np.ndarray:
+def spaced(size: int, count: int) -> np.ndarray:
+    """`count` of `size` places, evenly spaced, the first of them 0: int (count,)."""
+    return np.arange(count) * size // max(count, 1)
+
+
+def fixed_windows(tokens: np.ndarray, sequences: int | None, seq_len: int) -> np.ndarray:
     """The evaluation subset: evenly spaced windows that share no token, uint8 [windows, T + 1]. `sequences` of them, or all."""
     length = seq_len + 1
-    count = window_count(tokens.size, sequences, seq_len)
-    starts = np.arange(count) * tokens.size // max(count, 1)  # neighbours are size // count >= length apart
+    # Neighbours are at least size // count >= length apart.
+    starts = spaced(tokens.size, window_count(tokens.size, sequences, seq_len))
     return np.ascontiguousarray(tokens[starts[:, None] + np.arange(length)])

@@ -33,12 +33,15 @@ def folder() -> Path:
         raise UserError("no home folder to keep data in; set ADDNORM_CACHE to a folder that can be written") from error
 
 
-def holds(dataset: Dataset) -> bool:
-    """Whether there is a copy of the right size in the cache. Its checksum is for `obtain` to verify."""
+def to_fetch(dataset: Dataset) -> str | None:
+    """What `obtain` would have to fetch, in words; None if a copy of the right size is in the cache. `obtain` verifies its checksum."""
+    path = folder() / dataset.name
     try:
-        return (folder() / dataset.name).stat().st_size == dataset.size
+        if path.stat().st_size == dataset.size:
+            return None
     except OSError:
-        return False
+        pass
+    return f"{dataset.name} is not in the cache: {dataset.size:,} bytes are fetched once into {path}"
 
 
 def obtain(dataset: Dataset, where: Path | None = None) -> bytes:

@@ -1,21 +1,18 @@
 """A corpus: bytes in three splits, by name or from the user's own file. Tokens are bytes, so the vocabulary is 256."""
 
 import hashlib
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from addnorm_exp.config.files import expanded
-from addnorm_exp.config.schema import DataConfig
-from addnorm_exp.data import cache, formats
+from addnorm_exp.config.tasks.task import DataConfig
+from addnorm_exp.data import cache, formats, own_file
 from addnorm_exp.data.datasets import DATASETS, Dataset
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError, nearest
 
-LARGEST = 2**31 - 1  # bytes: offsets are int32 inside the compiled program
 # One part in so many is the validation split, and as much the test split: 90/5/5, enwik8's standard split.
 HELD_OUT = 20
 
@@ -50,8 +47,7 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
       UserError: unknown name, a file that cannot be used, or a dataset that cannot be had.
     """
     if config.path is not None:
-        content = _content(config.path)
-        return _split(Path(config.path).name, content.data, notes=content.notes)
+        return _of_file(config.path)
     if config.name == "file":
         raise UserError("data.name=file needs the file: --config.data.path=FILE")
     if config.name not in datasets:
@@ -63,7 +59,7 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
 def spec(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> DataSpec:
     """That of the corpus that `load` would give. Nothing is fetched. Raises UserError if the file cannot be used."""
     if config.path is not None:
-        return load(config).spec
+        return _spec_of_file(config.path)
     dataset = datasets[config.name]
     held_out = dataset.size // HELD_OUT
     return DataSpec(
@@ -76,11 +72,8 @@ def spec(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Data
 
 
 def to_fetch(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str | None:
-    """What has to be fetched before the corpus can be loaded, in words; None where it is there."""
-    if config.path is not None or cache.holds(datasets[config.name]):
-        return None
-    dataset = datasets[config.name]
-    return f"{dataset.name} is not in the cache: {dataset.size:,} bytes are fetched once into {cache.folder() / dataset.name}"
+    """What has to be fetched before the corpus can be loaded, in words; None if it is here."""
+    return None if config.path is not None else cache.to_fetch(datasets[config.name])
 
 
 def check_lengths(spec: DataSpec, seq_len: int) -> None:
@@ -107,33 +100,11 @@ def _parted(name: str, tokens: np.ndarray, sha256: str, notes: tuple[str, ...] =
     return Corpus(name, sha256, train, val, test, notes)
 
 
-def _content(name: str) -> formats.Content:
-    return formats.read(read_file(name), Path(name).name, f"data.path={name}", LARGEST)
+@own_file.remembered
+def _spec_of_file(name: str) -> DataSpec:
+    return _of_file(name).spec
 
 
-def read_file(name: str) -> bytes:
-    """The bytes of the file that `data.path` names. Raises UserError where it cannot be used."""
-    where = f"data.path={name}"
-    try:
-        path = expanded(name, where)
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{where} is a folder; name a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{where} is not a regular file, which a resumed run could read again; name one")
-        if status.st_size > LARGEST:
-            raise UserError(
-                f"{where} has {status.st_size:,} bytes and at most {LARGEST:,} can be used (offsets are 32-bit inside "
-                "the compiled program); train on a part of it"
-            )
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{where}: no such file; check the path (it is relative to the current folder)") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL character
-        mend = "permissions" if isinstance(error, PermissionError) else "path"
-        raise UserError(
-            f"{where} cannot be read ({getattr(error, 'strerror', None) or error}); check its {mend}"
-        ) from error
-    if not data:
-        raise UserError(f"{where} is empty; name a file with text")
-    return data
+def _of_file(name: str) -> Corpus:
+    content = formats.read(own_file.read(name), Path(name).name, own_file.label(name), own_file.LARGEST)
+    return _split(Path(name).name, content.data, notes=content.notes)

@@ -9,23 +9,23 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from addnorm_exp.data import cache, corpus, table
+from addnorm_exp.data import cache, own_file, table
 from addnorm_exp.data.datasets import MOVIE_REVIEWS, Dataset
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.data.table import Example
-from addnorm_exp.data.vocabulary import Kind, Vocabulary, frequent, vocabulary_size
+from addnorm_exp.data.vocabulary import Kind, Vocabulary, frequent, token_count, vocabulary_size
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.words import counted
 
 HELD_OUT = 10  # one part in so many of each class is tested on, and as much validated on
 SMALLEST = 10  # examples of a class, so that each split has one
-CUT = 0.01  # the share of cut texts above which a note says so
+PARTS = 20  # a distribution of lengths is kept as its quantiles in steps of 1/20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,17 @@ class TextSpec(DataSpec):
     classes: tuple[str, ...]
     words: int
     majority: float  # the share of the most frequent class in the training split
+    in_words: tuple[int, ...]  # quantiles of the lengths of all texts, as words and as bytes
+    in_bytes: tuple[int, ...]
 
     def vocabulary(self, kind: Kind, most: int) -> int:
         """The number of token ids."""
         return vocabulary_size(kind, self.words, most)
+
+    def cut(self, kind: Kind, length: int) -> float:
+        """The share of texts with more than `length` tokens, rounded down to 1/`PARTS`."""
+        quantiles = self.in_bytes if kind == "bytes" else self.in_words
+        return sum(quantile > length for quantile in quantiles[:-1]) / PARTS
 
 
 class Labelled(NamedTuple):
@@ -64,10 +71,10 @@ class LabelledText:
 
 class Padded(NamedTuple):
     """A split as arrays, equal in length: `tokens` (examples, length), filled up with
-    `vocabulary.PADDING`, and `labels` int32 (examples,)."""
+    `vocabulary.PADDING`, and `labels` int32 (examples,); of NumPy, or on a device."""
 
-    tokens: np.ndarray
-    labels: np.ndarray
+    tokens: Any
+    labels: Any
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,8 @@ NAMED = {
             test=1056,
             words=8911,
             majority=4262 / 8456,
+            in_words=(7, 9, 11, 13, 14, 16, 17, 18, 20, 21, 22, 23, 25, 26, 28, 30, 32, 34, 38, 64),
+            in_bytes=(33, 46, 56, 66, 74, 82, 89, 95, 102, 109, 115, 122, 129, 137, 146, 156, 166, 179, 202, 257),
         ),
     )
 }
@@ -109,7 +118,17 @@ NAMED = {
 def spec(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> TextSpec:
     """What is known of the data. Nothing is fetched; a file of the user's is read. Raises UserError
     as `load` does."""
-    return load(name, path).spec if path is not None else _named(name, named).spec
+    return _spec_of_file(path) if path is not None else _named(name, named).spec
+
+
+@own_file.remembered
+def _spec_of_file(path: str) -> TextSpec:
+    return _of_file(path).spec
+
+
+def to_fetch(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> str | None:
+    """What has to be fetched before the data can be loaded, in words; None if they are here."""
+    return None if path is not None else cache.to_fetch(_named(name, named).dataset)
 
 
 def load(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> LabelledText:
@@ -120,12 +139,16 @@ def load(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> Lab
       be had.
     """
     if path is not None:
-        where = f"data.path={path}"
-        examples, notes = table.read(corpus.read_file(path), Path(path).name, where)
-        _check(examples, where)
-        return _split(Path(path).name, _ordered(examples), notes)
+        return _of_file(path)
     record = _named(name, named)
     return _split(name, _ordered(record.read(cache.obtain(record.dataset))))
+
+
+def _of_file(path: str) -> LabelledText:
+    where = own_file.label(path)
+    examples, notes = table.read(own_file.read(path), Path(path).name, where)
+    _check(examples, where)
+    return _split(Path(path).name, _ordered(examples), notes)
 
 
 def _named(name: str, named: Mapping[str, Named]) -> Named:
@@ -136,26 +159,37 @@ def _named(name: str, named: Mapping[str, Named]) -> Named:
     return named[name]
 
 
-def padded(data: LabelledText, kind: Kind, most: int, length: int) -> tuple[dict[str, Padded], tuple[str, ...]]:
-    """The splits `train`, `val` and `test` as arrays, and what the user should know about them, a
-    line each.
+def vocabulary_of(data: LabelledText, kind: Kind, most: int) -> Vocabulary:
+    """The vocabulary of the training split."""
+    return Vocabulary.fit(kind, data.train.texts, most)
+
+
+def read_as(data: LabelledText, trained_on: LabelledText) -> LabelledText:
+    """The held-out splits of some data for a model that was trained on others: with its training split, which makes the vocabulary, and
+    its classes. Raises UserError for a class that it does not know."""
+    known = {label: number for number, label in enumerate(trained_on.spec.classes)}
+    strange = [label for label in data.spec.classes if label not in known]
+    if strange:
+        raise UserError(
+            f"{data.spec.name} has the class {strange[0][:40]!r}, and the model knows {', '.join(map(repr, list(known)[:5]))}; "
+            "rename or remove the rows with this label"
+        )
+    numbers = np.array([known[label] for label in data.spec.classes], np.int32)
+
+    def renumbered(split: Labelled) -> Labelled:
+        return Labelled(split.texts, numbers[split.labels])
+
+    return replace(data, train=trained_on.train, val=renumbered(data.val), test=renumbered(data.test))
+
+
+def padded(data: LabelledText, kind: Kind, most: int, length: int) -> dict[str, Padded]:
+    """The splits `train`, `val` and `test` as arrays.
 
     The vocabulary has at most `most` words; each text has its first `length` tokens.
     """
-    vocabulary = Vocabulary.fit(kind, data.train.texts, most)
-    splits: dict[str, Padded] = {}
-    cut = 0
-    for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
-        tokens, too_long = vocabulary.padded(split.texts, length)
-        splits[name] = Padded(tokens, split.labels)
-        cut += too_long
-    count = data.spec.train + data.spec.val + data.spec.test
-    if cut <= CUT * count:
-        return splits, data.notes
-    return splits, (
-        *data.notes,
-        f"{100 * cut / count:.0f} % of the texts have more than {counted(length, 'token')} and are cut",
-    )
+    vocabulary = vocabulary_of(data, kind, most)
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {name: Padded(vocabulary.padded(split.texts, length), split.labels) for name, split in splits.items()}
 
 
 def _check(examples: Sequence[Example], where: str) -> None:
@@ -209,8 +243,16 @@ def _split(name: str, ordered: Sequence[Example], notes: tuple[str, ...] = ()) -
         **{split: len(part.labels) for split, part in splits.items()},
         words=len(frequent(train.texts)),
         majority=float(np.bincount(train.labels).max() / len(train.labels)),
+        in_words=_quantiles(token_count("words", example.text) for example in ordered),
+        in_bytes=_quantiles(token_count("bytes", example.text) for example in ordered),
     )
     return LabelledText(spec, **splits)
+
+
+def _quantiles(lengths: Iterable[int]) -> tuple[int, ...]:
+    """The smallest lengths that at least 1/`PARTS`, 2/`PARTS`, … of them do not exceed."""
+    ordered = sorted(lengths)
+    return tuple(ordered[-(-len(ordered) * part // PARTS) - 1] for part in range(1, PARTS + 1))
 
 
 def _checksum(ordered: Iterable[Example]) -> str:

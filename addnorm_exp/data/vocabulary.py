@@ -28,6 +28,10 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
+def token_count(kind: Kind, text: str) -> int:
+    return len(text.encode()) if kind == "bytes" else len(words(text))
+
+
 def frequent(texts: Iterable[str]) -> list[str]:
     """The words that occur `RARE` times or more, the most frequent first, equals in the order of
     their characters."""
@@ -61,13 +65,11 @@ class Vocabulary:
             return [byte + 1 for byte in text.encode()]
         return [self.ids.get(word, UNKNOWN) for word in words(text)]
 
-    def padded(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, int]:
+    def padded(self, texts: Sequence[str], length: int) -> np.ndarray:
         """Ids (texts, length) of the smallest unsigned type, each text cut to its first `length`
-        tokens or filled with `PADDING`; and how many were cut."""
+        tokens or filled with `PADDING`."""
         array = np.full((len(texts), length), PADDING, np.min_scalar_type(self.size - 1))
-        cut = 0
         for row, text in zip(array, texts, strict=True):
-            tokens = self.encode(text)
-            cut += len(tokens) > length
-            row[: len(tokens)] = tokens[:length]
-        return array, cut
+            tokens = self.encode(text)[:length]
+            row[: len(tokens)] = tokens
+        return array

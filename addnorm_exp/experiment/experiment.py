@@ -1,9 +1,8 @@
 """An experiment: a config with everything that follows from it. It is resolved once, and travels in the place of names."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 from addnorm_exp.config.keys import flatten
 from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, Law, LogitsConfig, NormConfig
@@ -25,7 +24,7 @@ class Experiment:
     config: Config
     scheme: Scheme
     sites: tuple[Site, ...]
-    form: tuple[Hashable, ...] = ()
+    form: tuple[Any, ...] = ()
 
     @cached_property
     def values(self) -> dict[str, object]:

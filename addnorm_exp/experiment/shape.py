@@ -1,6 +1,6 @@
 """What a program is compiled for. Runs of one shape share a program, whatever their hypers."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ class Shape:
     `shape["model.width"]` is a value. A switch (`optim.clip`, a rate of dropout) is True or False: whether it is on. A hyper has no value
     here, because a program is compiled for all its values: reading one is an error.
 
-    `form` is what the model is built of from the data, e.g. the size of a vocabulary; each task knows its meaning.
+    `form` is what the model is built of from the data, e.g. the size of a vocabulary; each task knows its meaning. Its parts are hashable.
 
     Two shapes are equal if their values, `form` and `digest` are. The digest is that of the scheme's record over these blocks, without its
     hypers: a notebook may change the record of a name.
@@ -27,7 +27,7 @@ class Shape:
     digest: str
     scheme: Scheme = field(compare=False)
     sites: tuple[Site, ...] = field(compare=False)
-    form: tuple[Hashable, ...] = ()
+    form: tuple[Any, ...] = ()
 
     @cached_property
     def _values(self) -> dict[str, object]:
@@ -42,7 +42,7 @@ class Shape:
 
 
 def shape_of(
-    values: Mapping[str, object], scheme: Scheme, sites: tuple[Site, ...], form: tuple[Hashable, ...] = ()
+    values: Mapping[str, object], scheme: Scheme, sites: tuple[Site, ...], form: tuple[Any, ...] = ()
 ) -> Shape:
     """The shape of resolved values by key (`Experiment.values`)."""
     items = []

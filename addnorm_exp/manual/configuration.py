@@ -34,10 +34,14 @@ single keys:
 - The command line is absl's: `--flag=value` or `--flag value`, `--noconfig.model.bias` for false, and
   `--flagfile=FILE` for more flags from a text file, one on each line. The last value of a flag
   counts. `--` ends the flags.
-- A key that counts steps can be a share of the steps: `--config.optim.warmup=5%`,
-  `config.eval.every = "10%"` in a config file, `axis("optim.warmup", ["1%", "5%"])` in a study. It
-  becomes the nearest whole number of steps after all overrides: 5% of 1000 steps and 50 are the same
-  run.
+- A key that counts steps can be a length in another unit: `--config.steps=3epochs`,
+  `100000examples`, `1e6tokens` (padding included), and all but `steps` a share of the run:
+  `--config.optim.warmup=5%`, `config.eval.every = "10%"` in a config file,
+  `axis("optim.warmup", ["1%", "5%"])` in a study. It becomes a whole number of steps after all
+  overrides, a share the nearest one, other units rounded up: 5% of 1000 steps and 50 are the same
+  run. An epoch of `lm` is as many tokens as the training split has.
+- A task, its data and an optimiser have keys of their own. A config has those of the task that
+  `task.name` names and of the optimiser that `optim.name` names; others are refused.
 - The default `None` means "not set". The meaning states what applies then.
 
 Everything is checked before anything runs. Each mistake gets one line with the nearest valid name or
@@ -70,7 +74,8 @@ def document() -> str:
             docstring = textwrap.fill(" ".join((inspect.getdoc(hints[item.name]) or "").split()), 100)
             generated = docstring.startswith(hints[item.name].__name__)  # the dataclass's own signature
             parts += [f"\n## {item.name}\n", *([] if generated or not docstring else [docstring, ""]), _table(members)]
-            parts += _variants(item.metadata.get("variants", {}), members)
+            if variants := item.metadata.get("variants"):
+                parts += _variants(variants.classes, members)
     values = {key: leaf.said.neutral for key, leaf in known.items() if leaf.said.neutral is not UNSET}
     neutral = ", ".join(f"`{key}={_typed(value)}`" for key, value in values.items())
     parts += [
@@ -81,13 +86,13 @@ def document() -> str:
 
 
 def _variants(classes: Mapping[str, type], members: Iterable[Leaf]) -> list[str]:
-    """Each class that a group's `name` may choose, with the keys that it has beside those of all."""
+    """Each class that a group may have, with the keys that it has beside those of all."""
     lines = []
     for name, variant in classes.items():
         own = [leaf.key.rpartition(".")[2] for leaf in members if leaf.own and name in leaf.own.defaults]
         text = f"- `{name}`: {' '.join((inspect.getdoc(variant) or '').split())} Keys: {', '.join(f'`{key}`' for key in own)}."
         lines.append(textwrap.fill(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
-    return ["", *lines] if lines else []
+    return ["", *lines]
 
 
 def _table(members: Iterable[Leaf]) -> str:
@@ -105,7 +110,9 @@ def _type(leaf: Leaf) -> str:
         return ", ".join(f"`{choice}`" for choice in leaf.choices)
     limits = _limits(leaf.said.range)
     words = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}[leaf.type]
-    words += " or a share of steps (`5%`)" if leaf.share else ""
+    words += (
+        (" or a length (`3epochs`, `5%`)" if "%" in leaf.units else " or a length (`3epochs`)") if leaf.units else ""
+    )
     return ("sequence, each " if leaf.sequence else "") + words + (f", {limits}" if limits else "")
 
 

@@ -9,9 +9,9 @@ Read in this order:
     stack         a block, and a stack of them: unrolled, or scanned
     embedding     tokens and positions
     head          the way back to logits
-    models        decoder, classifier, encoder and decoder together; floating-point operations a token
+    models        decoder, classifier, encoder and decoder together
     functional    a module as pure functions over {path: array}: all that the rooms above see
-    footprint     the least that a model takes up, without building it
+    footprint     the least that a model takes up, without building it; floating-point operations a token
 
 Another option inside a sublayer is a keyword of attention or feed_forward (CONTRIBUTING.md).
 """

@@ -118,7 +118,10 @@ class Attention(nnx.Module):
         k, v = self._with_the_past("keys", k), self._with_the_past("values", own)
         stats: Stats = {}
         if context.attention_statistics:
-            stats = _statistics(self._logits(q, k), self._allowed(q, k, mask))
+            allowed = self._allowed(q, k, mask)
+            if context.mask is not None:  # padded queries compute something too, of which nobody reads
+                allowed = allowed & context.mask[:, None, :, None]
+            stats = _statistics(self._logits(q, k), allowed)
         if self.implementation == "einsum" or self.past is not None:
             # The mask is added, not selected: the sum fuses with the softmax, a select costs a pass of its own.
             weights = jax.nn.softmax(self._logits(q, k) + self._bias(q, k, mask), axis=-1)
@@ -211,7 +214,10 @@ def attention_columns(labels: Iterable[str]) -> list[str]:
 
 
 def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:
-    """Largest logit, and entropy of the attention weights in nats: mean over heads and queries that may look anywhere."""
+    """Largest logit, and entropy of the attention weights in nats: mean over heads and queries that may look anywhere.
+
+    `allowed` is True where a valid query may look, broadcastable to the logits, (batch, heads, queries, keys).
+    """
     logits = jnp.where(allowed, logits, -jnp.inf)
     # 0 where a query may not look: its logarithm, -∞, times its weight is no number, which JAX_DEBUG_NANS would stop at.
     log_weights = jnp.where(allowed, jax.nn.log_softmax(logits, axis=-1), 0.0)

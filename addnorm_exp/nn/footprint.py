@@ -1,10 +1,10 @@
-"""The least that a decoder takes up, told from a few of its blocks, so that a depth of thousands costs no time."""
+"""Size and cost of a model of one stack. The least that it takes up is told from a few of its blocks, so that a depth of thousands
+costs no time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from addnorm_exp.nn.functional import Functional
-from addnorm_exp.nn.models import flops_per_token, matrix_entries
 from addnorm_exp.nn.stack import Architecture, Block
 from addnorm_exp.residual import Depths, Scheme, Site, init, sites
 
@@ -14,10 +14,66 @@ Specs = Mapping[str, init.Spec]
 @dataclass(frozen=True)
 class ExampleCost:
     """Of one training example: the tokens (positions) that the model computes, padding included, and floating-point operations of the
-    training step for each, by the convention of nn/models.py."""
+    training step for each (`Outline.cost`)."""
 
     tokens: int
     flops_per_token: float
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a model is built of beside its scheme: one stack, the tables of an embedding, and a head that maps `read` vectors of a
+    sequence to `outputs` logits each."""
+
+    stack: str
+    arch: Architecture
+    vocab: int
+    length: int
+    outputs: int
+    read: int
+    tied: bool = False
+    head_bias: bool = False
+
+    @classmethod
+    def of_decoder(cls, arch: Architecture, vocab: int, length: int, *, tied: bool) -> "Outline":
+        """Of `nn.models.Decoder`, whose head reads every token."""
+        return cls("decoder", arch, vocab, length, vocab, length, tied=tied)
+
+    @classmethod
+    def of_classifier(cls, arch: Architecture, vocab: int, length: int, classes: int) -> "Outline":
+        """Of `nn.models.Classifier`, whose head reads the mean over tokens."""
+        return cls("encoder", arch, vocab, length, classes, 1, head_bias=True)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return sites(self.stack, Depths(**{self.stack: self.arch.depth}))
+
+    def cost(self, in_blocks: int) -> ExampleCost:
+        """Operations of one training step: three times the forward pass's matrix products, the attention matrix counted whole although
+        half of a causal one is masked (the usual convention, PaLM 2204.02311, appendix B).
+
+        `in_blocks` is `matrix_entries` of all blocks: every weight matrix counts once a token, a scheme's own (the gates of GTrXL, φ of
+        mHC) like the sublayers'. Those of dynamic hyper-connections, which meet each stream, count once too. What norms, sums of
+        streams, the queries of attention residuals and pooling cost is not counted.
+        """
+        width = self.arch.width
+        a_token = 2 * in_blocks + self.arch.depth * 4 * self.length * width
+        at_the_head = 2 * width * self.outputs * self.read
+        return ExampleCost(self.length, 3.0 * (a_token + at_the_head / self.length))
+
+    @property
+    def tables(self) -> Specs:
+        """Parameters of the embedding and the head, without what a scheme adds, by their paths in the model."""
+        arch, vocab, outputs = self.arch, self.vocab, self.outputs
+        law = init.embedding(arch.law, arch.width)
+        tables = {"embedding/tokens": init.Spec((vocab, arch.width), law, "embedding")}
+        if not arch.rotary:
+            tables["embedding/positions"] = init.Spec((self.length, arch.width), law, "embedding")
+        if not self.tied:
+            tables["head/kernel"] = init.Spec((arch.width, outputs), init.head(arch.law, arch.width, outputs), "matrix")
+        if self.head_bias:
+            tables["head/bias"] = init.Spec((outputs,), init.Init.constant(0.0), "bias")
+        return tables
 
 
 @dataclass(frozen=True)
@@ -50,34 +106,29 @@ class Footprint:
         return self.depth * min(map(len, self.blocks))
 
 
-def footprint(scheme: Scheme, arch: Architecture, vocab: int, length: int, *, tied: bool, itemsize: int) -> Footprint:
+def footprint(scheme: Scheme, outline: Outline, *, itemsize: int) -> Footprint:
     """`itemsize`: bytes of a number in the dtype of computation."""
-    places = sites("decoder", Depths(decoder=arch.depth))
+    arch, length, places = outline.arch, outline.length, outline.sites
     chosen = sorted({0, min(1, arch.depth - 1), arch.depth // 2, arch.depth - 1})
     blocks = tuple(_specs(scheme, places[index], arch) for index in chosen)
     matrices = min(matrix_entries(specs.values()) for specs in blocks)
-    attention = arch.num_heads * length**2 if arch.attention == "einsum" else 0
+    weights = arch.num_heads * length**2 if arch.attention == "einsum" else 0
+    in_blocks = arch.depth * (length * (5 * arch.width + arch.hidden) + weights)
     return Footprint(
         depth=arch.depth,
         blocks=blocks,
-        tables=_tables(arch, vocab, length, tied),
-        activations=2 * 4 * length * vocab
-        + arch.depth * (length * (5 * arch.width + arch.hidden) + attention) * itemsize,
-        cost=ExampleCost(length, flops_per_token(arch.depth * matrices, arch, length, vocab)),
+        tables=outline.tables,
+        activations=2 * 4 * outline.read * outline.outputs + in_blocks * itemsize,
+        cost=outline.cost(arch.depth * matrices),
     )
+
+
+def matrix_entries(specs: Iterable[init.Spec]) -> int:
+    """Numbers in the weight matrices among these parameters."""
+    return sum(spec.size for spec in specs if len(spec.shape) == 2)
 
 
 def _specs(scheme: Scheme, site: Site, arch: Architecture) -> Specs:
     """By the paths that the parameters have in the model, with the index of the block."""
-    block = Functional(lambda rngs: Block(scheme, site, arch, causal=True, rngs=rngs))
+    block = Functional(lambda rngs: Block(scheme, site, arch, causal=site.stack == "decoder", rngs=rngs))
     return {f"{site.stack}/blocks/{site.block}/{path}": spec for path, spec in block.specs.items()}
-
-
-def _tables(arch: Architecture, vocab: int, length: int, tied: bool) -> Specs:
-    width, law = arch.width, init.embedding(arch.law, arch.width)
-    tables = {"embedding/tokens": init.Spec((vocab, width), law, "embedding")}
-    if not arch.rotary:
-        tables["embedding/positions"] = init.Spec((length, width), law, "embedding")
-    if not tied:
-        tables["head/kernel"] = init.Spec((width, vocab), init.head(arch.law, width, vocab), "matrix")
-    return tables

@@ -19,6 +19,16 @@ def token_losses(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.A
     return log_z - jnp.take_along_axis(logits, labels.reshape(-1, 1), axis=-1)[:, 0], log_z
 
 
+def objective(losses: jax.Array, log_z: jax.Array, weight: float | jax.Array, z_loss: float) -> jax.Array:
+    """The share of a cross-entropy that a micro-batch contributes (tasks/task.py), with the z-loss in its gradient alone: what is recorded
+    and compared stays the cross-entropy. losses, log_z (examples,) as of `token_losses`; `weight` of the whole batch → scalar."""
+    value = jnp.sum(losses) / weight
+    if not z_loss:
+        return value
+    penalty = z_loss * (jnp.sum(jnp.square(log_z)) / weight)
+    return value + (penalty - jax.lax.stop_gradient(penalty))
+
+
 class Head(nnx.Module):
     """`s ⊙ (y W)` in float32, W (width, outputs) its own, or the transpose of a table that is handed in where `init` is None (tied).
 

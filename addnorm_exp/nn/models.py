@@ -1,8 +1,8 @@
 """Whole models from the same parts: a decoder that predicts the next token, an encoder that classifies a sequence, and both together."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ from addnorm_exp.nn.stack import Architecture, Stack
 from addnorm_exp.residual import Context, Depths, Scheme, Site, keys, sites
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.contract import SUBLAYERS
-from addnorm_exp.residual.init import Spec
+
+Pooling = Literal["mean", "max"]
 
 
 class Model(nnx.Module):
@@ -82,11 +83,22 @@ class Decoder(Model):
 
 
 class Classifier(Model):
-    """Encoder with padding masks, mean pooling over valid tokens, and a softmax head: the textbook Add & Norm network
-    (Vaswani 2017, 3.1, under `post_ln`)."""
+    """Encoder with padding masks, a pool over valid tokens, and a softmax head: the textbook Add & Norm network (Vaswani 2017, 3.1, under
+    `post_ln`)."""
 
-    def __init__(self, scheme: Scheme, arch: Architecture, vocab: int, length: int, classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        scheme: Scheme,
+        arch: Architecture,
+        vocab: int,
+        length: int,
+        classes: int,
+        *,
+        pooling: Pooling = "mean",
+        rngs: nnx.Rngs,
+    ):
         depths = Depths(encoder=arch.depth)
+        self.pooling = pooling
         super().__init__(scheme, arch, depths, vocab, length, classes, tied=False, bias=True, rngs=rngs)
 
     def __call__(
@@ -99,9 +111,18 @@ class Classifier(Model):
         x = self.embedding(tokens, context, dtype)
         y, stats = self.encoder(x, context, probes)
         y = y.reshape(*tokens.shape, -1).astype(jnp.float32)
-        valid = jnp.ones(tokens.shape, jnp.float32) if context.mask is None else context.mask.astype(jnp.float32)
-        pooled = jnp.einsum("btd,bt->bd", y, valid) / jnp.maximum(valid.sum(1, keepdims=True), 1.0)
-        return self.head(pooled), stats
+        valid = jnp.ones(tokens.shape, jnp.bool_) if context.mask is None else context.mask
+        return self.head(_pooled(y, valid, self.pooling)), stats
+
+
+def _pooled(y: jax.Array, valid: jax.Array, pooling: Pooling) -> jax.Array:
+    """The mean or the largest of each feature over valid tokens: y float32 (batch, length, width), valid bool (batch, length) → (batch,
+    width); 0 where no token is valid."""
+    if pooling == "max":
+        largest = jnp.max(jnp.where(valid[..., None], y, -jnp.inf), axis=1)
+        return jnp.where(jnp.any(valid, axis=1, keepdims=True), largest, 0.0)
+    weights = valid.astype(jnp.float32)
+    return jnp.einsum("btd,bt->bd", y, weights) / jnp.maximum(weights.sum(1, keepdims=True), 1.0)
 
 
 class EncoderDecoder(Model):
@@ -134,22 +155,6 @@ class EncoderDecoder(Model):
         writing = replace(context, mask=None)
         y, wrote = self.decoder(self.embedding(target, writing, dtype), writing, theirs, memo)
         return self.head(y, self.embedding.table), {name: jnp.concatenate([read[name], wrote[name]]) for name in read}
-
-
-def flops_per_token(in_blocks: int, arch: Architecture, length: int, vocab: int) -> float:
-    """Floating-point operations a token of one training step: three times the forward pass's matrix products, the attention matrix
-    counted whole although half of it is masked (the usual convention, PaLM 2204.02311, appendix B).
-
-    `in_blocks` is `matrix_entries` of all blocks: every weight matrix counts once a token, a scheme's own (the gates of GTrXL, φ of mHC)
-    like the sublayers'. Those of dynamic hyper-connections, which meet each stream, count once too. What norms, sums of streams and the
-    queries of attention residuals cost is not counted.
-    """
-    return 3.0 * (2 * in_blocks + arch.depth * 4 * length * arch.width + 2 * arch.width * vocab)
-
-
-def matrix_entries(specs: Iterable[Spec]) -> int:
-    """Numbers in the weight matrices among these parameters."""
-    return sum(spec.size for spec in specs if len(spec.shape) == 2)
 
 
 def hidden_units(width: int, mlp_ratio: float) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError, one_line
 from addnorm_exp.probe import draws, measure, settings

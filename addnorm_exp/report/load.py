@@ -52,7 +52,8 @@ class StudyRuns:
 
 
 def study_folders(directory: Path | str) -> list[Path]:
-    """The study folders under `directory`: itself, or its children if it is a root of several."""
+    """The study folders under `directory`: itself, or its children if it is a root of several. A study that ranges over configs is such a
+    root too."""
     directory = Path(directory)
     if not directory.exists():
         raise UserError(f"{directory}: no such folder; {which(directory)}")
@@ -61,7 +62,7 @@ def study_folders(directory: Path | str) -> list[Path]:
     if _holds(directory, "study.json") or _holds(directory, "config.json"):
         return [directory]
     children = _children(directory)
-    studies = [d for d in children if _holds(d, "study.json") or any(_run_folders(d))]
+    studies = [study for child in children for study in (child, *_children(child)) if _is_study(study)]
     if any(_holds(d, "config.json") for d in children):
         return [directory, *studies]  # single runs (--workdir) here, perhaps beside studies
     if not studies:
@@ -146,6 +147,10 @@ def _holds(folder: Path, name: str) -> bool:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
+
+
+def _is_study(folder: Path) -> bool:
+    return _holds(folder, "study.json") or any(_run_folders(folder))
 
 
 def _run_folders(folder: Path) -> list[Path]:

@@ -114,10 +114,11 @@ class Node(nnx.Module):
         branch = self._faded(self.connection.leave(branch), context.step)
         if self.sublayers:  # the last thing before the sum, behind norm and coefficient of the branch
             branch = drop_path(branch, context.fold(self.sublayers[0][1]))
+        valid = valid_rows(context.mask, branch)
         if context.diagnostics:
-            stats = merge(_site_statistics(state if single else stream, branch), stats)
+            stats = merge(_site_statistics(state if single else stream, branch, valid), stats)
         if context.variances:
-            stats = merge(_variances(state if single else stream, branch), stats)
+            stats = merge(_variances(state if single else stream, branch, valid), stats)
         return self.connection.write(state, branch, kept), memo, stats
 
     def _faded(self, branch: jax.Array, step: jax.Array | None) -> jax.Array:
@@ -157,18 +158,24 @@ def merge(first: Stats, second: Stats) -> Stats:
     return {key: first.get(key, []) + second.get(key, []) for key in {**first, **second}}
 
 
-def _site_statistics(stream: jax.Array, branch: jax.Array) -> Stats:
-    stream_rms, branch_rms = rms(stream), rms(branch)
+def valid_rows(mask: jax.Array | None, x: jax.Array) -> jax.Array | None:
+    """True at the valid tokens of x (..., width), broadcastable to it, by `Context.mask`; None where all are."""
+    return None if mask is None else mask.reshape(*x.shape[:-1], 1)
+
+
+def _site_statistics(stream: jax.Array, branch: jax.Array, valid: jax.Array | None) -> Stats:
+    stream_rms, branch_rms = rms(stream, valid), rms(branch, valid)
     return {"stream_rms": [stream_rms], "branch_ratio": [branch_rms / stream_rms]}
 
 
-def _variances(stream: jax.Array, branch: jax.Array) -> Stats:
-    """Over all elements, in float32."""
+def _variances(stream: jax.Array, branch: jax.Array, valid: jax.Array | None) -> Stats:
+    """Over all elements of valid tokens, in float32."""
     return {
-        f"{name}_variance": [jnp.var(x.astype(jnp.float32))] for name, x in (("stream", stream), ("branch", branch))
+        f"{name}_variance": [jnp.var(x.astype(jnp.float32), where=valid)]
+        for name, x in (("stream", stream), ("branch", branch))
     }
 
 
-def rms(x: jax.Array) -> jax.Array:
-    """√(mean(x²)) over all axes, in float32."""
-    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))
+def rms(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """√(mean(x²)) over all axes, where `valid`, in float32."""
+    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32)), where=valid))

@@ -16,7 +16,7 @@ from addnorm_exp.nn.footprint import ExampleCost
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.tasks import least
+from addnorm_exp.tasks import evaluated, least
 from addnorm_exp.train.memory import fits
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.optimisers.optimiser import state_bytes
@@ -86,7 +86,8 @@ class Estimator:
         if key in self._others:
             other = statistics.median(self._others[key])
         else:
-            other = RUN_SECONDS + forwards(config) * FORWARD * step / config.batch_size + _saving(config, saved)
+            passes = forwards(config, evaluated(config))
+            other = RUN_SECONDS + passes * FORWARD * step / config.batch_size + _saving(config, saved)
         return Cost(size, operations * config.steps, step * config.steps, other)
 
     def learn(self, runs: Iterable[Planned]) -> Mapping[str, Summary]:
@@ -175,13 +176,14 @@ class Total:
         return f"from finished runs for {counted(self.measured, 'run')}, else {guess}" if self.measured else guess
 
 
-def forwards(config: Config) -> float:
-    """Examples that pass through the model outside of training steps: validations, the two final tests, attention measurements."""
+def forwards(config: Config, evaluated: Mapping[str, int]) -> float:
+    """Examples that pass through the model outside of training steps: validations, the two final tests, attention measurements.
+    `evaluated`: those of one evaluation, by split (`tasks.evaluated`)."""
     steps, execution = config.steps, config.execution
     validations = 1 + math.ceil(steps / config.eval.every)
     attention = execution.attention_every if execution.diagnostics else 0
     measurements = 1 + math.ceil(steps / attention) if attention else 0
-    return (validations + 2) * config.eval.sequences + measurements * config.batch_size
+    return validations * evaluated["val"] + 2 * evaluated["test"] + measurements * config.batch_size
 
 
 def _saving(config: Config, size: int) -> float:

@@ -237,7 +237,7 @@ class Launcher:
     def data(self, run: Planned) -> Data:
         """A run's data, read once."""
         config = run.config
-        key = config.task, config.data.name, config.data.path
+        key = config.task.name, config.data.name, config.data.path
         if key not in self._data:
             self._data[key] = tasks.load(config)
         return self._data[key]

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from addnorm_exp import tasks
 from addnorm_exp.config import flatten
-from addnorm_exp.config.schema import DataConfig
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs import caveats
@@ -25,28 +25,51 @@ from addnorm_exp.train.loop import check_machine
 from addnorm_exp.words import aligned, counted, duration, si
 
 
-def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, PhaseResult]:
-    """Trains the missing runs, phase after phase, and returns the outcomes. The whole plan is checked before the first run."""
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study as far as they are known before tuning: in the report phase each group's first candidate stands in for the
+    winner. `tune` and `report` are what the filter leaves of `tuning` and `reporting`. A study without phases only reports."""
+
+    tuning: tuple[Planned, ...]
+    reporting: tuple[Planned, ...]
+    tune: tuple[Planned, ...]
+    report: tuple[Planned, ...]
+
+
+def plan(study: Study, chosen: Filter) -> Plan:
+    """Raises UserError for a mistake in the plan, or if the filter leaves nothing to do."""
     if not study.phased:
         runs = study.sweep()
-        _some(choose(runs, chosen), chosen)
-        launcher.check(choose(runs, chosen))
-        twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say)
-        _say(study, choose(runs, chosen), twins, launcher)
-        write_plan(folder, study, {"run": runs}, twins)
-        return {"run": launcher.launch("run", choose(runs, chosen))}
+        report = choose(runs, chosen)
+        _some(report, chosen)
+        return Plan((), runs, (), report)
     tuning = study.tune()
     standing_in = study.report(study.stand_in(tuning), tuning)
-    tried = choose(tuning, _unseeded(chosen))
-    reported = choose(standing_in, _untuned(study, chosen))
-    _some(tried, chosen)
-    _reported(reported, chosen)
-    launcher.check(tried, reported)
-    twins = find((run.experiment for run in (*tuning, *standing_in)), read_twins(folder), launcher.display.say)
-    _say(study, reported or tried, twins, launcher)
+    tune, report = choose(tuning, _unseeded(chosen)), choose(standing_in, _untuned(study, chosen))
+    _some(tune, chosen)
+    _reported(report, chosen)
+    return Plan(tuning, standing_in, tune, report)
+
+
+def check(study: Study, launcher: Launcher, chosen: Filter) -> Plan:
+    """The plan, after everything that can be checked before the first run: also data, devices and memory."""
+    planned = plan(study, chosen)
+    launcher.check(planned.tune, planned.report)
+    return planned
+
+
+def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, PhaseResult]:
+    """Trains the missing runs, phase after phase, and returns the outcomes. The whole plan is checked before the first run."""
+    planned = check(study, launcher, chosen)
+    tuning, runs = planned.tuning, (*planned.tuning, *planned.reporting)
+    twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say)
+    _say(study, planned.report or planned.tune, twins, launcher)
+    if not study.phased:
+        write_plan(folder, study, {"run": runs}, twins)
+        return {"run": launcher.launch("run", planned.report)}
     # The plan keeps groups that were tuned before, whatever this call does with the others.
     _plan_report(study, folder, tuning, twins)
-    outcomes = {"tune": launcher.launch("tune", tried)}
+    outcomes = {"tune": launcher.launch("tune", planned.tune)}
     reporting = _plan_report(study, folder, tuning, twins)
     if outcomes["tune"].complete and reporting:
         outcomes["report"] = launcher.launch("report", choose(reporting, _untuned(study, chosen)))
@@ -177,7 +200,7 @@ def _checked(runs: Iterable[tuple[Planned, int]]) -> tuple[Counter[str], dict[st
     refused: Counter[str] = Counter()
     remarked: dict[str, None] = {}
     for run, lanes in runs:
-        key = run.config.task, replace(run.config.data, seed=None)
+        key = run.config.task.name, replace(run.config.data, seed=None)
         if key not in specs:
             specs[key] = tasks.spec(run.config)
         try:

@@ -1,11 +1,15 @@
 """`--filter`: a part of a plan."""
 
+from collections.abc import Sequence
+
+from addnorm_exp import tasks
 from addnorm_exp.config import flatten, leaves, slips
-from addnorm_exp.config.door import convert, settled
+from addnorm_exp.config.door import convert
 from addnorm_exp.config.keys import unknown
+from addnorm_exp.config.lengths import Sizes, in_steps
 from addnorm_exp.config.schema import Config
-from addnorm_exp.errors import UserError
-from addnorm_exp.sweep.study import Planned
+from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.sweep.study import CONFIG, Planned, Study
 
 Filter = dict[str, object]
 
@@ -24,6 +28,9 @@ def parse_filter(text: str | None) -> Filter:
             scheme = slips.of_scheme(part)
             hint = f"; did you mean 'scheme={scheme}'?" if scheme else ", e.g. scheme=pre_ln,optim.lr=3e-3"
             raise UserError(f"--filter={text}: '{part}' is not KEY=VALUE{hint}")
+        if key == CONFIG:
+            chosen[key] = value
+            continue
         if key not in leaves():
             raise unknown(key, f"--filter: {key}")
         chosen[key] = convert(leaves()[key], value, f"--filter: {key}")
@@ -32,12 +39,29 @@ def parse_filter(text: str | None) -> Filter:
     return chosen
 
 
+def select(studies: Sequence[Study], chosen: Filter) -> tuple[Study, ...]:
+    """The studies of a file whose config the filter names, by file or by its name alone. Raises UserError if there is none."""
+    wanted = chosen.get(CONFIG)
+    selected = tuple(study for study in studies if wanted in (None, study.config, study.part))
+    if not selected or (wanted is not None and not selected[0].config):
+        configs = [study.config for study in studies if study.config]
+        hint = nearest(str(wanted), configs) if configs else "this study has one config; omit it"
+        raise UserError(f"--filter=config={wanted}: {hint}")
+    return selected
+
+
 def choose(runs: tuple[Planned, ...], chosen: Filter) -> tuple[Planned, ...]:
     return tuple(run for run in runs if _has(run.config, chosen))
 
 
 def _has(config: Config, chosen: Filter) -> bool:
     flat = flatten(config)
+
+    def sizes() -> Sizes:
+        return tasks.sizes(config.task.name, config.data, config.seq_len)
+
     return all(
-        flat[key] == (settled(value, config.steps) if leaves()[key].share else value) for key, value in chosen.items()
+        flat[key] == in_steps(value, config.steps, config.batch_size, sizes)
+        for key, value in chosen.items()
+        if key != CONFIG
     )

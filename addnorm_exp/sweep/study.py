@@ -6,7 +6,7 @@
 import itertools
 import struct
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from addnorm_exp.config import files, flatten, override
 from addnorm_exp.config.door import overridden
 from addnorm_exp.config.keys import EXECUTION
-from addnorm_exp.config.schema import Config, DataConfig
+from addnorm_exp.config.schema import Config
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.metrics import primary
@@ -23,11 +24,12 @@ from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_value, winners
 from addnorm_exp.runs.winners import score as score_of
 from addnorm_exp.sweep.combine import Overrides
-from addnorm_exp.tasks import resolve, spec
+from addnorm_exp.tasks import resolve, sizes, spec
 from addnorm_exp.words import show
 
 PHASES = ("tune", "report", "run")
 MOST = 100_000  # most runs in a phase
+CONFIG = "config"  # the key by which a run of a study file names its config file
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Study:
-    """A study file, read and checked."""
+    """A study file, read and checked; of a file that ranges over configs, the runs of one of them (`config`)."""
 
     path: Path
     module: types.ModuleType
@@ -61,10 +63,22 @@ class Study:
     tuned: tuple[str, ...]
     baseline: str | None
     published: tuple[Published, ...] = ()
+    config: str = ""
+    default: str = ""  # the config of a run that names none
 
     @property
     def name(self) -> str:
-        return self.path.stem
+        return f"{self.path.stem}-{self.part}" if self.config else self.path.stem
+
+    @property
+    def part(self) -> str:
+        """The name of `config` without its folder: "lm" of "configs/lm.py", "lm-pre_ln" of "configs/lm.py:pre_ln"."""
+        file, _, argument = self.config.partition(":")
+        return "-".join((Path(file).stem, *([argument] if argument else [])))
+
+    def folder(self, runs: Path) -> Path:
+        """Where its runs are, in the folder of all studies."""
+        return runs / self.path.stem / self.part if self.config else runs / self.path.stem
 
     @property
     def phased(self) -> bool:
@@ -82,7 +96,8 @@ class Study:
 
     def report(self, best: list[Overrides], tuning: Iterable[Planned]) -> tuple[Planned, ...]:
         """The runs of report(best). Raises UserError if a run repeats a tuning seed of its group, or uses other data."""
-        plan, tuning = self._plan("report", lambda: self.module.report(best)), tuple(tuning)
+        chosen = [{CONFIG: self.config, **each} for each in best] if self.config else best
+        plan, tuning = self._plan("report", lambda: self.module.report(chosen)), tuple(tuning)
         self._one_corpus((*tuning, *plan))
         axes = self.axes(tuning)  # the keys that distinguish groups in tuning; report() may set more
 
@@ -187,27 +202,19 @@ class Study:
         flat = flatten(run.config)
         return tuple((key, flat[key]) for key in self.tuned)
 
-    def _plan(self, function: str, call) -> tuple[Planned, ...]:
-        try:
-            yielded = list(itertools.islice(call() or (), MOST + 1))
-        except files.FAULTS as error:
-            raise files.explain(error, str(self.path), f"{function}()") from error
-        if not yielded:
-            raise UserError(f"{self.path}: {function}() yields no runs; yield dicts of overrides")
-        if len(yielded) > MOST:
-            raise UserError(f"{self.path}: {function}() yields more than {MOST:,} runs; check that it ends")
+    def _plan(self, function: str, call: Callable[[], Any]) -> tuple[Planned, ...]:
         plan: dict[str, Planned] = {}
         computed: dict[tuple, Planned] = {}  # by the numbers that the runs compute with
         sums: dict[tuple[str, DataConfig], str] = {}  # a user's file is read once, not once per run
-        for number, overrides in enumerate(yielded, 1):
+        for number, overrides in enumerate(yielded(self.path, function, call), 1):
             where = f"{self.path}: run {number} of {function}()"
-            if not isinstance(overrides, Mapping):
-                raise UserError(
-                    f"{where} is {overrides!r:.80}; yield dicts of overrides, e.g. {{'optim.lr': 1e-3, 'seed': 0}}"
-                )
-            experiment = resolve(override(self.base, overrides, where), where)
+            if self.config:
+                if overrides.get(CONFIG, self.default) != self.config:
+                    continue
+                overrides = {key: value for key, value in overrides.items() if key != CONFIG}
+            experiment = resolve(override(self.base, overrides, where, sizes), where)
             config = experiment.config
-            data = config.task, config.data
+            data = config.task.name, config.data
             if data not in sums:
                 try:
                     sums[data] = spec(config).sha256
@@ -226,8 +233,31 @@ class Study:
                     f"{where} ({run.label}) equals an earlier run ({twin.label}) in float32, the runs' precision; "
                     "yield each run once"
                 )
+        if not plan:
+            raise UserError(
+                f"{self.path}: {function}() yields no run of {self.config}; yield some, or remove this config"
+            )
         self._one_corpus(plan.values())
         return tuple(plan.values())
+
+
+def yielded(path: Path, function: str, call: Callable[[], Any]) -> list[Mapping[str, Any]]:
+    """The overrides that a function of a study file yields. Raises UserError for anything else."""
+    try:
+        runs = list(itertools.islice(call() or (), MOST + 1))
+    except files.FAULTS as error:
+        raise files.explain(error, str(path), f"{function}()") from error
+    if not runs:
+        raise UserError(f"{path}: {function}() yields no runs; yield dicts of overrides")
+    if len(runs) > MOST:
+        raise UserError(f"{path}: {function}() yields more than {MOST:,} runs; check that it ends")
+    for number, overrides in enumerate(runs, 1):
+        if not isinstance(overrides, Mapping):
+            raise UserError(
+                f"{path}: run {number} of {function}() is {overrides!r:.80}; yield dicts of overrides, e.g. "
+                "{'optim.lr': 1e-3, 'seed': 0}"
+            )
+    return runs
 
 
 def _row(run: Planned, axes: Iterable[str]) -> str:

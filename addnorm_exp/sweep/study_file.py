@@ -8,9 +8,14 @@ A study file defines `tune()` and `report(best)`, or a plain `sweep()`; each yie
     BASELINE = "post_ln"         the row that the table compares with
     PUBLISHED = [{"scheme": "post_ln", "value": 34.15, "metric": "test BLEU", "source": "Author et al. 2020, table 1"}]
                                  published numbers; the table shows them beside the rows with these values
+
+A study may range over configs: `axis("config", ("configs/lm.py", "configs/classify_text.py"))`. Then each config has a study of its own,
+with its own data, winners, pairs of seeds and table. BASE may have overrides for one of them, {"configs/lm.py": {"steps": 300}}, and
+BASELINE a row, {"configs/lm.py": "pre_ln"}.
 """
 
 import inspect
+import types
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +28,14 @@ from addnorm_exp.config.door import convert, overridden, values
 from addnorm_exp.config.keys import unknown
 from addnorm_exp.errors import UserError, check_text, nearest
 from addnorm_exp.runs.published import Published, read_entry
-from addnorm_exp.sweep.study import Study
-from addnorm_exp.tasks import resolve
+from addnorm_exp.sweep.study import CONFIG, Study, yielded
+from addnorm_exp.tasks import resolve, sizes
 
 SETTINGS = ("CONFIG", "BASE", "TUNED", "BASELINE", "PUBLISHED")
 
 
-def read_study(path: str) -> Study:
-    """The study in a file. Raises UserError for any mistake in it."""
+def read_studies(path: str) -> tuple[Study, ...]:
+    """The study in a file, or one for each config that it ranges over. Raises UserError for any mistake in it."""
     check_text(path, path)
     module = files.run_file(path, "sweep file")
     functions = [name for name in ("tune", "report", "sweep") if callable(getattr(module, name, None))]
@@ -41,34 +46,78 @@ def read_study(path: str) -> Study:
     for name in vars(module):
         if name.isupper() and not name.startswith("_") and name not in SETTINGS and name.rstrip("S") in SETTINGS:
             raise UserError(f"{path}: {name} is not a setting; {nearest(name, SETTINGS)}")
-    tuned = getattr(module, "TUNED", ("optim.lr",)) if "tune" in functions else ()
+    tuned = _tuned(path, getattr(module, "TUNED", ("optim.lr",)) if "tune" in functions else ())
+    default = getattr(module, "CONFIG", "configs/lm.py")
+    if not isinstance(default, str):
+        raise UserError(
+            f"{path}: CONFIG is {default!r}; write the name of a config file, e.g. CONFIG = 'configs/lm.py', or let the runs "
+            "range over several: axis('config', ('configs/lm.py', 'configs/classify_text.py'))"
+        )
+    configs = _configs(path, module, functions[0], default)
+    common = _mapping(path, "BASE", getattr(module, "BASE", {}))
+    for name in common:
+        if isinstance(common[name], Mapping) and name not in configs:
+            raise UserError(
+                f"{path}: BASE has overrides for {name!r}, but no run has this config; {nearest(str(name), configs)}"
+            )
+    studies: list[Study] = []
+    for config in configs:
+        base = _base(
+            path, config, {key: value for key, value in common.items() if key not in configs}, common.get(config)
+        )
+        baseline = getattr(module, "BASELINE", None)
+        study = Study(
+            Path(str(module.__file__)),
+            module,
+            base,
+            tuned,
+            baseline.get(config) if isinstance(baseline, Mapping) else baseline,
+            _published(path, getattr(module, "PUBLISHED", ())),
+            *([] if configs == [default] else [config, default]),
+        )
+        twin = next((other for other in studies if other.part == study.part), None)
+        if twin:
+            raise UserError(f"{path}: {twin.config} and {config} have the same name; rename one of them")
+        studies.append(study)
+    return tuple(studies)
+
+
+def _configs(path: str, module: types.ModuleType, function: str, default: str) -> list[str]:
+    """The config files that the runs of a file name, in their order."""
+    runs = yielded(Path(path), function, getattr(module, function))
+    configs = list(dict.fromkeys(run.get(CONFIG, default) for run in runs))
+    for config in configs:
+        if not isinstance(config, str):
+            raise UserError(f"{path}: config={config!r}: write the name of a config file, e.g. 'configs/lm.py'")
+    return configs
+
+
+def _mapping(path: str, setting: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path}: {setting} is a {type(value).__name__}; write a dict of overrides")
+    return value
+
+
+def _base(path: str, config: str, common: Mapping[str, Any], own: object) -> dict[str, object]:
+    """The flat values of a config with BASE: what holds for all configs, then its own."""
+    tree = _config(path, config)
+    resolve(read(tree, path, measure=sizes), path)
+    where = f"{path}: BASE"
+    overrides = {**common, **_mapping(path, f"BASE[{config!r}]", own if own is not None else {})}
+    flat = values(tree, path)
+    resolve(override(flat, overrides, where, sizes), where)
+    return overridden(flat, overrides, where)
+
+
+def _tuned(path: str, tuned: object) -> tuple[str, ...]:
     if not isinstance(tuned, tuple | list) or not all(isinstance(key, str) for key in tuned):
         raise UserError(f"{path}: TUNED is {tuned!r}; write a tuple of keys, e.g. TUNED = ('optim.lr',)")
     for key in tuned:
         if key not in leaves():
             raise unknown(key, f"{path}: TUNED: {key}")
-        if key in ("scheme", "seed") or key.startswith(("data.", "eval.", "execution.")):
+        if key in ("scheme", "seed") or key.startswith(("task.", "data.", "eval.", "execution.")):
             raise UserError(f"{path}: TUNED names {key}, which tuning must not choose; remove it")
-    spec = getattr(module, "CONFIG", "configs/lm.py")
-    if not isinstance(spec, str):
-        raise UserError(f"{path}: CONFIG is {spec!r}; write the name of a config file, e.g. CONFIG = 'configs/lm.py'")
-    tree = _config(path, spec)
-    resolve(read(tree, path), path)
-    common = getattr(module, "BASE", {})
-    if not isinstance(common, Mapping):
-        raise UserError(f"{path}: BASE is a {type(common).__name__}; write a dict of overrides")
-    config = values(tree, path)
-    resolve(override(config, common, f"{path}: BASE"), f"{path}: BASE")
-    base = overridden(config, common, f"{path}: BASE")
-    baseline = getattr(module, "BASELINE", None)
-    return Study(
-        Path(str(module.__file__)),
-        module,
-        base,
-        tuple(tuned),
-        baseline,
-        _published(path, getattr(module, "PUBLISHED", ())),
-    )
+    return tuple(tuned)
 
 
 def _lacking(path: str, functions: list[str]) -> str:

@@ -1,24 +1,25 @@
 """Language modelling: predict the next token; nats a token, and bits per byte where tokens are bytes."""
 
 import math
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 
-from addnorm_exp.config.schema import Config, DataConfig
+from addnorm_exp.config.lengths import Sizes
+from addnorm_exp.config.schema import Config
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data import corpus
 from addnorm_exp.data.batches import fixed_windows, training_batch, window_count
 from addnorm_exp.data.corpus import Corpus
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.experiment import Experiment, Shape
-from addnorm_exp.nn.footprint import ExampleCost, Footprint, footprint
+from addnorm_exp.nn.footprint import Footprint, Outline, footprint, matrix_entries
 from addnorm_exp.nn.functional import Functional, Parameters
-from addnorm_exp.nn.head import token_losses
-from addnorm_exp.nn.models import Decoder, flops_per_token, hidden_units, matrix_entries
-from addnorm_exp.nn.stack import Architecture
+from addnorm_exp.nn.head import objective, token_losses
+from addnorm_exp.nn.models import Decoder
 from addnorm_exp.residual import Context, Depths, Site, sites
-from addnorm_exp.residual.recipe import Recipe, Weights, recipe
+from addnorm_exp.residual.recipe import Recipe, recipe
+from addnorm_exp.tasks.architecture import architecture, weights
 from addnorm_exp.tasks.metrics import Metric, WeightedSum
 from addnorm_exp.tasks.task import Arrays, Carried, Objective, Share, Statistics, Task
 from addnorm_exp.words import counted
@@ -47,7 +48,7 @@ class LanguageModelling(Task):
         self.labels = self.model.module.labels
         self.objectives = (Objective("loss", self.loss, targets_of, UNIFORM),)
         matrices = matrix_entries(spec for path, spec in self.model.specs.items() if "/blocks/" in path)
-        self.cost = ExampleCost(self.length, flops_per_token(matrices, arch, self.length, VOCAB))
+        self.cost = outline_of(shape).cost(matrices)
 
     @staticmethod
     def spec(config: DataConfig) -> DataSpec:
@@ -62,18 +63,26 @@ class LanguageModelling(Task):
         return corpus.to_fetch(config)
 
     @staticmethod
+    def sizes(spec: DataSpec, seq_len: int) -> Sizes:
+        """Windows are drawn with replacement: an epoch is as many tokens as the training split has."""
+        return Sizes(max(1, spec.train // seq_len), seq_len)
+
+    @staticmethod
     def check(experiment: Experiment, spec: DataSpec) -> None:
         corpus.check_lengths(spec, experiment.config.seq_len)
 
     @staticmethod
+    def evaluated(config: Config, spec: DataSpec) -> dict[str, int]:
+        wanted, length = config.eval.sequences, config.seq_len
+        return {"val": window_count(spec.val, wanted, length), "test": window_count(spec.test, wanted, length)}
+
+    @staticmethod
     def remarks(experiment: Experiment, spec: DataSpec) -> tuple[str, ...]:
         wanted, length = experiment.config.eval.sequences, experiment.config.seq_len
-        counts = {
-            split: window_count(size, wanted, length) for split, size in (("validation", spec.val), ("test", spec.test))
-        }
-        if min(counts.values()) == wanted:
+        counts = LanguageModelling.evaluated(experiment.config, spec)
+        if wanted is None or min(counts.values()) == wanted:
             return ()
-        listed = " and ".join(counted(count, f"{split} window") for split, count in counts.items())
+        listed = f"{counted(counts['val'], 'validation window')} and {counted(counts['test'], 'test window')}"
         return (f"{spec.name} has {listed} of seq_len={length}: all are used, fewer than eval.sequences={wanted}",)
 
     @staticmethod
@@ -82,26 +91,12 @@ class LanguageModelling(Task):
 
     @staticmethod
     def least(shape: Shape) -> Footprint:
-        itemsize = jnp.dtype(shape["model.compute_dtype"]).itemsize
-        tied = shape["model.tie_embeddings"]
-        arch = architecture(shape)
-        return footprint(shape.scheme, arch, VOCAB, shape["seq_len"], tied=tied, itemsize=itemsize)
+        return footprint(shape.scheme, outline_of(shape), itemsize=jnp.dtype(shape["model.compute_dtype"]).itemsize)
 
     @staticmethod
     def recipe(experiment: Experiment) -> Recipe:
-        config, arch = experiment.config, architecture(experiment.shape)
-        weights = Weights(
-            arch.law,
-            arch.width,
-            arch.hidden,
-            VOCAB,
-            gated=arch.activation == "swiglu",
-            tied=config.model.tie_embeddings,
-            rotary=arch.rotary,
-            depth_scaled=arch.depth_scaled,
-            hypers={"gain": config.init.gain, "std": config.init.std},
-        )
-        return recipe(experiment.scheme, experiment.sites, weights)
+        given = weights(experiment, VOCAB, tied=experiment.config.model.tie_embeddings)
+        return recipe(experiment.scheme, experiment.sites, given)
 
     def arrays(self, data: Corpus) -> Arrays:
         windows = (fixed_windows(part, self.windows_at_most, self.length) for part in (data.val, data.test))
@@ -120,12 +115,8 @@ class LanguageModelling(Task):
         context: Context,
     ) -> Share:
         losses, log_z, diagnostics, carried = self._predict(parameters, probes, part, carried, context)
-        value, factor = jnp.sum(losses) / weight, self.scheme.around.z_loss
-        if factor and context.train:
-            # By its gradient alone: what is recorded and compared stays the cross-entropy.
-            penalty = factor * (jnp.sum(jnp.square(log_z)) / weight)
-            value = value + (penalty - jax.lax.stop_gradient(penalty))
-        return Share(value, diagnostics=diagnostics, carried=carried)
+        z_loss = self.scheme.around.z_loss if context.train else 0.0
+        return Share(objective(losses, log_z, weight, z_loss), diagnostics=diagnostics, carried=carried)
 
     def evaluate(self, parameters: Parameters, carried: Carried, part: jax.Array, context: Context) -> Statistics:
         windows = part.astype(jnp.int32)
@@ -139,9 +130,8 @@ class LanguageModelling(Task):
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], Carried]:
         """The loss of each token and log Z, each (batch · length,), the diagnostics, and the running state after the pass."""
         inputs, targets = part
-        context = replace(context, batch=inputs.shape[0])
         module = self.model.bind(parameters, carried)
-        logits, diagnostics = module(inputs, context, probes, self.dtype)
+        logits, diagnostics = module(inputs, self.context_of(inputs, context), probes, self.dtype)
         return *token_losses(logits, targets), diagnostics, self.model.running(module)
 
     def carried(self) -> Carried:
@@ -157,18 +147,5 @@ def targets_of(batch: Pair) -> float:
     return float(batch[1].size)
 
 
-def architecture(shape: Shape) -> Architecture:
-    width = shape["model.width"]
-    return Architecture(
-        depth=shape["model.depth"],
-        width=width,
-        num_heads=shape["model.num_heads"],
-        hidden=hidden_units(width, shape["model.mlp_ratio"]),
-        activation=shape["model.activation"],
-        rotary=shape["model.positions"] == "rotary",
-        bias=shape["model.bias"],
-        law=shape["init.law"] or shape.scheme.law,
-        depth_scaled=shape["init.depth_scaled"],
-        attention=shape["execution.attention"],
-        scan_layers=shape["execution.scan_layers"],
-    )
+def outline_of(shape: Shape) -> Outline:
+    return Outline.of_decoder(architecture(shape), VOCAB, shape["seq_len"], tied=shape["model.tie_embeddings"])

@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from addnorm_exp.config.schema import Config, DataConfig
+from addnorm_exp.config.lengths import Sizes
+from addnorm_exp.config.schema import Config
+from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data.spec import Data, DataSpec
 from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.nn.footprint import ExampleCost, Footprint
@@ -114,16 +116,33 @@ class Task(ABC):
         """The data, fetched on first use. Raises UserError if they cannot be had or used."""
 
     @staticmethod
+    def read_as(data: Any, trained_on: Callable[[], Any]) -> Any:
+        """Other data as a model reads them: in the vocabulary and classes of the data that it was trained on. Raises UserError if it
+        cannot read them."""
+        del trained_on
+        return data
+
+    @staticmethod
     @abstractmethod
     def to_fetch(config: DataConfig) -> str | None:
         """What must be fetched before the data can be loaded, in words; None if they are here."""
 
     @staticmethod
-    def form(config: Config) -> tuple[Hashable, ...]:
+    def form(config: Config) -> tuple[Any, ...]:
         """What the model is built of beside the config, from the data: sizes of vocabulary and
         classes. It becomes `Shape.form`."""
         del config
         return ()
+
+    @staticmethod
+    @abstractmethod
+    def sizes(spec: DataSpec, seq_len: int) -> Sizes:
+        """The examples in an epoch of these data, and the tokens of an example."""
+
+    @staticmethod
+    @abstractmethod
+    def evaluated(config: Config, spec: DataSpec) -> dict[str, int]:
+        """How many examples of these data an evaluation takes, by split: val, test."""
 
     @staticmethod
     @abstractmethod
@@ -173,6 +192,10 @@ class Task(ABC):
     def evaluate(self, parameters: Parameters, carried: Carried, part: Any, context: Context) -> Statistics:
         """Statistics of each of some examples, (examples, …): a WeightedSum, or a row that `summarise`
         needs as it is."""
+
+    def context_of(self, tokens: jax.Array, context: Context) -> Context:
+        """The context of a pass over these tokens, (batch, length)."""
+        return replace(context, batch=tokens.shape[0])
 
     def carried(self) -> Carried:
         """The carried state before step 0, e.g. the running state of a module."""

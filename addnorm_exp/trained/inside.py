@@ -1,18 +1,18 @@
-"""What goes on inside a model: the stream and what each sublayer reads and returns, by the name of the place."""
+"""What goes on inside a model of one stack: the stream and what each sublayer reads and returns, by the name of the place."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from addnorm_exp.nn.models import Decoder
+from addnorm_exp.nn.models import Model
 from addnorm_exp.nn.stack import Block
 from addnorm_exp.residual import Body, Context, Memo, State
 
 Activations = dict[str, jax.Array]
 
 
-def places(model: Decoder) -> tuple[str, ...]:
+def places(model: Model) -> tuple[str, ...]:
     """The names, in the order of computation:
 
     embedding                     the stream before the first block
@@ -20,25 +20,28 @@ def places(model: Decoder) -> tuple[str, ...]:
     decoder.0.attention.output    what the sublayer returns, before any norm behind it
     decoder.0                     the stream after the block, if the scheme has one stream
     closed                        what the head reads, after any final norm
+
+    `decoder` is the name of the stack; a classifier's is `encoder`.
     """
     names = ["embedding"]
-    for number, block in enumerate(model.decoder.blocks):
+    ((name, stack),) = model.stacks.items()
+    for number, block in enumerate(stack.blocks):
         for kind in block.kinds:
-            names += [f"decoder.{number}.{kind}.input", f"decoder.{number}.{kind}.output"]
-        names.append(f"decoder.{number}")
+            names += [f"{name}.{number}.{kind}.input", f"{name}.{number}.{kind}.output"]
+        names.append(f"{name}.{number}")
     return (*names, "closed")
 
 
-def activations(model: Decoder, tokens: jax.Array, context: Context, dtype: Any) -> Activations:
+def activations(model: Model, tokens: jax.Array, context: Context, dtype: Any) -> Activations:
     """Name → (tokens, width), of tokens int (batch, length) in one row after another; without `decoder.N` where the state is no single
     stream. The blocks are run one by one, also where training scans them."""
     x = model.embedding(tokens, context, dtype)
     values: Activations = {"embedding": x}
-    stack = model.decoder
+    ((name, stack),) = model.stacks.items()
     state: State = stack.ends.open(x)
     memo: Memo = {}
     for number, block in enumerate(stack.blocks):
-        place = f"decoder.{number}"
+        place = f"{name}.{number}"
         inside = context.into(number, len(stack.blocks))
         state, memo, _ = block(state, memo, inside, None, dict(_observed(block, place, values)))
         if isinstance(state, jax.Array):

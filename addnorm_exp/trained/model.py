@@ -1,6 +1,6 @@
 """`load("runs/…")`: a trained model to evaluate, to sample from and to look into."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.records import Summary
+from addnorm_exp.tasks.classify_text import ClassifyText
+from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.programs import program
 from addnorm_exp.trained.generation import continued
@@ -78,8 +80,8 @@ class Trained:
         return places(self._program.task.model.module)
 
     def logits(self, tokens: Any) -> jax.Array:
-        """float32 (batch, length, vocabulary), of tokens int (batch, length); `logits[:, t]` predicts token t + 1. For bytes, tokens are
-        their values. Raises UserError if length is above `seq_len`."""
+        """Of tokens int (batch, length). A language model: float32 (batch, length, vocabulary), where `logits[:, t]` predicts token t + 1;
+        tokens are the values of bytes. A classifier: float32 (batch, classes). Raises UserError if length is above `seq_len`."""
         given = self._checked(tokens)
         with self._precision():
             return self._forward(self.parameters, given)
@@ -108,6 +110,8 @@ class Trained:
         run's own data they are those of summary.json, to the bit on the device that trained it."""
         config = self.config if path is None else experiment_of(self.folder, {"data.path": str(path)}).config
         data = tasks.load(config)
+        if path is not None:
+            data = self._program.task.read_as(data, lambda: tasks.load(self.config))
         tasks.check(self.experiment, data.spec)
         lanes = self._program.evaluate(self.parameters, self._program.put(data).test, self.step)
         assert lanes is not None  # nothing stops it
@@ -116,7 +120,12 @@ class Trained:
     def generate(
         self, prompt: str, count: int = 200, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
     ) -> str:
-        """`count` bytes of text that follow the prompt (trained/generation.py). Raises UserError if the prompt is empty."""
+        """`count` bytes of text that follow the prompt (trained/generation.py). Raises UserError if the prompt is empty, or if the model
+        is no language model."""
+        if not isinstance(self._program.task, LanguageModelling):
+            raise UserError(
+                f"{self.folder.path}: its task is {self.config.task.name}; only a language model writes text"
+            )
         start = np.frombuffer(prompt.encode(), np.uint8).astype(np.int32)
         if not start.size:
             raise UserError("the prompt is empty; give at least one character")
@@ -133,6 +142,18 @@ class Trained:
             )
         return bytes(tokens.astype(np.uint8)).decode(errors="replace")
 
+    def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """For each text the probability of each class. The data of training are loaded, since they make the vocabulary. Raises UserError if
+        the model is no text classifier."""
+        task = self._program.task
+        if not isinstance(task, ClassifyText):
+            raise UserError(
+                f"{self.folder.path}: its task is {self.config.task.name}; only a text classifier knows classes"
+            )
+        data = task.load(self.config.data)
+        probabilities = jax.nn.softmax(self.logits(task.tokens_of(texts, data)), axis=-1)
+        return [dict(zip(data.spec.classes, map(float, row), strict=True)) for row in np.asarray(probabilities)]
+
     @cached_property
     def _program(self) -> Program:
         return program(self.experiment.shape)
@@ -142,7 +163,7 @@ class Trained:
         return jnp.dtype(self.config.model.compute_dtype)
 
     def _context(self, tokens: jax.Array) -> Context:
-        return Context(step=jnp.int32(self.step), batch=tokens.shape[0])
+        return self._program.task.context_of(tokens, Context(step=jnp.int32(self.step)))
 
     def _checked(self, tokens: Any) -> jax.Array:
         given = jnp.asarray(tokens, jnp.int32)
@@ -157,7 +178,7 @@ class Trained:
         def forward(parameters: Parameters, tokens: jax.Array) -> jax.Array:
             task = self._program.task
             logits, _ = task.model.bind(parameters)(tokens, self._context(tokens), None, self._dtype)
-            return logits.reshape(*tokens.shape, -1)
+            return logits.reshape(*tokens.shape, -1) if isinstance(task, LanguageModelling) else logits
 
         return jax.jit(forward)
 

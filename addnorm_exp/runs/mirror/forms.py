@@ -47,7 +47,7 @@ def about(folder: Path) -> About | None:
         name=" ".join(words)[:120] if overrides else config.id,
         group=study,
         job_type=phase or "train",
-        tags=tuple(str(tag) for tag in (config.science.get("task"), config.scheme) if tag),
+        tags=tuple(str(tag) for tag in (dotted(config.science).get("task.name"), config.scheme) if tag),
         config=to_config(config.plain(), phase, plan),
     )
 

@@ -1,0 +1,25 @@
+"""The keys that all tasks have, and those that all data have."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from addnorm_exp.config.key import HOST, HYPER, SEED, key
+
+Name = Literal["lm", "classify_text"]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What the model learns to predict. A key whose meaning names tasks, with their defaults, is for these alone, and is refused with
+    another one."""
+
+    name: Name = key("lm", "lm (the next byte) | classify_text (the class of a text)", neutral="lm")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data that the task is learned from."""
+
+    name: str = key("", "a data set of the task", role=HOST)
+    path: str | None = key(None, "a file of your own in place of a data set (docs/install.md)", role=HOST)
+    seed: int | None = key(None, "order of batches; not set: `seed`", SEED, role=HYPER)
