@@ -23,7 +23,7 @@ def of(**changes) -> str:
 
 
 NO_CHANGE = [
-    {"task": "lm"},
+    {"task__name": "lm"},
     {"model__dropout": 0.0},
     {"init__gain": 1.0},
     {"optim__accumulate": 1},

@@ -48,6 +48,7 @@ class Toy(Task):
         staticmethod(getattr(LanguageModelling, name)) for name in ("spec", "load", "to_fetch", "check")
     )
     sites, least, recipe = (staticmethod(getattr(LanguageModelling, name)) for name in ("sites", "least", "recipe"))
+    sizes, evaluated = (staticmethod(getattr(LanguageModelling, name)) for name in ("sizes", "evaluated"))
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size

@@ -75,6 +75,8 @@ def run(argv: list[str]) -> int:
             for study in studies[1:]:  # all of the file is checked before anything is trained
                 check(study, launchers[study.name], chosen)
             for study in studies:
+                if stop():
+                    break
                 launcher = launchers[study.name]
                 launcher.limit, stop.prospect = limit, launcher.prospect
                 outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen)

@@ -57,7 +57,9 @@ class Metric:
         return max(values, key=lambda value: self.sign * value)
 
     def text(self, value: float) -> str:
-        """A value in a sentence: `2.4513 bits/byte`, `accuracy 0.8120`."""
+        """A value in a sentence: `2.4513 bits/byte`, `accuracy 81.20 %`, `loss 0.8120`."""
+        if self.unit == "%":
+            return f"{self.name} {value:.2f} %"
         return f"{value:.4f} {self.unit}" if self.unit else f"{self.name} {value:.4f}"
 
 

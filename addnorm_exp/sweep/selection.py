@@ -44,8 +44,8 @@ def select(studies: Sequence[Study], chosen: Filter) -> tuple[Study, ...]:
     wanted = chosen.get(CONFIG)
     selected = tuple(study for study in studies if wanted in (None, study.config, study.part))
     if not selected or (wanted is not None and not selected[0].config):
-        configs = [study.config for study in studies if study.config]
-        hint = nearest(str(wanted), configs) if configs else "this study has one config; omit it"
+        parts = [study.part for study in studies if study.config]
+        hint = nearest(str(wanted), parts) if parts else "this study has one config; omit it"
         raise UserError(f"--filter=config={wanted}: {hint}")
     return selected
 
