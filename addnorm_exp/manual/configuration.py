@@ -89,8 +89,13 @@ def _variants(classes: Mapping[str, type], members: Iterable[Leaf]) -> list[str]
     """Each class that a group may have, with the keys that it has beside those of all."""
     lines = []
     for name, variant in classes.items():
-        own = [leaf.key.rpartition(".")[2] for leaf in members if leaf.own and name in leaf.own.defaults]
-        text = f"- `{name}`: {' '.join((inspect.getdoc(variant) or '').split())} Keys: {', '.join(f'`{key}`' for key in own)}."
+        own = [
+            leaf.key.rpartition(".")[2]
+            for leaf in members
+            if leaf.own and set(classes) != set(leaf.own.defaults) >= {name}
+        ]
+        keys = f" Keys: {', '.join(f'`{key}`' for key in own)}." if own else ""
+        text = f"- `{name}`: {' '.join((inspect.getdoc(variant) or '').split())}{keys}"
         lines.append(textwrap.fill(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
     return ["", *lines]
 

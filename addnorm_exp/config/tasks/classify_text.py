@@ -19,9 +19,7 @@ class ClassifyTextConfig(TaskConfig):
 class LabelledTextConfig(DataConfig):
     """Texts with a class each. A file is CSV or TSV with the columns text and label, split 80/10/10 by class."""
 
-    name: Literal["movie_reviews", "file"] = key(
-        "movie_reviews", "movie_reviews | file (implied by data.path)", role=HOST
-    )
+    name: Literal["movie_reviews", "file"] = key("movie_reviews", "movie_reviews | file", role=HOST)
     tokens: Literal["words", "bytes"] = key("words", "a text as words | bytes")
     vocabulary: int = key(
         20_000,

@@ -18,6 +18,4 @@ class LanguageModellingConfig(TaskConfig):
 class ByteStreamConfig(DataConfig):
     """A text as one stream of bytes. A file is split 90/5/5; compressed text and UTF-16 are read as text."""
 
-    name: Literal["enwik8", "shakespeare", "file"] = key(
-        "enwik8", "enwik8 | shakespeare | file (implied by data.path)", role=HOST
-    )
+    name: Literal["enwik8", "shakespeare", "file"] = key("enwik8", "enwik8 | shakespeare | file", role=HOST)

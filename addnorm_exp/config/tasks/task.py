@@ -21,5 +21,5 @@ class DataConfig:
     """The data that the task is learned from."""
 
     name: str = key("", "a data set of the task", role=HOST)
-    path: str | None = key(None, "a file of your own in place of a data set (docs/install.md)", role=HOST)
+    path: str | None = key(None, "a file of your own, which makes data.name file (docs/install.md)", role=HOST)
     seed: int | None = key(None, "order of batches; not set: `seed`", SEED, role=HYPER)
