@@ -5,11 +5,19 @@ import os
 
 import pytest
 from compiler import QUICK, share_programs
+from jaxtyping import install_import_hook
 
 os.environ.setdefault("XLA_FLAGS", QUICK)  # before anything imports JAX; processes that tests start inherit it
 share_programs()
 gc.set_threshold(100_000, 20, 50)  # a trace makes millions of objects that live
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A wrong shape or dtype must not be mended unseen: what our code and the tests broadcast or convert, they say.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+# In each call of these modules the arrays must have the shapes and dtypes that the annotations say.
+SHAPED = ("nn", "residual.dropout", "residual.norms", "residual.plan", "residual.rule", "residual.taps")
+TOWER = "beartype.BeartypeConf(is_pep484_tower=True)"  # an int is a float, as for type checkers
+install_import_hook([f"addnorm_exp.{module}" for module in SHAPED], f"beartype.beartype(conf={TOWER})")
 os.environ["WANDB_MODE"] = (
     "disabled"  # commands that tests run mirror nothing, but where a test sets up a server of its own
 )

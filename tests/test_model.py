@@ -237,7 +237,8 @@ def test_the_textbook_classifier_overfits_a_small_batch():
 
     def step(carry, _):
         value, grads = jax.value_and_grad(loss)(carry[0])
-        updates, moments = adam.update(grads, carry[1])
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            updates, moments = adam.update(grads, carry[1])
         return (optax.apply_updates(carry[0], updates), moments), value
 
     parameters = model.init(0)

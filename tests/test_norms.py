@@ -122,8 +122,8 @@ def test_constant_input_is_finite(kind):
 
 
 def test_l2_and_none():
-    x = inputs()
-    assert distance(norms.apply(norms.make(norms.L2, D, nnx.Rngs(0)), jnp.asarray(x)), reference.l2_norm(x)) < 1e-6
+    x = jnp.asarray(inputs())
+    assert distance(norms.apply(norms.make(norms.L2, D, nnx.Rngs(0)), x), reference.l2_norm(x)) < 1e-6
     for spec in (None, norms.NONE, NormSpec("none", affine="full")):
         assert norms.make(spec, D, nnx.Rngs(0)) is None
     assert norms.apply(None, x) is x

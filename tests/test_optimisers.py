@@ -73,7 +73,7 @@ def loss(p, batch):
 
 def errors(p, batch):
     """Squared, of each row."""
-    hidden = jnp.tanh(batch[:, :2] @ p["blocks/0/in/kernel"]) * p["blocks/0/gain"] + p["blocks/0/bias"]
+    hidden = jnp.tanh(batch[:, :2] @ p["blocks/0/in/kernel"]) * p["blocks/0/gain"][None] + p["blocks/0/bias"][None]
     hidden = hidden + jnp.tanh(hidden @ p["blocks/0/mix/kernel"])
     hidden = hidden + jnp.tanh(hidden @ p["blocks/1/mix/kernel"]) * (hidden @ p["blocks/1/gate/kernel"])
     kind = (jnp.abs(batch[:, 0] * 7).astype(jnp.int32)) % 3

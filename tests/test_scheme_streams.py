@@ -71,7 +71,7 @@ def test_mhc_is_pre_rms_without_phi(name):
     """H_pre and H_res then only scale the equal streams alike, and H_post is 1; with φ they part, a little at α = 0.01."""
     scheme, plain = (catalogue.get(name).with_norm(eps=1e-12) for name in (name, "pre_rms"))
     parameters = decoder(scheme).init(3)
-    without = {path: value * (not path.endswith("/phi")) for path, value in parameters.items()}
+    without = {path: 0.0 * value if path.endswith("/phi") else value for path, value in parameters.items()}
     assert distance(logits(scheme, without), logits(plain)) < 1e-5
     assert 1e-5 < distance(logits(scheme, parameters), logits(plain)) < 0.05
 
@@ -201,7 +201,7 @@ def test_no_skip_is_without_a_stream():
     """Attention that says nothing leaves nothing: the model's output is the same for all tokens."""
     model = decoder(catalogue.get("no_skip"))
     parameters = random_parameters(model.specs)
-    silent = {path: value * ("feed_forward/down" not in path) for path, value in parameters.items()}
+    silent = {path: 0.0 * value if "feed_forward/down" in path else value for path, value in parameters.items()}
     said = logits(catalogue.get("no_skip"), silent)
     np.testing.assert_allclose(said, np.broadcast_to(said[0], said.shape), rtol=1e-5, atol=1e-6)
     assert np.std(logits(catalogue.get("no_skip"), parameters), axis=0).min() > 1e-3

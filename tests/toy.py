@@ -84,7 +84,7 @@ def errors(p, batch):
 
 
 def predictions(p, batch):
-    hidden = jnp.tanh(batch[:, :2] @ p["kernel"]) * p["gain"] + p["bias"]
+    hidden = jnp.tanh(batch[:, :2] @ p["kernel"]) * p["gain"][None] + p["bias"][None]
     kind = (jnp.abs(batch[:, 0] * 7).astype(jnp.int32)) % 3
     return p["alpha"] * jnp.sum(hidden * p["table"][kind], axis=-1)
 

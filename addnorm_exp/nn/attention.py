@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32
 
 from addnorm_exp.nn.layers import Inits, Linear, fused, soft_cap
 from addnorm_exp.nn.shaping import ResidualMap, Shaping
@@ -111,7 +112,9 @@ class Attention(nnx.Module):
         self.position = bound("position", 0) if kept else None
         self.past = nnx.Dict({name: _empty((*kept, num_heads, size)) for name in ("keys", "values")}) if kept else None
 
-    def __call__(self, x: jax.Array, memo: Memo, context: Context) -> tuple[jax.Array, Memo, Stats]:
+    def __call__(
+        self, x: Float[Array, "tokens width"], memo: Memo, context: Context
+    ) -> tuple[Float[Array, "tokens width"], Memo, Stats]:
         tokens, width = x.shape
         mask = memo.get("memory_mask") if self.cross else context.mask
         q, k, own, memo = self._project(x, memo, context.batch)
@@ -138,8 +141,15 @@ class Attention(nnx.Module):
         mixed = norms.apply(self.out_norm, mixed.reshape(tokens, width))
         return mixed if self.out is None else self.out(mixed), memo, stats
 
-    def _project(self, x: jax.Array, memo: Memo, batch: int) -> tuple[jax.Array, jax.Array, jax.Array, Memo]:
-        """q, k, v (batch, tokens, heads, h), ready for the product."""
+    def _project(
+        self, x: Float[Array, "tokens width"], memo: Memo, batch: int
+    ) -> tuple[
+        Float[Array, "batch queries heads h"],
+        Float[Array, "batch keys heads h"],
+        Float[Array, "batch keys heads h"],
+        Memo,
+    ]:
+        """q, k, v, ready for the product."""
         if not isinstance(self.value, Linear):
             source = memo["memory"] if self.cross else x
             q, k, v = self.query(x), self.key(source), source if self.value is None else self.value(source)
@@ -182,13 +192,20 @@ class Attention(nnx.Module):
         """What the product of q and k is multiplied by."""
         return {"l2": math.sqrt(q.shape[-1]), "cosine": 1.0}.get(self.qk_norm, 1.0 / math.sqrt(q.shape[-1]))
 
-    def _logits(self, q: jax.Array, k: jax.Array) -> jax.Array:
-        """What enters the softmax but for the mask, in float32, (batch, heads, queries, keys)."""
+    def _logits(
+        self, q: Float[Array, "batch queries heads h"], k: Float[Array, "batch keys heads h"]
+    ) -> Float32[Array, "batch heads queries keys"]:
+        """What enters the softmax but for the mask, in float32."""
         logits = jnp.einsum("bqhd,bkhd->bhqk", q * self._scale(q), k, preferred_element_type=jnp.float32)
         return soft_cap(logits, self.soft_cap)
 
-    def _allowed(self, q: jax.Array, k: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """True where a query may look, broadcastable to (batch, heads, queries, keys)."""
+    def _allowed(
+        self,
+        q: Float[Array, "batch queries heads h"],
+        k: Float[Array, "batch keys heads h"],
+        mask: Bool[Array, "batch keys"] | None,
+    ) -> Bool[Array, "#batch 1 queries keys"]:
+        """True where a query may look."""
         allowed = jnp.ones((1, 1, q.shape[1], k.shape[1]), bool)
         if self.position is not None:
             queries, keys = (jnp.arange(part.shape[1], dtype=jnp.int32) for part in (q, k))
@@ -213,10 +230,12 @@ def attention_columns(labels: Iterable[str]) -> list[str]:
     return columns
 
 
-def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:
+def _statistics(
+    logits: Float32[Array, "batch heads queries keys"], allowed: Bool[Array, "#batch 1 queries keys"]
+) -> Stats:
     """Largest logit, and entropy of the attention weights in nats: mean over heads and queries that may look anywhere.
 
-    `allowed` is True where a valid query may look, broadcastable to the logits, (batch, heads, queries, keys).
+    `allowed` is True where a valid query may look.
     """
     logits = jnp.where(allowed, logits, -jnp.inf)
     # 0 where a query may not look: its logarithm, -∞, times its weight is no number, which JAX_DEBUG_NANS would stop at.
@@ -227,7 +246,7 @@ def _statistics(logits: jax.Array, allowed: jax.Array) -> Stats:
     return {"logit_max": [jnp.max(logits)], "entropy": [mean]}
 
 
-def direction(x: jax.Array) -> jax.Array:
+def direction(x: Float[Array, "*vectors h"]) -> Float[Array, "*vectors h"]:
     """x/‖x‖ over the last axis, by float32; a zero vector, which has none, stays zero and has the derivative 0."""
     y = x.astype(jnp.float32)
     square = jnp.sum(jnp.square(y), -1, keepdims=True)
@@ -239,8 +258,10 @@ def _empty(shape: tuple[int, ...]) -> Running:
     return Running(np.zeros(shape, np.float32))
 
 
-def rotate(x: jax.Array, start: nnx.Variable | None = None) -> jax.Array:
-    """Rotary position embedding (Su 2021, 2104.09864, eq. 15), base 10,000, on (batch, tokens, heads, h), the first token at place
+def rotate(
+    x: Float[Array, "batch tokens heads h"], start: nnx.Variable | None = None
+) -> Float[Array, "batch tokens heads h"]:
+    """Rotary position embedding (Su 2021, 2104.09864, eq. 15), base 10,000, the first token at place
     `start`, 0 where there is none.
 
     Coordinate i turns with i + h/2 (the order of GPT-NeoX and LLaMA in Hugging Face), in float32.

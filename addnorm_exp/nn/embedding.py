@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int
 
 from addnorm_exp.nn.stack import Architecture
 from addnorm_exp.residual import Around, Context, keys, norms
@@ -42,12 +44,14 @@ class Embedding(nnx.Module):
         self.positions = None if arch.rotary else parameter((length, arch.width), law, "embedding", rngs)
 
     @property
-    def table(self) -> jax.Array:
-        """The tokens' vectors as they are used, (vocab, width) float32."""
+    def table(self) -> Float32[Array, "vocab width"]:
+        """The tokens' vectors as they are used."""
         rows = self.tokens[...]
         return rows * jax.lax.rsqrt(jnp.sum(jnp.square(rows), -1, keepdims=True)) if self.fixed_norm else rows
 
-    def __call__(self, tokens: jax.Array, context: Context, dtype: jnp.dtype) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "batch length"], context: Context, dtype: DTypeLike
+    ) -> Float[Array, "batch*length width"]:
         x = self.table.astype(dtype)[tokens]
         if self.positions is not None:
             rows, length = self.positions[...], tokens.shape[1]

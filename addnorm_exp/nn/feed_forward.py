@@ -4,6 +4,7 @@ import math
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from addnorm_exp.nn.layers import Inits, Linear, fused
 from addnorm_exp.residual import norms
@@ -50,7 +51,9 @@ class FeedForward(nnx.Module):
         self.hidden_shift = parameter((), Init.constant(0.0), "coefficient", rngs) if shifts else None
         self.down = Linear(hidden, width, inits("down", hidden, width), bias=bias, rngs=rngs)
 
-    def __call__(self, x: jax.Array, memo: Memo, context: Context) -> tuple[jax.Array, Memo, Stats]:
+    def __call__(
+        self, x: Float[Array, "tokens width"], memo: Memo, context: Context
+    ) -> tuple[Float[Array, "tokens width"], Memo, Stats]:
         del context
         if self.gate is not None:
             gate, up = fused(x, (self.gate, self.up))

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
 from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.variables import Bound, Running
@@ -39,13 +40,13 @@ class Functional(Generic[M]):
         """Number of parameters."""
         return sum(spec.size for spec in self.specs.values())
 
-    def init(self, seed: jax.Array | int, hypers: Mapping[str, jax.Array | float] = laws.HYPERS) -> Parameters:
+    def init(self, seed: ArrayLike, hypers: Mapping[str, ArrayLike] = laws.HYPERS) -> Parameters:
         return laws.initial_values(self.specs, seed, hypers)
 
     def init_by_seed(
         self,
         seeds: int,
-        hypers: Mapping[str, jax.Array | float] = laws.HYPERS,
+        hypers: Mapping[str, ArrayLike] = laws.HYPERS,
         draws: Callable[..., jax.Array] = laws.draw_by_seed,
     ) -> Parameters:
         """The values of `init` for seeds 0 to `seeds` - 1, in a leading axis."""
@@ -55,7 +56,7 @@ class Functional(Generic[M]):
         self,
         parameters: Parameters,
         running: Mapping[str, jax.Array] | None = None,
-        given: Mapping[str, jax.Array | float] | None = None,
+        given: Mapping[str, ArrayLike] | None = None,
     ) -> M:
         """The module with these values; `given` by name, others are the record's. After a pass `running` gives the state that it left."""
         given = given or {}

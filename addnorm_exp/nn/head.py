@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Float32, Int
 
 from addnorm_exp.nn.layers import soft_cap
 from addnorm_exp.residual import Around
@@ -13,15 +14,19 @@ from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
 
 
-def token_losses(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """logits float32 (tokens, classes), labels int of any shape with as many → cross-entropy in nats and log Σ exp, both (tokens,)."""
+def token_losses(
+    logits: Float32[Array, "tokens classes"], labels: Int[Array, "*labels"]
+) -> tuple[Float32[Array, " tokens"], Float32[Array, " tokens"]]:
+    """Cross-entropy in nats, and log Σ exp. Labels have any shape, with as many numbers as there are tokens."""
     log_z = jax.nn.logsumexp(logits, axis=-1)
     return log_z - jnp.take_along_axis(logits, labels.reshape(-1, 1), axis=-1)[:, 0], log_z
 
 
-def objective(losses: jax.Array, log_z: jax.Array, weight: float | jax.Array, z_loss: float) -> jax.Array:
+def objective(
+    losses: Float32[Array, " examples"], log_z: Float32[Array, " examples"], weight: float | jax.Array, z_loss: float
+) -> Float32[Array, ""]:
     """The share of a cross-entropy that a micro-batch contributes (tasks/task.py), with the z-loss in its gradient alone: what is recorded
-    and compared stays the cross-entropy. losses, log_z (examples,) as of `token_losses`; `weight` of the whole batch → scalar."""
+    and compared stays the cross-entropy. `losses` and `log_z` are those of `token_losses`, `weight` is that of the whole batch."""
     value = jnp.sum(losses) / weight
     if not z_loss:
         return value
@@ -52,8 +57,10 @@ class Head(nnx.Module):
         rate = Init.constant(width**-0.5)
         self.scale = parameter((outputs,), rate, "coefficient", rngs) if around.logit_scale else None
 
-    def __call__(self, y: jax.Array, table: jax.Array | None = None) -> jax.Array:
-        """y (tokens, width) → (tokens, outputs); `table` (outputs, width) where the head has no kernel of its own."""
+    def __call__(
+        self, y: Float[Array, "tokens width"], table: Float32[Array, "vocab width"] | None = None
+    ) -> Float32[Array, "tokens outputs"]:
+        """Logits. `table` stands in where the head has no kernel of its own."""
         kernel = table.T if table is not None and self.kernel is None else self.kernel[...]  # type: ignore[index]
         logits = jnp.matmul(y, kernel.astype(y.dtype), preferred_element_type=jnp.float32)
         if self.bias is not None:

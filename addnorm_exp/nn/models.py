@@ -7,6 +7,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from addnorm_exp.nn.embedding import Embedding
 from addnorm_exp.nn.head import Head
@@ -16,6 +18,7 @@ from addnorm_exp.residual import init as laws
 from addnorm_exp.residual.contract import SUBLAYERS
 
 Pooling = Literal["mean", "max"]
+Probes = Float[Array, "sites ..."]  # a scalar a site: residual/taps.py
 
 
 class Model(nnx.Module):
@@ -70,15 +73,19 @@ class Decoder(Model):
         super().__init__(scheme, arch, Depths(decoder=arch.depth), vocab, length, vocab, tied=tied, rngs=rngs)
 
     def __call__(
-        self, tokens: jax.Array, context: Context, probes: jax.Array | None = None, dtype: jnp.dtype = jnp.float32
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """tokens int (batch, length) → float32 logits (batch · length, vocab), statistics by site."""
+        self,
+        tokens: Int[Array, "batch length"],
+        context: Context,
+        probes: Probes | None = None,
+        dtype: DTypeLike = jnp.float32,
+    ) -> tuple[Float32[Array, "batch*length vocab"], dict[str, jax.Array]]:
+        """Logits, and statistics by site."""
         x = self.embedding(tokens, context, dtype)
         y, stats = self.decoder(x, context, probes)
         return self.logits(y), stats
 
-    def logits(self, y: jax.Array) -> jax.Array:
-        """What the head makes of the closed stream: y (tokens, width) → float32 (tokens, vocab)."""
+    def logits(self, y: Float[Array, "tokens width"]) -> Float32[Array, "tokens vocab"]:
+        """What the head makes of the closed stream."""
         return self.head(y, self.embedding.table)
 
 
@@ -102,9 +109,13 @@ class Classifier(Model):
         super().__init__(scheme, arch, depths, vocab, length, classes, tied=False, bias=True, rngs=rngs)
 
     def __call__(
-        self, tokens: jax.Array, context: Context, probes: jax.Array | None = None, dtype: jnp.dtype = jnp.float32
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """tokens int (batch, length), valid where `context.mask` → float32 logits (batch, classes), statistics by site.
+        self,
+        tokens: Int[Array, "batch length"],
+        context: Context,
+        probes: Probes | None = None,
+        dtype: DTypeLike = jnp.float32,
+    ) -> tuple[Float32[Array, "batch classes"], dict[str, jax.Array]]:
+        """Logits of the sequences, whose tokens are valid where `context.mask`, and statistics by site.
 
         A sequence without a valid token pools to zero.
         """
@@ -115,9 +126,10 @@ class Classifier(Model):
         return self.head(_pooled(y, valid, self.pooling)), stats
 
 
-def _pooled(y: jax.Array, valid: jax.Array, pooling: Pooling) -> jax.Array:
-    """The mean or the largest of each feature over valid tokens: y float32 (batch, length, width), valid bool (batch, length) → (batch,
-    width); 0 where no token is valid."""
+def _pooled(
+    y: Float32[Array, "batch length width"], valid: Bool[Array, "batch length"], pooling: Pooling
+) -> Float32[Array, "batch width"]:
+    """The mean or the largest of each feature over valid tokens; 0 where no token is valid."""
     if pooling == "max":
         largest = jnp.max(jnp.where(valid[..., None], y, -jnp.inf), axis=1)
         return jnp.where(jnp.any(valid, axis=1, keepdims=True), largest, 0.0)
@@ -138,14 +150,13 @@ class EncoderDecoder(Model):
 
     def __call__(
         self,
-        source: jax.Array,
-        target: jax.Array,
+        source: Int[Array, "batch source"],
+        target: Int[Array, "batch length"],
         context: Context,
-        probes: jax.Array | None = None,
-        dtype: jnp.dtype = jnp.float32,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """source int (batch, length), valid where `context.mask`; target int (batch, length) → float32 logits (batch · length, vocab),
-        statistics by site, the encoder's first."""
+        probes: Probes | None = None,
+        dtype: DTypeLike = jnp.float32,
+    ) -> tuple[Float32[Array, "batch*length vocab"], dict[str, jax.Array]]:
+        """Logits of the target's tokens, and statistics by site, the encoder's first. The source is valid where `context.mask`."""
         count = sum(len(labels) for labels in self.encoder.labels)
         ours, theirs = (None, None) if probes is None else (probes[:count], probes[count:])
         # Blocks of both stacks fold their index into the key, so the encoder's has to be another.

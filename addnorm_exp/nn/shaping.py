@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Bool, Float
 
 from addnorm_exp.nn.layers import matmul
 from addnorm_exp.residual.broadcast import across
@@ -21,9 +22,14 @@ class Shaping(nnx.Module):
         self.identity, self.softmax = weights[0], weights[1]
         self.uniform = weights[2] if len(weights) > 2 else None
 
-    def __call__(self, mixed: jax.Array, own: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
-        """A v, (batch, queries, heads, h), of softmax(·) v = `mixed`, the queries' `own` values, all values and where a query may look
-        (broadcastable to batch, heads, queries, keys)."""
+    def __call__(
+        self,
+        mixed: Float[Array, "batch queries heads h"],
+        own: Float[Array, "batch queries heads h"],
+        v: Float[Array, "batch keys heads h"],
+        allowed: Bool[Array, "#batch 1 queries keys"],
+    ) -> Float[Array, "batch queries heads h"]:
+        """A v, of softmax(·) v = `mixed`, the queries' `own` values, all values and where a query may look."""
 
         def gain(parameter: nnx.Param) -> jax.Array:
             return across(parameter[...].astype(v.dtype)[:, None], v)
@@ -45,6 +51,6 @@ class ResidualMap(nnx.Module):
         self.rest = parameter((), Init.constant(1.0), "coefficient", rngs)
         self.kernel = parameter((width, width), init, "matrix", rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "tokens width"]) -> Float[Array, "tokens width"]:
         mapped = matmul(x, self.kernel[...].astype(x.dtype))
         return self.gain[...].astype(x.dtype) * x + self.rest[...].astype(x.dtype) * mapped

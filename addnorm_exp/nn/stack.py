@@ -7,6 +7,7 @@ from itertools import groupby
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from addnorm_exp.nn.attention import Attention, Implementation
 from addnorm_exp.nn.feed_forward import FeedForward
@@ -83,10 +84,11 @@ class Block(nnx.Module):
         state: State,
         memo: Memo,
         context: Context,
-        probes: jax.Array | None,
+        probes: Float[Array, "sites ..."] | None,
         bodies: Mapping[str, Body] | None = None,
-    ):
-        """→ state, memo, statistics: quantity → float32 (sites of the block,). `bodies`: called in the place of its own."""
+    ) -> tuple[State, Memo, dict[str, jax.Array]]:
+        """The state and memo after the block; statistics: quantity → float32 (sites of the block,). `bodies`: called in the place of its
+        own."""
         state, memo, stats = self.connections(state, memo, context, bodies or self.bodies, probes)
         return state, memo, {name: jnp.stack(values) for name, values in stats.items()}
 
@@ -108,8 +110,14 @@ class Stack(nnx.Module):
         self.scan = arch.scan_layers == "on" or (arch.scan_layers == "auto" and len(sites) >= UNROLL_BELOW)
         self.labels = tuple(scheme.labels(site) for site in sites)
 
-    def __call__(self, x: jax.Array, context: Context, probes: jax.Array | None = None, memo: Memo | None = None):
-        """x (tokens, width) → y (tokens, width), statistics: quantity → float32 (sites,).
+    def __call__(
+        self,
+        x: Float[Array, "tokens width"],
+        context: Context,
+        probes: Float[Array, "sites ..."] | None = None,
+        memo: Memo | None = None,
+    ) -> tuple[Float[Array, "tokens width"], dict[str, jax.Array]]:
+        """The closed stream, and statistics: quantity → float32 (sites,).
 
         `probes`: zeros of shape (sites,), needed where `context.diagnostics` (residual/taps.py). `memo`: what the sublayers find
         there from the start, as the memory of cross-attention.

@@ -25,7 +25,7 @@ The verbs see activations alone. Whatever else a pass knows reaches a scheme in 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +114,7 @@ class Context:
         return replace(inside, drop_path=self.drop_path * number / max(depth - 1, 1))
 
 
+@runtime_checkable
 class Body(Protocol):
     """What stands between `read` and `write`."""
 

@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from addnorm_exp.residual import keys
 from addnorm_exp.residual.contract import Context
 
 
-def dropout(x: jax.Array, context: Context) -> jax.Array:
+def dropout(x: Float[Array, "*tokens width"], context: Context) -> Float[Array, "*tokens width"]:
     """`x` with each element zeroed with probability `context.dropout` and the rest scaled up (Srivastava 2014); `x` itself outside of
     training."""
     if not context.train or context.key is None or context.dropout is None:
@@ -16,7 +17,7 @@ def dropout(x: jax.Array, context: Context) -> jax.Array:
     return jnp.where(keep, x.astype(jnp.float32) / (1.0 - context.dropout), 0.0).astype(x.dtype)
 
 
-def drop_path(branch: jax.Array, context: Context) -> jax.Array:
+def drop_path(branch: Float[Array, "*tokens width"], context: Context) -> Float[Array, "*tokens width"]:
     """Stochastic depth (Huang 2016, 1603.09382): the whole branch (tokens, width) of a sequence zeroed with probability
     `context.drop_path`, and the others scaled up, as the released code of vision models does it."""
     if not context.train or context.key is None or context.drop_path is None:

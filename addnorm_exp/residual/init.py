@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 LAWS = ("xavier", "normal")
 GROUPS = ("matrix", "embedding", "gain", "bias", "coefficient")
@@ -49,9 +50,7 @@ class Init:
         unit = {"normal": 1.0, "uniform": 3**-0.5, "orthogonal": fan_in**-0.5, "constant": 0.0}[self.draw]
         return unit * abs(self.scale) * math.prod(hypers[name] for name in self.hypers)
 
-    def __call__(
-        self, key: jax.Array, shape: tuple[int, ...], hypers: Mapping[str, jax.Array | float] = HYPERS
-    ) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], hypers: Mapping[str, ArrayLike] = HYPERS) -> jax.Array:
         return _scale(self, _draw(self.draw, key, shape), hypers)
 
 
@@ -68,11 +67,11 @@ def _draw(draw: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return q * jnp.sign(jnp.diagonal(r))[None, :]
 
 
-def _scale(init: Init, values: jax.Array, hypers: Mapping[str, jax.Array | float]) -> jax.Array:
+def _scale(init: Init, values: jax.Array, hypers: Mapping[str, ArrayLike]) -> jax.Array:
     return values * _multiplier(init, hypers)
 
 
-def _multiplier(init: Init, hypers: Mapping[str, jax.Array | float]) -> Any:
+def _multiplier(init: Init, hypers: Mapping[str, ArrayLike]) -> Any:
     return math.prod((hypers[name] for name in init.hypers), start=np.float32(init.scale))
 
 
@@ -168,7 +167,7 @@ def specs(abstract: nnx.Module) -> dict[str, Spec]:
 
 
 def initial_values(
-    table: Mapping[str, Spec], seed: jax.Array | int, hypers: Mapping[str, jax.Array | float] = HYPERS
+    table: Mapping[str, Spec], seed: ArrayLike, hypers: Mapping[str, ArrayLike] = HYPERS
 ) -> dict[str, jax.Array]:
     """Path → float32 values, each drawn from the key of its own path. `seed` and `hypers` may be traced.
 
@@ -196,7 +195,7 @@ def draw_by_seed(draw: str, shape: tuple[int, ...], seeds: int, path: str) -> ja
 def initial_values_by_seed(
     table: Mapping[str, Spec],
     seeds: int,
-    hypers: Mapping[str, jax.Array | float] = HYPERS,
+    hypers: Mapping[str, ArrayLike] = HYPERS,
     draws: Callable[[str, tuple[int, ...], int, str], jax.Array] = draw_by_seed,
 ) -> dict[str, jax.Array]:
     """Path → (seeds, *shape): the bits of `initial_values` for seeds 0, 1, …

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Float32
 
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.init import Init, parameter
@@ -36,6 +37,7 @@ __all__ = [
 
 PUBLISHED: Mapping[str, NormSpec] = {name: kind.published for name, kind in KINDS.items()}
 ADA_K = 0.1  # AdaNorm's k
+Rows = Float32[Array, "*tokens width"]
 FIRST = {"alpha": lambda spec: spec.alpha, "shift": lambda spec: 0.0}  # values of a kind's learned scalars
 
 stop = jax.lax.stop_gradient
@@ -59,7 +61,7 @@ class Norm(nnx.Module):
         for name in KINDS[spec.kind].learned:
             setattr(self, name, parameter((), Init.constant(FIRST[name](spec)), "coefficient", rngs))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*tokens width"]) -> Float[Array, "*tokens width"]:
         spec = self.spec
         y = FUNCTIONS[spec.kind](x.astype(jnp.float32), self)
         if spec.affine == "none":
@@ -72,59 +74,59 @@ class Norm(nnx.Module):
         return y.astype(x.dtype)
 
 
-def layer(y: jax.Array, norm: Norm) -> jax.Array:
+def layer(y: Rows, norm: Norm) -> Rows:
     return _centred(y, _mean(y), norm.spec)
 
 
-def rms(y: jax.Array, norm: Norm) -> jax.Array:
+def rms(y: Rows, norm: Norm) -> Rows:
     return y * _reciprocal(_mean(jnp.square(y)), norm.spec)
 
 
-def prms(y: jax.Array, norm: Norm) -> jax.Array:
+def prms(y: Rows, norm: Norm) -> Rows:
     counted = y[..., : max(1, int(norm.spec.share * y.shape[-1]))]
     return y * _reciprocal(_mean(jnp.square(counted)), norm.spec)
 
 
-def crms(y: jax.Array, norm: Norm) -> jax.Array:
+def crms(y: Rows, norm: Norm) -> Rows:
     width = y.shape[-1]
     square = (width * _mean(jnp.square(y)) + jnp.square(jnp.sum(y, -1, keepdims=True))) / (width + 1)
     return y * _reciprocal(square, norm.spec)
 
 
-def scale(y: jax.Array, norm: Norm) -> jax.Array:
+def scale(y: Rows, norm: Norm) -> Rows:
     return y * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(y), -1, keepdims=True), norm.spec.eps**2))
 
 
-def l2(y: jax.Array, norm: Norm) -> jax.Array:
+def l2(y: Rows, norm: Norm) -> Rows:
     # The root of a sum of squares has no derivative at 0, and no published ε: a zero vector stays undefined, as in nGPT.
     return y * jax.lax.rsqrt(jnp.sum(jnp.square(y), -1, keepdims=True))
 
 
-def ada(y: jax.Array, norm: Norm) -> jax.Array:
+def ada(y: Rows, norm: Norm) -> Rows:
     y = layer(y, norm)
     return norm.spec.scale * (1.0 - stop(ADA_K * y)) * y
 
 
-def detach(y: jax.Array, norm: Norm) -> jax.Array:
+def detach(y: Rows, norm: Norm) -> Rows:
     mean, detached = _mean(y), norm.spec.detached
     mean = stop(mean) if detached in ("both", "mean") else mean
     return _centred(y, mean, norm.spec, stopped=detached in ("both", "deviation"))
 
 
-def dyt(y: jax.Array, norm: Norm) -> jax.Array:
+def dyt(y: Rows, norm: Norm) -> Rows:
     return jnp.tanh(norm.alpha[...] * y)
 
 
-def derf(y: jax.Array, norm: Norm) -> jax.Array:
+def derf(y: Rows, norm: Norm) -> Rows:
     return jax.lax.erf(norm.alpha[...] * y + norm.shift[...])
 
 
-def none(y: jax.Array, norm: Norm) -> jax.Array:
+def none(y: Rows, norm: Norm) -> Rows:
     return y
 
 
 # Kind of a spec → its function of y, float32 (..., width), before the gain and bias that `Norm` applies.
-FUNCTIONS: Mapping[str, Callable[[jax.Array, Norm], jax.Array]] = {
+FUNCTIONS: Mapping[str, Callable[[Rows, Norm], Rows]] = {
     function.__name__: function for function in (layer, rms, prms, crms, scale, l2, ada, detach, dyt, derf, none)
 }
 
@@ -158,5 +160,5 @@ def make(spec: NormSpec | None, width: int, rngs: nnx.Rngs) -> Norm | None:
     return None if spec is None or spec.kind == "none" else Norm(spec, width, rngs=rngs)
 
 
-def apply(norm: Norm | None, x: jax.Array) -> jax.Array:
+def apply(norm: Norm | None, x: Float[Array, "*tokens width"]) -> Float[Array, "*tokens width"]:
     return x if norm is None else norm(x)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32
 
 from addnorm_exp.residual.contract import Body, ConnectionRecord, Context, Memo, Site, State, Stats
 from addnorm_exp.residual.dropout import drop_path, dropout
@@ -143,7 +144,7 @@ class BlockConnections(nnx.Module):
         memo: Memo,
         context: Context,
         bodies: Mapping[str, Body],
-        probes: jax.Array | None = None,
+        probes: Float[Array, "sites ..."] | None = None,
     ) -> tuple[State, Memo, Stats]:
         """`probes`: float32 (sites in the block,), needed where `context.diagnostics`; see taps.py."""
         waiting = iter(probes) if probes is not None else iter(())
@@ -158,7 +159,9 @@ def merge(first: Stats, second: Stats) -> Stats:
     return {key: first.get(key, []) + second.get(key, []) for key in {**first, **second}}
 
 
-def valid_rows(mask: jax.Array | None, x: jax.Array) -> jax.Array | None:
+def valid_rows(
+    mask: Bool[Array, "batch length"] | None, x: Float[Array, "*tokens width"]
+) -> Bool[Array, "*tokens 1"] | None:
     """True at the valid tokens of x (..., width), broadcastable to it, by `Context.mask`; None where all are."""
     return None if mask is None else mask.reshape(*x.shape[:-1], 1)
 
@@ -175,6 +178,6 @@ def _variances(stream: jax.Array, branch: jax.Array) -> Stats:
     }
 
 
-def rms(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+def rms(x: Float[Array, "*tokens width"], valid: Bool[Array, "*tokens 1"] | None = None) -> Float32[Array, ""]:
     """√(mean(x²)) over all axes, where `valid`, in float32."""
     return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32)), where=valid))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float
 
 from addnorm_exp.residual import norms
 from addnorm_exp.residual.broadcast import across
@@ -12,6 +13,8 @@ from addnorm_exp.residual.contract import Connection, ConnectionRecord
 from addnorm_exp.residual.init import Init, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.variables import Coefficient, Constant, bound
+
+Stream = Float[Array, "*tokens width"]
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,18 @@ class RuleConnection(Connection):
         self.scale = _coefficient(rule.scale, width, rngs, shared)
         self.shift = None if rule.shift is None else learned(rule.shift, width, rngs, shared)
 
-    def read(self, state: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def read(self, state: Stream) -> tuple[Stream, Stream]:
         stream = norms.apply(self.stream, state)
         return stream, stream
 
-    def enter(self, stream: jax.Array) -> jax.Array:
+    def enter(self, stream: Stream) -> Stream:
         h = times(self.pre_scale, norms.apply(self.pre, stream))
         return h if self.shift is None else h + across(self.shift[...].astype(h.dtype), h)
 
-    def leave(self, branch: jax.Array) -> jax.Array:
+    def leave(self, branch: Stream) -> Stream:
         return times(self.scale, norms.apply(self.branch, branch))
 
-    def write(self, state: jax.Array, branch: jax.Array, kept: jax.Array) -> jax.Array:
+    def write(self, state: Stream, branch: Stream, kept: Stream) -> Stream:
         # `kept` is the stream, after its norm where it has one.
         if isinstance(self.skip, float) and self.skip == 0.0:
             return norms.apply(self.post, branch)
@@ -105,7 +108,7 @@ def learned(value: Learned, width: int, rngs: nnx.Rngs, shared: dict[str, nnx.Pa
     return coefficient
 
 
-def times(coefficient: float | jax.Array | nnx.Variable, x: jax.Array) -> jax.Array:
+def times(coefficient: float | jax.Array | nnx.Variable, x: Stream) -> Stream:
     if isinstance(coefficient, float):
         return x if coefficient == 1.0 else coefficient * x
     number = coefficient.fixed if isinstance(coefficient, Constant) else coefficient[...]

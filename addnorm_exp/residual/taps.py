@@ -8,10 +8,11 @@ sum of theirs over A².
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 
 @jax.custom_vjp
-def tap(x: jax.Array, probe: jax.Array) -> jax.Array:
+def tap(x: Float[Array, "*stream"], probe: Float32[Array, ""]) -> Float[Array, "*stream"]:
     """`x`, with d(loss)/d(probe) := ‖d(loss)/dx‖²; `probe` is a float32 scalar, any value."""
     del probe
     return x
