@@ -55,10 +55,10 @@ def start(task: Copying, numbers) -> TrainState:
 
 
 def train(scheme: Scheme, steps: int, depth: int = 2, **changes):
-    """Metrics of every step (steps, …) and the paths of the tensors, by the real training step."""
+    """Metrics of every step (steps, …) and the tensors' specs by path, by the real training step."""
     config = tiny(steps=steps, **{"optim__lr": 3e-3, "optim__warmup": 20, "optim__weight_decay": 0.0, **changes})
     task = Copying(scheme, depth)
     numbers = hypers(config)
     run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), steps))
     state, metrics = run(start(task, numbers), numbers, jnp.zeros(()), steps, jnp.ones(steps, jnp.bool_))
-    return state, metrics, list(task.model.specs)
+    return state, metrics, task.model.specs

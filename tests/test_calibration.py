@@ -29,17 +29,18 @@ from training import assert_equal_runs, config, interrupt, parameters
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import At, Context, Depths, Learned, Rule, catalogue, sites
-from addnorm_exp.residual.versioned import Versioned, own_path
+from addnorm_exp.residual.versioned import Versioned, own_paths
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train import programs
 from addnorm_exp.train.calibration import calibrated, calibrated_by
 
 
-def to_measured(parameters, measure):
+def to_measured(specs, parameters, measure):
     """The skip of each site becomes the root of its stream's and its branch's variance."""
-    found = measure(parameters)
+    paths = own_paths(specs, "skip")
     roots = {
-        own_path(label, "skip"): jnp.sqrt(at["stream_variance"] + at["branch_variance"]) for label, at in found.items()
+        paths[label]: jnp.sqrt(at["stream_variance"] + at["branch_variance"])
+        for label, at in measure(parameters).items()
     }
     return {path: jnp.full_like(value, roots[path]) if path in roots else value for path, value in parameters.items()}
 
@@ -90,12 +91,13 @@ def test_once_before_step_0_and_on_record(known, data, tmp_path, monkeypatch):
     inputs, targets = made.task.batch(jnp.asarray(data.train), jnp.uint32(0), jnp.int32(0))
     stats = made.task.diagnostics(state.parameters, {}, (inputs, targets), Context(variances=True))
     expected = np.sqrt(np.asarray(stats["stream_variance"]) + np.asarray(stats["branch_variance"]))
-    found = [summary.calibrated[own_path(label, "skip")] for label in made.task.labels]
+    paths = own_paths(made.task.model.specs, "skip")
+    found = [summary.calibrated[paths[label]] for label in made.task.labels]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.ptp(expected) > 1e-3
 
     # A resumed run takes them from its checkpoint: a scheme that would measure again is not asked.
-    def must_not(parameters, measure):
+    def must_not(specs, parameters, measure):
         raise AssertionError("calibrated again")
 
     must_not.__name__ = to_measured.__name__  # the same run by its id
@@ -124,9 +126,9 @@ def profiled(model, parameters, *inputs, **context):
     def statistics(values, asked):
         return model.bind(values)(*inputs, replace(asked, batch=B, **context))[1]
 
-    labels = model.module.labels
-    found = jax.jit(lambda p: calibrated_by(catalogue.get("admin"), labels, statistics, p))(parameters)
-    paths = [own_path(label, "skip") for label in labels]
+    labels, by_label = model.module.labels, own_paths(model.specs, "skip")
+    found = jax.jit(lambda p: calibrated_by(catalogue.get("admin"), model.specs, labels, statistics, p))(parameters)
+    paths = [by_label[label] for label in labels]
     for path, value in parameters.items():
         if path not in paths:
             np.testing.assert_array_equal(found[path], value, err_msg=path)
@@ -161,7 +163,7 @@ def test_admin_measures_until_nothing_changes():
             return {label: {"stream_variance": variance, "branch_variance": variance} for label in model.module.labels}
 
         with jax.disable_jit():
-            catalogue.get("admin").calibrate(parameters, measure)
+            catalogue.get("admin").calibrate(model.specs, parameters, measure)
         assert len(passes) == expected
 
 
@@ -210,15 +212,16 @@ def test_admin_folds_into_a_post_ln():
     folded = {path: value for path, value in values.items() if not path.endswith("/skip")}
     readers = {"attention": ("query", "key", "value"), "feed_forward": ("up",)}
     before = ["embedding/tokens", "embedding/positions"]
+    skips, gains, biases = (own_paths(model.specs, name) for name in ("skip", "post/gain", "post/bias"))
     for label in model.module.labels:
-        omega = values[own_path(label, "skip")]
+        omega = values[skips[label]]
         for path in before:
             folded[path] = folded[path] * omega
         _, block, kind = label.split(".")
         for role in readers[kind]:
             path = f"decoder/blocks/{block}/{kind}/{role}/kernel"
             folded[path] = folded[path] / omega[:, None]
-        before = [own_path(label, "post/gain"), own_path(label, "post/bias")]
+        before = [gains[label], biases[label]]
     expected, _ = model.bind(values)(tokens(), Context(batch=B))
     found, _ = plain.bind(folded)(tokens(), Context(batch=B))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
@@ -228,7 +231,9 @@ def test_a_run_of_admin_starts_from_its_omegas(data, tmp_path):
     """The same in every coordinate, 1 at first and rising; the record says so."""
     asked = config(scheme="admin", model__depth=2)
     summary = run(asked, data, RunFolder(tmp_path))
-    omegas = [summary.calibrated.get(own_path(label, "skip"), 1.0) for label in of_config.program(asked).task.labels]
+    task = of_config.program(asked).task
+    paths = own_paths(task.model.specs, "skip")
+    omegas = [summary.calibrated.get(paths[label], 1.0) for label in task.labels]
     assert len(summary.calibrated) == 3  # ω_1 was 1 already
     assert omegas[0] == 1
     assert np.all(np.diff(omegas) > 0)

@@ -196,7 +196,7 @@ def test_both_settings_place_the_parameters_as_training_does(monkeypatch):
     monkeypatch.setitem(
         catalogue._BY_NAME,
         "ngpt",
-        replace(scheme, project=Versioned(lambda values: seen.append(set(values)) or project(values), 1)),
+        replace(scheme, project=Versioned(lambda specs, values: seen.append(set(values)) or project(specs, values), 1)),
     )
     settings.theory(catalogue.get("ngpt"), 2, 16, 1)
     settings.batch("ngpt", 2, 16, 1, TEXT)

@@ -26,7 +26,7 @@ def test_deviations_are_those_of_the_tensors_that_are_drawn(name, activation):
     """Of every weight matrix of the model, by its spec; a scheme may be without one of them."""
     given = config(name, init__gain=0.7, init__std=0.03, model__activation=activation)
     model, resolved = make_task(given).model, recipe(given)
-    assert resolved.factors == (in_words(model.specs) or "none")
+    assert resolved.factors == (in_words(model.specs.values()) or "none")
     if catalogue.get(name).project is not None:
         assert resolved.deviations == {}
         return

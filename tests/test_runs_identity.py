@@ -11,7 +11,7 @@ from training import config, corpus
 
 from addnorm_exp.config import flatten
 from addnorm_exp.residual import SchemeError, catalogue
-from addnorm_exp.residual.versioned import Versioned, own_path
+from addnorm_exp.residual.versioned import Versioned, own_paths
 from addnorm_exp.runs import identity
 from addnorm_exp.runs.identity import run_id
 
@@ -168,14 +168,15 @@ def computed(name: str, field: str) -> dict[str, list[float]]:
     values = bridge.random_parameters(model.specs)
 
     def measure(parameters):
-        skips = [jnp.mean(parameters[own_path(label, "skip")]) for label in model.module.labels]
+        paths = own_paths(model.specs, "skip")
+        skips = [jnp.mean(parameters[paths[label]]) for label in model.module.labels]
         return {
             label: {"stream_variance": 1.0 / (1.0 + sum(skips[:number])), "branch_variance": jnp.float32(number + 1.0)}
             for number, label in enumerate(model.module.labels)
         }
 
     function = getattr(catalogue.get(name), field)
-    after = function(values, measure) if field == "calibrate" else function(values)
+    after = function(model.specs, values, *([measure] if field == "calibrate" else []))
     changed = {path: np.asarray(value, np.float64) for path, value in after.items() if value is not values[path]}
     return {path: [float(f"{np.mean(value**power):.6g}") for power in (1, 2)] for path, value in changed.items()}
 

@@ -88,7 +88,9 @@ def test_depth_factors(name, a):
 def test_factors_in_words():
     """At depth 8, of a base of 2: m = 4. Of nGPT, which decays nothing, only what would be decayed is named."""
     arch = architecture(depth=8)
-    assert {name: in_words(decoder(catalogue.get(name), arch).specs) for name in ("pre_ln", "depth_mup", "ngpt")} == {
+    assert {
+        name: in_words(decoder(catalogue.get(name), arch).specs.values()) for name in ("pre_ln", "depth_mup", "ngpt")
+    } == {
         "pre_ln": "",
         "depth_mup": "in the blocks lr × 0.5, ε × 0.5; at the ends ε × 0.5",
         "ngpt": "in the blocks decay × 0 (matrix); at the ends decay × 0 (embedding, matrix)",

@@ -218,7 +218,7 @@ def test_ngpt_lives_on_the_sphere():
     x0 = bound.embedding(tokens(), Context(batch=B), jnp.float32)
     y, _ = bound.decoder(x0, Context(batch=B))
     np.testing.assert_allclose(np.linalg.norm(y, axis=-1), 1.0, rtol=1e-5)
-    projected, tree = nested(scheme.project(parameters)), nested(parameters)
+    projected, tree = nested(scheme.project(model.specs, parameters)), nested(parameters)
 
     def layout(tree):
         return {
@@ -252,7 +252,7 @@ def test_ngpt_is_projected_before_the_first_step():
     """That it is after every step, test_scheme_training.py sees in the real one."""
     task = Copying(catalogue.get("ngpt"), depth=1)
     start = initial_state(task, hypers(Config())).parameters
-    again, drawn = task.scheme.project(start), task.model.init(0)
+    again, drawn = task.scheme.project(task.model.specs, start), task.model.init(0)
     for path in start:
         np.testing.assert_allclose(again[path], start[path], rtol=1e-5, atol=1e-7, err_msg=path)
     path = "decoder/blocks/0/attention/query/kernel"

@@ -26,12 +26,12 @@ def test_copies_a_prefix(name):
     """To a tenth of the uniform loss within 200 steps at a learning rate of 3e-3; every tensor has a gradient within three steps. The
     parameters end where the scheme projects them (nGPT), which the last update alone would have left."""
     scheme = catalogue.get(name)
-    state, metrics, paths = train(scheme, STEPS, depth_of(name, 2), optim__lr=RATES.get(name, 3e-3))
+    state, metrics, specs = train(scheme, STEPS, depth_of(name, 2), optim__lr=RATES.get(name, 3e-3))
     assert state.cause == 0
-    for path, value in scheme.projected(state.parameters).items():
+    for path, value in scheme.projected(specs, state.parameters).items():
         np.testing.assert_allclose(value, state.parameters[path], rtol=1e-5, atol=1e-7, err_msg=path)
     reached = np.asarray(metrics["grad_weight"])[:3].max(axis=0) > 0
-    dead = [path for path, alive in zip(paths, reached, strict=True) if not alive]
+    dead = [path for path, alive in zip(specs, reached, strict=True) if not alive]
     assert all(path.endswith(SILENT.get(name, ())) for path in dead), dead
     losses = np.asarray(metrics["loss"])
     assert (losses[-20:].mean() < 0.1 * Copying.chance) == (name not in CONTROLS), losses[::20]

@@ -121,7 +121,9 @@ def in_full(scheme: Scheme) -> str:
 
 
 def _factors(scheme: Scheme) -> str:
-    return "" if scheme.factors is no_factors else factors.in_words(_task(scheme.name, depth=DEPTH).model.specs)
+    if scheme.factors is no_factors:
+        return ""
+    return factors.in_words(_task(scheme.name, depth=DEPTH).model.specs.values())
 
 
 def added_parameters(name: str) -> int:

@@ -52,7 +52,7 @@ class Outline:
         """Operations of one training step: three times the forward pass's matrix products, the attention matrix counted whole although
         half of a causal one is masked (the usual convention, PaLM 2204.02311, appendix B).
 
-        `in_blocks` is `matrix_entries` of all blocks: every weight matrix counts once a token, a scheme's own (the gates of GTrXL, φ of
+        `in_blocks` is `matrix_entries` of the model: every weight matrix counts once a token, a scheme's own (the gates of GTrXL, φ of
         mHC) like the sublayers'. Those of dynamic hyper-connections, which meet each stream, count once too. What norms, sums of
         streams, the queries of attention residuals and pooling cost is not counted.
         """
@@ -124,8 +124,8 @@ def footprint(scheme: Scheme, outline: Outline, *, itemsize: int) -> Footprint:
 
 
 def matrix_entries(specs: Iterable[init.Spec]) -> int:
-    """Numbers in the weight matrices among these parameters."""
-    return sum(spec.size for spec in specs if len(spec.shape) == 2)
+    """Numbers in the weight matrices of blocks among these parameters."""
+    return sum(spec.size for spec in specs if spec.in_block and len(spec.shape) == 2)
 
 
 def _specs(scheme: Scheme, site: Site, arch: Architecture) -> Specs:

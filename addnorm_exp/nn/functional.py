@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nnx.Module)
 class Functional(Generic[M]):
     """The structure of a module, made without computing a single value.
 
-    `specs` tells shape, law and group of every parameter by path; `init` draws them; `bind` puts values into a module to call.
+    `specs` tells shape, law, group and place of every parameter by path; `init` draws them; `bind` puts values into a module to call.
     `first_running` is the state before the first pass, by path, and `takes` the names of values that may be given to `bind`
     (residual/variables.py); both are empty for most modules.
     """

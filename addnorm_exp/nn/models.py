@@ -47,8 +47,8 @@ class Model(nnx.Module):
         table = scheme.init(ends, "embedding")
         self.embedding = Embedding(vocab, length, arch, init=table, around=scheme.around, rngs=rngs)
         self.head = Head(arch.width, outputs, law, bias=bias, around=scheme.around, rngs=rngs)
-        for module in (self.embedding, self.head):
-            scheme.mark(module, ends)
+        scheme.mark(self.embedding, ends, "embedding")
+        scheme.mark(self.head, ends, "head")
         both = depths.encoder and depths.decoder
         kinds = ("attention", "cross_attention", "feed_forward") if both else SUBLAYERS
         if depths.encoder:

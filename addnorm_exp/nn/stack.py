@@ -71,9 +71,9 @@ class Block(nnx.Module):
         )
         self.connections = BlockConnections(scheme.plan(site), site, arch.width, rngs=rngs)
         self.kinds = site.sublayers
-        scheme.mark(self.connections, site)
+        scheme.mark(self.connections, site, "connection")
         for kind in self.kinds:
-            scheme.mark(getattr(self, kind), site.at(kind))
+            scheme.mark(getattr(self, kind), site.at(kind), "sublayer")
 
     @property
     def bodies(self) -> dict[str, Body]:
@@ -106,7 +106,7 @@ class Stack(nnx.Module):
     def __init__(self, scheme: Scheme, sites: Sequence[Site], arch: Architecture, *, causal: bool, rngs: nnx.Rngs):
         self.blocks = nnx.List([Block(scheme, site, arch, causal=causal, rngs=rngs) for site in sites])
         self.ends = scheme.connect_ends(arch.width, rngs=rngs)
-        scheme.mark(self.ends, sites[0].at("ends"))
+        scheme.mark(self.ends, sites[0].at("ends"), "ends")
         self.scan = arch.scan_layers == "on" or (arch.scan_layers == "auto" and len(sites) >= UNROLL_BELOW)
         self.labels = tuple(scheme.labels(site) for site in sites)
 

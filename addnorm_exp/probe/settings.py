@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,7 +52,7 @@ def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> 
     numbers = jnp.arange(seeds, dtype=jnp.int32)
     corpus = jnp.asarray(text)
     tokens, labels = jax.vmap(lambda seed: task.batch(corpus, seed, jnp.int32(0)))(numbers)
-    parameters = _projected(task.scheme, task.model.init_by_seed(seeds, draws=draws.values))
+    parameters = _projected(task.scheme, task.model, task.model.init_by_seed(seeds, draws=draws.values))
     if task.scheme.calibrate:
         parameters = jax.vmap(lambda values, batch: calibrated(task, values, batch))(parameters, (tokens, labels))
     context = Context(step=jnp.int32(0), batch=SEQUENCES, diagnostics=True, attention_statistics=True)
@@ -66,8 +67,8 @@ def batch(scheme: str, depth: int, width: int, seeds: int, text: np.ndarray) -> 
     return Problem(model.decoder, inputs, (head, tables, labels), OfHead(leaves), context)
 
 
-def _projected(scheme: Scheme, drawn: Parameters) -> Parameters:
-    return jax.vmap(scheme.projected)(drawn) if scheme.project else drawn
+def _projected(scheme: Scheme, model: Functional, drawn: Parameters) -> Parameters:
+    return jax.vmap(partial(scheme.projected, model.specs))(drawn) if scheme.project else drawn
 
 
 def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
@@ -92,12 +93,13 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
     model = Functional(lambda rngs: _Alone(Stack(scheme, places, arch, causal=False, rngs=rngs)))
     labels = tuple(label for block in model.module.decoder.labels for label in block)
     drawn = model.init_by_seed(seeds, {"gain": 1.0, "std": 1 / math.sqrt(width)}, draws.values)
-    for path, spec in model.specs.items():
-        if path.endswith("attention/out/kernel"):
+    attention = {path: spec for path, spec in model.specs.items() if spec.site and spec.site.kind == "attention"}
+    for path, spec in attention.items():
+        if (spec.part, spec.name) == ("sublayer", "out/kernel"):
             drawn[path] = jnp.broadcast_to(spec.init.scale * jnp.eye(width, dtype=jnp.float32), drawn[path].shape)
     # Queries last: a zero vector cannot be projected onto a sphere.
-    silent = {path: jnp.zeros_like(drawn[path]) for path in drawn if path.endswith("attention/query/kernel")}
-    parameters = {**_projected(scheme, drawn), **silent}
+    silent = {path: jnp.zeros_like(drawn[path]) for path, spec in attention.items() if spec.name == "query/kernel"}
+    parameters = {**_projected(scheme, model, drawn), **silent}
     keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.arange(seeds, dtype=jnp.int32))
 
     def draw(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -110,7 +112,7 @@ def theory(scheme: Scheme, depth: int, width: int, seeds: int) -> Problem:
         def statistics(values: Parameters, context: Context) -> dict[str, jax.Array]:
             return model.bind(values).decoder(x, replace(context, batch=SEQUENCES))[1]
 
-        return calibrated_by(scheme, labels, statistics, values)
+        return calibrated_by(scheme, model.specs, labels, statistics, values)
 
     inputs, targets = jax.vmap(draw)(keys)
     if scheme.calibrate:

@@ -87,7 +87,7 @@ def check_places(scheme: "Scheme", sites: tuple[Site, ...]) -> None:
     for site in sites:
         for at in scheme.plan(site):
             here = at.rule.norms if isinstance(at.rule, Rule) else {}
-            where = f"{site.stack}.{site.block}.{at.label}"
+            where = site.at(at.label).label
             if last and "stream" in here:
                 raise SchemeError(
                     f"scheme '{scheme.name}': two norms at one place, {last} and the stream norm of {where}"

@@ -57,8 +57,8 @@ class Site:
     """Where a connection stands: all that a scheme may know of its place, and static.
 
     `block` counts blocks of its stack from 0. `kind` is `attention`, `cross_attention` or `feed_forward`, `block` where a scheme is
-    asked about a block as a whole, and `ends` where it is asked about embedding and head. `sublayers` are the kinds that a block of this
-    stack holds, in order.
+    asked about a block as a whole, and `ends` where it is asked about embedding and head; that of a connection's parameters is the
+    connection's label. `sublayers` are the kinds that a block of this stack holds, in order.
     """
 
     stack: str = "decoder"
@@ -71,6 +71,11 @@ class Site:
     def depth(self) -> int:
         """Blocks in this site's stack (the papers' L, N or M)."""
         return self.depths.encoder if self.stack == "encoder" else self.depths.decoder
+
+    @property
+    def label(self) -> str:
+        """The name in records: `decoder.0.attention`."""
+        return f"{self.stack}.{self.block}.{self.kind}"
 
     def at(self, kind: str) -> "Site":
         return replace(self, kind=kind)

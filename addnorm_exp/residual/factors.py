@@ -1,6 +1,6 @@
 """What a scheme puts on the optimiser, in words: a learning rate that one row of a table has to itself is a confound."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import asdict
 
 from addnorm_exp.residual.init import DECAYED, Spec
@@ -8,15 +8,15 @@ from addnorm_exp.residual.init import DECAYED, Spec
 WORDS = {"lr": "lr", "decay": "decay", "eps": "ε"}
 
 
-def in_words(specs: Mapping[str, Spec]) -> str:
+def in_words(specs: Collection[Spec]) -> str:
     """Factors on learning rate, weight decay and Adam's ε of a model's parameters, in the blocks and at the ends, with the groups that
     have them where others there have not: `in the blocks lr × 0.5 (gain)`. Empty where every factor is 1.
     """
     parts = []
     for place, inside in (("in the blocks", True), ("at the ends", False)):
         groups: dict[str, list[str]] = {}
-        for path, spec in specs.items():
-            if ("/blocks/" in f"/{path}") == inside:
+        for spec in specs:
+            if spec.in_block == inside:
                 same = groups.setdefault(_text(spec), [])
                 same += [] if spec.group in same else [spec.group]
         parts += [

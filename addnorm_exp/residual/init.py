@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,13 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
+if TYPE_CHECKING:
+    from addnorm_exp.residual.contract import Site
+
 LAWS = ("xavier", "normal")
 GROUPS = ("matrix", "embedding", "gain", "bias", "coefficient")
 DECAYED = ("matrix", "embedding")  # those that weight decay is for
+IN_BLOCKS = ("sublayer", "connection")
 HYPERS = {"gain": 1.0, "std": 0.02}
 
 
@@ -125,7 +129,14 @@ ABSTRACT = nnx.Rngs()
 def parameter(shape: tuple[int, ...], init: Init, group: str, rngs: nnx.Rngs) -> nnx.Param:
     """A parameter that knows its law and its group (one of GROUPS; weight decay and learning-rate factors go by group)."""
     value = jax.ShapeDtypeStruct(shape, jnp.float32) if rngs is ABSTRACT else init(rngs.params(), shape)
-    return nnx.Param(value, init=init, group=group, factors=PLAIN)
+    return nnx.Param(value, init=init, group=group, factors=PLAIN, place=())
+
+
+def place(module: nnx.Module, site: "Site", part: str) -> None:
+    """Tells each parameter of a module, a part of a model, where the module stands, and its name in it. One that was told keeps that."""
+    for path, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.Param) and not node.place:
+            node.set_metadata(place=(site, part, "/".join(map(str, path))))
 
 
 def mark(module: nnx.Module, factors: Callable[[str], Factors]) -> None:
@@ -139,29 +150,51 @@ def forget(module: nnx.Module) -> None:
     """Takes off each parameter what is known of it besides its value: to `lax.scan`, blocks of unlike laws are of one structure then."""
     for _, node in nnx.iter_graph(module):
         if isinstance(node, nnx.Param):
-            for name in ("init", "group", "factors"):
+            for name in ("init", "group", "factors", "place"):
                 node.del_metadata(name)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is known of a parameter without its values."""
+    """What is known of a parameter without its values.
+
+    `part` is the part of a model that the parameter is in, `site` where that part stands, and `name` the parameter's path inside it:
+
+    | part       | site                                 | name                              |
+    |------------|--------------------------------------|-----------------------------------|
+    | sublayer   | of the sublayer                      | `out/kernel`                      |
+    | connection | its `kind` is the connection's label | `skip`, `pre/gain`                |
+    | ends       | its `kind` is `ends`                 | `closing/gain`                    |
+    | embedding  | as above                             | `tokens`                          |
+    | head       | as above                             | `kernel`                          |
+
+    A module by itself has none of the three.
+    """
 
     shape: tuple[int, ...]
     init: Init
     group: str
     factors: Factors = PLAIN
+    site: "Site | None" = None
+    part: str = ""
+    name: str = ""
     size: int = field(init=False)
 
     def __post_init__(self):
         object.__setattr__(self, "size", math.prod(self.shape))
+
+    @property
+    def in_block(self) -> bool:
+        return self.part in IN_BLOCKS
 
 
 def specs(abstract: nnx.Module) -> dict[str, Spec]:
     """Path → Spec of every parameter of a module, with values or `ABSTRACT`; paths look like `blocks/0/attention/out/kernel`."""
     flat = nnx.to_flat_state(nnx.state(abstract, nnx.Param))
     return {
-        "/".join(map(str, path)): Spec(tuple(variable.shape), variable.init, variable.group, variable.factors)
+        "/".join(map(str, path)): Spec(
+            tuple(variable.shape), variable.init, variable.group, variable.factors, *variable.place
+        )
         for path, variable in flat
     }
 

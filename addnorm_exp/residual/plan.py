@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Float32
 
 from addnorm_exp.residual.contract import Body, ConnectionRecord, Context, Memo, Site, State, Stats
 from addnorm_exp.residual.dropout import drop_path, dropout
+from addnorm_exp.residual.init import place
 from addnorm_exp.residual.rule import Learned, learned, times
 from addnorm_exp.residual.taps import tap
 from addnorm_exp.residual.variables import Constant
@@ -82,6 +83,8 @@ class Node(nnx.Module):
         self.sublayers = tuple((name, site.sublayers.index(name)) for name in names)
         scales = zip(names, at.body.scales, strict=False) if isinstance(at.body, Sum) else ()
         self.scales = nnx.Dict({name: learned(scale, width, rngs, shared) for name, scale in scales})
+        place(self.connection, site.at(at.label), "connection")
+        place(nnx.Dict(scales=self.scales), site.at(at.label), "connection")
         parts = at.body.parts if isinstance(at.body, Chain) else ()
         self.inside = nnx.Dict({part.label: Node(part, site, width, rngs, shared) for part in parts})
         self.order = tuple(part.label for part in parts)

@@ -136,19 +136,16 @@ def _words(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> str:
     return ", ".join(parts)
 
 
-def _factors(scheme: Scheme, sites: tuple[Site, ...]) -> dict[str, Spec]:
+def _factors(scheme: Scheme, sites: tuple[Site, ...]) -> list[Spec]:
     """A tensor of each group at each place, for `in_words`."""
-    anything = Init.constant(0.0)
-    blocks = {
-        f"{site.stack}/blocks/{site.block}/{kind}/{group}": Spec(
-            (), anything, group, scheme.factors(site.at(kind), group)
-        )
+
+    def tensor(site: Site, part: str, group: str) -> Spec:
+        return Spec((), Init.constant(0.0), group, scheme.factors(site, group), site, part)
+
+    blocks = [
+        tensor(site.at(kind), "connection" if kind == "block" else "sublayer", group)
         for site in sites
         for kind in (*site.sublayers, "block")
         for group in IN_BLOCKS
-    }
-    ends = {
-        f"ends/{group}": Spec((), anything, group, scheme.factors(sites[0].at("ends"), group))
-        for group in ("embedding", *IN_BLOCKS)
-    }
-    return blocks | ends
+    ]
+    return blocks + [tensor(sites[0].at("ends"), "ends", group) for group in ("embedding", *IN_BLOCKS)]

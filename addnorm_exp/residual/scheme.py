@@ -13,7 +13,7 @@ from addnorm_exp.residual.around import NOTHING, Around
 from addnorm_exp.residual.checks import SchemeError
 from addnorm_exp.residual.contract import SUBLAYERS, Depths, Site
 from addnorm_exp.residual.ends import Ends, EndsModule
-from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, linear, mark
+from addnorm_exp.residual.init import GROUPS, PLAIN, Factors, Init, Spec, linear, mark, place
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.predictions import Prediction
@@ -53,13 +53,13 @@ class Scheme:
 
     `factors(site, group)` are those on learning rate, weight decay and Adam's ε, by the parameter's group (`init.GROUPS`): at the site of a
     sublayer for what is in it, of the block for what is around it, at `ends` for embedding, head and final norm.
-    `calibrate(parameters, measure)` sets parameters from data, once, before step 0 (Admin): path → array to path → array.
+    `calibrate(specs, parameters, measure)` sets parameters from data, once, before step 0 (Admin): path → array to path → array.
     `measure(parameters)` runs the model on the first training batch and gives, by the label of each site in order, `stream_variance` and
-    `branch_variance`, what the site reads and what it adds. `own_path(label, name)` is the path of a connection's own parameter.
+    `branch_variance`, what the site reads and what it adds. `own_paths(specs, name)` are the paths of the connections' own parameters.
     `predictions` are what theory says of it at init (`main.py probe`).
 
-    `project(parameters)` maps all parameters to where they have to be, before step 0 and after every update (nGPT): path → array to path →
-    array. `around` is what it asks of embedding, head and training besides. Both functions are `Versioned`.
+    `project(specs, parameters)` maps all parameters to where they have to be, before step 0 and after every update (nGPT): path → array
+    to path → array. `around` is what it asks of embedding, head and training besides. Both functions are `Versioned`.
     """
 
     name: str
@@ -137,14 +137,15 @@ class Scheme:
         """The module with `open(x0)` and `close(state)`."""
         return self.ends(self.norm).make(width, rngs)
 
-    def mark(self, module: nnx.Module, site: Site) -> None:
-        """Gives the parameters of a module at this site the scheme's factors on the optimiser."""
+    def mark(self, module: nnx.Module, site: Site, part: str) -> None:
+        """Tells the parameters of a module, a part of a model, that they stand at this site, and the scheme's factors on the optimiser."""
+        place(module, site, part)
         if self.factors is not no_factors:
             mark(module, lambda group: self.factors(site, group))
 
-    def projected(self, parameters: Values) -> dict[str, jax.Array]:
+    def projected(self, specs: Mapping[str, Spec], parameters: Values) -> dict[str, jax.Array]:
         """The parameters where the scheme wants them: as they are, but for schemes that `project`."""
-        return dict(parameters if self.project is None else self.project(parameters))
+        return dict(parameters if self.project is None else self.project(specs, parameters))
 
     @property
     def final_norm(self) -> bool:
@@ -152,7 +153,7 @@ class Scheme:
 
     def labels(self, site: Site) -> tuple[str, ...]:
         """Names of the sites of this block, `decoder.0.attention` and so on, in the order of taps and statistics."""
-        return tuple(f"{site.stack}.{site.block}.{at.label}" for top in self.plan(site) for at in top.walk())
+        return tuple(site.at(at.label).label for top in self.plan(site) for at in top.walk())
 
     def check(self, sites: Iterable[Site], width: int | None = None) -> None:
         """Raises SchemeError where the record cannot be right over these blocks of one stack, first to last, or with this width."""
@@ -161,9 +162,9 @@ class Scheme:
         for site in sites:
             checks.check_sublayers(self, site)
             for at in self.plan(site):
-                checks.check_skip(self, f"{site.stack}.{site.block}.{at.label}", at.rule)
+                checks.check_skip(self, site.at(at.label).label, at.rule)
                 for inner in at.walk():
-                    checks.check_connection(self, f"{site.stack}.{site.block}.{inner.label}", inner.rule, width)
+                    checks.check_connection(self, site.at(inner.label).label, inner.rule, width)
         checks.check_places(self, sites)
 
     def digest(self, sites: Iterable[Site]) -> str:

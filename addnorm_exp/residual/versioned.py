@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from addnorm_exp.residual.init import Spec
+
 Values = Mapping[str, jax.Array]  # parameters by path
 Measure = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
 
@@ -32,7 +34,10 @@ class Versioned:
         return name if self.version == 1 else f"{name} {self.version}"
 
 
-def own_path(label: str, name: str) -> str:
-    """The path of parameter `name` of the connection at a site, in a model whose stacks are named by `Site.stack`."""
-    stack, block, at = label.split(".")
-    return f"{stack}/blocks/{block}/connections/nodes/{at}/connection/{name}"
+def own_paths(specs: Mapping[str, Spec], name: str) -> dict[str, str]:
+    """Label of a site → path of the parameter of this name that its connection has."""
+    return {
+        spec.site.label: path
+        for path, spec in specs.items()
+        if spec.site and (spec.part, spec.name) == ("connection", name)
+    }

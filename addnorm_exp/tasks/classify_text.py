@@ -57,7 +57,7 @@ class ClassifyText(Task):
             Metric("loss", "cross-entropy (nats per text)", "", "lower", uniform, "uniform"),
         )
         self.objectives = (Objective("loss", self.loss, texts_of, uniform),)
-        self.cost = outline.cost(matrix_entries(spec for path, spec in self.model.specs.items() if "/blocks/" in path))
+        self.cost = outline.cost(matrix_entries(self.model.specs.values()))
 
     @staticmethod
     def spec(config: DataConfig) -> TextSpec:

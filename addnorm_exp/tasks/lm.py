@@ -47,7 +47,7 @@ class LanguageModelling(Task):
         self.model = Functional(lambda rngs: Decoder(self.scheme, arch, VOCAB, self.length, tied=tied, rngs=rngs))
         self.labels = self.model.module.labels
         self.objectives = (Objective("loss", self.loss, targets_of, UNIFORM),)
-        matrices = matrix_entries(spec for path, spec in self.model.specs.items() if "/blocks/" in path)
+        matrices = matrix_entries(self.model.specs.values())
         self.cost = outline_of(shape).cost(matrices)
 
     @staticmethod

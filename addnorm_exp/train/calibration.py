@@ -9,6 +9,7 @@ import numpy as np
 
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context, Scheme
+from addnorm_exp.residual.init import Spec
 from addnorm_exp.tasks.task import Task
 
 
@@ -17,6 +18,7 @@ def calibrated(task: Task, parameters: Parameters, batch: Any) -> Parameters:
     carried = task.carried()
     return calibrated_by(
         task.scheme,
+        task.model.specs,
         task.labels,
         lambda values, context: task.diagnostics(values, carried, batch, context),
         parameters,
@@ -25,6 +27,7 @@ def calibrated(task: Task, parameters: Parameters, batch: Any) -> Parameters:
 
 def calibrated_by(
     scheme: Scheme,
+    specs: Mapping[str, Spec],
     labels: Sequence[str],
     statistics: Callable[[Parameters, Context], Mapping[str, jax.Array]],
     parameters: Parameters,
@@ -39,7 +42,7 @@ def calibrated_by(
         stats = statistics(dict(values), context)
         return {label: {name: row[number] for name, row in stats.items()} for number, label in enumerate(labels)}
 
-    return dict(scheme.calibrate(parameters, measure))
+    return dict(scheme.calibrate(specs, parameters, measure))
 
 
 def means_of_changed(before: Parameters, after: Parameters) -> dict[str, float]:

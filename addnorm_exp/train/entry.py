@@ -147,7 +147,7 @@ def describe(
             "final_norm": scheme.final_norm,
             "eps": scheme.norm.eps if "eps" in scheme.norm.axes else None,
             "affine": scheme.norm.affine,
-            "factors": in_words(task.model.specs) or None,
+            "factors": in_words(task.model.specs.values()) or None,
             "init": beside.init,
             "embedding_norm": None if beside.embedding_norm == "none" else beside.embedding_norm,
             "embedding_scale": None if beside.embedding_scale_by_law else f"× {beside.embedding_scale}",

@@ -57,9 +57,8 @@ def apart(weights: ModelWeights, specs: Mapping[str, Spec]) -> tuple[Parameters,
 
 
 def initial_state(task: Task, hypers: Hypers, optimiser: Optimiser) -> TrainState:
-    parameters = task.scheme.projected(
-        task.model.init(hypers["seed"], {"gain": hypers["init.gain"], "std": hypers["init.std"]})
-    )
+    drawn = task.model.init(hypers["seed"], {"gain": hypers["init.gain"], "std": hypers["init.std"]})
+    parameters = task.scheme.projected(task.model.specs, drawn)
     # Three arrays, not one: a donated state may not hold a buffer twice.
     step, cause, value = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
     carried = task.carried()
@@ -93,8 +92,9 @@ def make_step(shape: Shape, task: Task, shard: Callable[[Any], Any]) -> TrainSte
         cause = jnp.where(sound, _cause(loss, grad_norm, hypers["divergence.bound"] * trivial), state.cause)
         # The arrays of a diverged run are useless, so they are not protected from the bad update: a select over the whole state would
         # copy it in every step. Count, cause and value are protected.
+        updated = {path: value + updates[path] for path, value in state.parameters.items()}
         moved = TrainState(
-            parameters=task.scheme.projected({path: value + updates[path] for path, value in state.parameters.items()}),
+            parameters=task.scheme.projected(specs, updated),
             carried=share.carried,
             optimiser=after,
             step=state.step + (cause == 0).astype(jnp.int32),

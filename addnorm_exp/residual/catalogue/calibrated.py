@@ -1,16 +1,19 @@
 """Schemes that the first batch sets before step 0."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
 from addnorm_exp.residual.catalogue import theory
 from addnorm_exp.residual.catalogue.parts import no_ends
 from addnorm_exp.residual.contract import Site
+from addnorm_exp.residual.init import Spec
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import Scheme
-from addnorm_exp.residual.versioned import Measure, Values, Versioned, own_path
+from addnorm_exp.residual.versioned import Measure, Values, Versioned, own_paths
 
 
 def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
@@ -20,7 +23,7 @@ def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
 Passes = tuple[jax.Array, dict[str, jax.Array], jax.Array]  # how many, ω by path, whether the last one changed any
 
 
-def profile(parameters: Values, measure: Measure) -> dict[str, jax.Array]:
+def profile(specs: Mapping[str, Spec], parameters: Values, measure: Measure) -> dict[str, jax.Array]:
     """ω of every sublayer: in each stack ω_1 = 1 and ω_(s+1)² = ω_s² Var[x_s] + Var[F(x_s)], all coordinates alike.
 
     The released code sets each ω while its one pass goes on, so that x_s is what the ω's before it make of it. A pass of `measure` is
@@ -28,21 +31,21 @@ def profile(parameters: Values, measure: Measure) -> dict[str, jax.Array]:
     Of a deep stack most are right much sooner, for each norm takes off what a wrong ω did. A pass that changes none is the last: it would
     be repeated to the bit.
     """
-    paths = [path for path in parameters if path.endswith("/connection/skip")]
+    paths = own_paths(specs, "skip")
 
     def again(carry: Passes) -> Passes:
         number, omegas, _ = carry
         squares: dict[str, jax.Array] = {}  # what is about to be ω², by stack
         measured = {}
         for label, at in measure({**parameters, **omegas}).items():
-            stack, path = label.partition(".")[0], own_path(label, "skip")
+            stack, path = label.partition(".")[0], paths[label]
             square = squares.get(stack, jnp.float32(1.0))
             measured[path] = jnp.full_like(parameters[path], jnp.sqrt(square))
             squares[stack] = square * at["stream_variance"] + at["branch_variance"]
-        changed = jnp.any(jnp.stack([jnp.any(measured[path] != omegas[path]) for path in paths]))
+        changed = jnp.any(jnp.stack([jnp.any(measured[path] != omegas[path]) for path in paths.values()]))
         return number + 1, measured, changed
 
-    ones = {path: jnp.ones_like(parameters[path]) for path in paths}
+    ones = {path: jnp.ones_like(parameters[path]) for path in paths.values()}
     _, omegas, _ = jax.lax.while_loop(
         lambda carry: (carry[0] < len(paths)) & carry[2], again, (jnp.int32(0), ones, jnp.bool_(True))
     )

@@ -13,11 +13,11 @@ from addnorm_exp.residual.around import Around
 from addnorm_exp.residual.broadcast import across
 from addnorm_exp.residual.catalogue.parts import final, no_ends, pre
 from addnorm_exp.residual.contract import Connection, Site, Topology
-from addnorm_exp.residual.init import Factors, Init, parameter
+from addnorm_exp.residual.init import Factors, Init, Spec, parameter
 from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.scheme import Scheme
-from addnorm_exp.residual.versioned import Versioned
+from addnorm_exp.residual.versioned import Values, Versioned
 from addnorm_exp.residual.vocabulary import OUTPUT_ROLES
 
 
@@ -47,20 +47,20 @@ class SphereConnection(Connection):
         return self.norm(kept.astype(jnp.float32) + rate * (branch - kept).astype(jnp.float32)).astype(branch.dtype)
 
 
-def project_to_the_sphere(parameters: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+WRITE = tuple(f"{role}/kernel" for role in OUTPUT_ROLES)  # names of the matrices that write to the stream
+
+
+def project_to_the_sphere(specs: Mapping[str, Spec], parameters: Values) -> dict[str, jax.Array]:
     """Every token's embedding and every weight vector of the stream's width divided by its length.
 
     A weight matrix, (in, out), has the stream's width along its input, but for those that write to the stream.
     """
 
     def projected(path: str, value: jax.Array) -> jax.Array:
-        *_, owner, name = path.split("/")
-        if owner == "embedding":
-            axis = 1
-        elif name == "kernel":
-            axis = 1 if owner in OUTPUT_ROLES else 0
-        else:
+        spec = specs[path]
+        if spec.group not in ("embedding", "matrix"):
             return value
+        axis = 1 if spec.group == "embedding" or spec.name in WRITE else 0
         return value * jax.lax.rsqrt(jnp.sum(jnp.square(value), axis, keepdims=True))
 
     return {path: projected(path, value) for path, value in parameters.items()}

@@ -19,14 +19,14 @@ from addnorm_exp.train.optimisers.optimiser import Specs, transformed
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def is_orthogonalised(path: str, spec: Spec) -> bool:
+def is_orthogonalised(spec: Spec) -> bool:
     """Whether Muon updates a parameter: a weight matrix of a block.
 
     AdamW updates the rest: embeddings and the head, as Jordan et al. have it; gains and biases; a scheme's coefficients, whatever their
     shape (mixing weights of streams, of layers or of low rank); and a matrix of one row or column, of which orthogonalisation would leave
     the direction only.
     """
-    return spec.group == "matrix" and "/blocks/" in f"/{path}" and min(spec.shape) > 1
+    return spec.group == "matrix" and spec.in_block and min(spec.shape) > 1
 
 
 class MuonState(NamedTuple):
@@ -85,10 +85,10 @@ def _stacks(specs: Specs) -> dict[str, list[str]]:
     """Shape such as "128x512" → the paths of the matrices that have it."""
     stacks: dict[str, list[str]] = {}
     for path, spec in specs.items():
-        if is_orthogonalised(path, spec):
+        if is_orthogonalised(spec):
             stacks.setdefault("x".join(map(str, spec.shape)), []).append(path)
     return stacks
 
 
 def _rest(specs: Specs, tree: Parameters) -> Parameters:
-    return {path: value for path, value in tree.items() if not is_orthogonalised(path, specs[path])}
+    return {path: value for path, value in tree.items() if not is_orthogonalised(specs[path])}
