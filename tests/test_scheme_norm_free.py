@@ -120,7 +120,7 @@ def test_fixup_is_the_identity_at_init_and_its_head_is_zero():
 @pytest.mark.parametrize(("encoder", "decoder_"), [(0, 4), (6, 0), (6, 6), (12, 3)])
 def test_fixup_and_t_fixup_constants(encoder, decoder_):
     """Both stacks of an encoder-decoder, and one by itself: the exponents by hand, m = 4 in attention and 2 in the feed-forward."""
-    depths, both = Depths(encoder, decoder_), bool(encoder and decoder_)
+    depths, both = Depths(encoder=encoder, decoder=decoder_), bool(encoder and decoder_)
     total = 2 * encoder + 3 * decoder_ if both else 2 * (encoder + decoder_)
     for stack, depth in (("encoder", encoder), ("decoder", decoder_)):
         kinds = (

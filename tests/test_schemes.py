@@ -168,7 +168,7 @@ def test_deepnorm_without_its_constants_is_post_ln(monkeypatch):
 @pytest.mark.parametrize(("encoder", "decoder_"), [(0, 4), (0, 18), (6, 0), (12, 0), (6, 6), (12, 3)])
 def test_deepnorm_constants(encoder, decoder_):
     """Its figure 2: every matrix of both stacks, and α at every site."""
-    scheme, depths = catalogue.get("deepnorm"), Depths(encoder, decoder_)
+    scheme, depths = catalogue.get("deepnorm"), Depths(encoder=encoder, decoder=decoder_)
     if encoder and decoder_:
         expected = reference_schemes.deepnorm_pair(encoder, decoder_)
     else:
@@ -241,7 +241,7 @@ def test_hybrid_norm_star_differs_in_its_first_block_alone():
 @pytest.mark.parametrize(("encoder", "decoder_"), [(0, 4), (12, 0), (6, 6), (12, 3)])
 def test_sub_ln_constants(encoder, decoder_):
     """γ at every matrix of both stacks; cross-attention plain."""
-    scheme, depths = catalogue.get("sub_ln"), Depths(encoder, decoder_)
+    scheme, depths = catalogue.get("sub_ln"), Depths(encoder=encoder, decoder=decoder_)
     expected = reference_schemes.sub_ln_gammas(encoder, decoder_)
     for stack in ("encoder", "decoder"):
         for site in sites(stack, depths, ("attention", "cross_attention", "feed_forward")):

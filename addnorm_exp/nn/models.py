@@ -42,18 +42,18 @@ class Model(nnx.Module):
         bias: bool = False,
         rngs: nnx.Rngs,
     ):
-        ends = Site("encoder" if depths.encoder else "decoder", kind="ends", depths=depths)
+        ends = Site(next(iter(depths)), kind="ends", depths=depths)
         law = None if tied else laws.head(arch.law, arch.width, outputs).under(scheme.init(ends, "head"))
         table = scheme.init(ends, "embedding")
         self.embedding = Embedding(vocab, length, arch, init=table, around=scheme.around, rngs=rngs)
         self.head = Head(arch.width, outputs, law, bias=bias, around=scheme.around, rngs=rngs)
         scheme.mark(self.embedding, ends, "embedding")
         scheme.mark(self.head, ends, "head")
-        both = depths.encoder and depths.decoder
+        both = depths["encoder"] and depths["decoder"]
         kinds = ("attention", "cross_attention", "feed_forward") if both else SUBLAYERS
-        if depths.encoder:
+        if depths["encoder"]:
             self.encoder = Stack(scheme, sites("encoder", depths), arch, causal=False, rngs=rngs)
-        if depths.decoder:
+        if depths["decoder"]:
             self.decoder = Stack(scheme, sites("decoder", depths, kinds), arch, causal=True, rngs=rngs)
 
     @property

@@ -24,6 +24,7 @@ The verbs see activations alone. Whatever else a pass knows reaches a scheme in 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,18 +45,29 @@ SUBLAYERS = ("attention", "feed_forward")  # of a block, but for a decoder's bes
 ATTENDING = ("attention", "cross_attention")  # the kinds of sublayers that attend
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Depths:
-    """Blocks in each stack of the model; 0 where it has none."""
+    """Blocks in each stack of a model by the stack's name, in the order in which the stacks run: `Depths(encoder=6, decoder=6)`,
+    `Depths(left=4, right=4)`. A stack that the model does not have has 0."""
 
-    encoder: int = 0
-    decoder: int = 0
+    stacks: tuple[tuple[str, int], ...]
+
+    def __init__(self, **blocks: int):
+        object.__setattr__(self, "stacks", tuple((stack, count) for stack, count in blocks.items() if count))
+
+    def __getitem__(self, stack: str) -> int:
+        return dict(self.stacks).get(stack, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return (stack for stack, _ in self.stacks)
 
 
 @dataclass(frozen=True)
 class Site:
     """Where a connection stands: all that a scheme may know of its place, and static.
 
+    `stack` is the stack's name, with which its labels and the paths of its parameters begin. An `encoder` and a `decoder` in one model
+    are those of Vaswani 2017: the papers have constants for the pair. Any other stack (`left`, `generator`) is by itself.
     `block` counts blocks of its stack from 0. `kind` is `attention`, `cross_attention` or `feed_forward`, `block` where a scheme is
     asked about a block as a whole, and `ends` where it is asked about embedding and head; that of a connection's parameters is the
     connection's label. `sublayers` are the kinds that a block of this stack holds, in order.
@@ -70,7 +82,7 @@ class Site:
     @property
     def depth(self) -> int:
         """Blocks in this site's stack (the papers' L, N or M)."""
-        return self.depths.encoder if self.stack == "encoder" else self.depths.decoder
+        return self.depths[self.stack]
 
     @property
     def label(self) -> str:

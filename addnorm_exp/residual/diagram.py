@@ -58,7 +58,7 @@ def diagrams(scheme: Scheme, depth: int = 12, stack: str = "decoder") -> list[tu
 
     Blocks that differ in constants alone are of one kind; a constant of theirs is told as its first and last value, `× 0.71 … 0.29`.
     """
-    depths = Depths(encoder=depth) if stack == "encoder" else Depths(decoder=depth)
+    depths = Depths(**{stack: depth})
     kinds: dict[str, list[tuple[int, str]]] = {}
     for site in sites(stack, depths):
         drawing = _block(scheme, site)

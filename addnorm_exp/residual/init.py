@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LAWS = ("xavier", "normal")
 GROUPS = ("matrix", "embedding", "gain", "bias", "coefficient")
 DECAYED = ("matrix", "embedding")  # those that weight decay is for
-IN_BLOCKS = ("sublayer", "connection")
+PARTS_OF_BLOCKS = ("sublayer", "connection")
 HYPERS = {"gain": 1.0, "std": 0.02}
 
 
@@ -185,7 +185,7 @@ class Spec:
 
     @property
     def in_block(self) -> bool:
-        return self.part in IN_BLOCKS
+        return self.part in PARTS_OF_BLOCKS
 
 
 def specs(abstract: nnx.Module) -> dict[str, Spec]:

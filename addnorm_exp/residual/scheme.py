@@ -198,5 +198,4 @@ class Scheme:
 
 def sites(stack: str, depths: Depths, sublayers: tuple[str, ...] = SUBLAYERS) -> tuple[Site, ...]:
     """The blocks of one stack, first to last."""
-    count = depths.encoder if stack == "encoder" else depths.decoder
-    return tuple(Site(stack, block, "block", sublayers, depths) for block in range(count))
+    return tuple(Site(stack, block, "block", sublayers, depths) for block in range(depths[stack]))

@@ -14,7 +14,7 @@ from addnorm_exp.residual.vocabulary import BRANCH_ROLES, ROLES
 
 def deepnorm_alpha(site: Site) -> float:
     """α of DeepNorm (2203.00555, fig. 2), by stack; N encoder and M decoder blocks."""
-    n, m = site.depths.encoder, site.depths.decoder
+    n, m = site.depths["encoder"], site.depths["decoder"]
     if n and m:
         return 0.81 * (n**4 * m) ** (1 / 16) if site.stack == "encoder" else (3 * m) ** 0.25
     return (2 * site.depth) ** 0.25
@@ -27,7 +27,7 @@ def deepnorm_beta(site: Site, role: str) -> float:
     """
     if role not in BRANCH_ROLES:
         return 1.0
-    n, m = site.depths.encoder, site.depths.decoder
+    n, m = site.depths["encoder"], site.depths["decoder"]
     if n and m:
         return 0.87 * (n**4 * m) ** (-1 / 16) if site.stack == "encoder" else (12 * m) ** -0.25
     return (8 * site.depth) ** -0.25
@@ -65,7 +65,7 @@ def sub_ln_gamma(site: Site, role: str) -> float:
     """
     if role not in BRANCH_ROLES or site.kind == "cross_attention":
         return 1.0
-    n, m = site.depths.encoder, site.depths.decoder
+    n, m = site.depths["encoder"], site.depths["decoder"]
     if not (n and m):
         return math.sqrt(math.log(2 * site.depth))
     return math.sqrt(math.log(3 * m) * (math.log(2 * n) / 3 if site.stack == "encoder" else 1.0))

@@ -128,7 +128,7 @@ derf = Scheme(
 
 def fixup_branches(site: Site) -> int:
     """S, the residual branches of the whole model: 2 in a block, 3 in one with cross-attention."""
-    n, m = site.depths.encoder, site.depths.decoder
+    n, m = site.depths["encoder"], site.depths["decoder"]
     return 2 * n + 3 * m if n and m else len(site.sublayers) * site.depth
 
 
@@ -188,7 +188,7 @@ def t_fixup_init(site: Site, role: str) -> float:
 
     The paper has no decoder by itself. It counts as an encoder, whose blocks have the same two sublayers: an ansatz of ours.
     """
-    beside = site.stack == "decoder" and site.depths.encoder > 0
+    beside = site.stack == "decoder" and site.depths["encoder"] > 0
     if role == "embedding" or (beside and role in BRANCH_ROLES):
         return (9 * site.depth) ** -0.25
     return 0.67 * site.depth**-0.25 if role in BRANCH_ROLES else 1.0
