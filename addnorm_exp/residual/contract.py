@@ -81,12 +81,13 @@ class Site:
 class Context:
     """What a forward pass knows besides the stream. The arrays are traced; `train` and `diagnostics` are static.
 
-    `step` counts finished updates. `mask` is True at valid tokens, shape (batch, tokens), `None` where all are; what is measured is
-    measured at valid tokens alone. `key` is this step's
-    dropout key, folded with block and sublayer on the way down. `dropout` and `drop_path` are rates, `None` where off; `drop_path` is
-    the last block's on the way in, and inside a block its own. `batch` is the number of sequences that the leading axis of
-    (tokens, width) activations holds. `attention_statistics` asks attention for its logits and entropy, `variances` asks each site for
-    those of stream and branch, which calibration needs.
+    `step` counts finished updates. `mask` is True at valid tokens, shape (batch, tokens), `None`
+    where all are; padded ones do not count in diagnostics. `key` is this step's dropout key, folded
+    with block and sublayer on the way down. `dropout` and `drop_path` are rates, `None` where off;
+    `drop_path` is the last block's on the way in, and inside a block its own. `batch` is the number
+    of sequences that the leading axis of (tokens, width) activations holds. `attention_statistics`
+    asks attention for its logits and entropy, `variances` asks each site for those of stream and
+    branch, which calibration needs.
     """
 
     step: jax.Array | None = None

@@ -114,11 +114,11 @@ class Node(nnx.Module):
         branch = self._faded(self.connection.leave(branch), context.step)
         if self.sublayers:  # the last thing before the sum, behind norm and coefficient of the branch
             branch = drop_path(branch, context.fold(self.sublayers[0][1]))
-        valid = valid_rows(context.mask, branch)
         if context.diagnostics:
+            valid = valid_rows(context.mask, branch)
             stats = merge(_site_statistics(state if single else stream, branch, valid), stats)
         if context.variances:
-            stats = merge(_variances(state if single else stream, branch, valid), stats)
+            stats = merge(_variances(state if single else stream, branch), stats)
         return self.connection.write(state, branch, kept), memo, stats
 
     def _faded(self, branch: jax.Array, step: jax.Array | None) -> jax.Array:
@@ -168,11 +168,10 @@ def _site_statistics(stream: jax.Array, branch: jax.Array, valid: jax.Array | No
     return {"stream_rms": [stream_rms], "branch_ratio": [branch_rms / stream_rms]}
 
 
-def _variances(stream: jax.Array, branch: jax.Array, valid: jax.Array | None) -> Stats:
-    """Over all elements of valid tokens, in float32."""
+def _variances(stream: jax.Array, branch: jax.Array) -> Stats:
+    """Over all elements, those of padded tokens too (as Admin's released code has it), in float32."""
     return {
-        f"{name}_variance": [jnp.var(x.astype(jnp.float32), where=valid)]
-        for name, x in (("stream", stream), ("branch", branch))
+        f"{name}_variance": [jnp.var(x.astype(jnp.float32))] for name, x in (("stream", stream), ("branch", branch))
     }
 
 
