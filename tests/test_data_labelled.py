@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from addnorm_exp.data.datasets import Dataset, _nested
-from addnorm_exp.data.labelled import NAMED, Named, TextSpec, load, padded, spec
+from addnorm_exp.data.labelled import NAMED, Named, TextSpec, load, padded, read_as, spec, vocabulary_of
 from addnorm_exp.data.vocabulary import PADDING, UNKNOWN, Vocabulary, vocabulary_size, words
 from addnorm_exp.errors import UserError
 
@@ -143,6 +143,21 @@ def test_only_the_training_split_makes_the_vocabulary(tmp_path):
     unseen = replace(data, test=data.test._replace(texts=tuple("new new" for _ in data.test.texts)))
     tokens = padded(unseen, "words", 1000, 4)["test"].tokens
     assert tokens.tolist() == [[UNKNOWN, UNKNOWN, PADDING, PADDING]] * len(tokens)
+
+
+def test_other_data_are_read_in_the_words_and_classes_of_training(tmp_path):
+    lines = [line.split("\t") for line in rows(300)]
+    mine = load(
+        "file", table(tmp_path / "a", [f"{text}\t{'xyz'[number % 3]}" for number, (text, _) in enumerate(lines)])
+    )
+    other = load(
+        "file", table(tmp_path / "b", [f"new {text}\t{'yz'[number % 2]}" for number, (text, _) in enumerate(lines)])
+    )
+    read = read_as(other, mine)
+    assert read.test.texts == other.test.texts
+    assert [mine.spec.classes[n] for n in read.test.labels] == [other.spec.classes[n] for n in other.test.labels]
+    assert vocabulary_of(read, "words", 99) == vocabulary_of(mine, "words", 99) != vocabulary_of(other, "words", 99)
+    assert read.spec.sha256 == other.spec.sha256
 
 
 def refusal(path, lines: list[str]) -> str:
