@@ -77,16 +77,16 @@ KEYS: Mapping[str, tuple[str, ...]] = {key: tuple(words.split()) for key, words 
 
 # Of words whose unit is another than the key's: the key's.
 UNITS: Mapping[str, str] = {
-    **dict.fromkeys(("epoch", "epochs", "numepochs", "nepochs", "maxepochs"), "in optimiser steps"),
+    **dict.fromkeys(("epoch", "epochs", "numepochs", "nepochs", "maxepochs"), "in optimiser steps, or as 3epochs"),
     **dict.fromkeys(
         ("dff", "ffdim", "ffndim", "mlpdim", "mlpwidth", "intermediatesize"), "as a multiple of model.width"
     ),
     **dict.fromkeys(("minlr", "lrmin", "endlr", "lrend"), "as a share of optim.lr"),
     **dict.fromkeys(("warmupratio", "warmupfraction"), "in steps, or as a share such as 5%"),
     "survivalprob": "the rate of dropping",
-    "evaliters": "in windows",
-    "evalbatches": "in windows",
-    "valbatches": "in windows",
+    "evaliters": "in examples",
+    "evalbatches": "in examples",
+    "valbatches": "in examples",
 }
 
 # What people call one of several choices; the first that is among them holds.

@@ -20,9 +20,9 @@ def get_config(scheme: str = "post_ln") -> ConfigDict:
     config.scheme = scheme
     config.seq_len = 48
     config.batch_size = 32
-    config.steps = "5epochs"
+    config.steps = "4epochs"
     config.model.depth, config.model.width = 2, 64
-    config.model.dropout = 0.3
-    config.optim.lr, config.optim.warmup = 3e-3, "10%"
+    config.model.dropout = 0.5
+    config.optim.lr, config.optim.warmup, config.optim.weight_decay = 3e-3, "10%", 1.0
     config.eval.every, config.eval.sequences = "1epoch", None
     return config

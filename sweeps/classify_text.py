@@ -4,13 +4,14 @@ Command:   main.py sweep sweeps/classify_text.py
 Cost:      N
 Expected:  N
 
-All schemes share one init law (xavier) and one warmup. The rate is chosen by validation accuracy, of one seed; five others are reported.
+All schemes share one init law (xavier, without the multipliers of sandwich_ln) and one warmup. Validation accuracy of one seed chooses
+the learning rate; five other seeds are reported.
 """
 
 from addnorm_exp.sweep import axis, product
 
 CONFIG = "configs/classify_text.py"
-BASE = {"init.law": "xavier", "execution.attention_every": 0}
+BASE = {"init.law": "xavier", "init.multipliers": "none", "execution.attention_every": 0}
 TUNED = ("optim.lr",)
 BASELINE = "post_ln"
 

@@ -4,8 +4,10 @@ Tests of numbers allow for rounding, and tests of bits compare runs of one setti
 """
 
 import atexit
+import functools
 import os
 import shutil
+import sys
 import tempfile
 from importlib.metadata import version
 
@@ -15,10 +17,28 @@ if version("jaxlib").startswith("0.10."):  # later ones only have the emitters t
 
 
 def share_programs() -> None:
-    """One cache of compiled programs for a session of tests: its workers, and the processes that tests start, often need the same ones.
-    It is removed at the end; a JAX_COMPILATION_CACHE_DIR of one's own is kept, and saves half of a second session's time."""
+    """One cache of compiled programs for a session of tests: its workers, and the processes that tests start, often need the
+    same ones, the smallest above all. It is removed at the end; a JAX_COMPILATION_CACHE_DIR of one's own is kept, and saves
+    half of a second session's time.
+    """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="addnorm_exp-tests-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+
+
+def share_bytecode() -> None:
+    """Modules are compiled once, whatever the environment says: else each process that tests start compiles all libraries
+    anew, which takes longer than most of what it does.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
+def share_context() -> None:
+    """One MLIR context for a process. JAX makes one for each program, which is most of what lowering a small one takes."""
+    from jax._src.interpreters import mlir  # here, for it brings JAX
+
+    if hasattr(mlir, "make_ir_context"):
+        mlir.make_ir_context = functools.cache(mlir.make_ir_context)

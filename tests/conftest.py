@@ -4,11 +4,12 @@ import gc
 import os
 
 import pytest
-from compiler import QUICK, share_programs
+from compiler import QUICK, share_bytecode, share_context, share_programs
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("XLA_FLAGS", QUICK)  # before anything imports JAX; processes that tests start inherit it
 share_programs()
+share_bytecode()
 gc.set_threshold(100_000, 20, 50)  # a trace makes millions of objects that live
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # A wrong shape or dtype must not be mended unseen: what our code and the tests broadcast or convert, they say.
@@ -21,6 +22,11 @@ install_import_hook([f"addnorm_exp.{module}" for module in SHAPED], f"beartype.b
 os.environ["WANDB_MODE"] = (
     "disabled"  # commands that tests run mirror nothing, but where a test sets up a server of its own
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def context():
+    share_context()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,9 +81,14 @@ def server():
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A folder with the synthetic text, and no key of the person's wherever W&B's client may look for one."""
+    """A folder with the synthetic text, and no key of the person's wherever W&B's client may look for one. The process that
+    mirrors has the tests' priority: at its own, the lowest, it would wait for a core until the other worker leaves one free.
+    """
     import training
 
+    from addnorm_exp.runs.mirror import mirror
+
+    monkeypatch.setattr(mirror, "BOOT", f"import os; os.nice = lambda by: 0; {mirror.BOOT}")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -104,7 +104,7 @@ def test_identity_leaves_out_what_says_nothing():
     items = identity_items(config)
     assert items == identity_items(Config())
     assert not [key for key in items if key.startswith("execution.")]
-    assert not {"model.dropout", "norm.eps", "data.seed", "task"} & set(items)
+    assert not {"model.dropout", "norm.eps", "data.seed", "task.name"} & set(items)
     assert None not in items.values()
 
 

@@ -114,7 +114,8 @@ def test_a_slip_is_told_in_a_line(changes, message):
 
 def test_epochs_need_the_data():
     with pytest.raises(
-        UserError, match=r"^config: epochs, examples and tokens cannot be counted without the data; write steps$"
+        UserError,
+        match=r"^config: epochs, examples and tokens cannot be counted without the data; write steps, or pass measure=",
     ):
         override(Config(), {"steps": "3epochs"})
     assert override(Config(), {"steps": 40, "optim.warmup": "5%"}).optim.warmup == 2

@@ -56,7 +56,7 @@ def test_a_column_has_one_precision(tmp_path):
 
 
 def test_the_shared_precision_shows_the_intervals():
-    assert shared_decimals([0.012], 2.0) == 3
+    assert shared_decimals([0.012], 2.0) == shared_decimals([0.012, 0.0], 2.0) == 3
     assert shared_decimals([0.2, 0.012, 0.011], 2.0) == 3
     assert shared_decimals([0.2, 0.1, 0.00011], 2.0) == 4, "one figure of the least half-width at least"
     assert shared_decimals([25.0], 4000.0) == 0

@@ -119,3 +119,12 @@ def test_a_line_of_metrics_has_its_numbers_apart(tmp_path):
     assert (first.step, first.split, first.weights, first.numbers) == (1, "train", None, {"loss": 2.5, "lr": None})
     assert (second.weights, second.numbers) == ("best", {"loss": 2.0})
     assert [line.plain() for line in (first, second)] == lines
+
+
+def test_the_name_of_a_task_in_an_older_record_is_a_key_of_the_task(tmp_path):
+    path = tmp_path / "config.json"
+    for written, read in (("lm", {"name": "lm"}), ({"name": "lm"}, {"name": "lm"})):
+        path.write_text(json.dumps(changed(CONFIG, "science.task", written)))
+        config = read_config(path)
+        assert config.science["task"] == read
+        assert config.plain()["science"]["optim"] == CONFIG["science"]["optim"]

@@ -135,7 +135,7 @@ SLIPS = {
     },
     f"{TRAIN} --config.epsilon=1": "--config.epsilon: no such key; did you mean '--config.norm.eps' or "
     "'--config.optim.eps'?",
-    f"{TRAIN} --config.epochs=3": "--config.epochs: no such key; did you mean '--config.steps' (in optimiser steps)?",
+    f"{TRAIN} --config.epochs=3": "--config.epochs: no such key; did you mean '--config.steps' (in optimiser steps, or as 3epochs)?",
     f"{TRAIN} --config.min_lr=1e-5": "--config.min_lr: no such key; did you mean '--config.optim.final_lr' (as a share "
     "of optim.lr)?",
     f"{TRAIN} --config.norm=rms": "--config.norm: a group of keys, not a value; set its keys one at a time, e.g. "

@@ -136,6 +136,9 @@ def test_the_dry_run_and_the_filter_go_by_config(file, swept):
         ("BASE = {'configs/ml.py': {}}", "BASE has overrides for 'configs/ml.py', but no run has this config; did you mean"),
         ("BASE = {'configs/lm.py': {'data.tokens': 'bytes'}}", "BASE: data.tokens='bytes' has no effect with task.name='lm'"),
         ("FILES = ('configs/lm.py', 3)", "config=3: write the name of a config file"),
+        ("FILES = ([],)", "config=[]: write the name of a config file"),
+        ("FILES = ('configs/lm.py', 'configs/lm.py:pre_ln', 'configs/../configs/lm.py')", "two configs are named lm; rename the file"),
+        ("BASE = 3", "BASE is a int; write a dict of overrides"),
         ("FILES = ('configs/lm.py', 'configs/lm2.py')", "configs/lm2.py: no such config file; did you mean 'configs/lm.py'?"),
         ("CONFIG = FILES", "CONFIG is ('configs/lm.py', 'configs/classify_text.py'); write the name of a config file"),
         ("BASELINE = {'configs/lm.py': 'post_lm'}", "BASELINE = 'post_lm' is not a row of the table"),
@@ -151,6 +154,12 @@ def test_a_slip_in_such_a_file_is_told_in_a_line(source, message, tmp_path):
     with pytest.raises(UserError) as caught:
         read()
     assert message in str(caught.value)
+
+
+def test_a_single_config_may_be_an_axis_too(tmp_path):
+    path = write(tmp_path, STUDY.replace('"configs/lm.py", "configs/classify_text.py"', '"configs/lm.py",'))
+    (study,) = read_studies(str(path))
+    assert (study.part, study.folder(tmp_path), len(study.tune())) == ("lm", tmp_path / "tiny" / "lm", 4)
 
 
 def test_a_filter_names_a_config_of_the_file(file, tmp_path, capsys):

@@ -209,7 +209,9 @@ def _settled(flat: Mapping[str, object], where: str, measure: Measure | None) ->
     @functools.cache
     def sizes() -> Sizes:
         if measure is None:
-            raise UserError(f"{where}: epochs, examples and tokens cannot be counted without the data; write steps")
+            raise UserError(
+                f"{where}: epochs, examples and tokens cannot be counted without the data; write steps, or pass measure=tasks.sizes"
+            )
         task, seq_len = str(flat["task.name"]), flat["seq_len"]
         assert isinstance(seq_len, int)
         return measure(task, _nest(DATA[task], "data.", flat), seq_len)

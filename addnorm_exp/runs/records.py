@@ -75,6 +75,15 @@ class RunConfig(Record):
     scheme_digest: str | None = None
     data: DataRecord
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_keys_of_the_task(cls, record: Any) -> Any:
+        """An older version wrote the name of the task in the place of its keys."""
+        science = record.get("science") if isinstance(record, Mapping) else None
+        if not (isinstance(science, Mapping) and isinstance(science.get("task"), str)):
+            return record
+        return {**record, "science": {**science, "task": {"name": science["task"]}}}
+
     @model_validator(mode="after")
     def _of_every_run(self) -> "RunConfig":
         self._require("science.seed", "science.steps", "science.optim.lr")

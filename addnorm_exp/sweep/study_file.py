@@ -15,8 +15,7 @@ BASELINE a row, {"configs/lm.py": "pre_ln"}.
 """
 
 import inspect
-import types
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,43 +52,45 @@ def read_studies(path: str) -> tuple[Study, ...]:
             f"{path}: CONFIG is {default!r}; write the name of a config file, e.g. CONFIG = 'configs/lm.py', or let the runs "
             "range over several: axis('config', ('configs/lm.py', 'configs/classify_text.py'))"
         )
-    configs = _configs(path, module, functions[0], default)
+    runs = yielded(Path(path), functions[0], getattr(module, functions[0]))
+    configs = _configs(path, runs, default)
+    ranges = any(CONFIG in run for run in runs)
     common = _mapping(path, "BASE", getattr(module, "BASE", {}))
     for name in common:
         if isinstance(common[name], Mapping) and name not in configs:
             raise UserError(
                 f"{path}: BASE has overrides for {name!r}, but no run has this config; {nearest(str(name), configs)}"
             )
-    studies: list[Study] = []
-    for config in configs:
-        base = _base(
-            path, config, {key: value for key, value in common.items() if key not in configs}, common.get(config)
+    baseline = getattr(module, "BASELINE", None)
+    studies = tuple(
+        Study(
+            path=Path(str(module.__file__)),
+            module=module,
+            base=_base(path, config, common, configs),
+            tuned=tuned,
+            baseline=baseline.get(config) if isinstance(baseline, Mapping) else baseline,
+            published=_published(path, getattr(module, "PUBLISHED", ())),
+            config=config if ranges else "",
+            default=default,
         )
-        baseline = getattr(module, "BASELINE", None)
-        study = Study(
-            Path(str(module.__file__)),
-            module,
-            base,
-            tuned,
-            baseline.get(config) if isinstance(baseline, Mapping) else baseline,
-            _published(path, getattr(module, "PUBLISHED", ())),
-            *([] if configs == [default] else [config, default]),
-        )
-        twin = next((other for other in studies if other.part == study.part), None)
-        if twin:
-            raise UserError(f"{path}: {twin.config} and {config} have the same name; rename one of them")
-        studies.append(study)
-    return tuple(studies)
+        for config in configs
+    )
+    parts = [study.part for study in studies]
+    for study in studies:
+        if parts.count(study.part) > 1:
+            raise UserError(f"{path}: two configs are named {study.part}; rename the file of one of them")
+    return studies
 
 
-def _configs(path: str, module: types.ModuleType, function: str, default: str) -> list[str]:
-    """The config files that the runs of a file name, in their order."""
-    runs = yielded(Path(path), function, getattr(module, function))
-    configs = list(dict.fromkeys(run.get(CONFIG, default) for run in runs))
-    for config in configs:
+def _configs(path: str, runs: Iterable[Mapping[str, Any]], default: str) -> tuple[str, ...]:
+    """The config files that the runs of a study file name, in their order."""
+    configs: dict[str, None] = {}
+    for run in runs:
+        config = run.get(CONFIG, default)
         if not isinstance(config, str):
             raise UserError(f"{path}: config={config!r}: write the name of a config file, e.g. 'configs/lm.py'")
-    return configs
+        configs[config] = None
+    return tuple(configs)
 
 
 def _mapping(path: str, setting: str, value: object) -> Mapping[str, Any]:
@@ -98,13 +99,13 @@ def _mapping(path: str, setting: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def _base(path: str, config: str, common: Mapping[str, Any], own: object) -> dict[str, object]:
-    """The flat values of a config with BASE: what holds for all configs, then its own."""
+def _base(path: str, config: str, base: Mapping[str, Any], configs: Collection[str]) -> dict[str, object]:
+    """The flat values of a config with BASE: what holds for all configs, then what holds for this one."""
     tree = _config(path, config)
     resolve(read(tree, path, measure=sizes), path)
-    where = f"{path}: BASE"
-    overrides = {**common, **_mapping(path, f"BASE[{config!r}]", own if own is not None else {})}
-    flat = values(tree, path)
+    own = _mapping(path, f"BASE[{config!r}]", base.get(config, {}))
+    overrides = {**{key: value for key, value in base.items() if key not in configs}, **own}
+    flat, where = values(tree, path), f"{path}: BASE"
     resolve(override(flat, overrides, where, sizes), where)
     return overridden(flat, overrides, where)
 

@@ -53,7 +53,7 @@ class ClassifyText(Task):
         self.labels = self.model.module.labels
         uniform = math.log(classes)
         self.metrics = (
-            Metric("accuracy", "accuracy", "%", "higher", 100.0 * majority, "most frequent class"),
+            Metric("accuracy", "accuracy (%)", "%", "higher", 100.0 * majority, "most frequent class"),
             Metric("loss", "cross-entropy (nats per text)", "", "lower", uniform, "uniform"),
         )
         self.objectives = (Objective("loss", self.loss, texts_of, uniform),)

@@ -112,10 +112,11 @@ def shared_places(outcomes: Iterable[Outcome]) -> int | None:
 
 
 def shared_decimals(halves: Sequence[float], size: float) -> int:
-    """Digits after the point for intervals of these half-widths: two figures of the middle one, at least one of the smallest."""
+    """Digits after the point for intervals of these half-widths: two figures of the middle one, at least one of the smallest. A width of
+    0 says nothing of the others."""
     if size >= 1000:
         return 0
-    each = sorted(map(decimals, halves))
+    each = sorted(map(decimals, [half for half in halves if half > 0] or halves))
     return max(each[len(each) // 2], each[-1] - 1)
 
 
