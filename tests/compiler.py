@@ -7,6 +7,7 @@ import atexit
 import functools
 import os
 import shutil
+import sys
 import tempfile
 from importlib.metadata import version
 
@@ -25,6 +26,14 @@ def share_programs() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+
+
+def share_bytecode() -> None:
+    """Modules are compiled once, whatever the environment says: else each process that tests start compiles all libraries
+    anew, which takes longer than most of what it does.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def share_context() -> None:

@@ -4,10 +4,11 @@ import gc
 import os
 
 import pytest
-from compiler import QUICK, share_context, share_programs
+from compiler import QUICK, share_bytecode, share_context, share_programs
 
 os.environ.setdefault("XLA_FLAGS", QUICK)  # before anything imports JAX; processes that tests start inherit it
 share_programs()
+share_bytecode()
 gc.set_threshold(100_000, 20, 50)  # a trace makes millions of objects that live
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["WANDB_MODE"] = (

@@ -145,7 +145,7 @@ def test_z_loss_is_in_the_gradient_and_not_in_the_loss():
     batch = tuple(jnp.asarray(np.random.default_rng(n).integers(256, size=(4, 16))) for n in (0, 1))
 
     def gradient(task, context):
-        return jax.value_and_grad(lambda p: task.loss(p, probes, batch, 64.0, {}, context).value)(parameters)
+        return jax.jit(jax.value_and_grad(lambda p: task.loss(p, probes, batch, 64.0, {}, context).value))(parameters)
 
     def penalty(p):
         logits, _ = plain.model.bind(p)(batch[0], Context(batch=4))
@@ -153,7 +153,7 @@ def test_z_loss_is_in_the_gradient_and_not_in_the_loss():
 
     (loss, base), (same, with_it) = (gradient(t, Context(train=True)) for t in (plain, task))
     assert loss == same
-    extra = jax.grad(penalty)(parameters)
+    extra = jax.jit(jax.grad(penalty))(parameters)
     for path in base:
         np.testing.assert_allclose(with_it[path] - base[path], extra[path], rtol=2e-3, atol=1e-5, err_msg=path)
     assert max(float(jnp.abs(value).max()) for value in extra.values()) > 0.01

@@ -90,6 +90,19 @@ def test_its_metrics_are_those_of_its_logits(finished, table):
     assert tested["accuracy"] > 80, "it has learned what the rows teach"
 
 
+@pytest.mark.core
+def test_padding_says_nothing_of_a_text(finished, table):
+    """The logits of a text are those of its tokens alone."""
+    model = trained(finished)
+    task, data = make_task(model.config), tasks.load(asked(table))
+    tokens = task.tokens_of(data.test.texts, data)
+    lengths = np.count_nonzero(tokens, axis=1)
+    short = int(np.argmin(lengths))
+    assert 0 < lengths[short] < 8
+    alone = model.logits(tokens[short : short + 1, : lengths[short]])
+    np.testing.assert_allclose(model.logits(tokens)[short], alone[0], rtol=1e-5, atol=1e-6)
+
+
 def test_it_records_accuracy_of_training_and_of_whole_splits(finished):
     record = lines(finished)
     train = [line for line in record if line["split"] == "train"]

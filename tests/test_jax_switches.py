@@ -151,7 +151,10 @@ def test_bfloat16_runs_under_every_switch(name, data, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("scheme", "dtype"),
     [
-        *(pytest.param(*name.values, "bfloat16", marks=name.marks) for name in expensive(("pre_ln",), default=FEW)),
+        *(
+            pytest.param(*name.values, "bfloat16", marks=name.marks)
+            for name in expensive(("pre_ln",), default=("ngpt",))
+        ),
         *(pytest.param(name, "float32", marks=pytest.mark.full) for name in FEW),
     ],
 )

@@ -154,6 +154,7 @@ def test_sync_says_what_is_wrong(home, capsys, data, monkeypatch):
     assert line == "error: sync: there is no W&B API key; set WANDB_API_KEY, or run `wandb login`"
 
 
+@pytest.mark.full
 def test_the_runs_of_a_pack_are_mirrored_side_by_side(server, home, data, monkeypatch):
     """Each under its own id, with its own history; one that diverges ends there, and the others go on."""
     for name, value in server.environment.items():

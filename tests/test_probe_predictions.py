@@ -16,14 +16,12 @@ from addnorm_exp.residual import Context, catalogue
 from addnorm_exp.residual.predictions import Equal, Slope
 
 PREDICTED = [name for name in catalogue.names() if catalogue.get(name).predictions]
-CHEAP = ("pre_ln",)
 # What was found not to hold, as docs/probe.md says: (2/3)^((L-l)/2) of Xiong's section 3 leaves out the gain of the branch.
 REFUTED = {("post_ln", "the stream's gradient shrinks by √(2/3) per block on its way down")}
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in CHEAP else pytest.param(name, marks=pytest.mark.full) for name in PREDICTED]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("name", PREDICTED)
 def test_what_the_papers_predict(name):
     """At width 128, and depths 6 to 24 where a slope is predicted, on uniformly drawn bytes."""
     scheme = catalogue.get(name)
@@ -118,7 +116,7 @@ FUNCTIONS = {  # scheme → whose function it is at init, and to what tolerance
     for one in catalogue.get(name).predictions
     if isinstance(one, Equal) and one.quantity == "token_similarity"
 }
-IN_SHORT = ("denseformer", "laurel")  # a longer path of what else there is, and matrices between those of the sublayers
+IN_SHORT = ("laurel",)  # matrices between those of the sublayers
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import toy
+from compiler import QUICK
 from of_config import experiment, run
 from processes import NET
 from studies import STUDY, sweep, write
@@ -104,7 +105,7 @@ run(config(**{changes!r}), corpus(Path({folder!r})), RunFolder(Path({folder!r}) 
 
 def test_eight_devices_do_not_change_a_statistic(ranked, data, tmp_path):
     code = DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path), changes=RANKED)
-    flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+    flags = f"{QUICK} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     completed = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=NET

@@ -103,9 +103,9 @@ BATCHED = replace(
 def test_a_batch_norm_keeps_its_averages_beside_the_parameters():
     """They move in training by what the batch holds, are the same whether layers are scanned and in a lane of a pack, and are frozen
     in evaluation, where a sequence does not see the others."""
-    model = decoder(BATCHED)
+    model = decoder(BATCHED, architecture(depth=2))
     parameters, first = random_parameters(model.specs), dict(model.first_running)
-    assert len(first) == 2 * 2 * DEPTH
+    assert len(first) == 2 * 2 * 2
     assert first.keys().isdisjoint(model.specs)
 
     def loss(parameters, running, model=model, **coefficients):
@@ -122,7 +122,7 @@ def test_a_batch_norm_keeps_its_averages_beside_the_parameters():
     np.testing.assert_allclose(running[f"{site}/mean"], 0.25 * jnp.mean(x, 0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(running[f"{site}/variance"], 0.75 + 0.25 * jnp.var(x, 0), rtol=1e-4)
 
-    scanned = jax.jit(trained(decoder(BATCHED, architecture(scan_layers="on"))))(parameters, first)
+    scanned = jax.jit(trained(decoder(BATCHED, architecture(depth=2, scan_layers="on"))))(parameters, first)
     lanes = jax.jit(jax.vmap(trained(model), (0, None)))(
         jax.tree.map(lambda x: jnp.stack([x, 1.5 * x]), parameters), first
     )
