@@ -62,12 +62,14 @@ def report(best):
         yield {{**chosen, "seed": 3, "optim.lr": 1e4}}
 """
 BASE = {
+    "scheme": "no_norm",  # of the fewest tensors: each process makes its programs anew
     "steps": 16,
     "batch_size": 4,
     "seq_len": 16,
     "model.depth": 1,
     "model.width": 16,
     "model.num_heads": 2,
+    "model.bias": False,
     "eval.every": 8,
     "eval.sequences": 8,
     "execution.chunk_steps": 4,

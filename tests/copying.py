@@ -25,8 +25,8 @@ class Copying(LanguageModelling):
 
     chance = math.log(SYMBOLS)
 
-    def __init__(self, scheme: Scheme, depth: int = 2, width: int = 32):
-        arch = Architecture(depth=depth, width=width, num_heads=4, hidden=2 * width, law=scheme.law)
+    def __init__(self, scheme: Scheme, depth: int = 2, width: int = 32, scan: str = "auto"):
+        arch = Architecture(depth=depth, width=width, num_heads=4, hidden=2 * width, law=scheme.law, scan_layers=scan)
         length = 2 * PREFIX - 1
         self.scheme = scheme
         self.model = Functional(lambda rngs: Decoder(scheme, arch, SYMBOLS, length, tied=False, rngs=rngs))
@@ -54,11 +54,14 @@ def start(task: Copying, numbers) -> TrainState:
     return replace(state, parameters=calibrated(task, state.parameters, first))
 
 
-def train(scheme: Scheme, steps: int, depth: int = 2, **changes):
-    """Metrics of every step (steps, …) and the tensors' specs by path, by the real training step."""
-    config = tiny(steps=steps, **{"optim__lr": 3e-3, "optim__warmup": 20, "optim__weight_decay": 0.0, **changes})
-    task = Copying(scheme, depth)
+def train(task: Copying, steps: int, **changes):
+    """The real training step: states before step 0, after step 3 and at the end, and the loss of every later step."""
+    changes = {"optim__lr": 3e-3, "optim__warmup": 20, "optim__weight_decay": 0.0, **changes}
+    config = tiny(steps=steps, execution__diagnostics=False, **changes)
     numbers = hypers(config)
     run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), steps))
-    state, metrics = run(start(task, numbers), numbers, jnp.zeros(()), steps, jnp.ones(steps, jnp.bool_))
-    return state, metrics, task.model.specs
+    states = [start(task, numbers)]
+    for count in (3, steps - 3):
+        state, metrics = run(states[-1], numbers, jnp.zeros(()), count, jnp.zeros(steps, jnp.bool_))
+        states.append(state)
+    return states, metrics["loss"][: steps - 3]

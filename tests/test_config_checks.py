@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 from of_config import checked
 
+from addnorm_exp import tasks
 from addnorm_exp.config import Config, leaves, override
-from addnorm_exp.data import corpus
+from addnorm_exp.data import corpus, labelled
 from addnorm_exp.errors import UserError
 from addnorm_exp.nn import attention, feed_forward
-from addnorm_exp.residual import init, norms
-from addnorm_exp.train import schedule
+from addnorm_exp.residual import init
+from addnorm_exp.train import optimisers, schedule
 
 WHERE = "sweeps/mine.py"
 
@@ -147,10 +148,11 @@ def test_every_text_has_its_choices_but_four():
 CHOICES = {key: leaf.choices for key, leaf in leaves().items() if leaf.choices}
 
 KNOWN = {
-    "data.name": corpus.names(),
+    "data.name": (*corpus.names(), *labelled.NAMED),
     "model.activation": feed_forward.ACTIVATIONS,
     "init.law": init.LAWS,
-    "norm.kind": tuple(norms.PUBLISHED),
+    "task.name": tuple(tasks.TASKS),
+    "optim.name": tuple(optimisers.OPTIMISERS),
     "attention.qk_norm": attention.QK_NORMS,
     "attention.v_norm": attention.V_NORMS,
     "optim.schedule": schedule.KINDS,

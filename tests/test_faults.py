@@ -17,14 +17,15 @@ HARMS = ("clock", "event", "full", "moment", "rot", "term", "two")
 
 
 @pytest.mark.full
-def test_twenty_harms(tmp_path):
+def test_a_dozen_harms(tmp_path):
+    """Of each kind one at least; `benchmarks/chaos.py` by itself does as many as one likes."""
     seed = random.randrange(10**6)  # told where this fails
-    words = ["benchmarks/chaos.py", "--kills=20", f"--seed={seed}", f"--dir={tmp_path}"]
+    words = ["benchmarks/chaos.py", "--kills=12", f"--seed={seed}", f"--dir={tmp_path}"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     told = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert told.returncode == 0, f"--seed={seed}: {told.stdout}\n{told.stderr}"
     last = told.stdout.splitlines()[-1]
-    assert last.startswith("20 kills in ")
+    assert last.startswith("12 kills in ")
     for harm in HARMS:
         assert f" {harm}" in last, last
 

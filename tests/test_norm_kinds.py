@@ -173,6 +173,10 @@ def test_pre_ln_is_pre_rms_norm_after_the_zero_mean_projection():
     assert distance(runs["rms", "plain"], runs["rms", "centred"]) > 0.01
 
 
+def test_every_kind_has_a_function():
+    assert {spec.kind for spec in PUBLISHED.values()} == set(norms.FUNCTIONS)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in PUBLISHED if kind != "none"])
 def test_every_kind_is_an_axis_of_a_config(kind):
     assert override(Config(), {"norm.kind": kind}, "test").norm.kind == kind

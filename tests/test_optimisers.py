@@ -230,9 +230,7 @@ def some(name: str):
 @pytest.mark.parametrize("name", map(some, OPTIMISERS))
 def test_lanes_are_their_own_runs(name):
     """Two runs of unlike hypers in one vmapped chunk."""
-    number = {"adamw": "beta1", "sgd": "momentum", "adafactor": "decay_exponent", "lion": "beta2", "muon": "momentum"}[
-        name
-    ]
+    number = next(own for own in KEYS[name].__annotations__ if own != "name")  # the first of its own keys
     asked = [of(name, {"lr": 3e-3}, optim__clip=0.1), of(name, {number: 0.6}, seed=1, optim__clip=0.2)]
     task, numbers, data = Blocks(), [hypers(each) for each in asked], toy.rows(40)
     states = [toy.start(seed, task, optim__name=name) for seed in range(2)]

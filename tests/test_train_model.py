@@ -223,7 +223,9 @@ def test_structure_has_a_program_of_its_own(key):
     assert program(config(**{key: STRUCTURE[key]})) is not program(config())
 
 
+@pytest.mark.full
 def test_lanes_of_the_real_step_are_their_own_runs(data):
+    """Of metrics and parameters; of losses the default run sees it in test_train_pack.py."""
     configs = [config(), config(seed=1, optim__lr=3e-3), config(seed=2, optim__warmup=3, optim__weight_decay=0.0)]
     task = make_task(configs[0])
     chunk = make_chunk(make_step(configs[0], task, lambda batch: batch), 4)

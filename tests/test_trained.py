@@ -88,7 +88,7 @@ def test_activations_add_up_to_the_stream(trained):
         block = f"decoder.{number}"
         before = before + inside[f"{block}.attention.output"] + inside[f"{block}.feed_forward.output"]
         np.testing.assert_allclose(inside[block], before, rtol=1e-4, atol=1e-5)
-    scale, shift = (model.parameters[f"decoder/ends/closing/{name}"] for name in ("gain", "bias"))
+    scale, shift = (np.asarray(model.parameters[f"decoder/ends/closing/{name}"]) for name in ("gain", "bias"))
     mean, deviation = before.mean(-1, keepdims=True), before.std(-1, keepdims=True)
     np.testing.assert_allclose(inside["closed"], (before - mean) / deviation * scale + shift, rtol=1e-2, atol=1e-3)
     some = model.activations(TOKENS, ["decoder.0.attention", "closed"])

@@ -4,7 +4,7 @@ A field of a config's dataclass is made by `key`. Everything else is derived fro
 identity, and the projections of a config on hypers, shape and timetable (addnorm_exp/experiment).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Any
@@ -75,17 +75,19 @@ class Key:
     neutral: object = UNSET
     units: tuple[str, ...] = ()
     idle: Callable[[Any], bool] | None = None
+    choices: Collection[str] = ()
 
 
 def key(
     default: Any,
-    meaning: str,
+    meaning: str = "",
     range: Range | None = None,
     *,
     role: Role = SHAPE,
     neutral: object = UNSET,
     units: tuple[str, ...] = (),
     idle: Callable[[Any], bool] | None = None,
+    choices: Collection[str] = (),
 ) -> Any:
     """A field of a config's dataclass.
 
@@ -95,13 +97,15 @@ def key(
     `neutral`: the value that a run had before the key existed. A run's identity leaves the key out at that value, and also where it is not
     set (None). It is separate from the default on purpose: if defaults were left out, a changed default would give two experiments one id.
     `idle(config)`: whether no number depends on the key, given the others; identity leaves it out then.
+    `choices`: the valid texts, if they are the names in a table; elsewhere they are a `Literal` type. Without a meaning, they are it.
     """
-    return field(default=default, metadata={"key": Key(meaning, range, role, neutral, units, idle)})
+    return field(default=default, metadata={"key": Key(meaning, range, role, neutral, units, idle, choices)})
 
 
 def variants(classes: Mapping[str, type], default: type, by: str) -> Any:
     """A group of keys for which the key `by` chooses one of these classes, all of one base class. A config has the base's keys and those
-    of the class that it names; where a key of that class is not set, the class's default applies."""
+    of the class that it names; where a key of that class is not set, the class's default applies. The names of the classes are the
+    choices of `by`."""
     return field(default_factory=default, metadata={"variants": Variants(classes, by)})
 
 

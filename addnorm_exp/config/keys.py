@@ -73,9 +73,11 @@ def _leaves(schema: type) -> Mapping[str, Leaf]:
         annotation = hints[item.name]
         if dataclasses.is_dataclass(annotation):
             assert isinstance(annotation, type)
-            members = {**leaves(annotation), **_own(annotation, item.metadata.get("variants"), item.name)}
-            for key, leaf in members.items():
+            variants = item.metadata.get("variants")
+            for key, leaf in {**leaves(annotation), **_own(annotation, variants, item.name)}.items():
                 by_key[f"{item.name}.{key}"] = dataclasses.replace(leaf, key=f"{item.name}.{key}")
+            if variants:
+                by_key[variants.by] = _choosing(by_key[variants.by], variants.classes)
         else:
             by_key[item.name] = _leaf(item.name, annotation, item.metadata.get("key", NOTHING_SAID))
     return types.MappingProxyType(by_key)
@@ -109,6 +111,13 @@ def _own(base: type, variants: Variants | None, group: str) -> dict[str, Leaf]:
             first, said=said, optional=True, choices=every, own=Own(variants.by, defaults, choices)
         )
     return own
+
+
+def _choosing(leaf: Leaf, choices: Iterable[str]) -> Leaf:
+    """The leaf with these names of a table as its choices. Where the schema says nothing else, they are its meaning."""
+    names = tuple(choices)
+    said = leaf.said if leaf.meaning else dataclasses.replace(leaf.said, meaning=" | ".join(names))
+    return dataclasses.replace(leaf, said=said, choices=names)
 
 
 def groups(schema: type = Config) -> tuple[str, ...]:
@@ -209,4 +218,5 @@ def _leaf(name: str, annotation: object, said: Key) -> Leaf:
     if annotation not in (int, float, bool, str):
         raise TypeError(f"{name}: a config value is int, float, bool or str, optional or in a tuple; not {annotation}")
     assert isinstance(annotation, type)
-    return Leaf(name, annotation, said, optional, sequence, choices)
+    leaf = Leaf(name, annotation, said, optional, sequence, choices)
+    return _choosing(leaf, said.choices) if said.choices else leaf

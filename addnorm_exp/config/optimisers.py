@@ -23,15 +23,13 @@ from addnorm_exp.config.key import (
     key,
 )
 
-Name = Literal["adamw", "sgd", "adafactor", "lion", "muon"]
-
 
 @dataclass(frozen=True)
 class OptimConfig:
     """The optimiser and the learning-rate schedule. A key whose meaning names optimisers, with their defaults, is for these alone, and is
     refused with another one."""
 
-    name: Name = key("adamw", "adamw | sgd | adafactor | lion | muon", neutral="adamw")
+    name: str = key("adamw", neutral="adamw")
     lr: float = key(1e-3, "peak learning rate", POSITIVE, role=HYPER)
     schedule: Literal["cosine", "inverse_sqrt", "constant", "wsd"] = key(
         "cosine", "cosine | inverse_sqrt (from step max(warmup, 1) on) | constant | wsd"
@@ -69,7 +67,7 @@ class OptimConfig:
 class AdamWConfig(OptimConfig):
     """AdamW (Loshchilov & Hutter 2019, 1711.05101)."""
 
-    name: Name = "adamw"
+    name: str = "adamw"
     beta1: float = key(0.9, "decay of the running mean of gradients", RATE, role=HYPER)
     beta2: float = key(0.95, "decay of the running mean of squared gradients", RATE, role=HYPER)
     eps: float = key(1e-8, "added to the root of the mean of squares", POSITIVE, role=HYPER)
@@ -81,7 +79,7 @@ class AdamWConfig(OptimConfig):
 class SgdConfig(OptimConfig):
     """Stochastic gradient descent with momentum."""
 
-    name: Name = "sgd"
+    name: str = "sgd"
     momentum: float = key(0.9, "decay of the sum of gradients; 0 is off", RATE, role=SWITCH)
     nesterov: bool = key(False, "Nesterov's momentum, which looks one step ahead")
 
@@ -90,7 +88,7 @@ class SgdConfig(OptimConfig):
 class AdafactorConfig(OptimConfig):
     """Adafactor (Shazeer & Stern 2018, 1804.04235) with the learning rate of the schedule, without momentum."""
 
-    name: Name = "adafactor"
+    name: str = "adafactor"
     decay_exponent: float = key(
         0.8, "c: at step t, from 1, squared gradients decay by 1 - t^-c", Range(above=0, maximum=1), role=HYPER
     )
@@ -106,7 +104,7 @@ class AdafactorConfig(OptimConfig):
 class LionConfig(OptimConfig):
     """Lion (Chen et al. 2023, 2302.06675)."""
 
-    name: Name = "lion"
+    name: str = "lion"
     beta1: float = key(0.9, "weight of the running mean of gradients in the update", RATE, role=HYPER)
     beta2: float = key(0.99, "decay of the running mean of gradients", RATE, role=HYPER)
 
@@ -116,7 +114,7 @@ class MuonConfig(AdamWConfig):
     """Muon (Jordan et al. 2024) for the weight matrices of the blocks, AdamW for everything else. One learning rate serves both (Liu et
     al. 2025, 2502.16982)."""
 
-    name: Name = "muon"
+    name: str = "muon"
     momentum: float = key(0.95, "decay of the running mean of gradients of matrices; 0 is off", RATE, role=SWITCH)
     nesterov: bool = key(True, "Nesterov's momentum, which looks one step ahead")
     update_rms: float = key(0.2, "RMS of a matrix's update, divided by the learning rate", POSITIVE, role=HYPER)
@@ -125,9 +123,5 @@ class MuonConfig(AdamWConfig):
 
 
 OPTIMISERS: Mapping[str, type[OptimConfig]] = {
-    "adamw": AdamWConfig,
-    "sgd": SgdConfig,
-    "adafactor": AdafactorConfig,
-    "lion": LionConfig,
-    "muon": MuonConfig,
+    keys.name: keys for keys in (AdamWConfig, SgdConfig, AdafactorConfig, LionConfig, MuonConfig)
 }

@@ -8,7 +8,7 @@ carried out and are not part of its identity; every other key can change a numbe
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from addnorm_exp.config.key import (
     COUNT,
@@ -33,7 +33,7 @@ from addnorm_exp.config.optimisers import OPTIMISERS, AdamWConfig, OptimConfig
 from addnorm_exp.config.tasks import DATA, TASKS
 from addnorm_exp.config.tasks.lm import ByteStreamConfig, LanguageModellingConfig
 from addnorm_exp.config.tasks.task import DataConfig, TaskConfig
-from addnorm_exp.residual.norm_kinds import NormName
+from addnorm_exp.residual.norm_kinds import KINDS
 
 Law = Literal["xavier", "normal"]
 Kept = Literal["none", "final", "best", "state"]  # each keeps more than the one before it
@@ -93,7 +93,7 @@ class InitConfig:
 class NormConfig:
     """Axes of the norm. A key that is not set takes the scheme's published choice."""
 
-    kind: NormName | None = key(None, "|".join(get_args(NormName)))
+    kind: str | None = key(None, choices=KINDS)
     eps: float | None = key(None, "ε, which prevents division by 0", NOT_NEGATIVE)
     eps_place: Literal["inside", "outside"] | None = key(
         None, "inside (rsqrt(mean + eps)) | outside (1 / (sqrt(mean) + eps))"

@@ -4,12 +4,7 @@ it too; the function of each kind is in norms.py.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-# What `norm.kind` of a config may be.
-NormName = Literal[
-    "layer", "layer_no_affine", "rms", "prms", "gemma_rms", "crms", "scale", "l2", "ada", "detach", "dyt", "derf", "none",
-]  # fmt: skip
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -77,8 +72,8 @@ ADA = NormSpec("ada", eps=1e-5, eps_place="outside", affine="none")
 DETACH = NormSpec("detach", eps=1e-5, eps_place="outside", affine="none")
 NONE = NormSpec("none", eps=0.0, affine="none")
 
-# `layer_no_affine` and `gemma_rms` name published choices of axes; the kind of their specs is `layer` and `rms`. AdaNorm's and
-# DetachNorm's code divide by the unbiased deviation, √(d/(d-1)) times the paper's, which is the one here.
+# The names are the choices of `norm.kind`. `layer_no_affine` and `gemma_rms` name published choices of axes; the kind of their specs is
+# `layer` and `rms`. AdaNorm's and DetachNorm's code divide by the unbiased deviation, √(d/(d-1)) times the paper's, which is the one here.
 KINDS: Mapping[str, NormKind] = {
     "layer": NormKind(
         "LayerNorm", "g ⊙ (x - mean) / √(var + ε) + b", "Ba 2016, 1607.06450, eq. 4; biased variance", LAYER

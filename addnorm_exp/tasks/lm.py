@@ -114,32 +114,38 @@ class LanguageModelling(Task):
         carried: Carried,
         context: Context,
     ) -> Share:
-        losses, log_z, diagnostics, carried = self._predict(parameters, probes, part, carried, context)
+        inputs, targets = part
+        logits, diagnostics, carried = self._predict(parameters, probes, inputs, carried, context)
+        losses, log_z = token_losses(logits, targets)
         z_loss = self.scheme.around.z_loss if context.train else 0.0
         return Share(objective(losses, log_z, weight, z_loss), diagnostics=diagnostics, carried=carried)
 
     def evaluate(self, parameters: Parameters, carried: Carried, part: jax.Array, context: Context) -> Statistics:
         windows = part.astype(jnp.int32)
         probes = jnp.zeros(len(self.labels), jnp.float32)
-        losses, *_ = self._predict(parameters, probes, (windows[:, :-1], windows[:, 1:]), carried, context)
-        sums = jnp.sum(losses.reshape(-1, self.length), axis=-1)
+        logits, *_ = self._predict(parameters, probes, windows[:, :-1], carried, context)
+        return self.statistics(logits, windows[:, 1:])
+
+    def statistics(self, logits: jax.Array, targets: jax.Array) -> Statistics:
+        """Those of each window: logits (windows · length, vocabulary), targets (windows, length)."""
+        losses, _ = token_losses(logits, targets)
+        sums = jnp.sum(losses.reshape(targets.shape), axis=-1)
         return {"loss": WeightedSum(sums, jnp.full_like(sums, self.length))}
 
     def _predict(
-        self, parameters: Parameters, probes: jax.Array, part: Pair, carried: Carried, context: Context
-    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], Carried]:
-        """The loss of each token and log Z, each (batch · length,), the diagnostics, and the running state after the pass."""
-        inputs, targets = part
+        self, parameters: Parameters, probes: jax.Array, inputs: jax.Array, carried: Carried, context: Context
+    ) -> tuple[jax.Array, dict[str, jax.Array], Carried]:
+        """Logits (batch · length, vocabulary), the diagnostics, and the running state after the pass."""
         module = self.model.bind(parameters, carried)
         logits, diagnostics = module(inputs, self.context_of(inputs, context), probes, self.dtype)
-        return *token_losses(logits, targets), diagnostics, self.model.running(module)
+        return logits, diagnostics, self.model.running(module)
 
     def carried(self) -> Carried:
         return dict(self.model.first_running)
 
     def summarise(self, statistics: Statistics) -> dict[str, float]:
-        loss = float(statistics["loss"].mean)
-        return {"loss": loss, "bpb": loss / math.log(2.0)}
+        means = {name: float(sums.mean) for name, sums in statistics.items()}
+        return {**means, "bpb": means["loss"] / math.log(2.0)}
 
 
 def targets_of(batch: Pair) -> float:

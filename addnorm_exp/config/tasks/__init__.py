@@ -5,9 +5,9 @@ A config has the keys of the task that `task.name` names, with that task's defau
 
 from collections.abc import Mapping
 
-from addnorm_exp.config.tasks.classify_text import ClassifyTextConfig, LabelledTextConfig
-from addnorm_exp.config.tasks.lm import ByteStreamConfig, LanguageModellingConfig
+from addnorm_exp.config.tasks.classify_text import ClassifyTextConfig
+from addnorm_exp.config.tasks.lm import LanguageModellingConfig
 from addnorm_exp.config.tasks.task import DataConfig, TaskConfig
 
-TASKS: Mapping[str, type[TaskConfig]] = {"lm": LanguageModellingConfig, "classify_text": ClassifyTextConfig}
-DATA: Mapping[str, type[DataConfig]] = {"lm": ByteStreamConfig, "classify_text": LabelledTextConfig}
+TASKS: Mapping[str, type[TaskConfig]] = {keys.name: keys for keys in (LanguageModellingConfig, ClassifyTextConfig)}
+DATA: Mapping[str, type[DataConfig]] = {name: keys.data for name, keys in TASKS.items()}

@@ -4,15 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from addnorm_exp.config.key import HOST, SIZE, key
-from addnorm_exp.config.tasks.task import DataConfig, Name, TaskConfig
-
-
-@dataclass(frozen=True)
-class ClassifyTextConfig(TaskConfig):
-    """Predict the class of a text: an encoder with padding masks, a pool of its tokens, a softmax."""
-
-    name: Name = "classify_text"
-    pooling: Literal["mean", "max"] = key("mean", "of the tokens of a text: mean | max")
+from addnorm_exp.config.tasks.task import DataConfig, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -27,3 +19,13 @@ class LabelledTextConfig(DataConfig):
         SIZE,
         idle=lambda config: config.data.tokens == "bytes",
     )
+
+
+@dataclass(frozen=True)
+class ClassifyTextConfig(TaskConfig):
+    """Predict the class of a text: an encoder with padding masks, a pool of its tokens, a softmax."""
+
+    name: str = "classify_text"
+    pooling: Literal["mean", "max"] = key("mean", "of the tokens of a text: mean | max")
+
+    data = LabelledTextConfig

@@ -1,19 +1,9 @@
 """The keys that all tasks have, and those that all data have."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 from addnorm_exp.config.key import HOST, HYPER, SEED, key
-
-Name = Literal["lm", "classify_text"]
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """What the model learns to predict. A key whose meaning names tasks, with their defaults, is for these alone, and is refused with
-    another one."""
-
-    name: Name = key("lm", "lm (the next byte) | classify_text (the class of a text)", neutral="lm")
 
 
 @dataclass(frozen=True)
@@ -23,3 +13,13 @@ class DataConfig:
     name: str = key("", "a data set of the task", role=HOST)
     path: str | None = key(None, "a file of your own, which makes data.name file (docs/install.md)", role=HOST)
     seed: int | None = key(None, "order of batches; not set: `seed`", SEED, role=HYPER)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What the model learns to predict. A key whose meaning names tasks, with their defaults, is for these alone, and is refused with
+    another one."""
+
+    name: str = key("lm", neutral="lm")
+
+    data: ClassVar[type[DataConfig]]  # the keys of its data

@@ -7,7 +7,7 @@
     lion         Lion
     muon         Muon for the weight matrices of the blocks, AdamW for the rest
 
-To add one: its keys in config/optimisers.py, its rule in a file here, and an entry in each of the two tables.
+To add one: CONTRIBUTING.md.
 """
 
 from collections.abc import Callable, Mapping
