@@ -182,10 +182,7 @@ def each(report: Reported, baseline: str | None, kind: str) -> Figure | str:
     rows = [group for group in report.groups if start[group.key].values]
     if not rows:
         return NO_RECORD
-    ends = {
-        row.key: [(np.asarray(end[row.key].places), v) for v in _centre(end[row.key], thick=not _lost(row))]
-        for row in rows
-    }
+    ends = {row.key: [(end[row.key].places, v) for v in _centre(end[row.key], thick=not _lost(row))] for row in rows}
     values = {g.key: np.concatenate([v for lines in (start, end) for v in lines[g.key].values]) for g in rows}
     every = np.concatenate(list(values.values()))
     every = every[np.isfinite(every)]

@@ -28,7 +28,7 @@ OTHERS = "#CDCDCD"
 HEADING = 20  # letters in a line of a title
 LETTER = 0.056  # width of a letter of a title in inches
 
-Polyline = tuple[np.ndarray, np.ndarray]  # x (n,), y (n,)
+Polyline = tuple[Any, Any]  # x (n,), y (n,)
 
 
 def many(rows: Sequence[Any]) -> bool:
