@@ -216,7 +216,7 @@ def test_admin_folds_into_a_post_ln():
     for label in model.module.labels:
         omega = values[skips[label]]
         for path in before:
-            folded[path] = folded[path] * omega
+            folded[path] = folded[path] * jnp.broadcast_to(omega, folded[path].shape)
         _, block, kind = label.split(".")
         for role in readers[kind]:
             path = f"decoder/blocks/{block}/{kind}/{role}/kernel"

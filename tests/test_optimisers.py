@@ -150,6 +150,10 @@ CASES = [
 ]
 
 
+# The program computes in float64 what it is given in float64, beside what it makes in float32 itself.
+WIDE = {"jax_enable_x64": True, "jax_numpy_dtype_promotion": "standard"}
+
+
 def in_float64(tree):
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
@@ -162,7 +166,7 @@ def of(name: str, keys=None, **changes):
 def trained(asked, task, steps: int):
     """Parameters before the first update and after `steps`, in float64, and the batches."""
     data = np.asarray(toy.rows(4 * steps), np.float64)
-    with switched({"jax_enable_x64": True}):
+    with switched(WIDE):
         numbers = in_float64(hypers(asked))
         state = in_float64(toy.start(task=task, **{"optim__name": asked.optim.name} | _own(asked)))
         before = {path: np.asarray(value) for path, value in state.parameters.items()}
@@ -182,7 +186,7 @@ def by_hand(asked, theta, data, steps: int, factors):
     k = {name: float(np.float32(value)) if isinstance(value, float) else value for name, value in k.items()}
     theta, memory = dict(theta), {path: {} for path in theta}
     for t in range(1, steps + 1):
-        with switched({"jax_enable_x64": True}):
+        with switched(WIDE):
             grads = gradient({path: jnp.asarray(x) for path, x in theta.items()}, data[4 * t - 4 : 4 * t])
         grads = {path: np.asarray(grad) for path, grad in grads.items()}
         norm = np.sqrt(sum(np.sum(grad**2) for grad in grads.values()))

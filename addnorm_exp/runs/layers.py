@@ -23,7 +23,7 @@ from addnorm_exp.runs.folder import is_temporary, write_json
 from addnorm_exp.runs.reading import AGAIN, read
 from addnorm_exp.runs.records import LayerIndex
 
-Rows = list[tuple[int, Mapping[str, np.ndarray]]]
+NumberedRows = list[tuple[int, Mapping[str, np.ndarray]]]
 KINDS = ("", "attention-")  # prefixes of chunk names: measured with training, and measured more rarely
 ROWS_A_CHUNK = 50
 # A row reaches the disk after at most this time plus one dispatch, so that readers can follow a run.
@@ -41,7 +41,7 @@ class LayersWriter:
 
     def __init__(self, folder: Path, index: Mapping[str, Sequence[str]]):
         self.folder = folder
-        self.rows: dict[str, Rows] = {kind: [] for kind in KINDS}
+        self.rows: dict[str, NumberedRows] = {kind: [] for kind in KINDS}
         self.written = dict.fromkeys(self.rows, time.monotonic())
         folder.mkdir(exist_ok=True)
         write_json(folder / "index.json", index)
