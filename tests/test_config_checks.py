@@ -7,7 +7,7 @@ from of_config import checked
 
 from addnorm_exp import tasks
 from addnorm_exp.config import Config, leaves, override
-from addnorm_exp.data import corpus
+from addnorm_exp.data import corpus, labelled
 from addnorm_exp.errors import UserError
 from addnorm_exp.nn import attention, feed_forward
 from addnorm_exp.residual import init
@@ -148,7 +148,7 @@ def test_every_text_has_its_choices_but_four():
 CHOICES = {key: leaf.choices for key, leaf in leaves().items() if leaf.choices}
 
 KNOWN = {
-    "data.name": corpus.names(),
+    "data.name": (*corpus.names(), *labelled.NAMED),
     "model.activation": feed_forward.ACTIVATIONS,
     "init.law": init.LAWS,
     "task.name": tuple(tasks.TASKS),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-from of_config import hypers, least, make_step, optimiser, run, shape
+from of_config import hypers, make_step, minimum_footprint, optimiser, run, shape
 from test_jax_switches import SETS, switched
 from training import assert_equal_runs, config, interrupt, losses
 
@@ -316,7 +316,7 @@ def test_what_muon_leaves_out_of_each_scheme():
     """All matrices of attention and feed-forward are orthogonalised. Of a scheme's own parameters matrices are, coefficients are not."""
     left_out = {}
     for name in catalogue.names():
-        lower = least(config(scheme=name))
+        lower = minimum_footprint(config(scheme=name))
         inside = {path: spec for block in lower.blocks for path, spec in block.items() if len(spec.shape) > 1}
         kept = {path.split("/")[-1] for path, spec in inside.items() if not is_orthogonalised(path, spec)}
         if kept:

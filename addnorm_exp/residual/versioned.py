@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 Values = Mapping[str, jax.Array]  # parameters by path
-Measure = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
+MeasureBranches = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
 
 
 @dataclass(frozen=True)
