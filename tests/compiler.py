@@ -4,15 +4,16 @@ Tests of numbers allow for rounding, and tests of bits compare runs of one setti
 """
 
 import atexit
-import functools
 import os
 import shutil
 import sys
 import tempfile
+import threading
 from importlib.metadata import version
 
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if version("jaxlib").startswith("0.10."):  # later ones only have the emitters that take twice as long
+OLDER = version("jaxlib").startswith("0.10.")
+if OLDER:  # later ones only have the emitters that take twice as long
     QUICK += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
@@ -37,8 +38,18 @@ def share_bytecode() -> None:
 
 
 def share_context() -> None:
-    """One MLIR context for a process. JAX makes one for each program, which is most of what lowering a small one takes."""
+    """A hundred programs are lowered in one MLIR context, as later versions of JAX have it (ten). To make one is most of what
+    lowering a small program takes.
+    """
+    if not OLDER:
+        return
     from jax._src.interpreters import mlir  # here, for it brings JAX
 
-    if hasattr(mlir, "make_ir_context"):
-        mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+    make, own = mlir.make_ir_context, threading.local()
+
+    def shared():
+        context, count = getattr(own, "context", (None, 0))
+        own.context = (make() if count % 100 == 0 else context, count + 1)
+        return own.context[0]
+
+    mlir.make_ir_context = shared

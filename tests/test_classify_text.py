@@ -144,8 +144,9 @@ def test_micro_batches_change_nothing_but_rounding(table, tmp_path):
     close(tmp_path / "split", tmp_path / "whole")
 
 
-@pytest.mark.core
+@pytest.mark.full
 def test_a_lane_has_the_numbers_of_its_run_alone(table, tmp_path):
+    """In the default run test_tasks.py sees it of each kind of statistic."""
     configs = [asked(table, steps=6, seed=seed, model__dropout=0.1) for seed in (0, 1)]
     data = tasks.load(configs[0])
     run_pack([Member(experiment(each), RunFolder(tmp_path / f"lane{each.seed}")) for each in configs], data)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from bridge import VOCAB, T, architecture, classifier
-from sample import depth_of
+from sample import depth_of, expensive
 
 from addnorm_exp.nn.footprint import Outline, footprint
 from addnorm_exp.nn.functional import Functional
@@ -16,7 +16,7 @@ from addnorm_exp.residual import Context, catalogue
 CLASSES = 3
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", expensive())
 def test_the_bound_on_parameters_is_below_and_near(name):
     scheme, arch = catalogue.get(name), architecture(depth=depth_of(name, 3), width=64, hidden=256)
     model = classifier(scheme, arch, CLASSES)

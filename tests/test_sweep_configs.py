@@ -55,9 +55,10 @@ def file(tmp_path_factory):
 
 
 def sweep(path, *words):
-    """The exit code of the command, and what it printed."""
+    """The exit code of the command, and what it printed. No pictures are drawn."""
     out = io.StringIO()
-    with signals_restored(), contextlib.redirect_stdout(out):
+    with signals_restored(), contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
         code = main(["sweep", str(path), f"--runs={path.parent / 'runs'}", *words])
     return code, out.getvalue()
 

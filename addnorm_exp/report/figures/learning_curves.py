@@ -246,7 +246,7 @@ def _group(
 def _centre(runs: Sequence[Run], curves: list[Polyline], running: bool, metric: Metric) -> list[Polyline]:
     """The line of a row in the background: without band and seeds, unless it has only seeds."""
     middle = None if running else _middle(runs, curves, metric)
-    return [_thin(*curve, BEHIND) for curve in (curves if middle is None else [middle[:2]])]
+    return [_thin(steps, values, BEHIND) for steps, values in (curves if middle is None else [middle[:2]])]
 
 
 def _middle(runs: Sequence[Run], curves: list[Polyline], metric: Metric) -> Middle | None:
