@@ -55,8 +55,8 @@ def make_task(config: Config) -> Task:
     return tasks.make_task(shape(config))
 
 
-def least(config: Config) -> Footprint:
-    return tasks.least(shape(config))
+def minimum_footprint(config: Config) -> Footprint:
+    return tasks.minimum_footprint(shape(config))
 
 
 def recipe(config: Config) -> Recipe:

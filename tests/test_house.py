@@ -128,3 +128,15 @@ def test_a_command_is_checked_without_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_no_two_classes_have_one_name():
+    """An aliased type counts as a class, where the two are not the same type."""
+    names: dict[str, set[str]] = collections.defaultdict(set)
+    for path in Path(importlib.import_module("addnorm_exp").__file__ or "").parent.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                names[node.name].add(str(path))
+            elif isinstance(node, ast.Assign) and re.match("[A-Z][a-z]", ast.unparse(node.targets[0])):
+                names[ast.unparse(node.targets[0])].add(ast.unparse(node.value))
+    assert {name: where for name, where in names.items() if len(where) > 1} == {}

@@ -17,7 +17,7 @@ def test_the_latest_are_kept_and_no_more_bytes_than_asked():
         made.append(number)
         return jnp.full(4, number, jnp.float32)  # 16 bytes
 
-    kept = draws.Kept(draw, most=40)
+    kept = draws.KeptDraws(draw, most=40)
     for number in (1, 2, 1, 3, 1, 2):  # at 3, the one not used for longest is 2
         np.testing.assert_array_equal(kept(number), np.full(4, number))
     assert made == [1, 2, 3, 2]
@@ -28,7 +28,7 @@ def test_the_latest_are_kept_and_no_more_bytes_than_asked():
 
 def test_one_larger_than_the_room_is_given_and_not_kept():
     made = []
-    kept = draws.Kept(lambda n: made.append(n) or jnp.zeros(100), most=40)
+    kept = draws.KeptDraws(lambda n: made.append(n) or jnp.zeros(100), most=40)
     assert kept(1).shape == kept(1).shape == (100,)
     assert made == [1, 1]
     assert kept._size == 0

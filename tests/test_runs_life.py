@@ -118,13 +118,13 @@ def test_the_list_for_people(every, capsys):
 
 def test_asking_whether_a_run_is_held_takes_it_from_nobody(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    assert not folder.held()
+    assert not folder.is_locked()
     assert not folder.path.exists()
     with folder.claimed():
-        assert folder.held()
+        assert folder.is_locked()
         with pytest.raises(Busy), RunFolder(tmp_path / "run").claimed():
             pass
-    assert not folder.held()
+    assert not folder.is_locked()
 
 
 # --- rerun

@@ -158,7 +158,7 @@ def test_a_kill_between_the_test_and_the_summary(data, undisturbed, tmp_path, mo
     told = []
 
     def killed(lane, *_, **__):
-        told.append(lane.progress)
+        told.append(lane.totals)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

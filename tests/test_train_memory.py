@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from of_config import check_machine, experiment, hypers, least, make_task, program, shape
+from of_config import check_machine, experiment, hypers, make_task, minimum_footprint, program, shape
 from sample import depth_of
 from training import BASE, TEXT, config, flags, signals_restored
 
@@ -39,7 +39,7 @@ def total(asked) -> int:
 def test_the_bound_on_parameters_is_below_and_near(scheme):
     asked = config(scheme=scheme, model__depth=depth_of(scheme, 3), model__width=64)
     exact = make_task(asked).model.size
-    assert 0.93 * exact < least(asked).parameters <= exact
+    assert 0.93 * exact < minimum_footprint(asked).parameters <= exact
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_bound_counts_the_state_of_the_optimiser():
         name: memory.needed(shape(config(optim__name=name, **size)), 1, True)[memory.MODEL]
         for name in ("adamw", "sgd", "lion", "adafactor", "muon")
     }
-    parameters = least(config(**size)).parameters
+    parameters = minimum_footprint(config(**size)).parameters
     assert models["adamw"] == 20 * parameters
     assert models["sgd"] == models["lion"] == 16 * parameters
     assert 16 * parameters < models["muon"] < 1.01 * 16 * parameters

@@ -19,7 +19,7 @@ from addnorm_exp.tasks.task import Share
 from addnorm_exp.train import pack, programs
 from addnorm_exp.train import program as program_room
 from addnorm_exp.train.program import Program
-from addnorm_exp.train.recorder import Progress
+from addnorm_exp.train.recorder import RunTotals
 
 
 class Numbered(LanguageModelling):
@@ -61,10 +61,10 @@ def test_columns_of_tensors_have_their_own_names(data, tmp_path, monkeypatch):
 @pytest.mark.core
 def test_step_time_is_the_median_and_leaves_out_the_first_chunk():
     """In seconds, of milliseconds. One slow chunk of a shared machine is no property of the program."""
-    assert Progress().step_seconds() is None
-    assert Progress(chunk_ms=[7.0]).step_seconds() == 0.007
-    assert Progress(chunk_ms=[1000.0, 3.0, 2.0, 900.0, 4.0, 2.5]).step_seconds() == 0.003
-    assert Progress(chunk_ms=[1000.0, 2.0, 4.0]).step_seconds() == 0.003
+    assert RunTotals().step_seconds() is None
+    assert RunTotals(chunk_ms=[7.0]).step_seconds() == 0.007
+    assert RunTotals(chunk_ms=[1000.0, 3.0, 2.0, 900.0, 4.0, 2.5]).step_seconds() == 0.003
+    assert RunTotals(chunk_ms=[1000.0, 2.0, 4.0]).step_seconds() == 0.003
 
 
 @pytest.mark.core

@@ -18,7 +18,7 @@ from addnorm_exp.residual import Context, catalogue
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints
 from addnorm_exp.train.entry import enter
-from addnorm_exp.trained.generation import continued
+from addnorm_exp.trained.generation import Decoding, Generator
 
 TOKENS = np.random.default_rng(0).integers(0, 256, (3, 11))
 
@@ -80,7 +80,7 @@ def test_its_evaluation_repeats_the_record_and_takes_other_files(trained, tmp_pa
 def test_activations_add_up_to_the_stream(trained):
     """Pre-LN: the stream after a block is the stream before it and what both sublayers return."""
     model = load(trained / "run")
-    inside = model.activations(TOKENS)
+    inside = {name: np.asarray(value) for name, value in model.activations(TOKENS).items()}
     assert tuple(inside) == model.places
     assert all(value.shape == (3, 11, 16) for value in inside.values())
     before = inside["embedding"]
@@ -104,18 +104,35 @@ def test_text_is_drawn_as_it_is_said(trained):
     assert texts[0] == model.generate("the of ", 30, seed=0) != texts[1]
     greedy = model.generate("the of ", 12, temperature=0)
     assert greedy == model.generate("the of ", 12, top_k=1, seed=5)
-    tokens = list(b"the of ")
-    for _ in range(12):
-        window = np.array([tokens[-model.config.seq_len :]])
-        tokens.append(int(jnp.argmax(model.logits(window)[0, -1])))
-    assert bytes(tokens[7:]).decode(errors="replace") == greedy
+    assert greedy == likeliest(model, "the of ", 12)
+
+
+def likeliest(model, prompt: str, count: int) -> str:
+    """The most likely bytes after the prompt, each by the logits of a whole pass over the last `seq_len` ones."""
+    tokens = list(prompt.encode())
+    for _ in range(count):
+        last = tokens[-model.config.seq_len :]
+        window = np.array([last + [0] * (model.config.seq_len - len(last))])  # of one shape: each is compiled
+        tokens.append(int(jnp.argmax(model.logits(window)[0, len(last) - 1])))
+    return bytes(tokens[-count:]).decode(errors="replace")
+
+
+def test_prompts_of_all_lengths_share_two_programs(trained):
+    """Below a window of 16 tokens, of a whole one, and beyond; the first fills the window exactly."""
+    model = load(trained / "run")
+    for prompt, count in (("t", 15), ("the of ", 4), ("the of the of th", 3), ("abcdefgh of the of the", 5)):
+        assert model.generate(prompt, count, temperature=0) == likeliest(model, prompt, count)
+    generator = model._generator
+    assert (generator._fill._cache_size(), generator._slide._cache_size()) == (1, 1)
 
 
 def test_draws_have_the_probabilities_of_the_softmax():
     """Against the softmax at this temperature, over the most likely three of five tokens."""
     row = jnp.array([0.0, 1.0, 2.0, -1.0, 1.5])
     logits = lambda parameters, tokens: jnp.broadcast_to(row, (*tokens.shape, 5))  # noqa: E731
-    drawn = continued(logits, {}, np.array([0]), 3000, 2, temperature=0.7, top_k=3, seed=0)
+    step = lambda parameters, cache, tokens, place: (logits(parameters, tokens), cache)  # noqa: E731
+    generator = Generator(Decoding(logits, step, {}), 1500)
+    drawn = generator({}, np.array([0]), 3000, temperature=0.7, top_k=3, seed=0)
     exact = np.exp(np.array([1.0, 2.0, 1.5]) / 0.7)
     shares = [np.mean(drawn == token) for token in (1, 2, 4)]
     np.testing.assert_allclose(shares, exact / exact.sum(), atol=0.03)
@@ -179,13 +196,14 @@ def test_a_scheme_that_has_changed_since_is_not_loaded(trained, monkeypatch):
 
 @pytest.mark.parametrize("scheme", expensive(default=FEW[::2]))
 def test_every_scheme_can_be_asked(scheme, data, trained, tmp_path):
-    """Logits by one road are what the head makes of `closed` by another; one token more is causal."""
+    """Logits by one road are what the head makes of `closed` by another; one token more is causal; text by steps is that by whole
+    passes."""
     model = untrained(tmp_path / "run", scheme, data, trained / "run")
     logits, inside = model.logits(TOKENS), model.activations(TOKENS)
     assert set(inside) <= set(model.places)
     bound = make_task(model.config).model.bind(model.parameters)
     expected = bound.logits(inside["closed"].reshape(-1, inside["closed"].shape[-1]))
     np.testing.assert_allclose(logits.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(model.logits(TOKENS[:1, :2]), logits[:1, :2], rtol=1e-3, atol=1e-4)
-    likeliest = int(jnp.argmax(model.logits(np.array([list(b"ab")]))[0, -1]))
-    assert model.generate("ab", 1, temperature=0) == bytes([likeliest]).decode(errors="replace")
+    longer = np.pad(TOKENS[:1], ((0, 0), (0, model.config.seq_len - TOKENS.shape[1])))
+    np.testing.assert_allclose(model.logits(longer)[:, : TOKENS.shape[1]], logits[:1], rtol=1e-3, atol=1e-4)
+    assert model.generate("ab", 3, temperature=0) == likeliest(model, "ab", 3)

@@ -47,7 +47,9 @@ class Toy(Task):
     spec, load, to_fetch, check = (
         staticmethod(getattr(LanguageModelling, name)) for name in ("spec", "load", "to_fetch", "check")
     )
-    sites, least, recipe = (staticmethod(getattr(LanguageModelling, name)) for name in ("sites", "least", "recipe"))
+    sites, minimum_footprint, recipe = (
+        staticmethod(getattr(LanguageModelling, name)) for name in ("sites", "minimum_footprint", "recipe")
+    )
     sizes, evaluated = (staticmethod(getattr(LanguageModelling, name)) for name in ("sizes", "evaluated"))
 
     def __init__(self, batch_size: int):

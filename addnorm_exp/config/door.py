@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from addnorm_exp.config import checks, lengths, slips
 from addnorm_exp.config.keys import Leaf, groups, leaves, unknown, unresolved
-from addnorm_exp.config.lengths import Measure, Sizes
+from addnorm_exp.config.lengths import MeasureSizes, Sizes
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.tasks import DATA
 from addnorm_exp.errors import UserError, check_text
@@ -24,7 +24,7 @@ _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
 
 
 def read(
-    config: ConfigDict, where: str = "config", typed: Collection[str] = (), measure: Measure | None = None
+    config: ConfigDict, where: str = "config", typed: Collection[str] = (), measure: MeasureSizes | None = None
 ) -> Config:
     """The `Config` of a ConfigDict, checked in full.
 
@@ -53,7 +53,7 @@ def override(
     config: Config | Mapping[str, object],
     overrides: Mapping[str, object],
     where: str = "config",
-    measure: Measure | None = None,
+    measure: MeasureSizes | None = None,
 ) -> Config:
     """A copy of `config` with flat dotted keys replaced, checked as in `read`.
 
@@ -176,7 +176,7 @@ def _build(
     where: str,
     explicit: Collection[str],
     typed: Collection[str] = (),
-    measure: Measure | None = None,
+    measure: MeasureSizes | None = None,
 ) -> Config:
     """`explicit`: keys that an override sets; `typed`: those of them that the user typed on the command line."""
 
@@ -203,7 +203,7 @@ def _build(
     return config
 
 
-def _settled(flat: Mapping[str, object], where: str, measure: Measure | None) -> dict[str, object]:
+def _settled(flat: Mapping[str, object], where: str, measure: MeasureSizes | None) -> dict[str, object]:
     """The flat values of a config with every length in steps."""
 
     @functools.cache

@@ -19,7 +19,7 @@ from absl import flags as absl_flags
 
 from addnorm_exp.config import door, keys, slips
 from addnorm_exp.config.files import expanded, load
-from addnorm_exp.config.lengths import Measure
+from addnorm_exp.config.lengths import MeasureSizes
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest, program
 
@@ -69,7 +69,7 @@ def parse(
     config: Need = "none",
     positionals: Sequence[str] = (),
     study_keys: bool = False,
-    measure: Measure | None = None,
+    measure: MeasureSizes | None = None,
 ) -> Arguments:
     """Reads a command's arguments; `--help` prints the usage and raises SystemExit(0).
 
@@ -187,7 +187,7 @@ def _value(flag: Flag, text: str) -> object:
     return value
 
 
-def _configured(file: str, overrides: Mapping[str, object], measure: Measure | None) -> Config:
+def _configured(file: str, overrides: Mapping[str, object], measure: MeasureSizes | None) -> Config:
     """The config of this file. Overrides are set in the ConfigDict itself, so that keys that the file
     derives by reference follow them."""
     if file.lstrip().startswith("{"):

@@ -22,7 +22,7 @@ class Sizes:
 
 
 # The sizes of data under a task and a `seq_len`. Raises UserError if the data cannot be used.
-Measure = Callable[[str, DataConfig, int], Sizes]
+MeasureSizes = Callable[[str, DataConfig, int], Sizes]
 
 
 def read(text: str, units: Sequence[str]) -> str | None:

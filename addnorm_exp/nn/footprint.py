@@ -93,13 +93,13 @@ class Footprint:
     activations: int
     cost: ExampleCost
 
-    def least(self, measure: Callable[[Specs], int]) -> int:
+    def minimum(self, measure: Callable[[Specs], int]) -> int:
         """A measure of the parameters that adds up over blocks, where every block counts as the smallest of `blocks`."""
         return self.depth * min(map(measure, self.blocks)) + measure(self.tables)
 
     @property
     def parameters(self) -> int:
-        return self.least(lambda specs: sum(spec.size for spec in specs.values()))
+        return self.minimum(lambda specs: sum(spec.size for spec in specs.values()))
 
     @property
     def tensors(self) -> int:

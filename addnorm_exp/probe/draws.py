@@ -15,7 +15,7 @@ from addnorm_exp.residual import init
 KEPT_BYTES = 2**30
 
 
-class Kept:
+class KeptDraws:
     """A function of hashable arguments that returns one array. The latest results are kept."""
 
     def __init__(self, function: Callable[..., jax.Array], most: int = KEPT_BYTES):
@@ -34,10 +34,10 @@ class Kept:
         return result
 
 
-values = Kept(init.draw_by_seed)
+values = KeptDraws(init.draw_by_seed)
 
 
-@Kept
+@KeptDraws
 def noise(shape: tuple[int, ...], path: str) -> jax.Array:
     """Standard normal."""
     return _normal(shape, np.uint32(init.path_hash(path)))

@@ -18,7 +18,7 @@ from addnorm_exp.nn.head import token_losses
 from addnorm_exp.nn.stack import Architecture, Stack
 from addnorm_exp.probe import draws
 from addnorm_exp.residual import Context, Depths, Scheme, sites
-from addnorm_exp.tasks import least, make_task, resolve
+from addnorm_exp.tasks import make_task, minimum_footprint, resolve
 from addnorm_exp.train.calibration import calibrated, calibrated_by
 
 HEADS = 4
@@ -74,7 +74,7 @@ def _projected(scheme: Scheme, model: Functional, drawn: Parameters) -> Paramete
 def needed(scheme: str, depth: int, width: int, seeds: int) -> dict[str, int]:
     """A lower bound on the memory of the probe at this depth, in bytes by part: parameters in float32, and as much again for the backward
     pass, which keeps a copy of most matrices."""
-    return {"parameters, twice": 2 * 4 * seeds * least(_shape(scheme, depth, width)).parameters}
+    return {"parameters, twice": 2 * 4 * seeds * minimum_footprint(_shape(scheme, depth, width)).parameters}
 
 
 def _shape(scheme: str, depth: int, width: int) -> Shape:

@@ -10,7 +10,7 @@ from addnorm_exp.residual.predictions import Band, Curve, Equal, Prediction, Rat
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
 UNJUDGED = "not judged at this size"  # the record's bands do not apply to it
 
-Point = tuple[str, float, Band]  # place, measured value, predicted band
+BandCheck = tuple[str, float, Band]  # place, measured value, predicted band
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def _slope(probed: Probed, scheme: str, prediction: Slope) -> tuple[str, str, st
     return predicted, f"slope {number(slope)}", HOLDS if low <= slope <= high else FAILS
 
 
-def _curve(probed: Probed, scheme: str, prediction: Curve) -> Iterator[Point]:
+def _curve(probed: Probed, scheme: str, prediction: Curve) -> Iterator[BandCheck]:
     for depth in probed.depths:
         for block, value in probed.curve(scheme, prediction.setting, prediction.quantity, depth).items():
             yield f"at block {block} of {depth}", value, prediction.band(block, depth)
 
 
-def _ratio(probed: Probed, scheme: str, prediction: Ratio) -> Iterator[Point]:
+def _ratio(probed: Probed, scheme: str, prediction: Ratio) -> Iterator[BandCheck]:
     for depth in probed.depths:
         curve = probed.curve(scheme, prediction.setting, prediction.quantity, depth)
         if curve and curve[max(curve)]:
@@ -79,7 +79,7 @@ def _equal(probed: Probed, scheme: str, prediction: Equal) -> tuple[str, str, st
     return predicted, f"ratio {ratio:.5f} at block {block} of {depth}", verdict
 
 
-def _worst(points: list[Point]) -> tuple[str, str, str]:
+def _worst(points: list[BandCheck]) -> tuple[str, str, str]:
     """Judges the point that is furthest outside its band, or else the last point."""
     if not points:
         return "a band", "nothing", UNDECIDED
@@ -88,7 +88,7 @@ def _worst(points: list[Point]) -> tuple[str, str, str]:
     return f"{number(low)} to {number(high)} {place}", f"{number(value)}", HOLDS if inside else FAILS
 
 
-def _outside(point: Point) -> float:
+def _outside(point: BandCheck) -> float:
     """The distance from its band, relative to the band's larger end; 0 inside."""
     _, value, (low, high) = point
     if math.isnan(value):

@@ -225,7 +225,7 @@ def _planned(folder: Path) -> StudyRuns:
 
 def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
     """A run of the plan that has written nothing yet. Keys that its overrides lack are taken from existing runs."""
-    if RunFolder(folder).held():  # first: it may have begun since the folders were listed
+    if RunFolder(folder).is_locked():  # first: it may have begun since the folders were listed
         return Run(
             name, folder, str(flat.get("scheme")), flat, "running", f"unfinished, {progress(UNWRITTEN)}", recorded=False
         )

@@ -63,7 +63,7 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder / 'config.json'}: cannot be found; {AGAIN}")
     summary = RunFolder(folder).summary() or UNWRITTEN
     status, reason = str(summary.status), summary.reason
-    if status == "failed" and RunFolder(folder).held():
+    if status == "failed" and RunFolder(folder).is_locked():
         status = "running"
     if status == "running":
         reason = f"unfinished, {progress(summary)}"

@@ -9,7 +9,7 @@ import jax
 from addnorm_exp.residual.init import Spec
 
 Values = Mapping[str, jax.Array]  # parameters by path
-Measure = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
+MeasureBranches = Callable[[Values], Mapping[str, Mapping[str, jax.Array]]]  # → label of a site → quantity → scalar
 
 
 @dataclass(frozen=True)

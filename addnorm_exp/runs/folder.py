@@ -42,7 +42,7 @@ class RunFolder:
         with locked(self.path / "lock"):
             yield
 
-    def held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether a process is training the run."""
         return is_locked(self.path / "lock")
 

@@ -38,7 +38,7 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
         yield from _temporary(folder, None)
         places += [path for path in _begun(folder) if path not in places]
     for place in places:
-        if not RunFolder(place).held():
+        if not RunFolder(place).is_locked():
             yield from _of_run(place)
     if former:
         for path in sorted({place.parent for place in places} | {folder}):

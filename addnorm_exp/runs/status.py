@@ -81,7 +81,7 @@ def standing(path: Path, phase: str, scheme: str = "") -> Standing:
     except UserError as error:
         problem = str(error).removeprefix(f"{path}{os.sep}")
         return Standing(path, path.name, phase, scheme, "damaged", reason=problem)
-    locked = folder.held()
+    locked = folder.is_locked()
     if config is None:
         status = "running" if locked else "missing"
         return Standing(path, path.name, phase, scheme, status)

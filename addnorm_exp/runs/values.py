@@ -93,10 +93,10 @@ def _keys(tree: dict[str, Any], prefix: str = "", place: str = "") -> dict[str, 
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Value = Annotated[Any, AfterValidator(_value)]  # what a config key may hold
+KeyValue = Annotated[Any, AfterValidator(_value)]  # what a config key may hold
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 Keys = Annotated[dict[str, Any], AfterValidator(_keys)]
 Execution = Annotated[dict[str, Any], AfterValidator(lambda tree: _keys(tree, "execution."))]
 Score = Annotated[float | None, PlainValidator(_score)]  # a whole number stays one
-Facts = dict[str, Value]
+Facts = dict[str, KeyValue]
 Scores = dict[str, Score]  # by metric

@@ -16,7 +16,7 @@ from addnorm_exp.nn.footprint import ExampleCost
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.tasks import evaluated, least
+from addnorm_exp.tasks import evaluated, minimum_footprint
 from addnorm_exp.train.memory import fits
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.optimisers.optimiser import state_bytes
@@ -73,9 +73,9 @@ class Estimator:
                 size, example = task.model.size, task.cost
                 state = state_bytes(optimiser, task.model.specs)
             else:  # building it may take minutes, even without values
-                footprint = least(key)
+                footprint = minimum_footprint(key)
                 size, example = footprint.parameters, footprint.cost
-                state = footprint.least(lambda specs: state_bytes(optimiser, specs))
+                state = footprint.minimum(lambda specs: state_bytes(optimiser, specs))
             self._shapes[key] = size, example, BYTES_A_PARAMETER * size + state
         size, example, saved = self._shapes[key]
         operations = example.flops_per_token * example.tokens * config.batch_size

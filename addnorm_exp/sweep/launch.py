@@ -170,7 +170,7 @@ class Launcher:
                     continue
                 if self.stop() or outcome.stopped:
                     outcome.stopped = True
-                elif self._spent or self.place(run).held():
+                elif self._spent or self.place(run).is_locked():
                     outcome.busy.append(run)
                 elif summary := self.finished([run]).get(run.id):
                     outcome.summaries[run.id] = summary

@@ -38,7 +38,7 @@ def resolve(config: Config, where: str = "config", typed: Collection[str] = ()) 
 
 
 def sizes(task: str, data: DataConfig, seq_len: int) -> Sizes:
-    """Those of the data under a task (`lengths.Measure`). Raises UserError if the data cannot be used."""
+    """Those of the data under a task (`lengths.MeasureSizes`). Raises UserError if the data cannot be used."""
     return TASKS[task].sizes(TASKS[task].spec(data), seq_len)
 
 
@@ -77,9 +77,9 @@ def make_task(shape: Shape) -> Task:
     return TASKS[shape["task.name"]](shape)
 
 
-def least(shape: Shape) -> Footprint:
-    """The least that the task's model takes up, without building it."""
-    return TASKS[shape["task.name"]].least(shape)
+def minimum_footprint(shape: Shape) -> Footprint:
+    """A lower bound on what the task's model takes up, without building it."""
+    return TASKS[shape["task.name"]].minimum_footprint(shape)
 
 
 def recipe(experiment: Experiment) -> Recipe:

@@ -126,7 +126,7 @@ class ClassifyText(Task):
         return sites("encoder", Depths(encoder=config.model.depth))
 
     @staticmethod
-    def least(shape: Shape) -> Footprint:
+    def minimum_footprint(shape: Shape) -> Footprint:
         return footprint(shape.scheme, outline_of(shape), itemsize=jnp.dtype(shape["model.compute_dtype"]).itemsize)
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Language modelling: predict the next token; nats a token, and bits per byte where tokens are bytes."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -40,15 +41,19 @@ class LanguageModelling(Task):
 
     def __init__(self, shape: Shape):
         self.scheme, self.length = shape.scheme, shape["seq_len"]
-        arch = self.arch = architecture(shape)
-        tied = shape["model.tie_embeddings"]
+        self.arch, self.tied = architecture(shape), shape["model.tie_embeddings"]
         self.batch_size, self.windows_at_most = shape["batch_size"], shape["eval.sequences"]
         self.dtype = jnp.dtype(shape["model.compute_dtype"])
-        self.model = Functional(lambda rngs: Decoder(self.scheme, arch, VOCAB, self.length, tied=tied, rngs=rngs))
+        self.model = self.decoder()
         self.labels = self.model.module.labels
         self.objectives = (Objective("loss", self.loss, targets_of, UNIFORM),)
         matrices = matrix_entries(self.model.specs.values())
         self.cost = outline_of(shape).cost(matrices)
+
+    def decoder(self, cache: tuple[int, int] | None = None) -> Functional[Decoder]:
+        """The model; with `cache` (sequences, tokens) one of the same parameters that decodes by steps."""
+        arch = replace(self.arch, cache=cache)
+        return Functional(lambda rngs: Decoder(self.scheme, arch, VOCAB, self.length, tied=self.tied, rngs=rngs))
 
     @staticmethod
     def spec(config: DataConfig) -> DataSpec:
@@ -90,7 +95,7 @@ class LanguageModelling(Task):
         return sites("decoder", Depths(decoder=config.model.depth))
 
     @staticmethod
-    def least(shape: Shape) -> Footprint:
+    def minimum_footprint(shape: Shape) -> Footprint:
         return footprint(shape.scheme, outline_of(shape), itemsize=jnp.dtype(shape["model.compute_dtype"]).itemsize)
 
     @staticmethod

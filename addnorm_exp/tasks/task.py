@@ -162,8 +162,8 @@ class Task(ABC):
 
     @staticmethod
     @abstractmethod
-    def least(shape: Shape) -> Footprint:
-        """The least that the model takes up, without building it."""
+    def minimum_footprint(shape: Shape) -> Footprint:
+        """A lower bound on what the model takes up, without building it."""
 
     @staticmethod
     @abstractmethod

@@ -16,7 +16,7 @@ from addnorm_exp.runs.records import Summary
 from addnorm_exp.tasks.task import Task
 from addnorm_exp.train.checkpoint import Checkpoints
 from addnorm_exp.train.entry import describe
-from addnorm_exp.train.recorder import Progress, Recorder
+from addnorm_exp.train.recorder import Recorder, RunTotals
 from addnorm_exp.words import counted
 
 
@@ -43,7 +43,7 @@ class Lane:
             say=lambda line: self.watch({"event": "note", "text": line}),
         )
         self.best: Any = None  # weights (TrainState.weights) of the best validation
-        self.progress = Progress()
+        self.totals = RunTotals()
         summary = self.folder.summary()
         self.ended: Summary | None = summary if summary and summary.status in FINISHED else None
 
@@ -53,8 +53,8 @@ class Lane:
             steps = counted(discarded, "recorded step")
             text = f"no checkpoint; starting again from step 0 ({steps} {'is' if discarded == 1 else 'are'} discarded)"
             self.watch({"event": "note", "text": text})
-        self.progress = Progress(pending=list(self.experiment.timetable.measurements(0)))
-        self.progress.calibrated = dict(calibrated)
+        self.totals = RunTotals(pending=list(self.experiment.timetable.measurements(0)))
+        self.totals.calibrated = dict(calibrated)
         self.checkpoints.remove_after(0)
         self._rewind(-1)
 
@@ -62,14 +62,14 @@ class Lane:
         """The saved state after `step` updates. The record is rewound to it."""
         self.checkpoints.remove_after(step)  # another lane lacks them
         state, meta = self.checkpoints.read(step, like)
-        self.progress = Progress(**meta)
-        if self.progress.best is not None:
-            self.best = self.checkpoints.best(self.progress.best["step"], like.weights)
+        self.totals = RunTotals(**meta)
+        if self.totals.best is not None:
+            self.best = self.checkpoints.best(self.totals.best["step"], like.weights)
         self._rewind(step)
         return state
 
     def _rewind(self, step: int) -> None:
-        pending = self.progress.pending
+        pending = self.totals.pending
         self.folder.rewind(step, validated="validation" not in pending)
         rewind_layers(self.folder.path / "layers", step, measured="attention" not in pending)
 
@@ -86,8 +86,8 @@ class Lane:
         """Opens the record of this attempt, which follows `step`. `examples`: how many are evaluated, by split; `place`: of the lane in its
         pack, for the record."""
         base = describe(self.experiment, spec, task, examples, step, started, self.folder)
-        base["attempts"][-1] |= {"pending": list(self.progress.pending) if step else [], "pack": dict(place)}
-        self.recorder = Recorder(self.folder, self.experiment.config, task, base, self.watch, self.progress, clock)
+        base["attempts"][-1] |= {"pending": list(self.totals.pending) if step else [], "pack": dict(place)}
+        self.recorder = Recorder(self.folder, self.experiment.config, task, base, self.watch, self.totals, clock)
         self.recorder.summary("running", step)
 
     def validated(self, step: int, values: Mapping[str, float], weights: Callable[[], Any]) -> str | None:
@@ -100,10 +100,10 @@ class Lane:
     def save(self, step: int, state: Any) -> None:
         """Saves the state. The record up to this step is synced to disk first, because a resumed run continues it. `prune` must follow."""
         self.recorder.settle()
-        best = self.progress.best
+        best = self.totals.best
         if best is not None and self.best is not None and best["step"] not in self.checkpoints.best_steps():
             self.checkpoints.save_best(best["step"], self.best)
-        self.checkpoints.save(step, state, asdict(self.progress))
+        self.checkpoints.save(step, state, asdict(self.totals))
 
     def prune(self) -> None:
         """Removes the checkpoints that are no longer needed."""
@@ -136,7 +136,7 @@ class Lane:
 
     def _save_weights(self, step: int, weights: Any) -> dict[str, Any]:
         """Saves the weights that the policy keeps; returns where they are, for the summary. Equal ones are saved once."""
-        best, saved = self.progress.best, {}
+        best, saved = self.totals.best, {}
         if self.keep != "none":
             saved["final"] = self.checkpoints.save_parameters("final", step, weights)
         if self.keep in ("best", "state") and best is not None and self.best is not None:

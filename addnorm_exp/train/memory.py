@@ -13,7 +13,7 @@ import jax
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Shape
-from addnorm_exp.tasks import least
+from addnorm_exp.tasks import minimum_footprint
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.optimisers.optimiser import state_bytes
 from addnorm_exp.words import counted, size
@@ -68,13 +68,13 @@ def require(parts: Mapping[str, int], remedy: str, whose: str = "") -> None:
 @functools.lru_cache(maxsize=64)
 def needed(shape: Shape, devices: int, shared: bool) -> dict[str, int]:
     """A lower bound on the memory that training a run takes on one device, in bytes by part; on all `devices` if they share a memory."""
-    footprint = least(shape)
+    footprint = minimum_footprint(shape)
     copies = devices if shared else 1
     sequences = shape["batch_size"] // shape["optim.accumulate"] // (1 if shared else devices)
     columns = footprint.tensors + shape["model.depth"]
     rows = shape["execution.chunk_steps"] * ROWS * columns * shape["execution.diagnostics"]
     optimiser = make_optimiser(shape)
-    state = footprint.least(lambda specs: state_bytes(optimiser, specs))
+    state = footprint.minimum(lambda specs: state_bytes(optimiser, specs))
     return {
         MODEL: copies * (footprint.parameters * BYTES_A_PARAMETER + state),
         BATCH: sequences * footprint.activations,

@@ -68,7 +68,7 @@ class Pack:
         self.step = self._common_step()
         self.state: TrainState = self.program.stacked([self._start(lane, hypers[lane.number]) for lane in self.lanes])
         self.hypers = self.program.joined(hypers)
-        pending = any(lane.progress.pending for lane in self.living)
+        pending = any(lane.totals.pending for lane in self.living)
         self.saved = self.step > 0 and not pending  # whether the states on disk are these
         for lane in self.living:
             place = {"width": len(members), "lane": lane.number}
@@ -157,7 +157,7 @@ class Pack:
             step, cause, value = self.program.lane((steps, causes, self.state.value), lane.number)
             if cause:
                 lane.diverge(CAUSES[cause], float(value), int(step), True, self._costs())
-            lane.progress.pending = list(self.times.measurements(self.step))
+            lane.totals.pending = list(self.times.measurements(self.step))
         if self.living and self.stop():
             self._leave()
 
@@ -175,7 +175,7 @@ class Pack:
     def _measure(self) -> None:
         """Makes the measurements that are still due at this step; a validation may show that a lane has diverged."""
         for what in self.times.measurements(self.step):
-            due = [lane for lane in self.living if what in lane.progress.pending]
+            due = [lane for lane in self.living if what in lane.totals.pending]
             if not due:
                 continue
             if self.stop():
@@ -187,7 +187,7 @@ class Pack:
             else:
                 self._validate(due)
             for lane in due:
-                lane.progress.pending.remove(what)
+                lane.totals.pending.remove(what)
             self.saved = False
 
     def _validate(self, due: Sequence[Lane]) -> None:

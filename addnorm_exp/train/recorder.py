@@ -24,8 +24,8 @@ HEARTBEAT = 5.0  # seconds between two summaries of a running run
 
 
 @dataclass
-class Progress:
-    """The record's summary of a run so far; saved with each checkpoint."""
+class RunTotals:
+    """What the summary of a run sums up so far; saved with each checkpoint."""
 
     train_loss: float | None = None
     train_seconds: float = 0.0
@@ -78,11 +78,11 @@ class Recorder:
         task: Task,
         base: Mapping[str, Any],
         watch: Watcher,
-        progress: Progress,
+        totals: RunTotals,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.folder, self.config, self.task, self.base, self.watch = folder, config, task, base, watch
-        self.progress, self.clock = progress, clock
+        self.totals, self.clock = totals, clock
         (self.objective,) = task.objectives
         self._peak = peak_flops()
         self._beat = -math.inf
@@ -108,16 +108,16 @@ class Recorder:
             if self.layers and dispatch.recorded[number]:
                 self.layers.add(step, without_ratio_of_zeros({name: rows[name][number] for name in ROWS}))
         self.folder.append(lines)
-        progress = self.progress
-        progress.train_loss = lines[-1][self.objective.name]
-        progress.train_seconds += dispatch.seconds
+        totals = self.totals
+        totals.train_loss = lines[-1][self.objective.name]
+        totals.train_seconds += dispatch.seconds
         if dispatch.device_seconds is not None:
-            progress.chunk_ms.append(1e3 * dispatch.device_seconds / len(dispatch.recorded))
+            totals.chunk_ms.append(1e3 * dispatch.device_seconds / len(dispatch.recorded))
         self.watch({"event": "train", **lines[-1], **self._speed(dispatch)})
         if self.layers:
             self.layers.write_due()
         self._running(dispatch.first - 1 + dispatch.count - dispatch.diverged)
-        progress.record_ms.append(1e3 * (self.clock() - begun) / dispatch.count)
+        totals.record_ms.append(1e3 * (self.clock() - begun) / dispatch.count)
 
     def _speed(self, dispatch: Dispatch) -> dict[str, float]:
         """Tokens per second and, if the device's peak is known, the share of it that the model's products take (MFU)."""
@@ -136,14 +136,14 @@ class Recorder:
         """Records a validation; True if it is the best so far by the primary metric. Of equal ones the first counts."""
         line = {"step": step, **values}
         self.folder.append([{"step": step, "split": "val", **values}])
-        self.progress.validation = line
+        self.totals.validation = line
         self.watch({"event": "val", **line})
-        best, primary = self.progress.best, self.task.metrics[0]
+        best, primary = self.totals.best, self.task.metrics[0]
         if self.broken(values) is not None:
             return False
         if best is not None and not primary.improves(values[primary.name], best[primary.name]):
             return False
-        self.progress.best = line
+        self.totals.best = line
         return True
 
     def broken(self, values: Mapping[str, float]) -> str | None:
@@ -169,7 +169,7 @@ class Recorder:
 
     def summary(self, status: str, step: int, **more: Any) -> dict[str, Any]:
         """Replaces summary.json and returns it."""
-        progress = self.progress
+        totals = self.totals
         tokens = step * self.config.batch_size * self.task.cost.tokens
         record = {
             **self.base,
@@ -178,15 +178,15 @@ class Recorder:
             "step": step,
             "heartbeat": time.time(),
             "finished": None if status == "running" else time.time(),
-            "val": {"final": None if status == "diverged" else progress.validation, "best": progress.best},
+            "val": {"final": None if status == "diverged" else totals.validation, "best": totals.best},
             "test": None,
-            "train_loss_final": progress.train_loss,
+            "train_loss_final": totals.train_loss,
             "diverged": None,
             "tokens": tokens,
-            "train_time_s": progress.train_seconds,
-            "step_time_s": progress.step_seconds(),
-            "record_time_s": progress.record_seconds(),
-            **({"calibrated": progress.calibrated} if progress.calibrated else {}),
+            "train_time_s": totals.train_seconds,
+            "step_time_s": totals.step_seconds(),
+            "record_time_s": totals.record_seconds(),
+            **({"calibrated": totals.calibrated} if totals.calibrated else {}),
             **more,
         }
         self.folder.write_summary(record)

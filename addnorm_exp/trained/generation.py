@@ -1,10 +1,14 @@
 """Text from a language model, one token after another.
 
-Each token is drawn from a whole forward pass over the last `length` tokens: slower than decoding with a cache, and right for every scheme,
-whatever its state keeps of earlier tokens or layers.
+Until the window of `length` tokens is full, a token costs a step over itself alone: attention keeps the keys and values of the tokens
+before it (nn/attention.py). From then on the window slides, and a token costs a pass over the whole window: in a deep model the keys of
+a token depend on all tokens before it, and some of these have left the window.
 """
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,38 +16,126 @@ import numpy as np
 
 from addnorm_exp.nn.functional import Parameters
 
+Cache = Any  # a pytree: the keys and values of the window
+AT_ONCE = 16  # tokens of one dispatch of the sliding window: the host heeds an interrupt between two
 
-def continued(
-    logits: Callable[[Parameters, jax.Array], jax.Array],
-    parameters: Parameters,
-    prompt: np.ndarray,
-    count: int,
-    length: int,
-    *,
-    temperature: float,
-    top_k: int | None,
-    seed: int,
-) -> np.ndarray:
-    """`count` tokens that follow `prompt`, int32. `logits`: parameters, (1, length) tokens → (1, length, vocabulary).
 
-    Each token is drawn from softmax(logits / temperature) over the `top_k` most likely ones (None: all); at temperature 0 it is the most
-    likely one. A seed gives the same text again.
+@dataclass(frozen=True)
+class Decoding:
+    """A model on one row of tokens.
+
+    `whole`: parameters, (1, length) tokens → logits (1, length, vocabulary). `step`: parameters, the cache before it, (1, count) tokens,
+    the place of the first of them → logits (1, count, vocabulary), the cache after it. `empty`: the cache before the first token.
     """
-    key = jax.random.key(seed, impl="threefry2x32")
 
-    @jax.jit
-    def following(parameters: Parameters, window: jax.Array, last: jax.Array, number: jax.Array) -> jax.Array:
-        row = logits(parameters, window)[0, last]
-        if top_k is not None:
-            row = jnp.where(row < jax.lax.top_k(row, top_k)[0][-1], -jnp.inf, row)
-        if temperature == 0:
-            return jnp.argmax(row)
-        return jax.random.categorical(jax.random.fold_in(key, number), row / temperature)
+    whole: Callable[[Parameters, jax.Array], jax.Array]
+    step: Callable[[Parameters, Cache, jax.Array, Any], tuple[jax.Array, Cache]]
+    empty: Cache
 
-    tokens = list(map(int, prompt))
-    for number in range(count):
-        window = tokens[-length:]
-        padded = np.zeros((1, length), np.int32)  # what follows the last token is not seen: attention is causal
-        padded[0, : len(window)] = window
-        tokens.append(int(following(parameters, padded, np.int32(len(window) - 1), np.int32(number))))
-    return np.array(tokens[len(prompt) :], np.int32)
+
+class Generator:
+    """Continues prompts by the passes of one model. Two functions are compiled for all prompts and counts: one fills the window, the other
+    slides it."""
+
+    def __init__(self, decoding: Decoding, length: int):
+        self.decoding, self.length = decoding, length
+        self._fill = jax.jit(self._filled, static_argnames=("top_k", "greedy"))
+        self._slide = jax.jit(self._slid, static_argnames=("top_k", "greedy"))
+
+    def __call__(
+        self,
+        parameters: Parameters,
+        prompt: np.ndarray,
+        count: int,
+        *,
+        temperature: float,
+        top_k: int | None,
+        seed: int,
+    ) -> np.ndarray:
+        """`count` tokens that follow `prompt`, int32.
+
+        Each token is drawn from softmax(logits / temperature) over the `top_k` most likely ones (None: all); at temperature 0 it is the
+        most likely one. A seed gives the same text again.
+        """
+        greedy = temperature == 0
+        options = {"top_k": top_k, "greedy": greedy}
+        traced = jax.random.key(seed, impl="threefry2x32"), np.float32(1.0 if greedy else temperature)
+        last = prompt[-self.length :]
+        size, number = len(last), min(count, self.length - len(last))  # of tokens before, and of tokens drawn
+        # What follows the last token is not seen: attention is causal.
+        window = jnp.asarray(np.pad(last, (0, self.length - size))[None], jnp.int32)
+        parts = []
+        if number:
+            places = np.int32(size), np.int32(size + number)
+            window = self._fill(parameters, self.decoding.empty, window, *places, *traced, **options)
+            parts.append(np.asarray(window)[0, size : size + number])
+        while number < count:
+            new = min(AT_ONCE, self.length, count - number)
+            window = self._slide(parameters, window, np.int32(number), np.int32(number + new), *traced, **options)
+            parts.append(np.asarray(window)[0, -new:])
+            number += new
+        return np.concatenate(parts)
+
+    def _filled(
+        self,
+        parameters: Parameters,
+        empty: Cache,
+        window: jax.Array,
+        size: jax.Array,
+        end: jax.Array,
+        key: jax.Array,
+        temperature: jax.Array,
+        *,
+        top_k: int | None,
+        greedy: bool,
+    ) -> jax.Array:
+        """The window (1, length) of `size` tokens with those up to `end`."""
+        draw = functools.partial(drawn, key=key, temperature=temperature, top_k=top_k, greedy=greedy)
+        # The keys of places that have no token yet are replaced before any token sees them.
+        logits, cache = self.decoding.step(parameters, empty, window, jnp.int32(0))
+
+        def advance(place: jax.Array, carry: tuple[jax.Array, Cache, jax.Array]) -> tuple[jax.Array, Cache, jax.Array]:
+            window, cache, row = carry
+            token = draw(row, place - size)
+            logits, cache = self.decoding.step(parameters, cache, token[None, None], place)
+            return window.at[0, place].set(token), cache, logits[0, 0]
+
+        return jax.lax.fori_loop(size, end, advance, (window, cache, logits[0, size - 1]))[0]
+
+    def _slid(
+        self,
+        parameters: Parameters,
+        window: jax.Array,
+        first: jax.Array,
+        end: jax.Array,
+        key: jax.Array,
+        temperature: jax.Array,
+        *,
+        top_k: int | None,
+        greedy: bool,
+    ) -> jax.Array:
+        """The full window (1, length) after the new tokens with the numbers from `first` to below `end`."""
+        draw = functools.partial(drawn, key=key, temperature=temperature, top_k=top_k, greedy=greedy)
+
+        def advance(number: jax.Array, window: jax.Array) -> jax.Array:
+            token = draw(self.decoding.whole(parameters, window)[0, -1], number)
+            return jnp.concatenate([window[:, 1:], token[None, None]], axis=1)
+
+        return jax.lax.fori_loop(first, end, advance, window)
+
+
+def drawn(
+    row: jax.Array,
+    number: jax.Array,
+    *,
+    key: jax.Array,
+    temperature: jax.Array,
+    top_k: int | None,
+    greedy: bool,
+) -> jax.Array:
+    """The new token of this number, int32, by its logits (vocabulary,)."""
+    if top_k is not None:
+        row = jnp.where(row < jax.lax.top_k(row, top_k)[0][-1], -jnp.inf, row)
+    if greedy:
+        return jnp.argmax(row).astype(jnp.int32)
+    return jax.random.categorical(jax.random.fold_in(key, number), row / temperature).astype(jnp.int32)

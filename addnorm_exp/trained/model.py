@@ -21,7 +21,7 @@ from addnorm_exp.tasks.classify_text import ClassifyText
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.train.program import Program
 from addnorm_exp.train.programs import program
-from addnorm_exp.trained.generation import continued
+from addnorm_exp.trained.generation import Cache, Decoding, Generator
 from addnorm_exp.trained.inside import activations, places
 from addnorm_exp.trained.parameters import WEIGHTS, kept
 from addnorm_exp.trained.recorded import experiment_of
@@ -130,16 +130,7 @@ class Trained:
         if not start.size:
             raise UserError("the prompt is empty; give at least one character")
         with self._precision():
-            tokens = continued(
-                self._forward,
-                self.parameters,
-                start,
-                count,
-                self.config.seq_len,
-                temperature=temperature,
-                top_k=top_k,
-                seed=seed,
-            )
+            tokens = self._generator(self.parameters, start, count, temperature=temperature, top_k=top_k, seed=seed)
         return bytes(tokens.astype(np.uint8)).decode(errors="replace")
 
     def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
@@ -181,6 +172,20 @@ class Trained:
             return logits.reshape(*tokens.shape, -1) if isinstance(task, LanguageModelling) else logits
 
         return jax.jit(forward)
+
+    @cached_property
+    def _generator(self) -> Generator:
+        task, length = self._program.task, self.config.seq_len
+        assert isinstance(task, LanguageModelling)
+        decoder = task.decoder(cache=(1, length))
+
+        def step(parameters: Parameters, cache: Cache, tokens: jax.Array, place: Any) -> tuple[jax.Array, Cache]:
+            bound = decoder.bind(parameters, cache, {"position": place})
+            logits, _ = bound(tokens, self._context(tokens), None, self._dtype)
+            return logits.reshape(*tokens.shape, -1), decoder.running(bound)
+
+        empty = jax.tree.map(jnp.asarray, decoder.first_running)  # NumPy's would be written to, not replaced
+        return Generator(Decoding(self._forward, step, empty), length)
 
     def _precision(self) -> Any:
         return jax.default_matmul_precision(self.config.model.matmul_precision)

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 
 from addnorm_exp.report.figures import multiples, style
 from addnorm_exp.report.figures.looks import Looks
+from addnorm_exp.report.figures.multiples import Polyline
 from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.metric import primary_of
 from addnorm_exp.report.protocol.statistics import ENOUGH, t_quantile
@@ -31,7 +32,6 @@ SMOOTHED = 25  # number of windows of the running mean over a training curve
 STEEP = 0.2  # share of a run at its start, which may exceed the picture
 
 NAMES = {"val": "validation", "train": "training"}
-Curve = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
 Middle = tuple[
     np.ndarray, np.ndarray, Any
 ]  # steps (n,), the centre there (n,), the half-width of its interval (n,) or None
@@ -51,7 +51,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
     # Dashes alone do not distinguish rows.
     marked = not running and (looks.crossed or len(report.groups) > len(style.LINES))
     panel_width, barred = fig.get_figwidth() / len(splits) - 0.4, False
-    drawn_curves: list[Curve] = []  # smoothed, which set the limits
+    drawn_curves: list[Polyline] = []  # smoothed, which set the limits
     axes = np.atleast_1d(fig.subplots(1, len(splits), sharey=True))
     for panel, split in zip(axes, splits, strict=True):
         lines = {group.key: curves[group.key, split] for group in report.groups}
@@ -134,12 +134,12 @@ def _title(metric: Metric, split: str, running: bool) -> str:
     return f"{NAMES[split]} {metric.rescales or metric.label}{' so far' * running}"
 
 
-def _window(split: str, lines: Iterable[Sequence[Curve]]) -> int:
+def _window(split: str, lines: Iterable[Sequence[Polyline]]) -> int:
     longest = max(len(steps) for row in lines for steps, _ in row)
     return max(1, longest // SMOOTHED) if split == "train" else 1
 
 
-def _last(lines: Iterable[Sequence[Curve]]) -> float:
+def _last(lines: Iterable[Sequence[Polyline]]) -> float:
     return max(steps[-1] for row in lines for steps, _ in row if len(steps))
 
 
@@ -151,7 +151,7 @@ def _runs(report: Reported) -> tuple[dict[Pairs, tuple[Run, ...]], bool]:
     return {g.key: tuple(run for run in g.runs if run.status == "running") for g in report.groups}, True
 
 
-def _curves(runs: Sequence[Run], split: str, metric: Metric) -> list[Curve]:
+def _curves(runs: Sequence[Run], split: str, metric: Metric) -> list[Polyline]:
     """One curve per run, in the given order; empty if the run has none."""
     curves = []
     for run in runs:
@@ -218,7 +218,7 @@ def _markers(axes: Axes, middle: Middle, look: style.Look, nth: int, rows: int) 
 def _group(
     axes: Axes,
     runs: Sequence[Run],
-    curves: list[Curve],
+    curves: list[Polyline],
     look: style.Look,
     running: bool,
     middle: Middle | None,
@@ -243,13 +243,13 @@ def _group(
         axes.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
 
 
-def _centre(runs: Sequence[Run], curves: list[Curve], running: bool, metric: Metric) -> list[Curve]:
+def _centre(runs: Sequence[Run], curves: list[Polyline], running: bool, metric: Metric) -> list[Polyline]:
     """The line of a row in the background: without band and seeds, unless it has only seeds."""
     middle = None if running else _middle(runs, curves, metric)
     return [_thin(*curve, BEHIND) for curve in (curves if middle is None else [middle[:2]])]
 
 
-def _middle(runs: Sequence[Run], curves: list[Curve], metric: Metric) -> Middle | None:
+def _middle(runs: Sequence[Run], curves: list[Polyline], metric: Metric) -> Middle | None:
     """Steps (n,) that all complete curves have, the mean there (the median if a run diverged), and the half-width of its interval
     (None below five curves or if a run diverged). None if every run diverged."""
     lost = [run.status == "diverged" for run in runs]
@@ -272,14 +272,14 @@ def _middle(runs: Sequence[Run], curves: list[Curve], metric: Metric) -> Middle 
     return steps, centre, t_quantile(0.975, len(table) - 1) * table.std(axis=0, ddof=1) / np.sqrt(len(table))
 
 
-def _worst_after(curve: Curve, steps: np.ndarray, worst: float) -> np.ndarray:
+def _worst_after(curve: Polyline, steps: np.ndarray, worst: float) -> np.ndarray:
     """A diverged run on common steps: its values as far as it has any, then `worst`, which is infinite."""
     values = dict(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
     extended = np.asarray([values.get(step, worst) for step in steps.tolist()], np.float64)
     return np.where(np.isfinite(extended), extended, worst)
 
 
-def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Curve:
+def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Polyline:
     if not len(steps):
         return steps, values
     stride = max(1, -(-len(steps) // most))
@@ -287,7 +287,7 @@ def _thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> Curve:
     return steps[keep], values[keep]
 
 
-def _view(runs: Sequence[Run], curves: Sequence[Curve], metric: Metric) -> tuple[float, float]:
+def _view(runs: Sequence[Run], curves: Sequence[Polyline], metric: Metric) -> tuple[float, float]:
     """The range of values to show: after the steep start, which would compress the interesting part. Runs that did not diverge set the
     worse limit (all runs if none is done). `curves` are those of `runs`, in the same order."""
     pairs = list(zip(runs, curves, strict=True))
@@ -306,7 +306,7 @@ def _view(runs: Sequence[Run], curves: Sequence[Curve], metric: Metric) -> tuple
     return min(ends), max(ends)
 
 
-def _ends(axes: Axes, runs: Sequence[Run], curves: Sequence[Curve], look: style.Look) -> None:
+def _ends(axes: Axes, runs: Sequence[Run], curves: Sequence[Polyline], look: style.Look) -> None:
     low, high = axes.get_ylim()
     for run, (steps, values) in zip(runs, curves, strict=True):
         good = np.isfinite(values)

@@ -28,7 +28,7 @@ OTHERS = "#CDCDCD"
 HEADING = 20  # letters in a line of a title
 LETTER = 0.056  # width of a letter of a title in inches
 
-Curve = tuple[Any, Any]  # x (n,), y (n,)
+Polyline = tuple[Any, Any]  # x (n,), y (n,)
 
 
 def many(rows: Sequence[Any]) -> bool:
@@ -74,7 +74,7 @@ def against(report: Reported, baseline: str | None) -> tuple[dict[Pairs, Pairs |
     return {key: None if j is None else keys[j] for key, j in zip(keys, indices, strict=True)}, report.titled(name)
 
 
-def behind(axes: Axes, lines: Mapping[Pairs, Sequence[Curve]], own: Pairs, base: Pairs | None) -> None:
+def behind(axes: Axes, lines: Mapping[Pairs, Sequence[Polyline]], own: Pairs, base: Pairs | None) -> None:
     """Draws the other rows' lines, the baseline's darker, without the panel's own row."""
     axes.grid(False)
     others = [line for key, curves in lines.items() if key not in (own, base) for line in curves]
@@ -83,7 +83,7 @@ def behind(axes: Axes, lines: Mapping[Pairs, Sequence[Curve]], own: Pairs, base:
         _joined(axes, lines.get(base, ()), color=BASE, linewidth=0.9, zorder=2)
 
 
-def _joined(axes: Axes, lines: Iterable[Curve], **look: Any) -> None:
+def _joined(axes: Axes, lines: Iterable[Polyline], **look: Any) -> None:
     """Many lines as one, with gaps: fifty panels of fifty lines each remain small."""
     gap = np.asarray([np.nan])
     parts = [part for x, y in lines for part in ((x, y), (gap, gap))]

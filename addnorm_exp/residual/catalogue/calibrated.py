@@ -13,7 +13,7 @@ from addnorm_exp.residual.norms import NormSpec
 from addnorm_exp.residual.plan import At
 from addnorm_exp.residual.rule import Learned, Rule
 from addnorm_exp.residual.scheme import Scheme
-from addnorm_exp.residual.versioned import Measure, Values, Versioned, own_paths
+from addnorm_exp.residual.versioned import MeasureBranches, Values, Versioned, own_paths
 
 
 def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
@@ -23,7 +23,7 @@ def rescaled(site: Site, norm: NormSpec) -> tuple[At, ...]:
 Passes = tuple[jax.Array, dict[str, jax.Array], jax.Array]  # how many, ω by path, whether the last one changed any
 
 
-def profile(specs: Mapping[str, Spec], parameters: Values, measure: Measure) -> dict[str, jax.Array]:
+def profile(specs: Mapping[str, Spec], parameters: Values, measure: MeasureBranches) -> dict[str, jax.Array]:
     """ω of every sublayer: in each stack ω_1 = 1 and ω_(s+1)² = ω_s² Var[x_s] + Var[F(x_s)], all coordinates alike.
 
     The released code sets each ω while its one pass goes on, so that x_s is what the ω's before it make of it. A pass of `measure` is

@@ -1,6 +1,5 @@
 """What the training step asks of an optimiser, and what is the same for all of them."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -9,10 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from addnorm_exp.experiment import Hypers, Shape
+from addnorm_exp.nn.footprint import Specs
 from addnorm_exp.nn.functional import Parameters
-from addnorm_exp.residual.init import DECAYED, Spec
-
-Specs = Mapping[str, Spec]
+from addnorm_exp.residual.init import DECAYED
 
 
 class Optimiser(Protocol):
