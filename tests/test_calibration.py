@@ -209,12 +209,12 @@ def test_admin_folds_into_a_post_ln():
     and its inverse into the rows of the weights that read x."""
     model, plain = decoder(catalogue.get("admin")), decoder(catalogue.get("post_ln"))
     values = random_parameters(model.specs)
-    folded = {path: value for path, value in values.items() if not path.endswith("/skip")}
+    folded = {path: np.asarray(value) for path, value in values.items() if not path.endswith("/skip")}
     readers = {"attention": ("query", "key", "value"), "feed_forward": ("up",)}
     before = ["embedding/tokens", "embedding/positions"]
     skips, gains, biases = (own_paths(model.specs, name) for name in ("skip", "post/gain", "post/bias"))
     for label in model.module.labels:
-        omega = values[skips[label]]
+        omega = np.asarray(values[skips[label]])
         for path in before:
             folded[path] = folded[path] * jnp.broadcast_to(omega, folded[path].shape)
         _, block, kind = label.split(".")
@@ -223,7 +223,7 @@ def test_admin_folds_into_a_post_ln():
             folded[path] = folded[path] / omega[:, None]
         before = [gains[label], biases[label]]
     expected, _ = model.bind(values)(tokens(), Context(batch=B))
-    found, _ = plain.bind(folded)(tokens(), Context(batch=B))
+    found, _ = plain.bind(jax.tree.map(jnp.asarray, folded))(tokens(), Context(batch=B))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 

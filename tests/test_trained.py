@@ -80,7 +80,7 @@ def test_its_evaluation_repeats_the_record_and_takes_other_files(trained, tmp_pa
 def test_activations_add_up_to_the_stream(trained):
     """Pre-LN: the stream after a block is the stream before it and what both sublayers return."""
     model = load(trained / "run")
-    inside = model.activations(TOKENS)
+    inside = {name: np.asarray(value) for name, value in model.activations(TOKENS).items()}
     assert tuple(inside) == model.places
     assert all(value.shape == (3, 11, 16) for value in inside.values())
     before = inside["embedding"]
