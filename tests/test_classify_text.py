@@ -178,6 +178,25 @@ def test_a_class_that_training_lacked_is_refused(finished, tmp_path, capsys):
     )
 
 
+def test_data_that_have_changed_are_not_those_of_training(finished, table):
+    """Their words would have other numbers."""
+    text = table.read_text()
+    model = trained(finished)
+    try:
+        table.write_text(f"{text}\nanother text\tgood")
+        for ask in (lambda: trained(finished), model.evaluate, lambda: model.classify(["good"])):
+            with pytest.raises(UserError, match=r"mine\.tsv has changed since this run; restore the data"):
+                ask()
+    finally:
+        table.write_text(text)
+
+
+def test_a_classifier_has_no_head_to_tie(table):
+    config = asked(table, model__tie_embeddings=True)
+    with pytest.raises(UserError, match=r"^model\.tie_embeddings=True has no effect on a classifier"):
+        tasks.check(experiment(config), tasks.spec(config))
+
+
 def test_a_classifier_writes_no_text(finished, capsys):
     assert main(["sample", str(finished), "--prompt=a"]) == 2
     assert capsys.readouterr().err.endswith("its task is classify_text; only a language model writes text\n")

@@ -158,7 +158,14 @@ def test_other_data_are_read_in_the_words_and_classes_of_training(tmp_path):
     assert read.test.texts == other.test.texts
     assert [mine.spec.classes[n] for n in read.test.labels] == [other.spec.classes[n] for n in other.test.labels]
     assert vocabulary_of(read, "words", 99) == vocabulary_of(mine, "words", 99) != vocabulary_of(other, "words", 99)
-    assert read.spec.sha256 == other.spec.sha256
+    assert read.spec.train == mine.spec.train
+    assert read.spec.sha256 not in (mine.spec.sha256, other.spec.sha256), "neither is to be taken for it"
+
+
+def test_classes_are_in_the_order_of_their_numbers_where_all_are_numbers(tmp_path):
+    for labels, classes in ((("10", "-2"), ("-2", "10")), (("--5", "10"), ("--5", "10")), (("10", "9a"), ("10", "9a"))):
+        lines = [f"text {number}\t{labels[number % 2]}" for number in range(40)]
+        assert load("file", table(tmp_path / "a", lines)).spec.classes == classes
 
 
 def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):

@@ -121,6 +121,11 @@ def test_epochs_need_the_data():
     assert override(Config(), {"steps": 40, "optim.warmup": "5%"}).optim.warmup == 2
 
 
+def test_a_file_that_is_not_named_is_told_before_it_is_measured():
+    with pytest.raises(UserError, match=r"data\.name=file needs the file"):
+        override(Config(), {"data.name": "file", "steps": "1epoch"}, measure=tasks.sizes)
+
+
 def test_an_epoch_of_a_stream_is_as_many_tokens_as_its_training_split(tmp_path):
     (tmp_path / "text").write_bytes(np.random.default_rng(0).bytes(20_000))
     config = override(

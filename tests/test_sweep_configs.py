@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import signal
 
 import pytest
 from studies import write
@@ -12,6 +13,7 @@ from training import BASE, TEXT, signals_restored
 
 from addnorm_exp.cli import main
 from addnorm_exp.errors import UserError
+from addnorm_exp.report.load import study_folders
 from addnorm_exp.sweep.study_file import read_studies
 
 STUDY = """
@@ -134,13 +136,16 @@ def test_the_dry_run_and_the_filter_go_by_config(file, swept):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("BASE = {'configs/ml.py': {}}", "BASE has overrides for 'configs/ml.py', but no run has this config; did you mean"),
+        ("BASE = {'configs/ml.py': {}}", "BASE names the config 'configs/ml.py', which no run has; did you mean"),
         ("BASE = {'configs/lm.py': {'data.tokens': 'bytes'}}", "BASE: data.tokens='bytes' has no effect with task.name='lm'"),
         ("FILES = ('configs/lm.py', 3)", "config=3: write the name of a config file"),
         ("FILES = ([],)", "config=[]: write the name of a config file"),
-        ("FILES = ('configs/lm.py', 'configs/lm.py:pre_ln', 'configs/../configs/lm.py')", "two configs are named lm; rename the file"),
+        ("FILES = (*FILES, 'configs/../configs/lm.py')", "two configs are named lm; rename the file"),
         ("BASE = 3", "BASE is a int; write a dict of overrides"),
-        ("FILES = ('configs/lm.py', 'configs/lm2.py')", "configs/lm2.py: no such config file; did you mean 'configs/lm.py'?"),
+        ("FILES = (*FILES, 'configs/lm2.py')", "configs/lm2.py: no such config file; did you mean 'configs/lm.py'?"),
+        ("BASE = {'optim': {'lr': 1e-3}}", "BASE: optim: a group of keys, not a value"),
+        ("BASELINE = {'configs/ml.py': 'pre_ln'}", "BASELINE names the config 'configs/ml.py', which no run has; did you mean"),
+        ("PUBLISHED = [{'config': 'configs/ml.py'}]", "PUBLISHED names the config 'configs/ml.py', which no run has"),
         ("CONFIG = FILES", "CONFIG is ('configs/lm.py', 'configs/classify_text.py'); write the name of a config file"),
         ("BASELINE = {'configs/lm.py': 'post_lm'}", "BASELINE = 'post_lm' is not a row of the table"),
         ("TUNED = ('task.pooling',)", "TUNED names task.pooling, which tuning must not choose"),
@@ -157,8 +162,63 @@ def test_a_slip_in_such_a_file_is_told_in_a_line(source, message, tmp_path):
     assert message in str(caught.value)
 
 
+def test_a_published_number_may_be_for_one_config(tmp_path):
+    entry = {
+        "config": "configs/lm.py",
+        "scheme": "pre_ln",
+        "value": 1.0,
+        "metric": "test bpb",
+        "source": "A 2020, table 1",
+    }
+    path = write(tmp_path, STUDY.replace("{base!r}", "{}") + f"\n\nPUBLISHED = [{entry!r}]\n")
+    of_lm, of_texts = read_studies(str(path))
+    of_lm.tune()
+    assert [published.value for published in of_lm.published] == [1.0]
+    assert of_texts.published == ()
+
+
+def test_a_config_that_only_report_names_is_refused(tmp_path):
+    source = STUDY.replace("{base!r}", "{}")
+    path = write(tmp_path, source.replace("product(best,", "product([{**each, 'config': 'x.py'} for each in best],"))
+    study, _ = read_studies(str(path))
+    tuning = study.tune()
+    with pytest.raises(UserError, match=r"config='x\.py' is none of the study; "):
+        study.report(study.stand_in(tuning), tuning)
+
+
+def test_a_filter_by_a_value_leaves_the_configs_that_have_it(file):
+    out = sweep(file, "--dry_run", "--filter=task.name=lm")[1]
+    assert [line for line in out.splitlines() if line.endswith(".py:")] == ["configs/lm.py:"]
+
+
+def test_a_stop_in_the_first_config_leaves_the_second(file, tmp_path, monkeypatch, capsys):
+    from addnorm_exp.sweep import phases
+    from addnorm_exp.sweep.launch import PhaseResult
+
+    def stopped(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return {"tune": PhaseResult(stopped=True)}
+
+    monkeypatch.setattr(phases, "carry_out", stopped)
+    with signals_restored():
+        assert main(["sweep", str(file), f"--runs={tmp_path}"]) == 130
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stopped; run the same command")]
+    places = (tmp_path / "both" / "lm", tmp_path / "both")
+    assert lines == [f"stopped; run the same command again to continue ({place})" for place in places]
+
+
+def test_a_study_of_one_config_beside_its_former_runs_is_seen_too(swept, tmp_path):
+    import shutil
+
+    folder, _ = swept
+    shutil.copytree(folder / "lm", tmp_path / "both", ignore=shutil.ignore_patterns("pre_ln-*", "post_ln-*"))
+    shutil.copytree(folder / "classify_text", tmp_path / "both" / "classify_text")
+    assert study_folders(tmp_path / "both") == [tmp_path / "both", tmp_path / "both" / "classify_text"]
+
+
 def test_a_single_config_may_be_an_axis_too(tmp_path):
-    path = write(tmp_path, STUDY.replace('"configs/lm.py", "configs/classify_text.py"', '"configs/lm.py",'))
+    source = STUDY.replace('"configs/lm.py", "configs/classify_text.py"', '"configs/lm.py",')
+    path = write(tmp_path, source.replace(', "configs/classify_text.py": "post_ln"', ""))
     (study,) = read_studies(str(path))
     assert (study.part, study.folder(tmp_path), len(study.tune())) == ("lm", tmp_path / "tiny" / "lm", 4)
 

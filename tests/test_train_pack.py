@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiler import QUICK
-from of_config import experiment, run
+from of_config import experiment, make_task, run
 from processes import NET
 from scipy import stats
 from training import ROOT, assert_equal_runs, config, lines, losses, parameters, stop_after
@@ -203,10 +203,11 @@ def test_every_kind_of_run_packs(keys, data, tmp_path):
     compare(configs, data, tmp_path, rtol=1e-2)
     if keys.get("scheme") == "admin":
         assert RunFolder(tmp_path / "packed" / "1").summary().plain()["calibrated"]
-    scheme = experiment(configs[0]).scheme
+    scheme, specs = experiment(configs[0]).scheme, make_task(configs[0]).model.specs
     for lane in ("0", "1"):
         values = parameters(tmp_path / "packed" / lane)
-        for path, projected in scheme.projected({name: jnp.asarray(value) for name, value in values.items()}).items():
+        arrays = {name: jnp.asarray(value) for name, value in values.items()}
+        for path, projected in scheme.projected(specs, arrays).items():
             np.testing.assert_allclose(values[path], projected, rtol=1e-5, atol=1e-6, err_msg=path)
 
 

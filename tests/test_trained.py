@@ -19,6 +19,7 @@ from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.train.checkpoint import Checkpoints
 from addnorm_exp.train.entry import enter
 from addnorm_exp.trained.generation import Decoding, Generator
+from addnorm_exp.trained.recorded import on_file
 
 TOKENS = np.random.default_rng(0).integers(0, 256, (3, 11))
 
@@ -77,6 +78,15 @@ def test_its_evaluation_repeats_the_record_and_takes_other_files(trained, tmp_pa
 
 
 @pytest.mark.core
+def test_a_run_on_a_named_data_set_is_evaluated_on_a_file(trained, tmp_path):
+    """The record says enwik8, and a file takes its place."""
+    record = RunFolder(trained / "run").config().plain()
+    record["science"]["data"] |= {"name": "enwik8", "path": None}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    data = on_file(RunFolder(tmp_path), "mine.txt").config.data
+    assert (data.name, data.path) == ("file", "mine.txt")
+
+
 def test_activations_add_up_to_the_stream(trained):
     """Pre-LN: the stream after a block is the stream before it and what both sublayers return."""
     model = load(trained / "run")

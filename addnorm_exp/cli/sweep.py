@@ -44,13 +44,15 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.launch import Launcher
-    from addnorm_exp.sweep.phases import carry_out, check, dry_run
+    from addnorm_exp.sweep.phases import carry_out, check, dry_run, selected
     from addnorm_exp.sweep.record import check_folder
     from addnorm_exp.sweep.selection import parse_filter, select
     from addnorm_exp.sweep.study_file import read_studies
 
     chosen = parse_filter(arguments["filter"])
     studies = select(read_studies(arguments.positionals[0]), chosen)
+    if len(studies) > 1 and chosen:
+        studies = selected(studies, chosen)
     folders = {study.name: study.folder(arguments["runs"]) for study in studies}
     for study in studies:
         check_folder(folders[study.name], study)
@@ -81,7 +83,12 @@ def run(argv: list[str]) -> int:
                 launcher.limit, stop.prospect = limit, launcher.prospect
                 outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen)
                 limit = launcher.limit
-        return max(_conclude(folders[name], outcome, stop) for name, outcome in outcomes.items())
+        stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
+        codes = [_conclude(folders[name], outcome, stop) for name, outcome in outcomes.items()]
+        if len(codes) < len(studies):
+            to_stderr(f"stopped; run the same command again to continue ({root})")
+            codes.append(stop.code)
+        return max(codes)
 
 
 def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
@@ -91,8 +98,7 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
     from addnorm_exp.report.tables.render import render
     from addnorm_exp.runs.folder import RunFolder
 
-    stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
-    if stop():
+    if any(outcome.stopped for outcome in outcomes.values()):
         to_stderr(f"stopped; run the same command again to continue ({folder})")
         return stop.code
     if any(outcome.summaries for outcome in outcomes.values()):

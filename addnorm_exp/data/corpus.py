@@ -48,11 +48,7 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
     """
     if config.path is not None:
         return _of_file(config.path)
-    if config.name == "file":
-        raise UserError("data.name=file needs the file: --config.data.path=FILE")
-    if config.name not in datasets:
-        raise UserError(f"data.name={config.name} is no known dataset; {nearest(config.name, (*datasets, 'file'))}")
-    dataset = datasets[config.name]
+    dataset = _named(config.name, datasets)
     return _split(dataset.name, cache.obtain(dataset), dataset.sha256)
 
 
@@ -60,7 +56,7 @@ def spec(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Data
     """That of the corpus that `load` would give. Nothing is fetched. Raises UserError if the file cannot be used."""
     if config.path is not None:
         return _spec_of_file(config.path)
-    dataset = datasets[config.name]
+    dataset = _named(config.name, datasets)
     held_out = dataset.size // HELD_OUT
     return DataSpec(
         name=dataset.name,
@@ -73,7 +69,15 @@ def spec(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Data
 
 def to_fetch(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str | None:
     """What has to be fetched before the corpus can be loaded, in words; None if it is here."""
-    return None if config.path is not None else cache.to_fetch(datasets[config.name])
+    return None if config.path is not None else cache.to_fetch(_named(config.name, datasets))
+
+
+def _named(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
+    if name == "file":
+        raise UserError("data.name=file needs the file: --config.data.path=FILE")
+    if name not in datasets:
+        raise UserError(f"data.name={name} is no known dataset; {nearest(name, (*datasets, 'file'))}")
+    return datasets[name]
 
 
 def check_lengths(spec: DataSpec, seq_len: int) -> None:

@@ -179,7 +179,10 @@ def read_as(data: LabelledText, trained_on: LabelledText) -> LabelledText:
     def renumbered(split: Labelled) -> Labelled:
         return Labelled(split.texts, numbers[split.labels])
 
-    return replace(data, train=trained_on.train, val=renumbered(data.val), test=renumbered(data.test))
+    # Neither the one nor the other: what is kept by checksum must not be taken for it.
+    mixture = hashlib.sha256(f"{data.spec.sha256} read as {trained_on.spec.sha256}".encode()).hexdigest()
+    spec = replace(data.spec, sha256=mixture, train=trained_on.spec.train)
+    return LabelledText(spec, trained_on.train, renumbered(data.val), renumbered(data.test))
 
 
 def padded(data: LabelledText, kind: Kind, most: int, length: int) -> dict[str, Padded]:
@@ -264,4 +267,4 @@ def _checksum(ordered: Iterable[Example]) -> str:
 def _classes(labels: Iterable[str]) -> tuple[str, ...]:
     """Class names in order: by value where all are integers, else by their characters."""
     names = sorted(labels)
-    return tuple(sorted(names, key=int) if all(name.lstrip("-").isdecimal() for name in names) else names)
+    return tuple(sorted(names, key=int) if all(name.removeprefix("-").isdecimal() for name in names) else names)

@@ -11,7 +11,7 @@ Read in this order:
     head          the way back to logits
     models        decoder, classifier, encoder and decoder together
     functional    a module as pure functions over {path: array}: all that the rooms above see
-    footprint     the least that a model takes up, without building it; floating-point operations a token
+    footprint     a lower bound on the size of a model, without building it; floating-point operations a token
 
 Another option inside a sublayer is a keyword of attention or feed_forward (CONTRIBUTING.md).
 """

@@ -1,5 +1,5 @@
-"""Size and cost of a model of one stack. The least that it takes up is told from a few of its blocks, so that a depth of thousands
-costs no time."""
+"""Size and cost of a model of one stack. A lower bound on its size is estimated from a few of its blocks, so that a depth
+of thousands costs no time."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -59,9 +59,9 @@ def study_folders(directory: Path | str) -> list[Path]:
         raise UserError(f"{directory}: no such folder; {which(directory)}")
     if not directory.is_dir():
         raise UserError(f"{directory}: is a file; {which(directory)}")
-    if _holds(directory, "study.json") or _holds(directory, "config.json"):
-        return [directory]
     children = _children(directory)
+    if _holds(directory, "study.json") or _holds(directory, "config.json"):
+        return [directory, *(child for child in children if _holds(child, "study.json"))]
     studies = [study for child in children for study in (child, *_children(child)) if _is_study(study)]
     if any(_holds(d, "config.json") for d in children):
         return [directory, *studies]  # single runs (--workdir) here, perhaps beside studies

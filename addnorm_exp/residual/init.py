@@ -133,7 +133,8 @@ def parameter(shape: tuple[int, ...], init: Init, group: str, rngs: nnx.Rngs) ->
 
 
 def place(module: nnx.Module, site: "Site", part: str) -> None:
-    """Tells each parameter of a module, a part of a model, where the module stands, and its name in it. One that was told keeps that."""
+    """Sets the place of each parameter of a module, a part of a model: the module's site, and the parameter's name in it. A place that
+    is set stays."""
     for path, node in nnx.iter_graph(module):
         if isinstance(node, nnx.Param) and not node.place:
             node.set_metadata(place=(site, part, "/".join(map(str, path))))

@@ -138,7 +138,7 @@ class Scheme:
         return self.ends(self.norm).make(width, rngs)
 
     def mark(self, module: nnx.Module, site: Site, part: str) -> None:
-        """Tells the parameters of a module, a part of a model, that they stand at this site, and the scheme's factors on the optimiser."""
+        """Sets the place of the parameters of a module, a part of a model, and the scheme's factors on the optimiser."""
         place(module, site, part)
         if self.factors is not no_factors:
             mark(module, lambda group: self.factors(site, group))

@@ -251,7 +251,7 @@ def kind_of(run: Planned) -> Hashable:
 def widths(runs: Iterable[Planned], width: int, place: Callable[[Planned], RunFolder]) -> list[int]:
     """For each of these unfinished runs of one phase, how many runs the widest pack has that it may be trained in."""
     runs = tuple(runs)
-    kinds = Counter(map(kind_of, runs))
+    kinds = Counter(kind_of(run) for run in runs if not place(run).recorded())
 
     def lanes(run: Planned) -> int:
         folder = place(run)

@@ -1,7 +1,7 @@
 """The protocol of a study: tune, choose the winners, report them on other seeds; or a plain sweep."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -49,6 +49,21 @@ def plan(study: Study, chosen: Filter) -> Plan:
     _some(tune, chosen)
     _reported(report, chosen)
     return Plan(tuning, standing_in, tune, report)
+
+
+def selected(studies: Sequence[Study], chosen: Filter) -> tuple[Study, ...]:
+    """The studies of a file of which the filter leaves runs. Raises UserError if there is none."""
+    kept: list[Study] = []
+    problems: list[UserError] = []
+    for study in studies:
+        try:
+            plan(study, chosen)
+            kept.append(study)
+        except NothingSelected as problem:
+            problems.append(problem)
+    if not kept:
+        raise problems[0]
+    return tuple(kept)
 
 
 def check(study: Study, launcher: Launcher, chosen: Filter) -> Plan:
@@ -222,10 +237,14 @@ def _untuned(study: Study, chosen: Filter) -> Filter:
     return {key: value for key, value in chosen.items() if key not in study.tuned}
 
 
+class NothingSelected(UserError):
+    """The filter leaves no run of a study."""
+
+
 def _some(runs: tuple[Planned, ...], chosen: Filter, where: str = "of the plan") -> None:
     if not runs:
         text = ",".join(f"{key}={value}" for key, value in chosen.items())
-        raise UserError(
+        raise NothingSelected(
             f"--filter={text}: no run {where} has these values; list the runs with --dry_run and no --filter"
         )
 

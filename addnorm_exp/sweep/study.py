@@ -65,6 +65,7 @@ class Study:
     published: tuple[Published, ...] = ()
     config: str = ""
     default: str = ""  # the config of a run that names none
+    configs: tuple[str, ...] = ()  # all of the file
 
     @property
     def name(self) -> str:
@@ -209,7 +210,12 @@ class Study:
         for number, overrides in enumerate(yielded(self.path, function, call), 1):
             where = f"{self.path}: run {number} of {function}()"
             if self.config:
-                if overrides.get(CONFIG, self.default) != self.config:
+                config = overrides.get(CONFIG, self.default)
+                if config not in self.configs:
+                    raise UserError(
+                        f"{where}: config={config!r} is none of the study; {nearest(str(config), self.configs)}"
+                    )
+                if config != self.config:
                     continue
                 overrides = {key: value for key, value in overrides.items() if key != CONFIG}
             experiment = resolve(override(self.base, overrides, where, sizes), where)

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from addnorm_exp.config import files, leaves, load, override, read
 from addnorm_exp.config.door import convert, overridden, values
-from addnorm_exp.config.keys import unknown
+from addnorm_exp.config.keys import groups, unknown
 from addnorm_exp.errors import UserError, check_text, nearest
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.sweep.study import CONFIG, Study, yielded
@@ -56,12 +56,13 @@ def read_studies(path: str) -> tuple[Study, ...]:
     configs = _configs(path, runs, default)
     ranges = any(CONFIG in run for run in runs)
     common = _mapping(path, "BASE", getattr(module, "BASE", {}))
-    for name in common:
-        if isinstance(common[name], Mapping) and name not in configs:
-            raise UserError(
-                f"{path}: BASE has overrides for {name!r}, but no run has this config; {nearest(str(name), configs)}"
-            )
     baseline = getattr(module, "BASELINE", None)
+    published = _entries(path, getattr(module, "PUBLISHED", ()))
+    _check_names(
+        path, "BASE", (key for key in common if isinstance(common[key], Mapping) and key not in groups()), configs
+    )
+    _check_names(path, "BASELINE", baseline if isinstance(baseline, Mapping) else (), configs)
+    _check_names(path, "PUBLISHED", (name for entry in published if (name := _config_of(entry)) is not None), configs)
     studies = tuple(
         Study(
             path=Path(str(module.__file__)),
@@ -69,9 +70,12 @@ def read_studies(path: str) -> tuple[Study, ...]:
             base=_base(path, config, common, configs),
             tuned=tuned,
             baseline=baseline.get(config) if isinstance(baseline, Mapping) else baseline,
-            published=_published(path, getattr(module, "PUBLISHED", ())),
+            published=_published(
+                path, (_without_config(entry) for entry in published if _config_of(entry) in (None, config))
+            ),
             config=config if ranges else "",
             default=default,
+            configs=configs,
         )
         for config in configs
     )
@@ -91,6 +95,15 @@ def _configs(path: str, runs: Iterable[Mapping[str, Any]], default: str) -> tupl
             raise UserError(f"{path}: config={config!r}: write the name of a config file, e.g. 'configs/lm.py'")
         configs[config] = None
     return tuple(configs)
+
+
+def _check_names(path: str, setting: str, names: Iterable[object], configs: Collection[str]) -> None:
+    """Raises UserError if a setting is for a config that no run has."""
+    for name in names:
+        if name not in configs:
+            raise UserError(
+                f"{path}: {setting} names the config {name!r}, which no run has; {nearest(str(name), configs)}"
+            )
 
 
 def _mapping(path: str, setting: str, value: object) -> Mapping[str, Any]:
@@ -144,9 +157,22 @@ def _check_parameter(path: str, report: Any) -> None:
         return
 
 
-def _published(path: str, entries: Any) -> tuple[Published, ...]:
+def _entries(path: str, entries: Any) -> list[Any]:
     if not isinstance(entries, list | tuple):
         raise UserError(f"{path}: PUBLISHED is a {type(entries).__name__}; write a list of dicts")
+    return list(entries)
+
+
+def _config_of(entry: Any) -> Any:
+    """The config that an entry of PUBLISHED names; None if it is for all."""
+    return entry.get(CONFIG) if isinstance(entry, Mapping) else None
+
+
+def _without_config(entry: Any) -> Any:
+    return {key: value for key, value in entry.items() if key != CONFIG} if isinstance(entry, Mapping) else entry
+
+
+def _published(path: str, entries: Iterable[Any]) -> tuple[Published, ...]:
     published = []
     for number, entry in enumerate(entries, 1):
         where = f"{path}: PUBLISHED entry {number}"

@@ -95,6 +95,10 @@ class ClassifyText(Task):
 
     @staticmethod
     def check(experiment: Experiment, spec: DataSpec) -> None:
+        if experiment.config.model.tie_embeddings:
+            raise UserError(
+                "model.tie_embeddings=True has no effect on a classifier, whose head has an output for each class; set it to false"
+            )
         batch = experiment.config.batch_size
         if batch > spec.train:
             raise UserError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from addnorm_exp import tasks
 from addnorm_exp.config.schema import Config
+from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.nn.functional import Parameters
@@ -24,7 +25,7 @@ from addnorm_exp.train.programs import program
 from addnorm_exp.trained.generation import Cache, Decoding, Generator
 from addnorm_exp.trained.inside import activations, places
 from addnorm_exp.trained.parameters import WEIGHTS, kept
-from addnorm_exp.trained.recorded import experiment_of
+from addnorm_exp.trained.recorded import experiment_of, on_file
 
 
 def load(folder: Path | str, weights: str = "final") -> "Trained":
@@ -43,8 +44,18 @@ def load(folder: Path | str, weights: str = "final") -> "Trained":
         raise UserError(
             f"{folder}: the record of scheme '{experiment.config.scheme}' has changed since this run; use the version that trained it"
         )
+    if experiment.form:  # the model is built of the data
+        _check_data(run, tasks.spec(experiment.config))
     parameters, step = kept(run, weights)
     return Trained(run, experiment, parameters, step)
+
+
+def _check_data(run: RunFolder, data: DataSpec) -> None:
+    """Raises UserError if these are not the data that the run was trained on."""
+    record = run.config()
+    assert record is not None
+    if record.data.sha256 != data.sha256:
+        raise UserError(f"{run.path}: {data.name} has changed since this run; restore the data that it was trained on")
 
 
 class Trained:
@@ -108,10 +119,10 @@ class Trained:
     def evaluate(self, path: Path | str | None = None) -> dict[str, float]:
         """The metrics on the test split: of the run's own data, or of the file at `path`, split as in training (docs/install.md). On the
         run's own data they are those of summary.json, to the bit on the device that trained it."""
-        config = self.config if path is None else experiment_of(self.folder, {"data.path": str(path)}).config
-        data = tasks.load(config)
-        if path is not None:
-            data = self._program.task.read_as(data, lambda: tasks.load(self.config))
+        if path is None:
+            data = self._trained_on()
+        else:
+            data = self._program.task.read_as(tasks.load(on_file(self.folder, path).config), self._trained_on)
         tasks.check(self.experiment, data.spec)
         lanes = self._program.evaluate(self.parameters, self._program.put(data).test, self.step)
         assert lanes is not None  # nothing stops it
@@ -141,9 +152,15 @@ class Trained:
             raise UserError(
                 f"{self.folder.path}: its task is {self.config.task.name}; only a text classifier knows classes"
             )
-        data = task.load(self.config.data)
+        data = self._trained_on()
         probabilities = jax.nn.softmax(self.logits(task.tokens_of(texts, data)), axis=-1)
         return [dict(zip(data.spec.classes, map(float, row), strict=True)) for row in np.asarray(probabilities)]
+
+    def _trained_on(self) -> Any:
+        """The data of training. Raises UserError if they are other ones now."""
+        data = tasks.load(self.config)
+        _check_data(self.folder, data.spec)
+        return data
 
     @cached_property
     def _program(self) -> Program:

@@ -1,6 +1,7 @@
 """The experiment that a run's folder records."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from addnorm_exp.config import Config, leaves, override
@@ -9,6 +10,11 @@ from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.reading import dotted
 from addnorm_exp.tasks import resolve
+
+
+def on_file(folder: RunFolder, path: Path | str) -> Experiment:
+    """The experiment of config.json on the data of a file. Raises UserError as `experiment_of` does."""
+    return experiment_of(folder, {"data.name": "file", "data.path": str(path)})
 
 
 def experiment_of(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Experiment:
