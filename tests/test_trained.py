@@ -142,6 +142,7 @@ def test_draws_have_the_probabilities_of_the_softmax():
     logits = lambda parameters, tokens: jnp.broadcast_to(row, (*tokens.shape, 5))  # noqa: E731
     step = lambda parameters, cache, tokens, place: (logits(parameters, tokens), cache)  # noqa: E731
     generator = Generator(Decoding(logits, step, {}), 1500)
+    assert generator({}, np.array([0]), 0, temperature=0.7, top_k=3, seed=0).size == 0
     drawn = generator({}, np.array([0]), 3000, temperature=0.7, top_k=3, seed=0)
     exact = np.exp(np.array([1.0, 2.0, 1.5]) / 0.7)
     shares = [np.mean(drawn == token) for token in (1, 2, 4)]

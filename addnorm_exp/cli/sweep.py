@@ -74,14 +74,14 @@ def run(argv: list[str]) -> int:
                 )
                 for study in studies
             }
-            for study in studies[1:]:  # all of the file is checked before anything is trained
-                check(study, launchers[study.name], chosen)
-            for study in studies:
+            # All of the file is checked before anything is trained.
+            plans = [check(study, launchers[study.name], chosen) for study in studies]
+            for study, planned in zip(studies, plans, strict=True):
                 if stop():
                     break
                 launcher = launchers[study.name]
                 launcher.limit, stop.prospect = limit, launcher.prospect
-                outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen)
+                outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen, planned)
                 limit = launcher.limit
         stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
         codes = [_conclude(folders[name], outcome, stop) for name, outcome in outcomes.items()]

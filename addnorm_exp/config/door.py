@@ -29,7 +29,7 @@ def read(
     """The `Config` of a ConfigDict, checked in full.
 
     `where` names the source in messages; `typed` are the keys that the user typed on the command line. Messages write them as flags.
-    `measure` tells the sizes of the data (`tasks.sizes`); lengths such as "3epochs" need it.
+    `measure` returns the sizes of the data (`tasks.sizes`); lengths such as "3epochs" need it.
     """
     return _build(values(config, where), where, typed, typed, measure)
 
@@ -197,7 +197,7 @@ def _build(
         whole["data.name"] = "file"
     refuse(checks.values(whole))
     counted = _settled(whole, where, measure)
-    refuse(checks.values(counted))
+    refuse(checks.values({key: value for key, value in counted.items() if value != whole[key]}))
     config = _nest(Config, "", counted)
     refuse(checks.combinations(config))
     return config

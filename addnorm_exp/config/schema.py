@@ -155,7 +155,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class DivergenceConfig:
-    # The loss of an untrained model is near it.
+    # The loss of an untrained model is near that of the trivial prediction.
     bound: float = key(
         10.0,
         "a training loss above this multiple of the trivial one (lm: ln(vocabulary)) ends the run, as a non-finite loss does",

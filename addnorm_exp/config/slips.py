@@ -46,7 +46,7 @@ def of_value(leaf: Leaf, value: object) -> str:
     if word.endswith("%") and leaf.units:
         return "; a share is from 0% to 100%" if "%" in leaf.units else "; only other keys can be a share of it"
     length = re.fullmatch(r"([\d.]+)\s*([a-z]+)", word.lower()) if leaf.units else None
-    if length and (unit := hints.match(length[2], leaf.units) or hints.near(length[2], leaf.units)):
+    if length and (unit := hints.near(length[2], leaf.units)):
         return f"; did you mean '{length[1]}{unit}'?"
     number = _as_float(word)
     return "" if number is None else _number_for_share(leaf, number)

@@ -9,9 +9,9 @@ import numpy as np
 
 from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data import cache, formats, own_file
-from addnorm_exp.data.datasets import DATASETS, Dataset
+from addnorm_exp.data.datasets import DATASETS, Dataset, named
 from addnorm_exp.data.spec import DataSpec
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.errors import UserError
 
 # One part in so many is the validation split, and as much the test split: 90/5/5, enwik8's standard split.
 HELD_OUT = 20
@@ -48,7 +48,7 @@ def load(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Corp
     """
     if config.path is not None:
         return _of_file(config.path)
-    dataset = _named(config.name, datasets)
+    dataset = named(config.name, datasets, "dataset")
     return _split(dataset.name, cache.obtain(dataset), dataset.sha256)
 
 
@@ -56,7 +56,7 @@ def spec(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Data
     """That of the corpus that `load` would give. Nothing is fetched. Raises UserError if the file cannot be used."""
     if config.path is not None:
         return _spec_of_file(config.path)
-    dataset = _named(config.name, datasets)
+    dataset = named(config.name, datasets, "dataset")
     held_out = dataset.size // HELD_OUT
     return DataSpec(
         name=dataset.name,
@@ -69,15 +69,7 @@ def spec(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> Data
 
 def to_fetch(config: DataConfig, datasets: Mapping[str, Dataset] = DATASETS) -> str | None:
     """What has to be fetched before the corpus can be loaded, in words; None if it is here."""
-    return None if config.path is not None else cache.to_fetch(_named(config.name, datasets))
-
-
-def _named(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
-    if name == "file":
-        raise UserError("data.name=file needs the file: --config.data.path=FILE")
-    if name not in datasets:
-        raise UserError(f"data.name={name} is no known dataset; {nearest(name, (*datasets, 'file'))}")
-    return datasets[name]
+    return None if config.path is not None else cache.to_fetch(named(config.name, datasets, "dataset"))
 
 
 def check_lengths(spec: DataSpec, seq_len: int) -> None:

@@ -4,10 +4,14 @@ import gzip
 import io
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from addnorm_exp.data.sources import Hub, PackageArchive, Source, Web
+from addnorm_exp.errors import UserError, nearest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -109,5 +113,15 @@ MOVIE_REVIEWS = Dataset(
         ),
     ),
 )
+
+
+def named(name: str, known: Mapping[str, T], kind: str) -> T:
+    """The entry of a table of named data. Raises UserError for a name that is not in it."""
+    if name == "file":
+        raise UserError("data.name=file needs the file: --config.data.path=FILE")
+    if name not in known:
+        raise UserError(f"data.name={name} is no known {kind}; {nearest(name, (*known, 'file'))}")
+    return known[name]
+
 
 DATASETS = {dataset.name: dataset for dataset in (ENWIK8, SHAKESPEARE)}

@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from addnorm_exp.data import cache, own_file, table
+from addnorm_exp.data import cache, datasets, own_file, table
 from addnorm_exp.data.datasets import MOVIE_REVIEWS, Dataset
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.data.table import Example
 from addnorm_exp.data.vocabulary import Kind, Vocabulary, frequent, token_count, vocabulary_size
-from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.errors import UserError
 from addnorm_exp.words import counted
 
+KIND = "set of labelled text"  # in messages
 HELD_OUT = 10  # one part in so many of each class is tested on, and as much validated on
 SMALLEST = 10  # examples of a class, so that each split has one
 PARTS = 20  # a distribution of lengths is kept as its quantiles in steps of 1/20
@@ -118,7 +119,7 @@ NAMED = {
 def spec(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> TextSpec:
     """What is known of the data. Nothing is fetched; a file of the user's is read. Raises UserError
     as `load` does."""
-    return _spec_of_file(path) if path is not None else _named(name, named).spec
+    return _spec_of_file(path) if path is not None else datasets.named(name, named, KIND).spec
 
 
 @own_file.remembered
@@ -128,7 +129,7 @@ def _spec_of_file(path: str) -> TextSpec:
 
 def to_fetch(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> str | None:
     """What has to be fetched before the data can be loaded, in words; None if they are here."""
-    return None if path is not None else cache.to_fetch(_named(name, named).dataset)
+    return None if path is not None else cache.to_fetch(datasets.named(name, named, KIND).dataset)
 
 
 def load(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> LabelledText:
@@ -140,7 +141,7 @@ def load(name: str, path: str | None, named: Mapping[str, Named] = NAMED) -> Lab
     """
     if path is not None:
         return _of_file(path)
-    record = _named(name, named)
+    record = datasets.named(name, named, KIND)
     return _split(name, _ordered(record.read(cache.obtain(record.dataset))))
 
 
@@ -149,14 +150,6 @@ def _of_file(path: str) -> LabelledText:
     examples, notes = table.read(own_file.read(path), Path(path).name, where)
     _check(examples, where)
     return _split(Path(path).name, _ordered(examples), notes)
-
-
-def _named(name: str, named: Mapping[str, Named]) -> Named:
-    if name == "file":
-        raise UserError("data.name=file needs the file: --config.data.path=FILE")
-    if name not in named:
-        raise UserError(f"data.name={name} is no known set of labelled text; {nearest(name, (*named, 'file'))}")
-    return named[name]
 
 
 def vocabulary_of(data: LabelledText, kind: Kind, most: int) -> Vocabulary:

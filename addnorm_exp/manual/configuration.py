@@ -115,9 +115,8 @@ def _type(leaf: Leaf) -> str:
         return ", ".join(f"`{choice}`" for choice in leaf.choices)
     limits = _limits(leaf.said.range)
     words = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}[leaf.type]
-    words += (
-        (" or a length (`3epochs`, `5%`)" if "%" in leaf.units else " or a length (`3epochs`)") if leaf.units else ""
-    )
+    if leaf.units:
+        words += " or a length (`3epochs`, `5%`)" if "%" in leaf.units else " or a length (`3epochs`)"
     return ("sequence, each " if leaf.sequence else "") + words + (f", {limits}" if limits else "")
 
 

@@ -73,9 +73,8 @@ def check(study: Study, launcher: Launcher, chosen: Filter) -> Plan:
     return planned
 
 
-def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter) -> dict[str, PhaseResult]:
-    """Trains the missing runs, phase after phase, and returns the outcomes. The whole plan is checked before the first run."""
-    planned = check(study, launcher, chosen)
+def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter, planned: Plan) -> dict[str, PhaseResult]:
+    """Trains the missing runs of a checked plan, phase after phase, and returns the outcomes."""
     tuning, runs = planned.tuning, (*planned.tuning, *planned.reporting)
     twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say)
     _say(study, planned.report or planned.tune, twins, launcher)
