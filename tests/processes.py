@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from compiler import QUICK
+
 ROOT = Path(__file__).parents[1]
 NET = 1800  # seconds after which a process that hangs fails its test; none takes so long on any machine
 
@@ -33,3 +35,14 @@ def wait(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def on_eight_devices(code: str) -> str:
+    """The last line that this code prints in a process of its own with eight simulated devices."""
+    flags = f"{QUICK} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    completed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=NET
+    )
+    assert completed.returncode == 0, completed.stderr[-2000:]
+    return completed.stdout.splitlines()[-1] if completed.stdout else ""

@@ -6,16 +6,12 @@ better higher.
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import toy
-from compiler import QUICK
 from of_config import experiment, run
-from processes import NET
+from processes import on_eight_devices
 from studies import STUDY, sweep, write
 from training import ROOT, assert_equal_runs, config, interrupt, lines, parameters
 
@@ -104,13 +100,7 @@ run(config(**{changes!r}), corpus(Path({folder!r})), RunFolder(Path({folder!r}) 
 
 
 def test_eight_devices_do_not_change_a_statistic(ranked, data, tmp_path):
-    code = DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path), changes=RANKED)
-    flags = f"{QUICK} --xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    completed = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=NET
-    )
-    assert completed.returncode == 0, completed.stderr[-2000:]
+    on_eight_devices(DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path), changes=RANKED))
     run(config(**RANKED), data, RunFolder(tmp_path / "one"))
     assert_close_records(lines(tmp_path / "eight"), lines(tmp_path / "one"))
 

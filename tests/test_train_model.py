@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import jax
@@ -13,9 +10,8 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiler import QUICK
 from of_config import hypers, initial_state, make_step, make_task, program, run, shape
-from processes import NET
+from processes import on_eight_devices
 from training import ROOT, assert_equal_runs, config, corpus, interrupt, layers, losses
 
 from addnorm_exp.runs.folder import RunFolder
@@ -287,13 +283,7 @@ print(json.dumps({{"refused": refused, "device": summary.device, "made": made, "
 def test_eight_devices_are_one_up_to_rounding(plain, tmp_path):
     """20 evaluation windows in batches of 8 leave a remainder that no eight devices can share."""
     code = DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path))
-    flags = f"{QUICK} --xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=NET
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    said = json.loads(on_eight_devices(code))
     assert said["device"]["count"] == 8
     assert "batch_size=12" in said["refused"]
     assert "8 devices" in said["refused"]

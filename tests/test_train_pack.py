@@ -1,9 +1,6 @@
 """Runs that one program trains together: each is its single run, whatever its neighbours do, and a pack resumes bit for bit."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +8,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiler import QUICK
 from of_config import experiment, make_task, run
-from processes import NET
+from processes import on_eight_devices
 from scipy import stats
 from training import ROOT, assert_equal_runs, config, lines, losses, parameters, stop_after
 
@@ -260,13 +256,7 @@ print(json.dumps([[each.status, each.device["count"]] for each in summaries]))
 def test_a_pack_on_eight_devices_is_its_single_runs_on_one(data, tmp_path):
     """To rounding. The batch of each lane is split over the devices."""
     code = DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path))
-    flags = f"{QUICK} --xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=NET
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == [["done", 8]] * 2
+    assert json.loads(on_eight_devices(code)) == [["done", 8]] * 2
     for lane, each in enumerate((config(), config(seed=1, optim__lr=3e-3))):
         run(each, data, RunFolder(tmp_path / "alone" / str(lane)))
         for split in ("train", "val", "test"):
