@@ -5,7 +5,6 @@ import os
 
 import pytest
 from compiler import QUICK, share_bytecode, share_context, share_programs
-from jaxtyping import install_import_hook
 
 os.environ.setdefault("XLA_FLAGS", QUICK)  # before anything imports JAX; processes that tests start inherit it
 share_programs()
@@ -17,11 +16,13 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 # In each call of these modules the arrays must have the shapes and dtypes that the annotations say.
 SHAPED = ("nn", "residual.dropout", "residual.norms", "residual.plan", "residual.rule", "residual.taps")
-TOWER = "beartype.BeartypeConf(is_pep484_tower=True)"  # an int is a float, as for type checkers
-install_import_hook([f"addnorm_exp.{module}" for module in SHAPED], f"beartype.beartype(conf={TOWER})")
 os.environ["WANDB_MODE"] = (
     "disabled"  # commands that tests run mirror nothing, but where a test sets up a server of its own
 )
+
+import shapes  # noqa: E402 (it brings JAX, which reads the settings above)
+
+shapes.check([f"addnorm_exp.{module}" for module in SHAPED])
 
 
 @pytest.fixture(scope="session", autouse=True)

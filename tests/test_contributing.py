@@ -220,6 +220,7 @@ def next_byte(entry, tmp_path) -> Path:
     (own,) = eval(f"({entry.code[place]})", {"NextByteConfig": keys_class})
     entry.patch.setitem(config_tasks.TASKS, own.name, own)
     entry.patch.setitem(config_tasks.DATA, own.name, own.data)
+    entry.patch.setitem(config_tasks.STACKS, own.name, own.schemes)
     task = entry.file("addnorm_exp/tasks/next_byte.py", "NextByte")
     entry.entries("addnorm_exp/tasks/__init__.py, in TASKS", tasks.TASKS, NextByte=task)
     file = tmp_path / "next_byte.py"

@@ -30,9 +30,9 @@ from addnorm_exp.config.key import (
     variants,
 )
 from addnorm_exp.config.optimisers import OPTIMISERS, AdamWConfig, OptimConfig
-from addnorm_exp.config.tasks import DATA, TASKS
+from addnorm_exp.config.tasks import DATA, STACKS, TASKS
 from addnorm_exp.config.tasks.lm import ByteStreamConfig, LanguageModellingConfig
-from addnorm_exp.config.tasks.task import DataConfig, TaskConfig
+from addnorm_exp.config.tasks.task import DataConfig, StackSchemes, TaskConfig
 from addnorm_exp.residual.norm_kinds import KINDS
 
 Law = Literal["xavier", "normal"]
@@ -206,6 +206,7 @@ class Config:
     batch_size: int = key(16, "sequences per step", SIZE)
     seq_len: int = key(128, "tokens per sequence", SIZE)
     task: TaskConfig = variants(TASKS, LanguageModellingConfig, by="task.name")
+    schemes: StackSchemes = variants(STACKS, StackSchemes, by="task.name")
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     norm: NormConfig = field(default_factory=NormConfig)

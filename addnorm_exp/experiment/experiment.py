@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from addnorm_exp.config.keys import flatten
 from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, Law, LogitsConfig, NormConfig
+from addnorm_exp.config.tasks.task import StackSchemes
 from addnorm_exp.experiment.hypers import Hypers, hypers_of
 from addnorm_exp.experiment.shape import Shape, shape_of
 from addnorm_exp.experiment.timetable import Timetable, timetable_of
@@ -53,11 +54,12 @@ class Experiment:
         return timetable_of(self.config)
 
     def id(self, data_sha256: str) -> str:
-        """The run's id on these data. What the scheme's record holds counts by the digest: the axes of a config, and multipliers of init;
-        the init law counts by its resolved value."""
+        """The run's id on these data. What the scheme's record holds counts by the digest: the axes of a config, schemes of stacks and
+        multipliers of init; the init law counts by its resolved value."""
         config = self.config
         without_axes = replace(
             config,
+            schemes=StackSchemes(),
             norm=NormConfig(),
             attention=AttentionConfig(),
             embedding=EmbeddingConfig(),

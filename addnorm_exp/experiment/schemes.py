@@ -1,22 +1,53 @@
 """The scheme that a config names, with the axes that the config sets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from addnorm_exp.config.optimisers import OPTIMISERS
 from addnorm_exp.config.schema import Config
 from addnorm_exp.residual import Scheme, SchemeError, Site, axes, catalogue
+from addnorm_exp.residual.around import NOTHING
 from addnorm_exp.residual.init import GROUPS
-from addnorm_exp.residual.scheme import no_factors
+from addnorm_exp.residual.scheme import by_stack, no_factors
 from addnorm_exp.residual.vocabulary import RECIPE
 
 FACTORS = {"lr": "the learning rate", "decay": "weight decay", "eps": "Adam's ε"}
+# The keys that set what is around the blocks.
+AROUND = {
+    "embedding_norm": "embedding.norm",
+    "embedding_scale": "embedding.scale",
+    "logit_cap": "logits.soft_cap",
+    "z_loss": "logits.z_loss",
+    "drop_path": "model.drop_path",
+}
 
 
 def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
     """The checked scheme of a config over these blocks. Raises `residual.SchemeError` (a ValueError) if it is invalid."""
+    scheme = _under_axes(config, config.scheme)
+    apart = {stack: name for stack, name in vars(config.schemes).items() if name not in (None, config.scheme)}
+    scheme = replace(scheme, stacks=tuple((stack, _of_stack(config, stack, name)) for stack, name in apart.items()))
+    for stack, other in scheme.stacks:
+        _check_agreement(config, stack, other, scheme)
+    norm, attention = config.norm, config.attention
+    for key, where in (("norm.blocks", norm.blocks), ("attention.blocks", attention.blocks)):
+        if where is not None and not any(axes.holds(where, site) for site in sites):
+            raise SchemeError(
+                f"{key}='{where}' matches none of the {config.model.depth} blocks (model.depth), so the keys beside it would have "
+                "no effect; name a block, or omit it"
+            )
+    scheme.check(sites, config.model.width)
+    for stack, own in by_stack(sites).items():
+        _check_execution(config, scheme.of(stack), own)
+    # What is around the blocks is that of the model.
+    return replace(scheme, stacks=tuple((stack, replace(each, around=NOTHING)) for stack, each in scheme.stacks))
+
+
+def _under_axes(config: Config, name: str) -> Scheme:
+    """The scheme of this name with the axes that the config sets."""
     norm, attention, embedding, logits = config.norm, config.attention, config.embedding, config.logits
     scheme = axes.with_norm(
-        catalogue.get(config.scheme),
+        catalogue.get(name),
         norm.blocks,
         kind=norm.kind,
         eps=norm.eps,
@@ -36,15 +67,31 @@ def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
         z_loss=logits.z_loss,
         drop_path=config.model.drop_path,
     )
-    if config.init.multipliers == "none":
-        scheme = axes.with_the_law_alone(scheme)
-    for key, where in (("norm.blocks", norm.blocks), ("attention.blocks", attention.blocks)):
-        if where is not None and not any(axes.holds(where, site) for site in sites):
-            raise SchemeError(
-                f"{key}='{where}' matches none of the {config.model.depth} blocks (model.depth), so the keys beside it would have "
-                "no effect; name a block, or omit it"
-            )
-    scheme.check(sites, config.model.width)
+    return axes.with_the_law_alone(scheme) if config.init.multipliers == "none" else scheme
+
+
+def _of_stack(config: Config, stack: str, name: str) -> Scheme:
+    try:
+        return _under_axes(config, name)
+    except SchemeError as error:
+        raise SchemeError(f"schemes.{stack}='{name}': {error}") from None
+
+
+def _check_agreement(config: Config, stack: str, other: Scheme, scheme: Scheme) -> None:
+    """Raises SchemeError if the scheme of a stack asks for another init law, or another embedding, head or loss, than that of the model."""
+    what = f"schemes.{stack}='{other.name}' and scheme='{scheme.name}'"
+    if config.init.law is None and other.law != scheme.law:
+        raise SchemeError(
+            f"{what} have the init laws '{other.law}' and '{scheme.law}'; set init.law, which is for both"
+        )
+    ours, theirs = vars(scheme.around), vars(other.around)
+    for name in (name for name in ours if ours[name] != theirs[name]):
+        remedy = f"set {AROUND[name]}, which is for both" if name in AROUND else "only one of them can be in a model"
+        raise SchemeError(f"{what} differ in {name.replace('_', ' ')}, which is that of the whole model; {remedy}")
+
+
+def _check_execution(config: Config, scheme: Scheme, sites: Sequence[Site]) -> None:
+    """Raises SchemeError if the config asks for a kernel, scaled outputs or an optimiser that the scheme cannot have."""
     kernel = config.execution.attention
     if kernel != "einsum" and any(
         scheme.sublayer_options(site.at(kind)).get("soft_cap") for site in sites for kind in site.sublayers
@@ -60,7 +107,6 @@ def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
             f"init.depth_scaled would scale weights that scheme '{scheme.name}' scales by its own law; {remedy}"
         )
     _check_factors(config, scheme, sites)
-    return scheme
 
 
 def _check_factors(config: Config, scheme: Scheme, sites: Sequence[Site]) -> None:

@@ -52,9 +52,9 @@ class Model(nnx.Module):
         both = depths["encoder"] and depths["decoder"]
         kinds = ("attention", "cross_attention", "feed_forward") if both else SUBLAYERS
         if depths["encoder"]:
-            self.encoder = Stack(scheme, sites("encoder", depths), arch, causal=False, rngs=rngs)
+            self.encoder = Stack(scheme.of("encoder"), sites("encoder", depths), arch, causal=False, rngs=rngs)
         if depths["decoder"]:
-            self.decoder = Stack(scheme, sites("decoder", depths, kinds), arch, causal=True, rngs=rngs)
+            self.decoder = Stack(scheme.of("decoder"), sites("decoder", depths, kinds), arch, causal=True, rngs=rngs)
 
     @property
     def stacks(self) -> dict[str, Stack]:

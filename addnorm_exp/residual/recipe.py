@@ -3,17 +3,19 @@
 Two schemes that differ in these differ in more than how the stream is read and written. Nothing here builds a model or draws a value.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from addnorm_exp.residual.contract import Site
 from addnorm_exp.residual.factors import in_words
 from addnorm_exp.residual.init import GROUPS, HYPERS, Init, Spec, embedding, head
-from addnorm_exp.residual.scheme import Scheme, unscaled
+from addnorm_exp.residual.scheme import Scheme, by_stack, unscaled
 from addnorm_exp.residual.vocabulary import METHOD
 
 # One number where all blocks have it, else one a block.
 Deviations = Mapping[str, float | tuple[float, ...]]
+Stacks = Mapping[str, tuple[Site, ...]]  # of a model, by name
 
 IN_BLOCKS = tuple(group for group in GROUPS if group != "embedding")
 PROJECTED = "set by the method (projected)"
@@ -40,7 +42,8 @@ class Recipe:
     empty where the method projects the weights, so that their law says nothing. Deviations have six figures.
 
     `embedding_scale` multiplies the embedding before the first block; `embedding_scale_by_law` where neither scheme nor config sets it.
-    `eps`, `eps_place`, `affine` and `gain` are None where the norm has no such axis.
+    `eps`, `eps_place`, `affine` and `gain` are None where the norm has no such axis. Where the stacks of a model differ in the norm or
+    the final norm, the field says in words what each has: `encoder layer, decoder rms`.
     """
 
     init: str
@@ -53,35 +56,53 @@ class Recipe:
     factors: str
     drop_path: float
     norm: str
-    eps: float | None
+    eps: float | str | None
     eps_place: str | None
     affine: str | None
     gain: str | None
-    final_norm: bool
+    final_norm: bool | str
 
 
 def recipe(scheme: Scheme, sites: Iterable[Site], weights: Weights) -> Recipe:
     """The recipe of a scheme over the blocks of a model, first to last."""
-    sites = tuple(sites)
-    alone = replace(scheme, init=unscaled) if scheme.multipliers == METHOD else scheme
-    projected = scheme.project is not None
-    around, norm = scheme.around, scheme.norm
+    stacks = by_stack(sites)
+    alone = _unscaled(scheme, lambda each: each.multipliers == METHOD)
+    of_stacks = {stack: scheme.of(stack) for stack in stacks}
+    norms = {stack: each.norm for stack, each in of_stacks.items()}
+    around = scheme.around
     on_embedding = around.norm_of_embedding(weights.rotary)
     learned = ", learned" if around.embedding_scale == "learned" else ""
     return Recipe(
-        init=PROJECTED if projected else _words(scheme, sites, weights),
-        law=PROJECTED if projected else _words(alone, sites, weights),
-        deviations={} if projected else _rounded(_deviations(scheme, sites, weights)),
-        law_deviations={} if projected else _rounded(_deviations(alone, sites, weights)),
+        init=_words(scheme, stacks, weights),
+        law=_words(alone, stacks, weights),
+        deviations=_rounded(_deviations(scheme, stacks, weights)),
+        law_deviations=_rounded(_deviations(alone, stacks, weights)),
         embedding_norm="none" if on_embedding is None else on_embedding.kind,
         embedding_scale=f"{around.embedding_factor(weights.law, weights.width):.6g}{learned}",
         embedding_scale_by_law=around.embedding_scale is None,
-        factors=in_words(_factors(scheme, sites)) or "none",
+        factors=in_words(_factors(scheme, stacks)) or "none",
         drop_path=around.drop_path,
-        norm=norm.kind,
-        final_norm=scheme.final_norm,
-        **{axis: getattr(norm, axis) if axis in norm.axes else None for axis in ("eps", "eps_place", "affine", "gain")},
+        norm=_joined({stack: norm.kind for stack, norm in norms.items()}),
+        final_norm=_joined({stack: each.final_norm for stack, each in of_stacks.items()}),
+        **{
+            axis: _joined({stack: getattr(norm, axis) if axis in norm.axes else None for stack, norm in norms.items()})
+            for axis in ("eps", "eps_place", "affine", "gain")
+        },
     )
+
+
+def _joined(values: Mapping[str, Any]) -> Any:
+    """What all stacks have in common, or in words what each has."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    words = {stack: ("yes" if value else "no") if isinstance(value, bool) else value for stack, value in values.items()}
+    return ", ".join(f"{stack} {value}" for stack, value in words.items())
+
+
+def _unscaled(scheme: Scheme, where: Callable[[Scheme], bool]) -> Scheme:
+    """The scheme, and those of its stacks, without init multipliers where the condition holds."""
+    stacks = tuple((stack, _unscaled(each, where)) for stack, each in scheme.stacks)
+    return replace(scheme, init=unscaled if where(scheme) else scheme.init, stacks=stacks)
 
 
 def _rounded(deviations: Mapping[str, tuple[float, ...]]) -> dict[str, float | tuple[float, ...]]:
@@ -90,8 +111,9 @@ def _rounded(deviations: Mapping[str, tuple[float, ...]]) -> dict[str, float | t
     return {role: values[0] if len(set(values)) == 1 else values for role, values in rounded.items()}
 
 
-def _deviations(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> dict[str, tuple[float, ...]]:
-    """The standard deviation of each kind of weight matrix, block by block; one of those at the ends."""
+def _deviations(scheme: Scheme, stacks: Stacks, weights: Weights) -> dict[str, tuple[float, ...]]:
+    """The standard deviation of each kind of weight matrix that the method does not project, block by block; one of those at the ends.
+    Of several stacks each kind has the stack's name."""
     width, hidden, law = weights.width, weights.hidden, weights.law
     square, wide, narrow = (width, width), (width, hidden), (hidden, width)
     gate = {"gate": wide} if weights.gated else {}
@@ -104,26 +126,37 @@ def _deviations(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> di
     def of(init: Init, shape: tuple[int, int]) -> float:
         return init.deviation(shape[0], weights.hypers)
 
-    ends = sites[0].at("ends")
-    table = of(embedding(law, width).under(scheme.init(ends, "embedding")), (weights.outputs, width))
-    deviations: dict[str, tuple[float, ...]] = {"embedding": (table,)}
-    if not weights.tied:
-        law_of_head = head(law, width, weights.outputs).under(scheme.init(ends, "head"))
-        deviations["head"] = (of(law_of_head, (width, weights.outputs)),)
-    for kind in sites[0].sublayers:
-        for role, shape in shapes[kind].items():
-            name = f"cross-attention {role}" if kind == "cross_attention" else role
-            deviations[name] = tuple(
-                of(scheme.matrix_law(site.at(kind), role, law, *shape, weights.depth_scaled), shape) for site in sites
-            )
+    deviations: dict[str, tuple[float, ...]] = {}
+    if scheme.project is None:
+        ends = _first(stacks).at("ends")
+        table = of(embedding(law, width).under(scheme.init(ends, "embedding")), (weights.outputs, width))
+        deviations["embedding"] = (table,)
+        if not weights.tied:
+            law_of_head = head(law, width, weights.outputs).under(scheme.init(ends, "head"))
+            deviations["head"] = (of(law_of_head, (width, weights.outputs)),)
+    for stack, sites in stacks.items():
+        each = scheme.of(stack)
+        for kind in sites[0].sublayers if each.project is None else ():
+            for role, shape in shapes[kind].items():
+                words = (stack * (len(stacks) > 1), "cross-attention" * (kind == "cross_attention"), role)
+                deviations[" ".join(filter(None, words))] = tuple(
+                    of(each.matrix_law(site.at(kind), role, law, *shape, weights.depth_scaled), shape) for site in sites
+                )
     return deviations
 
 
-def _words(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> str:
+def _first(stacks: Stacks) -> Site:
+    return next(iter(stacks.values()))[0]
+
+
+def _words(scheme: Scheme, stacks: Stacks, weights: Weights) -> str:
     """The law, and what multiplies it: `normal, out and down × 0.3536`."""
-    plain = _deviations(replace(scheme, init=unscaled), sites, replace(weights, depth_scaled=False))
+    deviations = _deviations(scheme, stacks, weights)
+    if not deviations:
+        return PROJECTED
+    plain = _deviations(_unscaled(scheme, lambda each: True), stacks, replace(weights, depth_scaled=False))
     roles: dict[str, list[str]] = {}
-    for role, by_block in _deviations(scheme, sites, weights).items():
+    for role, by_block in deviations.items():
         if by_block != plain[role]:
             first, last = (f"{by_block[end] / plain[role][end]:.4g}" for end in (0, -1))
             factor = first if len(set(by_block)) == 1 else f"{first} … {last}"
@@ -133,19 +166,22 @@ def _words(scheme: Scheme, sites: tuple[Site, ...], weights: Weights) -> str:
     for factor, names in roles.items():
         *rest, last_name = names
         parts.append(f"{', '.join(rest)} and {last_name} × {factor}" if rest else f"{last_name} × {factor}")
-    return ", ".join(parts)
+    projected = [stack for stack in stacks if scheme.of(stack).project is not None]
+    return ", ".join([*parts, *(f"{stack} {PROJECTED}" for stack in projected)])
 
 
-def _factors(scheme: Scheme, sites: tuple[Site, ...]) -> list[Spec]:
+def _factors(scheme: Scheme, stacks: Stacks) -> list[Spec]:
     """A tensor of each group at each place, for `in_words`."""
 
-    def tensor(site: Site, part: str, group: str) -> Spec:
+    def tensor(scheme: Scheme, site: Site, part: str, group: str) -> Spec:
         return Spec((), Init.constant(0.0), group, scheme.factors(site, group), site, part)
 
     blocks = [
-        tensor(site.at(kind), "connection" if kind == "block" else "sublayer", group)
+        tensor(scheme.of(stack), site.at(kind), "connection" if kind == "block" else "sublayer", group)
+        for stack, sites in stacks.items()
         for site in sites
         for kind in (*site.sublayers, "block")
         for group in IN_BLOCKS
     ]
-    return blocks + [tensor(sites[0].at("ends"), "ends", group) for group in ("embedding", *IN_BLOCKS)]
+    ends = _first(stacks).at("ends")
+    return blocks + [tensor(scheme, ends, "ends", group) for group in ("embedding", *IN_BLOCKS)]

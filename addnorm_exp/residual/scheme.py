@@ -1,7 +1,7 @@
 """Scheme: a named record of how sublayers read the stream and write back, with its init law, its ends and its evidence."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +60,9 @@ class Scheme:
 
     `project(specs, parameters)` maps all parameters to where they have to be, before step 0 and after every update (nGPT): path → array
     to path → array. `around` is what it asks of embedding, head and training besides. Both functions are `Versioned`.
+
+    `stacks` are the schemes of stacks that do not follow this one, by the stack's name: `schemes.<stack>` of a config. All else of the
+    model is under this one: the other stacks, embedding and head, `law` and `around`.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Scheme:
     plain_init: bool = False  # a skip coefficient other than 1 without an init of its own is meant (KEEL)
     traps: tuple[str, ...] = field(default=())
     predictions: tuple[Prediction, ...] = field(default=())
+    stacks: tuple[tuple[str, "Scheme"], ...] = ()
 
     def with_norm(self, **axes: Any) -> "Scheme":
         """This scheme under the norm axes of a config (`NormSpec.override`); `None` leaves an axis as published.
@@ -118,6 +122,32 @@ class Scheme:
         site = Site(depths=Depths(decoder=1))
         return self.block(site, norms.LAYER) != self.block(site, norms.NONE)
 
+    def of(self, stack: str) -> "Scheme":
+        """The scheme of a stack."""
+        return dict(self.stacks).get(stack, self)
+
+    @property
+    def calibrates(self) -> bool:
+        return any(scheme.calibrate is not None for scheme in self.members)
+
+    @property
+    def projects(self) -> bool:
+        return any(scheme.project is not None for scheme in self.members)
+
+    @property
+    def members(self) -> tuple["Scheme", ...]:
+        """Itself, and those of its stacks."""
+        return (self, *(scheme for _, scheme in self.stacks))
+
+    def shares(self, specs: Mapping[str, Spec]) -> Iterator[tuple["Scheme", Mapping[str, Spec]]]:
+        """Each scheme of the model with the parameters that are under it."""
+        shares: dict[str, dict[str, Spec]] = {stack: {} for stack in ("", *dict(self.stacks))}
+        for path, spec in specs.items():
+            stack = spec.site.stack if spec.site and spec.part not in ("embedding", "head") else ""
+            shares[stack if stack in shares else ""][path] = spec
+        for stack, own in shares.items():
+            yield self.of(stack), own
+
     def matrix_law(
         self, site: Site, role: str, law: str, fan_in: int, fan_out: int, depth_scaled: bool = False
     ) -> Init:
@@ -145,7 +175,11 @@ class Scheme:
 
     def projected(self, specs: Mapping[str, Spec], parameters: Values) -> dict[str, jax.Array]:
         """The parameters where the scheme wants them: as they are, but for schemes that `project`."""
-        return dict(parameters if self.project is None else self.project(specs, parameters))
+        projected = dict(parameters)
+        for scheme, own in self.shares(specs) if self.projects else ():
+            if scheme.project is not None:
+                projected |= scheme.project(own, {path: parameters[path] for path in own})
+        return projected
 
     @property
     def final_norm(self) -> bool:
@@ -156,8 +190,11 @@ class Scheme:
         return tuple(site.at(at.label).label for top in self.plan(site) for at in top.walk())
 
     def check(self, sites: Iterable[Site], width: int | None = None) -> None:
-        """Raises SchemeError where the record cannot be right over these blocks of one stack, first to last, or with this width."""
-        sites = tuple(sites)
+        """Raises SchemeError where the record cannot be right over these blocks, first to last, or with this width."""
+        for stack, own in by_stack(sites).items():
+            self.of(stack)._check_stack(own, width)
+
+    def _check_stack(self, sites: tuple[Site, ...], width: int | None) -> None:
         checks.check_record(self)
         for site in sites:
             checks.check_sublayers(self, site)
@@ -169,7 +206,8 @@ class Scheme:
 
     def digest(self, sites: Iterable[Site]) -> str:
         """SHA-256 of all that the record says about these blocks: part of a run's identity. Prose does not enter."""
-        sites = tuple(sites)
+        total, apart = by_stack(sites), dict(self.stacks)
+        sites = tuple(site for stack, own in total.items() if stack not in apart for site in own)
         plans = {
             f"{site.stack}.{site.block}": {
                 "plan": self.plan(site),
@@ -188,12 +226,23 @@ class Scheme:
             facts["calibrate"] = self.calibrate.identity
         if self.project is not None:
             facts["project"] = self.project.identity
-        ends = {role: self.init(sites[0].at("ends"), role) for role in ENDS_ROLES} if sites else {}
+        first = next((site for own in total.values() for site in own), None)
+        ends = {role: self.init(first.at("ends"), role) for role in ENDS_ROLES} if first else {}
         if any(factor != 1.0 for factor in ends.values()):
             facts["ends_init"] = ends
         if self.around != NOTHING:
             facts["around"] = self.around
+        if apart:
+            facts["stacks"] = {stack: scheme.digest(total.get(stack, ())) for stack, scheme in self.stacks}
         return digest.sha256(facts)
+
+
+def by_stack(sites: Iterable[Site]) -> dict[str, tuple[Site, ...]]:
+    """The blocks of each stack of a model."""
+    stacks: dict[str, tuple[Site, ...]] = {}
+    for site in sites:
+        stacks[site.stack] = (*stacks.get(site.stack, ()), site)
+    return stacks
 
 
 def sites(stack: str, depths: Depths, sublayers: tuple[str, ...] = SUBLAYERS) -> tuple[Site, ...]:

@@ -50,11 +50,11 @@ class Resolved(Record):
     factors: str
     drop_path: Number
     norm: str
-    eps: Number | None = None
+    eps: Number | str | None = None
     eps_place: str | None = None
     affine: str | None = None
     gain: str | None = None
-    final_norm: bool
+    final_norm: bool | str
 
 
 class DataRecord(Record):

@@ -81,7 +81,11 @@ def _candidates(experiments: Iterable[Experiment]) -> dict[ModelConfig, dict[str
     by_model: dict[ModelConfig, dict[str, Config]] = {}
     for each in experiments:
         by_model.setdefault(each.config.model, {}).setdefault(function_of(each), _narrow(each.config))
-    return {model: schemes for model, schemes in by_model.items() if len({c.scheme for c in schemes.values()}) > 1}
+    return {
+        model: schemes
+        for model, schemes in by_model.items()
+        if len({(c.scheme, c.schemes) for c in schemes.values()}) > 1
+    }
 
 
 def _narrow(config: Config) -> Config:
@@ -111,7 +115,7 @@ def _comparable(schemes: dict[str, Config]) -> list[dict[str, Task]]:
 
 def _beside_the_logits(scheme: Scheme) -> tuple[Hashable, ...]:
     """What a scheme does in training that neither its logits nor their gradients show."""
-    projected = None if scheme.project is None else scheme.project.identity
+    projected = tuple(each.project.identity if each.project else None for each in scheme.members)
     return scheme.around.z_loss, scheme.around.drop_path, projected
 
 
@@ -152,7 +156,7 @@ def _parameters(task: Task) -> dict[str, jax.Array]:
 def _forward(task: Task, parameters: dict[str, jax.Array]) -> jax.Array:
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (SEQUENCES, LENGTH)), jnp.int32)
     context = Context(step=jnp.int32(STEP), batch=SEQUENCES)
-    return task.model.bind(parameters)(tokens, context)[0]
+    return task.outputs(parameters, tokens, context)
 
 
 def _logits(task: Task) -> np.ndarray:

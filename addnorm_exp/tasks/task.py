@@ -193,6 +193,10 @@ class Task(ABC):
         """Statistics of each of some examples, (examples, …): a WeightedSum, or a row that `summarise`
         needs as it is."""
 
+    def outputs(self, parameters: Parameters, tokens: jax.Array, context: Context) -> jax.Array:
+        """What the model makes of any tokens, (batch, length): the logits."""
+        return self.model.bind(parameters)(tokens, context)[0]
+
     def context_of(self, tokens: jax.Array, context: Context) -> Context:
         """The context of a pass over these tokens, (batch, length)."""
         return replace(context, batch=tokens.shape[0])

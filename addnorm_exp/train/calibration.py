@@ -10,7 +10,10 @@ import numpy as np
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context, Scheme
 from addnorm_exp.residual.init import Spec
+from addnorm_exp.residual.versioned import Values
 from addnorm_exp.tasks.task import Task
+
+Branches = dict[str, dict[str, jax.Array]]  # label of a site → quantity → scalar
 
 
 def calibrated(task: Task, parameters: Parameters, batch: Any) -> Parameters:
@@ -34,15 +37,18 @@ def calibrated_by(
 ) -> Parameters:
     """The same for any function that runs blocks of the scheme: `statistics(parameters, context)` returns quantity → (sites,), in the
     order of `labels`."""
-    if scheme.calibrate is None:
-        return parameters
     context = Context(step=jnp.zeros((), jnp.int32), variances=True)
+    for each, own in scheme.shares(specs) if scheme.calibrates else ():
+        stacks = {spec.site.stack for spec in own.values() if spec.site and spec.in_block}
+        rows = {label: number for number, label in enumerate(labels) if label.partition(".")[0] in stacks}
 
-    def measure(values: Mapping[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
-        stats = statistics(dict(values), context)
-        return {label: {name: row[number] for name, row in stats.items()} for number, label in enumerate(labels)}
+        def measure(values: Values, others: Parameters = parameters, rows: Mapping[str, int] = rows) -> Branches:
+            stats = statistics({**others, **values}, context)
+            return {label: {name: row[number] for name, row in stats.items()} for label, number in rows.items()}
 
-    return dict(scheme.calibrate(specs, parameters, measure))
+        if each.calibrate is not None:
+            parameters = {**parameters, **each.calibrate(own, {path: parameters[path] for path in own}, measure)}
+    return parameters
 
 
 def means_of_changed(before: Parameters, after: Parameters) -> dict[str, float]:

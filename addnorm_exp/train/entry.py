@@ -143,9 +143,9 @@ def describe(
         "git": machine.revision(),
         "data_sha256": data.sha256,
         "confounds": {
-            "norm": scheme.norm.kind,
-            "final_norm": scheme.final_norm,
-            "eps": scheme.norm.eps if "eps" in scheme.norm.axes else None,
+            "norm": beside.norm,
+            "final_norm": beside.final_norm,
+            "eps": beside.eps,
             "affine": scheme.norm.affine,
             "factors": in_words(task.model.specs.values()) or None,
             "init": beside.init,

@@ -105,7 +105,7 @@ class Program:
 
     def calibrate(self, state: TrainState, hypers: Hypers, data: DeviceData) -> TrainState:
         """The state of one run before step 0 after the scheme has set parameters from the first batch; unchanged if it sets none."""
-        if self.task.scheme.calibrate is None:
+        if not self.task.scheme.calibrates:
             return state
         arguments = (state.parameters, hypers, data.train)
         call = Call("calibrate", shapes(data.train), self._calibrate, arguments)

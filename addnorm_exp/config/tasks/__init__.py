@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from addnorm_exp.config.tasks.classify_text import ClassifyTextConfig
 from addnorm_exp.config.tasks.lm import LanguageModellingConfig
-from addnorm_exp.config.tasks.task import DataConfig, TaskConfig
+from addnorm_exp.config.tasks.task import DataConfig, StackSchemes, TaskConfig
 
 TASKS: Mapping[str, type[TaskConfig]] = {keys.name: keys for keys in (LanguageModellingConfig, ClassifyTextConfig)}
 DATA: Mapping[str, type[DataConfig]] = {name: keys.data for name, keys in TASKS.items()}
+STACKS: Mapping[str, type[StackSchemes]] = {name: keys.schemes for name, keys in TASKS.items()}

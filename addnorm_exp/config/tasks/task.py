@@ -16,6 +16,12 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class StackSchemes:
+    """The scheme of one stack of the model, where a task has several: `schemes.decoder`. A stack whose key is not set is under `scheme`,
+    as are embedding and head."""
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """What the model learns to predict. A key whose meaning names tasks, with their defaults, is for these alone, and is refused with
     another one."""
@@ -23,3 +29,4 @@ class TaskConfig:
     name: str = key("lm", neutral="lm")
 
     data: ClassVar[type[DataConfig]]  # the keys of its data
+    schemes: ClassVar[type[StackSchemes]] = StackSchemes  # a key a stack, each with the stack's name

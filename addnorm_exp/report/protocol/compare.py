@@ -174,7 +174,7 @@ def baselines(report: Reported, name: str | None, *, strict: bool) -> tuple[list
             value = next(group[axis] for group in groups if str(group[axis]) == name)
             index = {group.key: i for i, group in enumerate(groups)}
             twins = [tuple((a, value if a == axis else v) for a, v in group.key) for group in groups]
-            return [index.get(twin) for twin in twins], name
+            return [index.get(twin) for twin in twins], words.show(value)
     if name is not None and strict:
         raise UserError(
             f"--baseline={name}: no such row; {nearest(name, {*labels, *(str(g[a]) for g in groups for a in report.varying)})}"
