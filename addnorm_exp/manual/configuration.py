@@ -69,8 +69,8 @@ def document() -> str:
     parts = [HEAD, "## The run\n", _table(top)]
     hints = typing.get_type_hints(Config)
     for item in dataclasses.fields(Config):
-        if item.name not in known:
-            members = [leaf for key, leaf in known.items() if key.startswith(f"{item.name}.")]
+        members = [leaf for key, leaf in known.items() if key.startswith(f"{item.name}.")]
+        if members:
             docstring = textwrap.fill(" ".join((inspect.getdoc(hints[item.name]) or "").split()), 100)
             generated = docstring.startswith(hints[item.name].__name__)  # the dataclass's own signature
             parts += [f"\n## {item.name}\n", *([] if generated or not docstring else [docstring, ""]), _table(members)]
