@@ -229,3 +229,12 @@ def test_a_filter_names_a_config_of_the_file(file, tmp_path, capsys):
     single = write(tmp_path)
     assert sweep(single, "--dry_run", "--filter=config=lm")[0] == 2
     assert capsys.readouterr().err == "error: --filter=config=lm: this study has one config; omit it\n"
+
+
+@pytest.mark.parametrize("words", [("diff", "{0}", "{0}"), ("rerun", "{0}", "--failed")])
+def test_a_command_for_one_study_names_one_of_the_folder(words, swept, capsys):
+    folder, _ = swept
+    assert main([word.format(folder) for word in words]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {folder}: no runs here; it is a folder of studies; give one of them, e.g. {folder}/classify_text\n"
+    )

@@ -6,7 +6,7 @@ from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
 from addnorm_exp.errors import UserError, to_stderr
-from addnorm_exp.runs.reading import WHICH, which
+from addnorm_exp.runs.reading import which
 from addnorm_exp.words import counted
 
 HELP = "repeat runs from step 0: by id, --failed or --diverged"
@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
 
     runs = standings(folder)
     if not runs:
-        raise UserError(f"{folder}: no runs here; {WHICH}")
+        raise UserError(f"{folder}: no runs here; {which(folder)}")
     single = len(runs) == 1 and runs[0].path == folder
     if not (ids or kinds or single):
         raise UserError(f"rerun {folder}: no runs are named; give their ids, --failed or --diverged")

@@ -115,7 +115,8 @@ def _studies(folder: Path) -> list[StudyRuns]:
         return [StudyRuns(folder.resolve().name, folder, {"run": (run,)})]
     studies = [_planned(folder)] if _holds(folder, "study.json") else _unplanned(folder)
     if not any(study.runs for study in studies):
-        raise UserError(f"{folder}: no runs here; run the study first ({program()} sweep)")
+        remedy = f"run the study first ({program()} sweep)" if _holds(folder, "study.json") else which(folder)
+        raise UserError(f"{folder}: no runs here; {remedy}")
     return studies
 
 

@@ -30,6 +30,9 @@ SWEEP = "delete this file and run the sweep again, which rewrites it"
 
 def which(directory: Path) -> str:
     """The end of an error about a folder without runs: the folder that the user probably meant, or what to give."""
+    inside = sorted(path.parent for path in directory.glob("*/study.json"))
+    if inside:
+        return f"it is a folder of studies; give one of them, e.g. {inside[0]}"
     for parent in (Path("runs"), directory.parent):
         try:
             known = {entry.name: entry for entry in parent.iterdir() if (entry / "study.json").exists()}
