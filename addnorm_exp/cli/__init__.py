@@ -9,6 +9,7 @@ otherwise the command's own.
 
 import ast
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -71,6 +72,7 @@ def _guarded(argv: list[str]) -> int:
         return _fail(line)
 
 
+@functools.cache
 def commands() -> dict[str, str]:
     """Each command with its line of help, in the order of the listing."""
     lines = {}

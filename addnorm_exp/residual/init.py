@@ -213,6 +213,9 @@ def initial_values(
         together[spec.init.draw, spec.shape].append(path)
     values = {}
     for (draw, shape), paths in together.items():
+        if draw == "constant":  # no program for each shape
+            values |= {path: _filled(table[path].init, shape, hypers) for path in paths}
+            continue
         hashes = jnp.array([path_hash(path) for path in paths], jnp.uint32)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(root, hashes)
         drawn = jax.vmap(lambda key, draw=draw, shape=shape: _draw(draw, key, shape))(keys)
@@ -239,8 +242,8 @@ def initial_values_by_seed(
     """
 
     def values(path: str, spec: Spec) -> jax.Array:
-        if spec.init.draw == "constant":  # no program for each shape
-            return jax.device_put(np.full((seeds, *spec.shape), _multiplier(spec.init, hypers), np.float32))
+        if spec.init.draw == "constant":
+            return _filled(spec.init, (seeds, *spec.shape), hypers)
         return _scale(spec.init, draws(spec.init.draw, spec.shape, seeds, path), hypers)
 
     return {path: values(path, spec) for path, spec in table.items()}
@@ -252,6 +255,11 @@ def _draw_by_seed(draw: str, shape: tuple[int, ...], seeds: int, hashed: jax.Arr
         return _draw(draw, jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), hashed), shape)
 
     return jax.vmap(one)(jnp.arange(seeds, dtype=jnp.int32))
+
+
+def _filled(init: Init, shape: tuple[int, ...], hypers: Mapping[str, ArrayLike]) -> jax.Array:
+    """The values of a constant."""
+    return jax.device_put(np.full(shape, _multiplier(init, hypers), np.float32))
 
 
 def path_hash(path: str) -> int:

@@ -25,6 +25,7 @@ class Compiler:
     def __init__(self, precision: str, sharding: Any):
         self.precision, self.sharding = precision, sharding
         self.executables: dict[tuple[str, tuple[tuple[int, ...], ...]], Any] = {}
+        self._planned: dict[str, int] = {}
         self.seconds = 0.0
 
     def run(self, call: Call) -> Any:
@@ -44,8 +45,10 @@ class Compiler:
             # Compiled ahead, so that compile time is known and never counts as step time.
             with jax.default_matmul_precision(self.precision):
                 lowered = jax.jit(call.function, donate_argnums=call.donate).lower(*self.placed(call.arguments))
-            self.executables[key] = lowered.compile()
+            self.executables[key] = executable = lowered.compile()
             self.seconds += time.perf_counter() - started
+            if (plan := executable.memory_analysis()) is not None:
+                self._planned[call.name] = max(_planned(plan), self._planned.get(call.name, 0))
         return self.executables[key]
 
     def placed(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -55,8 +58,7 @@ class Compiler:
 
     def planned_bytes(self, name: str) -> int | None:
         """Memory that the compiler planned for a function: arguments, results and temporaries of one device."""
-        plans = [executable.memory_analysis() for key, executable in self.executables.items() if key[0] == name]
-        return max((_planned(plan) for plan in plans if plan is not None), default=None)
+        return self._planned.get(name)
 
 
 def shapes(tree: Any) -> tuple[tuple[int, ...], ...]:
