@@ -52,13 +52,21 @@ def due(variant: str) -> list[str]:
 
 def covering(variant: str, core: Iterable[str] = (), names: Iterable[str] | None = None) -> list:
     """Parameters of one of VARIANTS over the catalogue; schemes that are neither in `core` nor due for it are marked `full`."""
-    return [one for one in expensive(core, due(variant)) if names is None or one.values[0] in names]
+    return expensive(core, due(variant), names)
 
 
-def expensive(core: Iterable[str] = (), default: Iterable[str] = REPRESENTATIVE) -> list:
-    """Parameters of an expensive test over the catalogue: schemes that are neither in `core` nor in `default` are marked `full`."""
+def third(what: str, core: Iterable[str] = ()) -> list:
+    """Parameters of a test over the catalogue of which the default run takes a third of the schemes, another one for each `what`."""
+    return expensive(core, [name for name in catalogue.names() if not zlib.crc32(f"{what} {name}".encode()) % 3])
+
+
+def expensive(
+    core: Iterable[str] = (), default: Iterable[str] = REPRESENTATIVE, names: Iterable[str] | None = None
+) -> list:
+    """Parameters of an expensive test over the catalogue, or over `names`: schemes that are neither in `core` nor in `default` are marked
+    `full`."""
     core, default = tuple(core), tuple(default)
     return [
         pytest.param(name, marks=pytest.mark.core if name in core else [] if name in default else pytest.mark.full)
-        for name in catalogue.names()
+        for name in (catalogue.names() if names is None else names)
     ]

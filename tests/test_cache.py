@@ -33,7 +33,7 @@ def decoded(name, arch, parameters, splits):
     return jnp.concatenate(logits, axis=1)
 
 
-@pytest.mark.parametrize("name", expensive(default=FEW))
+@pytest.mark.parametrize("name", expensive(default=("pre_ln", "hyper_static")))
 def test_a_step_with_cached_keys_is_a_part_of_the_whole_pass(name):
     """Three tokens at once, then one by one."""
     arch = architecture(depth=2)

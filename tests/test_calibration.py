@@ -227,6 +227,7 @@ def test_admin_folds_into_a_post_ln():
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.full
 def test_a_run_of_admin_starts_from_its_omegas(data, tmp_path):
     """The same in every coordinate, 1 at first and rising; the record says so."""
     asked = config(scheme="admin", model__depth=2)

@@ -135,6 +135,7 @@ def close(ours, theirs):
             assert value == (pytest.approx(other[name], rel=2e-4) if isinstance(value, float) else other[name]), name
 
 
+@pytest.mark.full
 @pytest.mark.core
 def test_micro_batches_change_nothing_but_rounding(table, tmp_path):
     config = asked(table, steps=6, model__dropout=0.0)

@@ -47,7 +47,7 @@ os.execv(sys.executable, [sys.executable, "main.py", "help"])
     assert ("usage" in told.stdout) == (1 not in numbers)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.full)])
 def test_letters_that_the_terminal_lacks(encoding):
     told = subprocess.run(
         [sys.executable, "main.py", "schemes", "pre_ln"],

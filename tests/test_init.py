@@ -12,7 +12,7 @@ from bridge import VOCAB, architecture, decoder
 from flax import nnx
 from reference import norm_free
 from reference import schemes as reference
-from sample import FEW, REPRESENTATIVE, expensive
+from sample import FEW, REPRESENTATIVE, third
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import Classifier, Decoder
@@ -112,7 +112,7 @@ def is_normal(value, std: float) -> None:
     assert 3 * std < np.abs(value).max() < 6 * std
 
 
-@pytest.mark.parametrize("name", expensive(core=FEW, default=NAMES))
+@pytest.mark.parametrize("name", third("xavier", core=FEW))
 def test_xavier(name):
     model = large(name)
     values = draws(model.specs, gain=0.7)
@@ -293,7 +293,7 @@ def test_whole_model_compiled_equals_eager():
     assert compiled["embedding/tokens"].shape == (VOCAB, architecture().width)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", third("abstract"))
 def test_a_module_without_values_is_the_module(name):
     """Paths, shapes, laws, groups and factors are those of one that was made with values."""
 

@@ -110,6 +110,7 @@ def check(records, expected, *, close: bool = False):
                 np.testing.assert_array_equal(arrays[name], others[name], err_msg=name)
 
 
+@pytest.mark.full
 @pytest.mark.core
 def test_a_run_is_the_same_under_all_switches_at_once(sound, data, tmp_path, monkeypatch):
     check(trained(data, tmp_path, monkeypatch, {**SETS["watching"], **SETS["types"]}), sound)

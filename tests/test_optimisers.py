@@ -231,6 +231,7 @@ def some(name: str):
     return pytest.param(name, marks=pytest.mark.core if name in SOME else pytest.mark.full)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", map(some, OPTIMISERS))
 def test_lanes_are_their_own_runs(name):
     """Two runs of unlike hypers in one vmapped chunk."""

@@ -113,6 +113,7 @@ def test_sensitivity_is_quadratic_in_the_perturbation(monkeypatch):
     assert found[1] / found[0] == pytest.approx(4, rel=0.02)
 
 
+@pytest.mark.full
 def test_no_gradient_reaches_a_branch_that_is_shut():
     found = values(settings.theory(catalogue.get("rezero"), 2, 16, 1))
     assert found["grad_w2", 0] == found["grad_w2", 1] == found["sensitivity", 2] == 0
@@ -193,6 +194,7 @@ def test_a_file_that_is_in_the_way_is_told_before_anything_is_measured(tmp_path,
     assert str(text) in told
 
 
+@pytest.mark.full
 def test_both_settings_place_the_parameters_as_training_does(monkeypatch):
     """By the same paths, and after every scheme's own law: `project` (nGPT) and `calibrate` (Admin)."""
     seen = []

@@ -99,7 +99,7 @@ def of_setting(setting, scheme, depth):
 
 @pytest.mark.parametrize(
     "scheme",
-    ["completep", "gpt2"],  # in a constant, and in initial values
+    [pytest.param("completep", marks=pytest.mark.full), "gpt2"],  # in a constant, and in initial values
 )
 def test_blocks_that_differ_with_the_depth_run_again(scheme, monkeypatch):
     alone = values(settings.batch(scheme, 2, 16, 1, TEXT))

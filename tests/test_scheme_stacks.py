@@ -211,6 +211,7 @@ def test_a_run_trains_resumes_and_records_both(task, data, tmp_path):
     ]
 
 
+@pytest.mark.full
 def test_a_study_compares_schemes_of_one_stack(task, tmp_path, capsys, monkeypatch):
     """Rows have the stack's scheme; one that only multiplies the law is named above the table, and so is what computes the same."""
     monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])

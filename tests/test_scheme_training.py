@@ -20,7 +20,7 @@ SILENT: dict[str, tuple[str, ...]] = {}
 RATES = {"ngpt": 1e-2}
 
 
-@pytest.mark.parametrize("name", expensive(default=("pre_ln", "ngpt")))
+@pytest.mark.parametrize("name", expensive(default=("ngpt",)))
 def test_copies_a_prefix(name):
     """To a tenth of the uniform loss within 200 steps at a learning rate of 3e-3; every tensor has a gradient within three steps. The
     parameters end where the scheme projects them (nGPT), which the last update alone would have left."""

@@ -2,13 +2,14 @@
 
 import pytest
 from bridge import VOCAB, T, architecture
+from sample import third
 
 from addnorm_exp.nn.functional import Functional
 from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import catalogue
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", third("specs"))
 def test_every_parameter_knows_where_it_stands(name):
     """The part of the model, its site, and its own name in it: with them the path is known."""
     scheme, arch = catalogue.get(name), architecture(depth=2)

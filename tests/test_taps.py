@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from bridge import DEPTH, B, T, architecture, classifier, decoder, distance, random_parameters, tokens
 from of_config import hypers, initial_state, make_step, make_task
+from sample import expensive
 from training import config as tiny
 
 from addnorm_exp.nn.functional import Functional
@@ -83,7 +84,7 @@ def test_equals_autodiff(name, monkeypatch):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("name", ["pre_ln", "deepnorm", "altup"])
+@pytest.mark.parametrize("name", expensive(default=("altup",), names=("altup", "pre_ln", "deepnorm")))
 def test_under_scan_vmap_and_remat(name, monkeypatch):
     """All three at once, in the two orders that training meets: lanes of scanned layers, and a rematerialised loss."""
     model, scanned = (decoder(SCHEMES[name], architecture(depth=2, scan_layers=scan)) for scan in ("off", "on"))

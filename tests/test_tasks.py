@@ -99,6 +99,7 @@ run(config(**{changes!r}), corpus(Path({folder!r})), RunFolder(Path({folder!r}) 
 """
 
 
+@pytest.mark.full
 def test_eight_devices_do_not_change_a_statistic(ranked, data, tmp_path):
     on_eight_devices(DEVICES.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(tmp_path), changes=RANKED))
     run(config(**RANKED), data, RunFolder(tmp_path / "one"))

@@ -44,6 +44,7 @@ def undisturbed(tmp_path_factory, data):
     return make
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_resume_is_bit_exact(scheme, undisturbed, data, tmp_path, monkeypatch):
     """Stopped between two validations, after three chunks. The process forgets its programs for one scheme; real new processes are in

@@ -55,6 +55,7 @@ def wait_for_training(process: subprocess.Popen, folder: Path, beyond: int) -> N
         time.sleep(0.02)
 
 
+@pytest.mark.full
 def test_sigterm_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = start(folder)
