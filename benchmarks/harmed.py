@@ -28,7 +28,7 @@ from addnorm_exp import cli  # noqa: E402
 from addnorm_exp.cli.stop import NOTICE  # noqa: E402
 from addnorm_exp.report.figures import plot  # noqa: E402
 
-for room in ("cli.sweep", "cli.train", "sweep.launch", "sweep.phases", "report.tables.ablation", "train.loop"):
+for room in ("cli.sweep", "cli.train", "sweep.launchers.local", "sweep.phases", "report.tables.ablation", "train.loop"):
     importlib.import_module(f"addnorm_exp.{room}")  # once, before the forks
 
 EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"})

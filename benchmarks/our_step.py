@@ -25,7 +25,7 @@ from addnorm_exp.train.programs import program
 
 BASE = "ours"
 PEAK_SIZE, ACCELERATED = 2048, 8192  # of the square matrices whose product measures the peak: 17 GFLOP, 1.1 TFLOP
-STATE: dict[str, Any] = {}  # corpus, config by row, [config, program, hypers, held, state, step] by prepared row
+STATE: dict[str, Any] = {}  # corpus, config by row, [config, program, hypers, data, state, step] by prepared row
 
 
 def rows(base: Config) -> dict[str, Config]:
@@ -94,7 +94,7 @@ def prepare(row: str, quick: bool) -> Answer:
 def run(row: str, steps: int) -> Answer:
     """Seconds of that many steps with all that the training loop does on the device: chunks, the metrics read back, and attention
     statistics where they are due. Writing the record is left out."""
-    experiment, compiled, numbers, held, state, step = STATE[row]
+    experiment, compiled, numbers, data, state, step = STATE[row]
     times = experiment.timetable
     every = times.attention
     aim = step + steps
@@ -102,11 +102,11 @@ def run(row: str, steps: int) -> Answer:
     begun = time.perf_counter()
     while step < aim:
         ends = (aim, *((step // period + 1) * period for period in (times.chunk, every) if period))
-        state, metrics = compiled.train(state, numbers, held, times.recorded(step + 1, min(ends) - step))
+        state, metrics = compiled.train(state, numbers, data, times.recorded(step + 1, min(ends) - step))
         jax.device_get((metrics, state.cause))
         step = min(ends)
         if every and step % every == 0:
-            compiled.attention(state.parameters, numbers, held, step)
+            compiled.attention(state.parameters, numbers, data, step)
     seconds = time.perf_counter() - begun
     if int(state.step) != aim:
         raise FloatingPointError(f"{row} diverged in update {int(state.step) + 1}, so its time says nothing")
@@ -138,7 +138,7 @@ def check(folder: str, steps: int) -> Answer:
     config = replace(base, steps=2 * steps, optim=replace(base.optim, lr=1e-3, warmup=2, weight_decay=1.0, clip=0.5))
     experiment = resolve(config)
     compiled, numbers = program(experiment.shape), experiment.hypers
-    held, state = compiled.put(STATE["corpus"]), compiled.init(numbers)
+    data, state = compiled.put(STATE["corpus"]), compiled.init(numbers)
     # Copies: the state is donated. Biases and gains move off 0 and 1, where one that is left out would not show.
     noise = np.random.default_rng(0)
     moved = {
@@ -147,11 +147,11 @@ def check(folder: str, steps: int) -> Answer:
     }
     state = replace(state, parameters=jax.device_put(moved, compiled.replicated))
     seed = jnp.asarray(numbers["data.seed"])
-    batches = [jax.device_get(compiled.task.batch(held.train, seed, jnp.int32(n))) for n in range(steps)]
+    batches = [jax.device_get(compiled.task.batch(data.train, seed, jnp.int32(n))) for n in range(steps)]
     arrays = {f"start/{path}": np.array(value) for path, value in moved.items()}
     arrays |= {"inputs": np.stack([x for x, _ in batches]), "targets": np.stack([y for _, y in batches])}
     arrays["logits"] = np.array(_logits(compiled, moved, batches[0][0]))
-    state, metrics = compiled.train(state, numbers, held, experiment.timetable.recorded(1, steps))
+    state, metrics = compiled.train(state, numbers, data, experiment.timetable.recorded(1, steps))
     arrays |= {f"end/{path}": np.array(value) for path, value in state.parameters.items()}
     arrays |= {name: np.array(metrics[name])[:steps] for name in ("loss", "grad_norm")}
     _write(Path(folder), arrays)

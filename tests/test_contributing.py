@@ -19,7 +19,9 @@ import test_optimisers
 import test_schemes
 import test_train_schemes
 import test_unwatched
+import toy
 from of_config import make_task, run, scheme_of
+from studies import sweep, write
 from training import TEXT, config, flags, lines
 
 from addnorm_exp import load, tasks
@@ -32,6 +34,7 @@ from addnorm_exp.residual import Context, Depths, catalogue, norm_kinds, norms, 
 from addnorm_exp.residual.catalogue import placement
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.metrics import metrics_of
+from addnorm_exp.sweep import launchers
 from addnorm_exp.train import optimisers as rules
 
 ROOT = Path(__file__).parents[1]
@@ -248,6 +251,30 @@ def test_the_example_is_a_task_judged_by_its_metric(next_byte, data, tmp_path):
     assert best["loss"] > min(line["loss"] for line in validations), "by the loss it is another"
     metric = metrics_of(RunFolder(tmp_path / "run").summary())[0]
     assert (metric.name, metric.better, metric.trivial) == ("accuracy", "higher", 300 / 256)
+
+
+def test_the_example_is_a_launcher_that_leaves_the_runs_to_others(entry, tmp_path, capsys):
+    """It names the runs of a phase until they are finished, then those of the next one, and then the table is printed."""
+    listing = entry.file("addnorm_exp/sweep/launchers/listing.py", "Listing")
+    entry.entries("addnorm_exp/sweep/launchers/__init__.py, in LAUNCHERS", launchers.LAUNCHERS, Listing=listing)
+    entry.patch.setitem(tasks.TASKS, "lm", toy.Ranked)
+    entry.patch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
+    file = write(tmp_path)
+
+    def listed() -> list[str]:
+        assert sweep(file, "--launcher=listing") == 0
+        return [
+            line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("tune ", "report "))
+        ]
+
+    assert listed() == ["tune"] * 4
+    assert sweep(file, "--max_runs=4") == 0
+    assert listed() == ["report"] * 4
+    assert sweep(file) == 0
+    assert "| pre_ln" in capsys.readouterr().out
+    assert listed() == []
+    assert sweep(file, "--launcher=lising") == 2
+    assert capsys.readouterr().err == "error: --launcher=lising: did you mean 'listing'?\n"
 
 
 def test_what_the_page_names_exists():

@@ -17,8 +17,8 @@ from addnorm_exp import cli
 from addnorm_exp.config import Config
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import FINISHED
-from addnorm_exp.sweep import launch
 from addnorm_exp.sweep.display import Display
+from addnorm_exp.sweep.launchers import local
 from addnorm_exp.train import programs
 from addnorm_exp.train.loop import run_pack
 from addnorm_exp.train.program import Program
@@ -37,7 +37,7 @@ def trained(monkeypatch):
                 made.append(member.folder.path.name)
         return run_pack(members, corpus, **more)
 
-    monkeypatch.setattr(launch, "train", train)
+    monkeypatch.setattr(local, "train", train)
     return made
 
 
@@ -281,7 +281,7 @@ def trained_elsewhere(monkeypatch, run: Path, ends):
     looks, pause = [], time.sleep
 
     def sleep(seconds):
-        if seconds != launch.INTERVAL:  # somebody else's
+        if seconds != local.INTERVAL:  # somebody else's
             pause(seconds)
             return
         looks.append(seconds)
@@ -289,7 +289,7 @@ def trained_elsewhere(monkeypatch, run: Path, ends):
             ends()
             other.close()
 
-    monkeypatch.setattr(launch.time, "sleep", sleep)
+    monkeypatch.setattr(local.time, "sleep", sleep)
     yield
     assert len(looks) == 2
     monkeypatch.undo()
@@ -345,13 +345,13 @@ def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monke
 def test_runs_that_another_process_finishes_meanwhile_count(finished, tmp_path, trained, capsys, monkeypatch):
     """They are missing when the phase begins, and there when their turn comes."""
     path = copied(finished, tmp_path)
-    now = launch.Launcher.finished
+    now = local.Local.finished
 
     def late(self, runs):
         runs = tuple(runs)
         return now(self, runs) if len(runs) == 1 else {}
 
-    monkeypatch.setattr(launch.Launcher, "finished", late)
+    monkeypatch.setattr(local.Local, "finished", late)
     assert sweep(path) == 0
     assert trained == []
     assert table(capsys.readouterr().out) == table(finished[1])
@@ -359,8 +359,8 @@ def test_runs_that_another_process_finishes_meanwhile_count(finished, tmp_path, 
 
 def test_the_runs_of_a_pack_that_was_waited_for_count_once(tmp_path, monkeypatch):
     """Another process had begun the pack and left it: it is trained here as a whole, with its first run."""
-    first, second = (launch.Planned(name, experiment(Config()), {}) for name in ("a", "b"))
-    launcher, outcome, ended = launch.Launcher(tmp_path, "s", Display(), lambda: False), launch.PhaseResult(), []
+    first, second = (local.Planned(name, experiment(Config()), {}) for name in ("a", "b"))
+    launcher, outcome, ended = local.Local(tmp_path, "s", Display(), lambda: False), local.PhaseResult(), []
     outcome.busy = [first, second]
     monkeypatch.setattr(launcher, "_packs", lambda runs: [(first, second)])
     monkeypatch.setattr(launcher, "_one", lambda pack, result: result.summaries.update({run.id: None for run in pack}))

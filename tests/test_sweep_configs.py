@@ -193,7 +193,7 @@ def test_a_filter_by_a_value_leaves_the_configs_that_have_it(file):
 
 def test_a_stop_in_the_first_config_leaves_the_second(file, tmp_path, monkeypatch, capsys):
     from addnorm_exp.sweep import phases
-    from addnorm_exp.sweep.launch import PhaseResult
+    from addnorm_exp.sweep.launchers.launcher import PhaseResult
 
     def stopped(*arguments):
         signal.raise_signal(signal.SIGINT)

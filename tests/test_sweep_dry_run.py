@@ -4,13 +4,14 @@ import pytest
 from studies import PLAN, STUDY, sweep, write
 
 from addnorm_exp.data import cache
-from addnorm_exp.sweep import launch, phases
+from addnorm_exp.sweep import phases
+from addnorm_exp.sweep.launchers import local
 
 
 @pytest.fixture
 def trained(monkeypatch):
     """Nothing may be."""
-    monkeypatch.setattr(launch, "train", lambda *_, **__: pytest.fail("a dry run trained"))
+    monkeypatch.setattr(local, "train", lambda *_, **__: pytest.fail("a dry run trained"))
     return []
 
 

@@ -12,7 +12,7 @@ from training import BASE, TEXT, config, flags, signals_restored
 from addnorm_exp import cli
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
-from addnorm_exp.sweep import launch
+from addnorm_exp.sweep.launchers import local
 from addnorm_exp.train import loop, memory
 from addnorm_exp.words import size
 
@@ -138,7 +138,7 @@ def test_a_sweep_whose_packs_do_not_fit_is_refused_with_the_width_that_does(flag
     """Of three runs of a kind a pack has three at most."""
     monkeypatch.setattr(memory, "memory", lambda: 2 * total(config()))
     widths = []
-    monkeypatch.setattr(launch, "train", lambda members, *_, **__: widths.append(len(members)) or sys.exit())
+    monkeypatch.setattr(local, "train", lambda members, *_, **__: widths.append(len(members)) or sys.exit())
     (tmp_path / "text").write_bytes(TEXT)
     base = {**BASE, "data.path": str(tmp_path / "text")}
     study = tmp_path / "tiny.py"

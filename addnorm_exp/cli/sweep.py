@@ -12,7 +12,7 @@ from addnorm_exp.errors import to_stderr
 from addnorm_exp.words import counted
 
 if TYPE_CHECKING:
-    from addnorm_exp.sweep.launch import PhaseResult
+    from addnorm_exp.sweep.launchers.launcher import PhaseResult
 
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
 
@@ -35,6 +35,7 @@ FLAGS = (
         metavar="N",
         minimum=1,
     ),
+    Flag("launcher", str, "local", help="what carries out the runs: local (this process)", metavar="NAME"),
     *WANDB_FLAGS,
 )
 
@@ -43,13 +44,13 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="sweep", about=HELP, positionals=("FILE",), study_keys=True)
 
     from addnorm_exp.sweep.display import Display
-    from addnorm_exp.sweep.launch import Launcher
+    from addnorm_exp.sweep.launchers import launcher_of
     from addnorm_exp.sweep.phases import carry_out, check, dry_run, selected
     from addnorm_exp.sweep.record import check_folder
     from addnorm_exp.sweep.selection import parse_filter, select
     from addnorm_exp.sweep.study_file import read_studies
 
-    chosen = parse_filter(arguments["filter"])
+    launcher, chosen = launcher_of(arguments["launcher"]), parse_filter(arguments["filter"])
     studies = select(read_studies(arguments.positionals[0]), chosen)
     if len(studies) > 1 and chosen:
         studies = selected(studies, chosen)
@@ -69,7 +70,7 @@ def run(argv: list[str]) -> int:
         stop.mirror = mirror
         with display:
             launchers = {
-                study.name: Launcher(
+                study.name: launcher(
                     folders[study.name], study.name, display, stop, mirror=mirror, width=arguments["pack"]
                 )
                 for study in studies
@@ -79,10 +80,10 @@ def run(argv: list[str]) -> int:
             for study, planned in zip(studies, plans, strict=True):
                 if stop():
                     break
-                launcher = launchers[study.name]
-                launcher.limit, stop.prospect = limit, launcher.prospect
-                outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen, planned)
-                limit = launcher.limit
+                now = launchers[study.name]
+                now.limit, stop.prospect = limit, now.prospect
+                outcomes[study.name] = carry_out(study, folders[study.name], now, chosen, planned)
+                limit = now.limit
         stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
         codes = [_conclude(folders[name], outcome, stop) for name, outcome in outcomes.items()]
         if len(codes) < len(studies):

@@ -211,7 +211,7 @@ def initial_values(
     together: dict[tuple, list[str]] = defaultdict(list)
     for path, spec in table.items():
         together[spec.init.draw, spec.shape].append(path)
-    values = {}
+    values: dict[str, jax.Array] = {}
     for (draw, shape), paths in together.items():
         if draw == "constant":  # no program for each shape
             values |= {path: _filled(table[path].init, shape, hypers) for path in paths}

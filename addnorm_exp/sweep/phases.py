@@ -16,7 +16,7 @@ from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.sweep.estimate import Estimator
-from addnorm_exp.sweep.launch import Launcher, PhaseResult, widths
+from addnorm_exp.sweep.launchers.launcher import Launcher, PhaseResult, widths
 from addnorm_exp.sweep.record import read_twins, write_plan
 from addnorm_exp.sweep.selection import Filter, choose
 from addnorm_exp.sweep.study import Planned, Study

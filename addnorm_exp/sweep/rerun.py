@@ -10,7 +10,8 @@ from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.reading import dotted
 from addnorm_exp.runs.status import Standing
 from addnorm_exp.sweep.display import Display
-from addnorm_exp.sweep.launch import Launcher, PhaseResult, keeps
+from addnorm_exp.sweep.launchers.launcher import PhaseResult, keeps
+from addnorm_exp.sweep.launchers.local import Local
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.loop import check, check_machine
 from addnorm_exp.trained.recorded import experiment_of
@@ -41,7 +42,7 @@ def again(
     places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
     studies = {config.study if config else None for config in (RunFolder(run.path).config() for run in runs)}
     study = studies.pop() if len(studies) == 1 else None
-    launcher = Launcher(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
+    launcher = Local(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
     for run in plan:
         check_machine(run.experiment)
         data = launcher.data(run)

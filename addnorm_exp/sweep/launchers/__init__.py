@@ -1,0 +1,20 @@
+"""Launchers: what carries out the runs of a plan. One file a launcher, entered in the table below.
+
+Read in this order:
+
+    launcher    the contract: where the runs are, what is checked before the first one, `launch` for a phase
+    local       trains them in this process, pack after pack
+"""
+
+from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.sweep.launchers.launcher import Launcher
+from addnorm_exp.sweep.launchers.local import Local
+
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local}
+
+
+def launcher_of(name: str) -> type[Launcher]:
+    """The launcher of this name. Raises UserError with the nearest names if there is none."""
+    if name not in LAUNCHERS:
+        raise UserError(f"--launcher={name}: {nearest(name, LAUNCHERS)}")
+    return LAUNCHERS[name]
