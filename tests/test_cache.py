@@ -42,7 +42,9 @@ def test_a_step_with_cached_keys_is_a_part_of_the_whole_pass(name):
     assert distance(decoded(name, arch, parameters, (3, *[1] * (T - 3))), whole.reshape(B, T, VOCAB)) < 2e-5
 
 
-@pytest.mark.parametrize("changes", [{"rotary": True}, {"scan_layers": "on"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"rotary": True}, pytest.param({"scan_layers": "on"}, marks=pytest.mark.full)], ids=str
+)
 def test_under_rotary_positions_and_scanned_layers(changes):
     arch = architecture(depth=2, **changes)
     parameters = random_parameters(decoder(catalogue.get("pre_ln"), arch).specs)

@@ -60,9 +60,8 @@ def test_letters_that_the_terminal_lacks(encoding):
     assert b"\\u2190" in told.stdout  # ←
 
 
-@pytest.mark.parametrize(
-    "kind", ["no_such_kind", pytest.param("cuda", marks=pytest.mark.full)]
-)  # JAX knows it, and has no plug-in here
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["no_such_kind", "cuda"])  # JAX knows it, and has no plug-in here
 def test_a_device_that_is_not_there(kind):
     if kind == "cuda" and importlib.util.find_spec("jax_plugins"):
         pytest.skip("a plug-in of JAX is installed")

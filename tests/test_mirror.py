@@ -21,6 +21,7 @@ from addnorm_exp.train.lane import Member
 from addnorm_exp.train.loop import Stopped, run_pack
 
 
+@pytest.mark.full
 def test_a_run_as_it_is_on_the_server(server, home, data, monkeypatch):
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)

@@ -219,7 +219,8 @@ def test_deleted_runs_with_the_real_client(server, home, monkeypatch):
     assert len(server.run("a").history) == len(server.run("b").history)
 
 
-@pytest.mark.parametrize("place", ["data.path", pytest.param("data", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("place", ["data.path", "data"])
 def test_no_place_on_this_machine_is_sent(server, home, place):
     """Of the study file the name is; where the text lies is not, whether the plan has overrides flat or nested."""
     secret = str(home / "secret" / "text")

@@ -112,6 +112,7 @@ def test_what_cannot_be_had_is_said(server, study, capsys):
         assert source in line
 
 
+@pytest.mark.full
 def test_a_name_from_the_server_is_no_path(server, study, tmp_path):
     """A run that says it is `../../evil` is nobody's."""
     run = server.run("no_norm-1")

@@ -59,7 +59,10 @@ def test_the_server_is_lost_midway(trouble, home, data, monkeypatch):
         assert server.refused == []
 
 
-@pytest.mark.parametrize("trouble", ["wrong key", pytest.param("hanging", marks=pytest.mark.full), "nothing there"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["wrong key", *(pytest.param(trouble, marks=pytest.mark.full) for trouble in ("hanging", "nothing there"))],
+)
 def test_a_server_that_cannot_be_had(trouble, home, data, monkeypatch):
     """One line for all runs, and training as ever; the time-out is waited for once, and never by training."""
     with Server() as server:

@@ -35,7 +35,7 @@ IMPLEMENTATIONS = ("einsum", "xla")
 DROPOUT = Context(key=jax.random.key(1), dropout=0.3, batch=B, train=True)
 
 
-@pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm"), default=FEW))
+@pytest.mark.parametrize("name", expensive(core=("pre_ln",), default=("ngpt",)))
 def test_causality_by_gradient(name):
     """d logits[t] / d x0[s] is 0 for s > t and is not for s ≤ t; no sequence of the batch sees another."""
     model = decoder(catalogue.get(name), architecture(depth=depth_of(name, 2)))
@@ -195,7 +195,7 @@ def test_constants_are_no_parameters():
 
 @pytest.mark.core
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("name", ["post_ln", "no_norm"])
+@pytest.mark.parametrize("name", ["post_ln", pytest.param("no_norm", marks=pytest.mark.full)])
 def test_padded_tokens_do_not_matter(name, implementation):
     model = classifier(catalogue.get(name), architecture(attention=implementation))
     bound = model.bind(random_parameters(model.specs))
@@ -251,7 +251,7 @@ def test_the_textbook_classifier_overfits_a_small_batch():
 # --- numbers ---
 
 
-@pytest.mark.parametrize("name", expensive(core=("pre_ln", "deepnorm"), default=FEW))
+@pytest.mark.parametrize("name", expensive(core=("deepnorm",), default=("hyper_static",)))
 def test_bfloat16(name):
     """Near the float32 result, float32 logits, finite gradients; the parameters stay float32."""
     model = decoder(catalogue.get(name), architecture(depth=depth_of(name, 1)))

@@ -56,6 +56,7 @@ def test_every_picture_is_written_and_not_blank(study, drawn):
         assert 0.02 < (pixels < 0.9).any(axis=2).mean() < 0.95
 
 
+@pytest.mark.full
 def test_pictures_repeat_to_the_bit(study, drawn, tmp_path):
     again = plot(study, tmp_path / "again")
     for one, two in zip(drawn, again, strict=True):

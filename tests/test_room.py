@@ -39,7 +39,9 @@ def summary_of(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("keep", KEEP)
+@pytest.mark.parametrize(
+    "keep", [keep if keep in ("none", "state") else pytest.param(keep, marks=pytest.mark.full) for keep in KEEP]
+)
 def test_each_policy_keeps_what_it_says(keep, data, tmp_path):
     asked = config(**BROKEN, execution__keep=keep)
     summary = run(asked, data, RunFolder(tmp_path))

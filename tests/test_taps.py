@@ -22,7 +22,14 @@ SCHEMES = {
     name: catalogue.get(name)
     for name in ("pre_ln", "post_ln", "deepnorm", "rezero", "residual_dual", "hyper", "altup", "attn_res")
 }
-LESSER = ("post_ln", "deepnorm", "rezero", "hyper", "altup")  # their like is among the others: `full` takes them
+LESSER = (
+    "post_ln",
+    "deepnorm",
+    "rezero",
+    "hyper",
+    "altup",
+    "pre_ln",
+)  # their like is among the others: `full` takes them
 OF_ONE_STREAM = ("pre_ln", "post_ln", "deepnorm", "rezero")
 
 

@@ -140,7 +140,12 @@ def keeps_outputs(scheme) -> bool:
     return scheme.family == "history" and isinstance(ends.open(jnp.zeros((1, D))), tuple)
 
 
-@pytest.mark.parametrize("name", [name for name in catalogue.names() if keeps_outputs(catalogue.get(name))])
+@pytest.mark.parametrize(
+    "name",
+    expensive(
+        default=("denseformer",), names=[name for name in catalogue.names() if keeps_outputs(catalogue.get(name))]
+    ),
+)
 def test_a_history_longer_than_two_groups_equals_the_reference(name):
     """From random weights: what follows a whole group of outputs takes part with its own."""
     arch = architecture(depth=2 * GROUP + 2)
