@@ -1,7 +1,7 @@
 """The positions of sublayers and matrices in the depth of a model: their names, their places in blocks, the ticks of such an axis."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from addnorm_exp.runs.columns import within
 
@@ -26,21 +26,14 @@ def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
     return indices, names
 
 
-def site_names(sites: Sequence[str]) -> list[str]:
-    """decoder.0.attention -> 0 attn; with the stack's first letters if there are several stacks."""
+def site_names(sites: Sequence[str], short: Callable[[str], str] = lambda name: SHORT.get(name, name)) -> list[str]:
+    """decoder.0.attention -> 0 attn; with the stack's first letters if there are several stacks. `short`: of the name within a block."""
     places = [within(site) for site in sites]
     several = len({place.stack for place in places if place}) > 1
     return [
-        f"{place.stack[:3] + ' ' if several else ''}{place.block} {SHORT.get(place.rest, place.rest)}"
-        if place
-        else site
+        f"{place.stack[:3] + ' ' if several else ''}{place.block} {short(place.rest)}" if place else site
         for site, place in zip(sites, places, strict=True)
     ]
-
-
-def site_ticks(sites: Sequence[str]) -> Ticks:
-    """Ticks of an axis that counts sites, with their names."""
-    return sparse((list(range(len(sites))), site_names(sites)), 14)
 
 
 def blocks(names: Sequence[str]) -> list[str]:

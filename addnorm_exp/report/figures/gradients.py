@@ -94,7 +94,7 @@ def _maps(maps: Sequence[Mapped], norm: LogNorm, columns: int | None) -> tuple[F
     for index, (axes, (title, run, layers)) in enumerate(zip(panels, maps, strict=False)):
         image = _cells(axes, layers, np.arange(layers.arrays["grad_stream"].shape[1] + 1) - 0.5, norm)
         style.title(axes, title, fig.get_figwidth() / across - 0.45)
-        axes.set_yticks(*depth.site_ticks(layers.sites))
+        axes.set_yticks(*depth.sparse((list(range(len(layers.sites))), depth.site_names(layers.sites)), 14))
         axes.set_ylim(-0.5, layers.arrays["grad_stream"].shape[1] - 0.5)
         if index % across:
             axes.tick_params(labelleft=list(layers.sites) != list(maps[index - 1][2].sites))
@@ -188,11 +188,10 @@ def each(report: Reported, baseline: str | None, kind: str) -> Figure | str:
     every = every[np.isfinite(every)]
     if not len(every):
         return NOTHING_FINITE
-    bases, name = multiples.against(report, baseline)
-    fig, panels = multiples.grid([multiples.heading(report.label(row), _share_lost(row)) for row in rows])
+    titles = {row.key: multiples.heading(report.label(row), _share_lost(row)) for row in rows}
+    fig, panels, name = multiples.in_front_of_others(report, baseline, titles, ends)
     for axes, row in zip(panels, rows, strict=True):
         axes.set_yscale("log")
-        multiples.behind(axes, ends, row.key, bases[row.key])
         _depth_lines(axes, start[row.key], multiples.EARLIER, thick=True)
         _depth_lines(axes, end[row.key], multiples.OWN, thick=not _lost(row))
     panels[0].set_ylim(*multiples.limits(every))

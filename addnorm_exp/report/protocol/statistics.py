@@ -4,6 +4,7 @@ detectable differences. The distributions are scipy's.
 
 import functools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,19 +52,11 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 @dataclass(frozen=True)
-class Paired:
+class Paired(Interval):
     """The mean difference to the baseline over the seeds that both have."""
 
-    mean: float
-    low: float
-    high: float
-    n: int
     sd: float
     p: float  # two-sided, H0: no difference
-
-    @property
-    def half(self) -> float:
-        return 0.5 * (self.high - self.low)
 
 
 def paired(values: Mapping[int, float], baseline: Mapping[int, float], level: float = 0.95) -> Paired | None:
@@ -112,6 +105,4 @@ def minimum_detectable(spread: float, n: int, power: float = 0.8, alpha: float =
 
 def median_with_worst(values: Sequence[float], lost: int, worst: float = math.inf) -> float:
     """The median of `values` and of `lost` runs that diverged, each `worst`, an infinity: that if the median is one of those."""
-    ordered = sorted([*values, *[worst] * lost])
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])
+    return statistics.median([*values, *[worst] * lost])
