@@ -198,12 +198,13 @@ def _planned(folder: Path) -> StudyRuns:
     present = {run.id: run for run in (read_run(d) for d in _run_folders(folder))}
     planned = {name for entries in phases.values() for name, _ in entries}
     shared = _shared([run for run in present.values() if run.id in planned])
-    read: dict[str, tuple[Run, ...]] = {}
-    for phase, entries in phases.items():
-        read[phase] = tuple(
+    read = {
+        phase: tuple(
             present.get(name) or _missing(folder / name, name, shared | overrides)
             for name, overrides in dict(entries).items()
         )
+        for phase, entries in phases.items()
+    }
     return StudyRuns(
         name=plan.name,
         path=folder,
@@ -230,7 +231,5 @@ def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
 
 
 def _shared(runs: list[Run]) -> dict[str, Any]:
-    if not runs:
-        return {}
-    first = runs[0].flat
+    first = runs[0].flat if runs else {}
     return {key: value for key, value in first.items() if all(run.flat.get(key) == value for run in runs)}

@@ -3,12 +3,11 @@
 A folder that a process holds is skipped: the process is still writing its files.
 """
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from addnorm_exp.runs.checkpoint_folders import halves, only_copies
+from addnorm_exp.runs.checkpoint_folders import delete, halves, only_copies
 from addnorm_exp.runs.finish import beyond
 from addnorm_exp.runs.folder import FORMER, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
@@ -55,11 +54,11 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
 def remove(left: Left) -> bool:
     """Removes it; False if a process is now training the run."""
     if left.run is None:
-        _delete(left.path)
+        delete(left.path, ignore_errors=False)
         return True
     try:
         with RunFolder(left.run).claimed():
-            _delete(left.path)
+            delete(left.path, ignore_errors=False)
     except Busy:
         return False
     return True
@@ -104,10 +103,3 @@ def retained(folder: Path, keep: str) -> Iterator[Left]:
 def _left(path: Path, why: str, run: Path | None) -> Left:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
     return Left(path, why, sum(file.stat().st_size for file in files), run)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

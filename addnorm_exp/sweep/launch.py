@@ -104,7 +104,9 @@ class Launcher:
         for run in runs:
             if run.id in outcome.summaries:
                 complete(self.place(run), outcome.summaries[run.id])
-        waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
+        order = {shape: place for place, shape in enumerate(dict.fromkeys(run.experiment.shape for run in runs))}
+        missing = (run for run in runs if run.id not in outcome.summaries)
+        waiting = sorted(missing, key=lambda run: order[run.experiment.shape])
         self.check(waiting)
         self._keep = keeps(phase)
         shapes = len({run.experiment.shape for run in waiting})
@@ -260,10 +262,3 @@ def widths(runs: Iterable[Planned], width: int, place: Callable[[Planned], RunFo
         return 1 if folder.recorded() else min(width, kinds[kind_of(run)])
 
     return [lanes(run) for run in runs]
-
-
-def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:
-    order: dict[Any, int] = {}
-    for run in runs:
-        order.setdefault(run.experiment.shape, len(order))
-    return lambda run: order[run.experiment.shape]

@@ -1,6 +1,6 @@
 """Repeats runs from step 0 by the config in their folders. The former records are put aside, not removed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from addnorm_exp.errors import UserError, program
@@ -26,7 +26,8 @@ def planned(run: Standing) -> Planned:
         )
     summary = folder.summary()
     policy = (record.execution or {}).get("keep") or (summary and summary.keep) or keeps(run.phase)
-    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), _label(record.science))
+    label = {"optim.lr": dotted(record.science)["optim.lr"], "seed": record.science["seed"]}
+    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), label)
 
 
 def again(
@@ -62,7 +63,3 @@ def again(
     outcome = launcher.launch("rerun", tuple(run for run in plan if run not in busy))
     outcome.busy += busy
     return outcome, aside
-
-
-def _label(science: Mapping[str, object]) -> dict[str, object]:
-    return {"optim.lr": dotted(science)["optim.lr"], "seed": science["seed"]}

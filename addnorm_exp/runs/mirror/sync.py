@@ -124,9 +124,9 @@ class Uploader:
             self._api = self._api or connect()
             project, entity = place_of(self.place, ledger)
             return remote(self._api, entity, project, id)
+        except UserError:
+            raise
         except Exception as error:
-            if isinstance(error, UserError):
-                raise
             raise _unreachable(folder, error) from None
 
     def _was_there(self, ledger: dict[str, Any]) -> bool:
