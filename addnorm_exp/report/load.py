@@ -63,7 +63,8 @@ def study_folders(directory: Path | str) -> list[Path]:
     children = _children(directory)
     if _holds(directory, "study.json") or _holds(directory, "config.json"):
         return [directory, *(child for child in children if _holds(child, "study.json"))]
-    studies = [study for child in children for study in (child, *_children(child)) if _is_study(study)]
+    folders = [folder for child in children for folder in (child, *_children(child))]
+    studies = [folder for folder in folders if _holds(folder, "study.json") or _run_folders(folder)]
     if any(_holds(d, "config.json") for d in children):
         return [directory, *studies]  # single runs (--workdir) here, perhaps beside studies
     if not studies:
@@ -148,10 +149,6 @@ def _holds(folder: Path, name: str) -> bool:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
-
-
-def _is_study(folder: Path) -> bool:
-    return _holds(folder, "study.json") or any(_run_folders(folder))
 
 
 def _run_folders(folder: Path) -> list[Path]:

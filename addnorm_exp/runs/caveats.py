@@ -128,7 +128,7 @@ def lines(rows: Sequence[TableRow], twins: Iterable[Iterable[str]] = ()) -> tupl
     `twins` are sets of `function_id`s that are the same function (sweep/twins.py).
     """
     parts = [part for part in (_init(rows), *(_part(item, rows) for item in ITEMS)) if part]
-    same = _functions(rows, [frozenset(group) for group in twins])
+    same = _functions(rows, tuple(map(tuple, twins)))
     return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([" ".join(same)] if same else []))
 
 
@@ -139,8 +139,7 @@ def _init(rows: Sequence[TableRow]) -> str | None:
     return part if part or len(recorded) == len(rows) else _part(LAW, rows)
 
 
-def _varying(rows: Iterable[TableRow]) -> tuple[str, ...]:
-    rows = tuple(rows)
+def _varying(rows: Sequence[TableRow]) -> tuple[str, ...]:
     axes = dict.fromkeys(axis for row in rows for axis, _ in row.axes if axis != "scheme")
     return tuple(axis for axis in axes if len({repr(row.value(axis)) for row in rows}) > 1)
 
@@ -169,20 +168,13 @@ def _names(rows: Sequence[TableRow], total: Sequence[TableRow]) -> list[str]:
     return list(dict.fromkeys(row.title if row.scheme in whole else row.label for row in rows))
 
 
-def _functions(rows: Sequence[TableRow], twins: Sequence[frozenset[str]]) -> list[str]:
+def _functions(rows: Sequence[TableRow], twins: Iterable[Sequence[str]]) -> list[str]:
     """`With norm.kind = layer, peri_ln and sandwich_ln compute the same function; …`."""
     known = [row for row in rows if row.function]
     varying = [axis for axis in _varying(rows) if axis.startswith(FUNCTION)]
-    classes: list[list[TableRow]] = []
-    for row in known:
-        for members in classes:
-            if _same_function(row.function, members[0].function, twins):
-                members.append(row)
-                break
-        else:
-            classes.append([row])
+    first = {id: min(group) for group in twins for id in group}
     under: dict[tuple[str, ...], dict[str, None]] = {}
-    for members in classes:
+    for members in grouped(known, lambda row: first.get(row.function, row.function)).values():
         if len({row.scheme for row in members}) < 2:
             continue  # rows of one scheme differ only in hypers
         common = [axis for axis in varying if len({repr(row.value(axis)) for row in members}) == 1]
@@ -201,10 +193,6 @@ def _values(row: TableRow, axes: Iterable[str]) -> str:
 def _name(row: TableRow, axes: Iterable[str]) -> str:
     values = _values(row, axes)
     return f"{row.title} ({values})" if values else row.title
-
-
-def _same_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> bool:
-    return first == second or any(first in group and second in group for group in twins)
 
 
 def _sentence(names: tuple[str, ...], places: Sequence[str]) -> str:

@@ -35,7 +35,8 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
     places = [run.path for run in runs if run.path.is_dir()]
     if folder not in places:
         yield from _temporary(folder, None)
-        places += [path for path in _begun(folder) if path not in places]
+        folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+        places += [path for path in folders if path not in places and _is_bare(path)]
     for place in places:
         if not RunFolder(place).is_locked():
             yield from _of_run(place)
@@ -73,11 +74,6 @@ def _of_run(place: Path) -> Iterator[Left]:
         if path.is_dir() and not path.is_symlink():
             partial = half_written(path) if path.name == "layers" else halves(path)
             yield from (_left(half, "half written or half removed", place) for half in partial)
-
-
-def _begun(folder: Path) -> list[Path]:
-    """Folders in which an attempt ended before it wrote its config."""
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "." and _is_bare(path)]
 
 
 def _is_bare(place: Path) -> bool:

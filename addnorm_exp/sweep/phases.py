@@ -109,9 +109,8 @@ def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins:
     return reporting
 
 
-def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
+def above(study: Study, runs: Sequence[Planned], twins: Twins) -> list[str]:
     """The lines above the table of these runs (runs/caveats.py)."""
-    runs = tuple(runs)
     rows: dict[Pairs, TableRow] = {}
     for run in runs:
         flat = flatten(run.config)

@@ -1,6 +1,6 @@
 """Repeats runs from step 0 by the config in their folders. The former records are put aside, not removed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from addnorm_exp.errors import UserError, program
@@ -31,13 +31,12 @@ def planned(run: Standing) -> Planned:
 
 
 def again(
-    runs: Iterable[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
+    runs: Sequence[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
 ) -> tuple[PhaseResult, list[Path]]:
     """Trains the runs again; returns their outcome and the paths of the former records. Everything is checked before a file is moved.
 
     Raises UserError if a repeated run would be a different one: other data, another record of the scheme, or other semantics.
     """
-    runs = list(runs)
     plan = tuple(planned(run) for run in runs)
     places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
     studies = {config.study if config else None for config in (RunFolder(run.path).config() for run in runs)}

@@ -89,7 +89,7 @@ def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any]
     for key, (_, log) in QUANTITIES.items():
         if (values := layers.arrays.get(key)) is not None:
             _, cells = joined(layers.step, values, rows, geometric=log)
-            yield key, labelled(layers.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
+            yield key, labelled(layers.index.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
 
 
 def _bounds(values: np.ndarray) -> list[float] | None:

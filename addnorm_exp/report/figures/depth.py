@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 
+from addnorm_exp.grouping import grouped
 from addnorm_exp.runs.columns import within
 
 Ticks = tuple[list[float], list[str]]  # places and labels
@@ -11,16 +12,13 @@ SHORT = {"attention": "attn", "self_attention": "attn", "cross_attention": "cros
 
 def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
     """For each block, the index of `feed_forward/down/kernel`, or of its last matrix if that does not exist; and the block names."""
-    blocks: dict[tuple[str, int], list[tuple[int, str]]] = {}
-    for index, name in enumerate(tensors):
-        place = within(name)
-        if place:
-            blocks.setdefault((place.stack, place.block), []).append((index, place.rest))
+    placed = [(index, place) for index, name in enumerate(tensors) if (place := within(name))]
+    blocks = grouped(placed, lambda pair: (pair[1].stack, pair[1].block))
     stacks = {stack for stack, _ in blocks}
     indices, names = [], []
     for (stack, block), members in sorted(blocks.items()):
-        matrices = [m for m in members if m[1].endswith("kernel")] or members
-        down = [m for m in matrices if m[1].endswith("feed_forward/down/kernel")]
+        matrices = [m for m in members if m[1].rest.endswith("kernel")] or members
+        down = [m for m in matrices if m[1].rest.endswith("feed_forward/down/kernel")]
         indices.append((down or matrices)[-1][0])
         names.append(f"{stack[:3]} {block}" if len(stacks) > 1 else str(block))
     return indices, names

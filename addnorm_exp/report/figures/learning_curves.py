@@ -42,7 +42,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
     if multiples.many(multiples.drawable(report)):
         return each(report, baseline, "val")
     drawn, running = _runs(report)
-    metric = primary_of(run for group in report.groups for run in group.runs)
+    metric = primary_of(report.runs)
     curves = {(g.key, split): _curves(drawn[g.key], split, metric) for g in report.groups for split in NAMES}
     splits = [split for split in NAMES if any(len(c[0]) > 1 for g in report.groups for c in curves[g.key, split])]
     if not splits:
@@ -89,7 +89,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
             _ends(panel, drawn[group.key], curves[group.key, split], look_of(looks, group))
     begun = {key for (key, _), lines in curves.items() if any(len(steps) for steps, _ in lines)}
     handles = [look_of(looks, g).handle(report.label(g), marker=marked) for g in report.groups if g.key in begun]
-    lost = any(run.status == "diverged" for group in report.groups for run in group.runs)
+    lost = any(run.status == "diverged" for run in report.runs)
     handles += [style.cross_handle()] * lost + [_bar_handle()] * barred
     style.legend(fig, handles)
     return fig
@@ -98,7 +98,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
 def each(report: Reported, baseline: str | None, split: str) -> Figure | str:
     """Small multiples of one split's losses (`val` or `train`): one panel per row; or a line that says what is missing."""
     drawn, running = _runs(report)
-    metric = primary_of(run for group in report.groups for run in group.runs)
+    metric = primary_of(report.runs)
     curves = {group.key: _curves(drawn[group.key], split, metric) for group in report.groups}
     rows = [group for group in report.groups if any(len(steps) for steps, _ in curves[group.key])]
     if not any(len(steps) > 1 for row in rows for steps, _ in curves[row.key]):

@@ -46,6 +46,10 @@ class Reported:
     titles: Titles | None = None  # if set, rows are labelled by titles, else by keys
 
     @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs]
+
+    @property
     def varying(self) -> tuple[str, ...]:
         """The axes that differ between groups; the scheme is always included and first."""
         rest = [a for a in self.axes if a != "scheme" and len({repr(g[a]) for g in self.groups}) > 1]
@@ -82,7 +86,7 @@ class Reported:
 
 def schemes(study: StudyRuns, report: Reported) -> list[str]:
     """A study's schemes in the order of their looks: reported schemes first."""
-    return list(dict.fromkeys(run.scheme for run in (*(r for g in report.groups for r in g.runs), *study.runs)))
+    return list(dict.fromkeys(run.scheme for run in (*report.runs, *study.runs)))
 
 
 def value_of(run: Run, axis: str) -> Any:
@@ -112,8 +116,7 @@ def _differing(runs: Sequence[Run]) -> set[str]:
     return {key for key in keys if len({repr(run.flat.get(key)) for run in present}) > 1}
 
 
-def groups_of(runs: Iterable[Run], axes: Iterable[str]) -> tuple[Group, ...]:
-    axes = tuple(axes)
+def groups_of(runs: Iterable[Run], axes: Sequence[str]) -> tuple[Group, ...]:
     by_key = grouped(runs, lambda run: key_of(run, axes))
     return tuple(Group(key, tuple(sorted(members, key=lambda run: run.seed))) for key, members in by_key.items())
 

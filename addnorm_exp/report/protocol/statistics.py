@@ -13,15 +13,11 @@ from scipy.special import nctdtrinc, stdtr, stdtrit
 ENOUGH = 5  # with at least this many seeds, a mean with an interval is printed
 
 
-def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def sd(values: Sequence[float]) -> float:
     """The sample standard deviation (n - 1); needs two values."""
     if len(values) < 2:
         raise ValueError(f"the standard deviation needs two values, got {len(values)}")
-    centre = mean(values)
+    centre = statistics.fmean(values)
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
@@ -47,7 +43,7 @@ class Interval:
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """The mean of independent values and its Student-t interval; needs two values."""
     half = t_quantile(0.5 + 0.5 * level, len(values) - 1) * sd(values) / math.sqrt(len(values))
-    centre = mean(values)
+    centre = statistics.fmean(values)
     return Interval(centre, centre - half, centre + half, len(values))
 
 
