@@ -13,7 +13,7 @@ from test_report_study import SITES, TENSORS, curve, summary_of, write_plan, wri
 from addnorm_exp.cli import dashboard as command
 from addnorm_exp.cli import main
 from addnorm_exp.errors import UserError
-from addnorm_exp.report.dashboard import heat, pack
+from addnorm_exp.report.dashboard import heat, pack, scalars
 from addnorm_exp.report.dashboard.page import data, page
 from addnorm_exp.report.dashboard.runs import DARK, columns, lightened, luminance, scheme_look
 from addnorm_exp.report.figures import style
@@ -129,7 +129,7 @@ def test_curves_are_the_records_numbers_or_means_of_bins_that_are_told(study, he
                 first = [np.mean(columns["bpb"][i : i + 3]) for i in range(0, 30, 3)]
                 np.testing.assert_allclose(y[:10], first, rtol=1e-6)
                 np.testing.assert_array_equal(x[:10], np.arange(2, 32, 3))
-                assert len(x) <= pack.POINTS
+                assert len(x) <= scalars.POINTS
     assert len(held["pool"]) == len(set(held["pool"])), "equal arrays are held once"
 
 
@@ -217,8 +217,6 @@ def test_bins_leave_out_what_is_not_finite():
     assert found["a"].tolist()[:2] == [9, 2]
     assert np.isnan(found["a"][2])
     assert found["a"][3] == 7
-    assert pack.stride(400) == 1
-    assert pack.stride(401) == 2
 
 
 @pytest.mark.parametrize("name", HOSTILE)

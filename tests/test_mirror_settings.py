@@ -5,7 +5,7 @@ from training import ROOT
 
 from addnorm_exp import cli
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.mirror.settings import Place, check_place, has_key, mode_of, patience, require_key
+from addnorm_exp.runs.mirror.settings import Place, ask_for_server, check_place, has_key, mode_of, patience
 
 KEY = "0123456789" * 4
 
@@ -131,7 +131,7 @@ def test_a_password_that_is_no_key_is_none(home, monkeypatch):
 
 def test_what_needs_the_server_says_that_there_is_no_key(home, capsys):
     with pytest.raises(UserError, match=r"^sync: there is no W&B API key; set WANDB_API_KEY, or run `wandb login`$"):
-        require_key("sync")
+        ask_for_server("sync")
     assert cli.main(["table", "--from=wandb:lab/addnorm_exp"]) == 2
     assert "--from=wandb:lab/addnorm_exp: there is no W&B API key" in capsys.readouterr().err
 

@@ -333,9 +333,9 @@ def test_layers_join_their_chunks(tmp_path):
     run = read_run(tmp_path / "a")
     layers = read_layers(run)
     attention = read_layers(run, "attention-")
-    assert (attention.attention_sites, attention.step.tolist()) == (tuple(SITES[::2]), [0, 30])
+    assert (attention.index.attention_sites, attention.step.tolist()) == (SITES[::2], [0, 30])
     assert list(attention.arrays) == ["entropy"]
-    assert layers.sites == tuple(SITES)
+    assert layers.index.sites == SITES
     assert layers.step.tolist() == [1, 10, 20, 30]
     assert layers.arrays["grad_stream"][:, 0].tolist() == [0.0, 3.0, 4.0, 5.0]
     (tmp_path / "a" / "layers" / "00000040.npz").write_bytes(b"damaged")

@@ -21,8 +21,8 @@ def test_training_records_every_quantity_with_its_columns(data, tmp_path):
     arrays = {name: (layers, array) for layers in found for name, array in layers.arrays.items()}
     assert set(arrays) == set(COLUMNS)
     for name, (layers, array) in arrays.items():
-        assert array.shape == (len(layers.step), len(getattr(layers, COLUMNS[name])))
-        assert layers.columns(name) == getattr(layers, COLUMNS[name])
+        assert array.shape == (len(layers.step), len(getattr(layers.index, COLUMNS[name])))
+        assert layers.index.columns(name) == getattr(layers.index, COLUMNS[name])
 
 
 def test_the_page_and_the_pictures_know_these_quantities():

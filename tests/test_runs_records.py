@@ -5,7 +5,8 @@ import json
 import pytest
 
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.reading import AGAIN, ANEW, SWEEP, read_config, read_lines, read_plan, read_summary
+from addnorm_exp.runs.reading import AGAIN, ANEW, SWEEP, read, read_lines, read_plan
+from addnorm_exp.runs.records import RunConfig, Summary
 
 FINAL = {"loss": 2.5, "bpb": None, "step": 3}
 SUMMARY = {
@@ -37,8 +38,8 @@ PLAN = {
     "group": ["scheme"],
 }
 KINDS = {
-    "summary": (SUMMARY, read_summary, ANEW),
-    "config": (CONFIG, read_config, AGAIN),
+    "summary": (SUMMARY, lambda path: read(path, Summary, ANEW), ANEW),
+    "config": (CONFIG, lambda path: read(path, RunConfig, AGAIN), AGAIN),
     "plan": (PLAN, read_plan, SWEEP),
 }
 
@@ -123,8 +124,8 @@ def test_a_line_of_metrics_has_its_numbers_apart(tmp_path):
 
 def test_the_name_of_a_task_in_an_older_record_is_a_key_of_the_task(tmp_path):
     path = tmp_path / "config.json"
-    for written, read in (("lm", {"name": "lm"}), ({"name": "lm"}, {"name": "lm"})):
+    for written, task in (("lm", {"name": "lm"}), ({"name": "lm"}, {"name": "lm"})):
         path.write_text(json.dumps(changed(CONFIG, "science.task", written)))
-        config = read_config(path)
-        assert config.science["task"] == read
+        config = read(path, RunConfig, AGAIN)
+        assert config.science["task"] == task
         assert config.plain()["science"]["optim"] == CONFIG["science"]["optim"]

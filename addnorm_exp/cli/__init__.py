@@ -60,13 +60,9 @@ def _guarded(argv: list[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return 141
-    except ImportError as error:
-        line = import_trouble(error)
-        if line is None:
-            raise
-        return _fail(line)
     except Exception as error:
-        line = disk_trouble(error) or memory_trouble(error) or device_trouble(error)
+        missing = import_trouble(error) if isinstance(error, ImportError) else None
+        line = missing or disk_trouble(error) or memory_trouble(error) or device_trouble(error)
         if line is None:
             raise
         return _fail(line)
@@ -75,11 +71,8 @@ def _guarded(argv: list[str]) -> int:
 @functools.cache
 def commands() -> dict[str, str]:
     """Each command with its line of help, in the order of the listing."""
-    lines = {}
-    for file in Path(__file__).parent.glob("*.py"):
-        line = _help_line(file)
-        if line is not None:
-            lines[file.stem] = line
+    files = Path(__file__).parent.glob("*.py")
+    lines = {file.stem: line for file in files if (line := _help_line(file)) is not None}
     order = {name: place for place, name in enumerate(_ORDER)}
     return {name: lines[name] for name in sorted(lines, key=lambda name: (order.get(name, len(order)), name))}
 
@@ -145,12 +138,9 @@ def _overview(known: dict[str, str]) -> str:
 
 def _help_line(file: Path) -> str | None:
     for node in ast.parse(file.read_bytes()).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        named = any(isinstance(target, ast.Name) and target.id == "HELP" for target in targets)
-        if named and isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            return str(ast.literal_eval(node.value))
+        match node:
+            case ast.Assign([ast.Name("HELP")], value) | ast.AnnAssign(ast.Name("HELP"), value=ast.expr() as value):
+                return str(ast.literal_eval(value))
     return None
 
 

@@ -5,7 +5,6 @@ runs from many machines form one table, which equals that of their original fold
 """
 
 import json
-import os
 import re
 import tempfile
 from collections import defaultdict
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, program
+from addnorm_exp.grouping import grouped
 from addnorm_exp.runs.folder import FINISHED, RunFolder, write_json
 from addnorm_exp.runs.metrics import metrics_of
 from addnorm_exp.runs.mirror.forms import from_config, from_summary
-from addnorm_exp.runs.mirror.settings import require_key
+from addnorm_exp.runs.mirror.settings import ask_for_server
 from addnorm_exp.runs.mirror.window import reason
 
 SOURCE = "wandb:ENTITY/PROJECT[/GROUP]"
@@ -62,9 +62,7 @@ def _is_name(text: Any) -> bool:
 
 
 def _runs(source: str, entity: str, project: str, group: str | None) -> Iterable[Any]:
-    require_key(f"--from={source}")
-    os.environ["WANDB_SILENT"] = "true"
-    os.environ.pop("WANDB_MODE", None)  # an explicit request overrides it
+    ask_for_server(f"--from={source}")
     import wandb
 
     try:
@@ -89,12 +87,8 @@ def _counts(run: Any) -> tuple[bool, float]:
 
 def _plan(runs: Iterable[Any]) -> Mapping[str, Any] | None:
     """The plan with the most runs. Entries of other plans, from machines that ran a part of the study, follow those of their phase."""
-    digests: dict[str, Any] = {}
-    for run in runs:
-        digest = run.config["record"].get("plan")
-        if digest:
-            digests.setdefault(digest, run)
-    plans = [plan for run in digests.values() if (plan := _file(run, "study.json")) is not None]
+    by_plan = grouped(runs, lambda run: run.config["record"].get("plan"))
+    plans = [plan for digest, (run, *_) in by_plan.items() if digest and (plan := _file(run, "study.json"))]
     plans.sort(key=lambda plan: -sum(map(len, plan["phases"].values())))
     for other in plans[1:]:
         for phase, entries in other["phases"].items():

@@ -5,12 +5,13 @@ table (different semantics or data) are refused here, before any computation; ru
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from addnorm_exp.errors import UserError, program
+from addnorm_exp.grouping import grouped
 from addnorm_exp.report.run import UNWRITTEN, Run, flatten, progress, read_run
 from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
@@ -62,7 +63,8 @@ def study_folders(directory: Path | str) -> list[Path]:
     children = _children(directory)
     if _holds(directory, "study.json") or _holds(directory, "config.json"):
         return [directory, *(child for child in children if _holds(child, "study.json"))]
-    studies = [study for child in children for study in (child, *_children(child)) if _is_study(study)]
+    folders = [folder for child in children for folder in (child, *_children(child))]
+    studies = [folder for folder in folders if _holds(folder, "study.json") or _run_folders(folder)]
     if any(_holds(d, "config.json") for d in children):
         return [directory, *studies]  # single runs (--workdir) here, perhaps beside studies
     if not studies:
@@ -122,13 +124,13 @@ def _studies(folder: Path) -> list[StudyRuns]:
 
 def _checked(study: StudyRuns, mix_semantics: bool) -> StudyRuns:
     """The study, if its runs may share a table."""
-    semantics = _one(study.recorded, lambda run: run.semantics)
+    semantics = grouped(study.recorded, lambda run: run.semantics)
     if len(semantics) > 1 and not mix_semantics:
         raise UserError(
             f"{study.path}: runs of different semantics are mixed here ({_named(semantics)}), so their numbers cannot be compared;"
             " run the study again with this version, or pass --mix_semantics"
         )
-    data = _one(study.recorded, lambda run: str(run.data.get("sha256"))[:12])
+    data = grouped(study.recorded, lambda run: str(run.data.get("sha256"))[:12])
     if len(data) > 1:
         raise _mixed_data(study.path, data)
     return replace(study, mixed_semantics=tuple(sorted(semantics))) if len(semantics) > 1 else study
@@ -150,19 +152,8 @@ def _children(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
 
 
-def _is_study(folder: Path) -> bool:
-    return _holds(folder, "study.json") or any(_run_folders(folder))
-
-
 def _run_folders(folder: Path) -> list[Path]:
     return [d for d in _children(folder) if _holds(d, "config.json")]
-
-
-def _one(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
-    by_value: dict[Any, list[Run]] = {}
-    for run in runs:
-        by_value.setdefault(key(run), []).append(run)
-    return by_value
 
 
 def _named(by_value: Mapping[Any, list[Run]]) -> str:
@@ -172,13 +163,13 @@ def _named(by_value: Mapping[Any, list[Run]]) -> str:
 def _unplanned(folder: Path) -> list[StudyRuns]:
     """One study for each data set, named after it if there are several."""
     runs = sorted((read_run(d) for d in _run_folders(folder)), key=lambda run: (run.scheme, run.seed, run.id))
-    by_data = _one(runs, lambda run: str(run.data.get("sha256")))
+    by_data = grouped(runs, lambda run: str(run.data.get("sha256")))
     names = [str(members[0].data.get("name")) for members in by_data.values()]
     studies = []
     for (checksum, members), name in zip(by_data.items(), names, strict=True):
         part = "" if len(names) == 1 else name if names.count(name) == 1 else f"{name}-{checksum[:8]}"
         # A copy that has finished comes first.
-        copies = [sorted(c, key=lambda run: not run.finished) for c in _one(members, lambda run: run.id).values()]
+        copies = [sorted(c, key=lambda run: not run.finished) for c in grouped(members, lambda run: run.id).values()]
         studies.append(
             StudyRuns(
                 folder.resolve().name + f"-{part}" * bool(part),
@@ -205,12 +196,13 @@ def _planned(folder: Path) -> StudyRuns:
     present = {run.id: run for run in (read_run(d) for d in _run_folders(folder))}
     planned = {name for entries in phases.values() for name, _ in entries}
     shared = _shared([run for run in present.values() if run.id in planned])
-    read: dict[str, tuple[Run, ...]] = {}
-    for phase, entries in phases.items():
-        read[phase] = tuple(
+    read = {
+        phase: tuple(
             present.get(name) or _missing(folder / name, name, shared | overrides)
             for name, overrides in dict(entries).items()
         )
+        for phase, entries in phases.items()
+    }
     return StudyRuns(
         name=plan.name,
         path=folder,
@@ -237,7 +229,5 @@ def _missing(folder: Path, name: str, flat: dict[str, Any]) -> Run:
 
 
 def _shared(runs: list[Run]) -> dict[str, Any]:
-    if not runs:
-        return {}
-    first = runs[0].flat
+    first = runs[0].flat if runs else {}
     return {key: value for key, value in first.items() if all(run.flat.get(key) == value for run in runs)}

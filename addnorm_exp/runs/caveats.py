@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from addnorm_exp.grouping import grouped
 from addnorm_exp.runs.identity import sha256_of
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.words import show
@@ -76,17 +77,14 @@ class Item:
 def _deviations(resolved: Mapping[str, Any]) -> Hashable:
     """None if the method sets the weights. Tensors are compared by name, so one more tensor does not make the others differ."""
     deviations = resolved["law_deviations"]
-    return tuple(sorted((role, _hashable(value)) for role, value in deviations.items())) or None
+    each = ((role, tuple(value) if isinstance(value, list) else value) for role, value in deviations.items())
+    return tuple(sorted(each)) or None
 
 
 def _law(resolved: Mapping[str, Any]) -> str | None:
     """The name of the law, without the multipliers that newer runs record after it; None if the method sets the weights."""
     named = resolved.get("law_deviations") != {} and "law" in resolved
     return str(resolved["law"]).partition(",")[0] if named else None
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _scale(resolved: Mapping[str, Any]) -> str:
@@ -130,7 +128,7 @@ def lines(rows: Sequence[TableRow], twins: Iterable[Iterable[str]] = ()) -> tupl
     `twins` are sets of `function_id`s that are the same function (sweep/twins.py).
     """
     parts = [part for part in (_init(rows), *(_part(item, rows) for item in ITEMS)) if part]
-    same = _functions(rows, [frozenset(group) for group in twins])
+    same = _functions(rows, tuple(map(tuple, twins)))
     return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([" ".join(same)] if same else []))
 
 
@@ -141,8 +139,7 @@ def _init(rows: Sequence[TableRow]) -> str | None:
     return part if part or len(recorded) == len(rows) else _part(LAW, rows)
 
 
-def _varying(rows: Iterable[TableRow]) -> tuple[str, ...]:
-    rows = tuple(rows)
+def _varying(rows: Sequence[TableRow]) -> tuple[str, ...]:
     axes = dict.fromkeys(axis for row in rows for axis, _ in row.axes if axis != "scheme")
     return tuple(axis for axis in axes if len({repr(row.value(axis)) for row in rows}) > 1)
 
@@ -150,20 +147,15 @@ def _varying(rows: Iterable[TableRow]) -> tuple[str, ...]:
 def _part(item: Item, rows: Sequence[TableRow]) -> str | None:
     """`init: sandwich_ln = normal | others = xavier`; None if all rows that no axis distinguishes agree."""
     axes = [axis for axis in _varying(rows) if axis in item.keys]
-    panels: dict[Hashable, list[TableRow]] = {}
-    for row in rows:
-        if row.resolved and item.same(row.resolved) is not None:
-            place = (item.within(row.resolved), *(repr(row.value(axis)) for axis in axes))
-            panels.setdefault(place, []).append(row)
-    by_words: dict[str, list[TableRow]] = {}
-    for panel in panels.values():
-        if len({item.same(row.resolved) for row in panel}) > 1:
-            for row in panel:
-                by_words.setdefault(item.words(row.resolved).replace("; ", ", "), []).append(row)
+    panels = grouped(
+        (row for row in rows if row.resolved and item.same(row.resolved) is not None),
+        lambda row: (item.within(row.resolved), *(repr(row.value(axis)) for axis in axes)),
+    )
+    differing = [row for panel in panels.values() if len({item.same(r.resolved) for r in panel}) > 1 for row in panel]
+    by_words = grouped(differing, lambda row: item.words(row.resolved).replace("; ", ", "))
     if not by_words or set(by_words) == {"by the init law"}:  # then the init says it
         return None
-    total = [row for members in by_words.values() for row in members]
-    named = {words: _names(members, total) for words, members in by_words.items()}
+    named = {words: _names(members, differing) for words, members in by_words.items()}
     largest = max(by_words, key=lambda words: len(by_words[words]))
     texts = [f"{', '.join(names)} = {words}" for words, names in named.items() if words != largest]
     last = OTHERS if texts and len(named[largest]) > 1 else ", ".join(named[largest])
@@ -176,20 +168,13 @@ def _names(rows: Sequence[TableRow], total: Sequence[TableRow]) -> list[str]:
     return list(dict.fromkeys(row.title if row.scheme in whole else row.label for row in rows))
 
 
-def _functions(rows: Sequence[TableRow], twins: Sequence[frozenset[str]]) -> list[str]:
+def _functions(rows: Sequence[TableRow], twins: Iterable[Sequence[str]]) -> list[str]:
     """`With norm.kind = layer, peri_ln and sandwich_ln compute the same function; …`."""
     known = [row for row in rows if row.function]
     varying = [axis for axis in _varying(rows) if axis.startswith(FUNCTION)]
-    classes: list[list[TableRow]] = []
-    for row in known:
-        for members in classes:
-            if _same_function(row.function, members[0].function, twins):
-                members.append(row)
-                break
-        else:
-            classes.append([row])
+    first = {id: min(group) for group in twins for id in group}
     under: dict[tuple[str, ...], dict[str, None]] = {}
-    for members in classes:
+    for members in grouped(known, lambda row: first.get(row.function, row.function)).values():
         if len({row.scheme for row in members}) < 2:
             continue  # rows of one scheme differ only in hypers
         common = [axis for axis in varying if len({repr(row.value(axis)) for row in members}) == 1]
@@ -208,10 +193,6 @@ def _values(row: TableRow, axes: Iterable[str]) -> str:
 def _name(row: TableRow, axes: Iterable[str]) -> str:
     values = _values(row, axes)
     return f"{row.title} ({values})" if values else row.title
-
-
-def _same_function(first: str, second: str, twins: Sequence[frozenset[str]]) -> bool:
-    return first == second or any(first in group and second in group for group in twins)
 
 
 def _sentence(names: tuple[str, ...], places: Sequence[str]) -> str:

@@ -92,10 +92,10 @@ def hide(path: Path, process: int) -> Path:
     return path.rename(path.with_name(f".{path.name}.{process}.removing"))
 
 
-def delete(path: Path) -> None:
-    """Removes a file or a folder as far as it can be removed."""
+def delete(path: Path, *, ignore_errors: bool = True) -> None:
+    """Removes a file or a folder, by default as far as it can be removed."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors)
     else:
         path.unlink(missing_ok=True)
 

@@ -23,7 +23,7 @@ from typing import Any
 from addnorm_exp.atomic import SUFFIX, replace, uncut
 from addnorm_exp.errors import UserError, check_text, disk_trouble
 from addnorm_exp.runs.lock import is_locked, locked
-from addnorm_exp.runs.reading import AGAIN, FORMAT, read, read_config, read_lines, read_summary
+from addnorm_exp.runs.reading import AGAIN, ANEW, FORMAT, read, read_lines
 from addnorm_exp.runs.records import PackRecord, RunConfig, Summary
 
 FORMER = ".former-"  # prefix of the name of a folder that `rerun` has put aside
@@ -85,10 +85,10 @@ class RunFolder:
                 entry.unlink(missing_ok=True)
 
     def config(self) -> RunConfig | None:
-        return read_config(self.path / "config.json")
+        return read(self.path / "config.json", RunConfig, AGAIN)
 
     def summary(self) -> Summary | None:
-        return read_summary(self.path / "summary.json")
+        return read(self.path / "summary.json", Summary, ANEW)
 
     def pack(self) -> list[str] | None:
         """The ids of the runs that one program trains together, in order; None if the run is alone."""

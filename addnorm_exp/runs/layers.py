@@ -70,9 +70,8 @@ class LayersWriter:
         self.written[kind] = time.monotonic()
         if not rows:
             return
-        names = rows[0][1]
         columns: dict[str, Any] = {
-            name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in names
+            name: np.stack([np.asarray(row[name], np.float32) for _, row in rows]) for name in rows[0][1]
         }
         _write_chunk(self.folder / f"{kind}{rows[-1][0]:08d}.npz", [step for step, _ in rows], columns)
 
@@ -151,18 +150,12 @@ def half_written(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Layers:
-    """Per-layer arrays of a run: `step` (n,), `arrays[name]` (n, S) by site, (n, P) by weight tensor or (n, A) by attention site."""
+    """Per-layer arrays of a run: `step` (n,), `arrays[name]` (n, S) by site, (n, P) by weight tensor or (n, A) by attention site. The
+    index names the columns."""
 
-    sites: tuple[str, ...]
-    tensors: tuple[str, ...]
+    index: LayerIndex
     step: np.ndarray
     arrays: Mapping[str, np.ndarray]
-    attention_sites: tuple[str, ...] = ()
-
-    def columns(self, name: str) -> tuple[str, ...]:
-        """The names of a quantity's columns."""
-        names: tuple[str, ...] = getattr(self, COLUMNS[name])
-        return names
 
 
 def read_index(folder: Path) -> LayerIndex | None:
@@ -189,7 +182,7 @@ def read_layers(folder: Path, kind: str = "") -> Layers | None:
     if not parts:
         return None
     step, arrays = _joined(parts)
-    return Layers(tuple(index.sites), tuple(index.tensors), step, arrays, tuple(index.attention_sites))
+    return Layers(index, step, arrays)
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -3,12 +3,11 @@
 A folder that a process holds is skipped: the process is still writing its files.
 """
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from addnorm_exp.runs.checkpoint_folders import halves, only_copies
+from addnorm_exp.runs.checkpoint_folders import delete, halves, only_copies
 from addnorm_exp.runs.finish import beyond
 from addnorm_exp.runs.folder import FORMER, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
@@ -36,7 +35,8 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
     places = [run.path for run in runs if run.path.is_dir()]
     if folder not in places:
         yield from _temporary(folder, None)
-        places += [path for path in _begun(folder) if path not in places]
+        folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+        places += [path for path in folders if path not in places and _is_bare(path)]
     for place in places:
         if not RunFolder(place).is_locked():
             yield from _of_run(place)
@@ -55,11 +55,11 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
 def remove(left: Left) -> bool:
     """Removes it; False if a process is now training the run."""
     if left.run is None:
-        _delete(left.path)
+        delete(left.path, ignore_errors=False)
         return True
     try:
         with RunFolder(left.run).claimed():
-            _delete(left.path)
+            delete(left.path, ignore_errors=False)
     except Busy:
         return False
     return True
@@ -74,11 +74,6 @@ def _of_run(place: Path) -> Iterator[Left]:
         if path.is_dir() and not path.is_symlink():
             partial = half_written(path) if path.name == "layers" else halves(path)
             yield from (_left(half, "half written or half removed", place) for half in partial)
-
-
-def _begun(folder: Path) -> list[Path]:
-    """Folders in which an attempt ended before it wrote its config."""
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "." and _is_bare(path)]
 
 
 def _is_bare(place: Path) -> bool:
@@ -104,10 +99,3 @@ def retained(folder: Path, keep: str) -> Iterator[Left]:
 def _left(path: Path, why: str, run: Path | None) -> Left:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
     return Left(path, why, sum(file.stat().st_size for file in files), run)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

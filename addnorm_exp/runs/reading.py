@@ -16,7 +16,7 @@ from pydantic_core import from_json
 
 from addnorm_exp import hints
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.records import MetricsLine, Record, RunConfig, StudyPlan, Summary
+from addnorm_exp.runs.records import MetricsLine, Record, StudyPlan
 from addnorm_exp.runs.values import BOOL, NUMBER, OBJECT, TEXT, WHOLE
 
 FORMAT = 1
@@ -42,14 +42,6 @@ def which(directory: Path) -> str:
         if name:
             return f"did you mean '{known[name]}'?"
     return WHICH
-
-
-def read_config(path: Path) -> RunConfig | None:
-    return read(path, RunConfig, AGAIN)
-
-
-def read_summary(path: Path) -> Summary | None:
-    return read(path, Summary, ANEW)
 
 
 def read_plan(path: Path) -> StudyPlan | None:

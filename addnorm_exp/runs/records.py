@@ -213,8 +213,7 @@ class LayerIndex(Record):
 
     def columns(self, name: str) -> list[str]:
         """The names of a quantity's columns."""
-        names: list[str] = getattr(self, COLUMNS[name])
-        return names
+        return list(getattr(self, COLUMNS[name]))
 
 
 MANIFEST = TypeAdapter(dict[str, str])  # manifest.json of a checkpoint: file -> SHA-256

@@ -47,11 +47,10 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _score(value: Any) -> float | None:
+def _score(value: Any) -> Any:
     if value is not None and not is_number(value):
         _refuse(value, NUMBER)
-    number: float | None = value
-    return number
+    return value
 
 
 def _folder_name(name: str) -> str:

@@ -7,10 +7,11 @@ because a better value may lie beyond it.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from addnorm_exp.grouping import grouped
 from addnorm_exp.runs.metrics import Metric, named
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.values import is_number
@@ -72,19 +73,14 @@ def winners(candidates: Iterable[Candidate], metric: Metric) -> dict[Pairs, Winn
     Among equal means (e.g. if every candidate diverged), the candidate with fewer diverged runs wins, then the one with the best mean
     without the cap, then the first one.
     """
-    groups: dict[Pairs, dict[Pairs, list[Candidate]]] = {}
-    for candidate in candidates:
-        groups.setdefault(candidate.group, {}).setdefault(candidate.tuned, []).append(candidate)
-    by_group: dict[Pairs, Winner] = {}
-    for group, by_tuned in groups.items():
-        winner = _winner(by_tuned, metric)
-        if winner is not None:
-            by_group[group] = winner
-    return by_group
+    groups = grouped(candidates, lambda candidate: candidate.group)
+    chosen = {group: _winner(members, metric) for group, members in groups.items()}
+    return {group: winner for group, winner in chosen.items() if winner is not None}
 
 
-def _winner(by_tuned: Mapping[Pairs, list[Candidate]], metric: Metric) -> Winner | None:
-    seeds = {run.seed for runs in by_tuned.values() for run in runs}
+def _winner(candidates: Sequence[Candidate], metric: Metric) -> Winner | None:
+    by_tuned = grouped(candidates, lambda candidate: candidate.tuned)
+    seeds = {candidate.seed for candidate in candidates}
     left_out = []
     ranked = []
     for order, (tuned, runs) in enumerate(by_tuned.items()):

@@ -13,8 +13,8 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.runs import caveats
 from addnorm_exp.runs.caveats import TableRow
 from addnorm_exp.runs.folder import FINISHED, RunFolder
-from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Pairs
+from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.sweep.estimate import Estimator
 from addnorm_exp.sweep.launchers.launcher import Launcher, PhaseResult, widths
 from addnorm_exp.sweep.record import read_twins, write_plan
@@ -34,21 +34,29 @@ class Plan:
     reporting: tuple[Planned, ...]
     tune: tuple[Planned, ...]
     report: tuple[Planned, ...]
+    open_groups: int = 0  # for which no winner is known
 
 
-def plan(study: Study, chosen: Filter) -> Plan:
-    """Raises UserError for a mistake in the plan, or if the filter leaves nothing to do."""
+def plan(study: Study, chosen: Filter, folder: Path | None = None) -> Plan:
+    """The plan; with `folder`, the study's, groups that are tuned there have their winners.
+
+    Raises UserError for a mistake in the plan, or if the filter leaves nothing to do.
+    """
     if not study.phased:
         runs = study.sweep()
         report = choose(runs, chosen)
         _some(report, chosen)
         return Plan((), runs, (), report)
     tuning = study.tune()
-    standing_in = study.report(study.stand_in(tuning), tuning)
-    tune, report = choose(tuning, _unseeded(chosen)), choose(standing_in, _untuned(study, chosen))
+    open_groups = study.stand_in(tuning)
+    reporting = study.report(open_groups, tuning)
+    if folder is not None:
+        best, open_groups = _winners(study, folder, tuning)
+        reporting = study.report([*best, *open_groups], tuning)
+    tune, report = choose(tuning, _unseeded(chosen)), choose(reporting, _untuned(study, chosen))
     _some(tune, chosen)
     _reported(report, chosen)
-    return Plan(tuning, standing_in, tune, report)
+    return Plan(tuning, reporting, tune, report, len(open_groups))
 
 
 def selected(studies: Sequence[Study], chosen: Filter) -> tuple[Study, ...]:
@@ -77,7 +85,8 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter, pl
     """Trains the missing runs of a checked plan, phase after phase, and returns the outcomes."""
     tuning, runs = planned.tuning, (*planned.tuning, *planned.reporting)
     twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say)
-    _say(study, planned.report or planned.tune, twins, launcher)
+    for line in above(study, planned.report or planned.tune, twins):
+        launcher.display.say(line)
     if not study.phased:
         write_plan(folder, study, {"run": runs}, twins)
         return {"run": launcher.launch("run", planned.report)}
@@ -92,19 +101,16 @@ def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter, pl
 
 def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins: Twins) -> tuple[Planned, ...]:
     """Writes the plan with the report runs of every tuned group, and returns these runs."""
-    ended, summaries = _tuned(study, folder, tuning)
-    best = study.select(ended, summaries)
+    best, open_groups = _winners(study, folder, tuning)
     reporting = study.report(best, tuning) if best else ()
-    open_groups = study.stand_in(run for run in tuning if run not in ended)
     waiting = len(study.report([*best, *open_groups], tuning)) - len(reporting) if open_groups else 0
     plan = {"tune": tuning, "report": reporting} if reporting else {"tune": tuning}
     write_plan(folder, study, plan, twins, waiting)
     return reporting
 
 
-def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
+def above(study: Study, runs: Sequence[Planned], twins: Twins) -> list[str]:
     """The lines above the table of these runs (runs/caveats.py)."""
-    runs = tuple(runs)
     rows: dict[Pairs, TableRow] = {}
     for run in runs:
         flat = flatten(run.config)
@@ -121,20 +127,16 @@ def above(study: Study, runs: Iterable[Planned], twins: Twins) -> list[str]:
     return lines
 
 
-def _say(study: Study, runs: Iterable[Planned], twins: Twins, launcher: Launcher) -> None:
-    for line in above(study, runs, twins):
-        launcher.display.say(line)
-
-
-def _tuned(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[list[Planned], dict[str, Summary]]:
-    """The tuning runs of groups in which every run has ended, and their summaries by id.
+def _winners(study: Study, folder: Path, tuning: tuple[Planned, ...]) -> tuple[list[Overrides], list[Overrides]]:
+    """The winners of groups in which every tuning run has ended, and what stands in for those of the others.
 
     A winner among half of the candidates is not valid, so a group waits for its last run. A failed run has ended.
     """
     read = {run.id: RunFolder(folder / run.id).summary() for run in tuning}
     summaries = {name: summary for name, summary in read.items() if summary is not None and summary.status != "running"}
     going = {study.group(run) for run in tuning if run.id not in summaries}
-    return [run for run in tuning if study.group(run) not in going], summaries
+    ended = [run for run in tuning if study.group(run) not in going]
+    return study.select(ended, summaries), study.stand_in(run for run in tuning if study.group(run) in going)
 
 
 def dry_run(study: Study, folder: Path, chosen: Filter, width: int = 1) -> str:
@@ -144,42 +146,27 @@ def dry_run(study: Study, folder: Path, chosen: Filter, width: int = 1) -> str:
     The plan is checked as before training. Nothing is fetched or written. If this machine cannot train a run, a line says so; this is not
     an error, because the plan may be for another machine.
     """
-    phases: dict[str, tuple[Planned, ...]] = {}
-    open_groups = 0
-    if study.phased:
-        tuning = study.tune()
-        study.report(study.stand_in(tuning), tuning)
-        ready, known = _tuned(study, folder, tuning)
-        waiting = [run for run in tuning if run not in ready]
-        open_groups = len(study.stand_in(waiting))
-        phases["tune"] = choose(tuning, _unseeded(chosen))
-        phases["report"] = choose(
-            study.report([*study.select(ready, known), *study.stand_in(waiting)], tuning), _untuned(study, chosen)
-        )
-        _some(phases["tune"], chosen)
-        _reported(phases["report"], chosen)
-    else:
-        phases["run"] = choose(study.sweep(), chosen)
-        _some(phases["run"], chosen)
+    planned = plan(study, chosen, folder)
+    phases = {"tune": planned.tune, "report": planned.report} if study.phased else {"run": planned.report}
     estimator = Estimator(folder)
-
-    def place(run: Planned) -> RunFolder:
-        return RunFolder(folder / run.id)
-
     everything = [run for runs in phases.values() for run in runs]
     summaries = estimator.learn(everything)
     statuses = {name: summary.status for name, summary in summaries.items()}
     unfinished = (tuple(run for run in runs if statuses.get(run.id) not in FINISHED) for runs in phases.values())
     refused, remarked = _checked(
-        pair for runs in unfinished for pair in zip(runs, widths(runs, width, place), strict=True)
+        pair
+        for runs in unfinished
+        for pair in zip(runs, widths(runs, width, lambda run: RunFolder(folder / run.id)), strict=True)
     )
-    compared = phases.get("report") or phases.get("tune") or phases["run"]
-    warnings = above(study, compared, find((run.experiment for run in everything), read_twins(folder)))
+    warnings = above(
+        study, planned.report or planned.tune, find((run.experiment for run in everything), read_twins(folder))
+    )
     lines: list[str] = []
     missing: list[Planned] = []
     for phase, runs in phases.items():
-        candidates = "its first candidate is" if open_groups == 1 else "their first candidates are"
-        assumption = f" ({counted(open_groups, 'group')} not tuned yet: {candidates} listed)" if open_groups else ""
+        count = planned.open_groups
+        candidates = "its first candidate is" if count == 1 else "their first candidates are"
+        assumption = f" ({counted(count, 'group')} not tuned yet: {candidates} listed)" if count else ""
         lines.append(f"{phase}: {counted(len(runs), 'run')}{assumption if phase == 'report' else ''}")
         rows = [("id", "run", "parameters", "FLOPs", "time", "status")]
         for run in runs:

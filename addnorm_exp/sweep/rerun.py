@@ -1,6 +1,6 @@
 """Repeats runs from step 0 by the config in their folders. The former records are put aside, not removed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from addnorm_exp.errors import UserError, program
@@ -27,17 +27,17 @@ def planned(run: Standing) -> Planned:
         )
     summary = folder.summary()
     policy = (record.execution or {}).get("keep") or (summary and summary.keep) or keeps(run.phase)
-    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), _label(record.science))
+    label = {"optim.lr": dotted(record.science)["optim.lr"], "seed": record.science["seed"]}
+    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), label)
 
 
 def again(
-    runs: Iterable[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
+    runs: Sequence[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
 ) -> tuple[PhaseResult, list[Path]]:
     """Trains the runs again; returns their outcome and the paths of the former records. Everything is checked before a file is moved.
 
     Raises UserError if a repeated run would be a different one: other data, another record of the scheme, or other semantics.
     """
-    runs = list(runs)
     plan = tuple(planned(run) for run in runs)
     places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
     studies = {config.study if config else None for config in (RunFolder(run.path).config() for run in runs)}
@@ -63,7 +63,3 @@ def again(
     outcome = launcher.launch("rerun", tuple(run for run in plan if run not in busy))
     outcome.busy += busy
     return outcome, aside
-
-
-def _label(science: Mapping[str, object]) -> dict[str, object]:
-    return {"optim.lr": dotted(science)["optim.lr"], "seed": science["seed"]}

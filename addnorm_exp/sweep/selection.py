@@ -1,12 +1,13 @@
 """`--filter`: a part of a plan."""
 
+import functools
 from collections.abc import Sequence
 
 from addnorm_exp import tasks
 from addnorm_exp.config import flatten, leaves, slips
 from addnorm_exp.config.door import convert
 from addnorm_exp.config.keys import unknown
-from addnorm_exp.config.lengths import Sizes, in_steps
+from addnorm_exp.config.lengths import in_steps
 from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.sweep.study import CONFIG, Planned, Study
@@ -56,10 +57,7 @@ def choose(runs: tuple[Planned, ...], chosen: Filter) -> tuple[Planned, ...]:
 
 def _has(config: Config, chosen: Filter) -> bool:
     flat = flatten(config)
-
-    def sizes() -> Sizes:
-        return tasks.sizes(config.task.name, config.data, config.seq_len)
-
+    sizes = functools.partial(tasks.sizes, config.task.name, config.data, config.seq_len)
     return all(
         flat[key] == in_steps(value, config.steps, config.batch_size, sizes)
         for key, value in chosen.items()

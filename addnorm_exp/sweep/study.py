@@ -6,7 +6,7 @@
 import itertools
 import struct
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.experiment import Experiment
+from addnorm_exp.runs.caveats import in_keys
 from addnorm_exp.runs.metrics import primary
 from addnorm_exp.runs.published import Published
 from addnorm_exp.runs.records import Summary
@@ -131,12 +132,11 @@ class Study:
         apart = (*self.tuned, "seed", "data.path")
         return tuple((key, flat[key]) for key in sorted(flat) if key not in apart and not key.startswith("execution."))
 
-    def select(self, runs: Iterable[Planned], summaries: Mapping[str, Summary]) -> list[Overrides]:
+    def select(self, runs: Sequence[Planned], summaries: Mapping[str, Summary]) -> list[Overrides]:
         """The argument of report(): each group's overrides with its winner's tuned values (runs/winners.py).
 
         A group without a single scored run is absent.
         """
-        runs = tuple(runs)
         candidates = [
             Candidate(
                 self.group(run),
@@ -158,13 +158,13 @@ class Study:
         first = {self.group(run): run for run in reversed(tuple(runs))}
         return [{**self._own(run), **dict(self._tuned(run))} for run in reversed(first.values())]
 
-    def _check_rows(self, plan: Iterable[Planned]) -> None:
+    def _check_rows(self, plan: Sequence[Planned]) -> None:
         """Checks that BASELINE and PUBLISHED refer to rows of the plan. A row's name is its scheme, followed by other axes that
         distinguish rows (report/protocol/groups.py)."""
-        plan = tuple(plan)
         if self.baseline is not None and not any(self._names(str(self.baseline), run) for run in plan):
-            axes = [key for key in self.axes(plan) if len({flatten(run.config)[key] for run in plan}) > 1]
-            rows = {_row(run, axes) for run in plan}
+            flats = [flatten(run.config) for run in plan]
+            axes = [key for key in self.axes(plan) if key == "scheme" or len({flat[key] for flat in flats}) > 1]
+            rows = {in_keys((key, flat[key]) for key in axes) for flat in flats}
             raise UserError(
                 f"{self.path}: BASELINE = {self.baseline!r} is not a row of the table; "
                 f"{nearest(str(self.baseline), rows | {run.config.scheme for run in plan})}"
@@ -264,12 +264,6 @@ def yielded(path: Path, function: str, call: Callable[[], Any]) -> list[Mapping[
                 "{'optim.lr': 1e-3, 'seed': 0}"
             )
     return runs
-
-
-def _row(run: Planned, axes: Iterable[str]) -> str:
-    """The name of a run's row in the table (report/protocol/groups.py)."""
-    flat = flatten(run.config)
-    return ", ".join([run.config.scheme, *(f"{key} = {show(flat[key])}" for key in axes if key != "scheme")])
 
 
 def _in_float32(flat: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -62,7 +62,7 @@ def read_studies(path: str) -> tuple[Study, ...]:
         path, "BASE", (key for key in common if isinstance(common[key], Mapping) and key not in groups()), configs
     )
     _check_names(path, "BASELINE", baseline if isinstance(baseline, Mapping) else (), configs)
-    _check_names(path, "PUBLISHED", (name for entry in published if (name := _config_of(entry)) is not None), configs)
+    _check_names(path, "PUBLISHED", (name for name, _ in published if name is not None), configs)
     studies = tuple(
         Study(
             path=Path(str(module.__file__)),
@@ -70,9 +70,7 @@ def read_studies(path: str) -> tuple[Study, ...]:
             base=_base(path, config, common, configs),
             tuned=tuned,
             baseline=baseline.get(config) if isinstance(baseline, Mapping) else baseline,
-            published=_published(
-                path, (_without_config(entry) for entry in published if _config_of(entry) in (None, config))
-            ),
+            published=_published(path, (entry for name, entry in published if name in (None, config))),
             config=config if ranges else "",
             default=default,
             configs=configs,
@@ -157,19 +155,16 @@ def _check_parameter(path: str, report: Any) -> None:
         return
 
 
-def _entries(path: str, entries: Any) -> list[Any]:
+def _entries(path: str, entries: Any) -> list[tuple[Any, Any]]:
+    """Each entry of PUBLISHED behind the config that it names, None if it is for all."""
     if not isinstance(entries, list | tuple):
         raise UserError(f"{path}: PUBLISHED is a {type(entries).__name__}; write a list of dicts")
-    return list(entries)
-
-
-def _config_of(entry: Any) -> Any:
-    """The config that an entry of PUBLISHED names; None if it is for all."""
-    return entry.get(CONFIG) if isinstance(entry, Mapping) else None
-
-
-def _without_config(entry: Any) -> Any:
-    return {key: value for key, value in entry.items() if key != CONFIG} if isinstance(entry, Mapping) else entry
+    return [
+        (entry.get(CONFIG), {key: value for key, value in entry.items() if key != CONFIG})
+        if isinstance(entry, Mapping)
+        else (None, entry)
+        for entry in entries
+    ]
 
 
 def _published(path: str, entries: Iterable[Any]) -> tuple[Published, ...]:

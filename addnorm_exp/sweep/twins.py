@@ -121,7 +121,7 @@ def _beside_the_logits(scheme: Scheme) -> tuple[Hashable, ...]:
 
 def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:
     """Classes of tasks whose models have equal logits and gradients; a class may have one member."""
-    values = {id: _logits(task) for id, task in tasks.items()}
+    values = {id: np.asarray(_logits(task, _parameters(task))) for id, task in tasks.items()}
     gradients: dict[str, np.ndarray] = {}
     classes: list[list[str]] = []
     for id, logits in values.items():
@@ -153,21 +153,17 @@ def _parameters(task: Task) -> dict[str, jax.Array]:
     }
 
 
-def _forward(task: Task, parameters: dict[str, jax.Array]) -> jax.Array:
+def _logits(task: Task, parameters: dict[str, jax.Array]) -> jax.Array:
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (SEQUENCES, LENGTH)), jnp.int32)
     context = Context(step=jnp.int32(STEP), batch=SEQUENCES)
     return task.outputs(parameters, tokens, context)
-
-
-def _logits(task: Task) -> np.ndarray:
-    return np.asarray(_forward(task, _parameters(task)))
 
 
 def _gradients(task: Task) -> np.ndarray:
     """The gradients of a random sum of the logits, with respect to all parameters, concatenated by path."""
 
     def total(parameters: dict[str, jax.Array]) -> jax.Array:
-        logits = _forward(task, parameters)
+        logits = _logits(task, parameters)
         return jnp.sum(logits * jnp.asarray(np.random.default_rng(1).standard_normal(logits.shape), jnp.float32))
 
     by_path = jax.grad(total)(_parameters(task))

@@ -89,7 +89,7 @@ def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any]
     for key, (_, log) in QUANTITIES.items():
         if (values := layers.arrays.get(key)) is not None:
             _, cells = joined(layers.step, values, rows, geometric=log)
-            yield key, labelled(layers.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
+            yield key, labelled(layers.index.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
 
 
 def _bounds(values: np.ndarray) -> list[float] | None:
@@ -100,15 +100,17 @@ def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:
     """`labels` of the columns; for tensors also `families`: a tensor's name within its block, empty outside blocks."""
     if kind != "tensors":
         return {"labels": site_names(columns)}
-    places = [within(name) for name in columns]
-    several = len({place.stack for place in places if place}) > 1
-    labels, families = [], []
-    for name, place in zip(columns, places, strict=True):
-        family = re.sub(r"connections?/(nodes/)?", "", place.rest) if place else ""
-        short = " ".join(SHORT.get(part, part) for part in family.removesuffix("/kernel").split("/"))
-        labels.append(f"{place.stack[:3] + ' ' if several else ''}{place.block} {short}" if place else name)
-        families.append(family)
-    return {"labels": labels, "families": families}
+    families = [_family(place.rest) if (place := within(name)) else "" for name in columns]
+    return {"labels": site_names(columns, _short), "families": families}
+
+
+def _family(tensor: str) -> str:
+    """The name of a tensor within its block, without what is between its sublayer and itself."""
+    return re.sub(r"connections?/(nodes/)?", "", tensor)
+
+
+def _short(tensor: str) -> str:
+    return " ".join(SHORT.get(part, part) for part in _family(tensor).removesuffix("/kernel").split("/"))
 
 
 def coded(values: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-POINTS = 400  # of a curve at most
-
 
 @dataclass
 class Pool:
@@ -28,12 +26,6 @@ class Pool:
             self.places[text] = len(self.texts)
             self.texts.append(text)
         return self.places[text]
-
-
-def stride(last: int, points: int = POINTS) -> int:
-    """The number of steps that become one point, so that `last` steps make at most `points`. `last` is the planned length, so that runs
-    of one plan can be compared point by point, however far each has come."""
-    return max(1, -(-last // points))
 
 
 def thin(steps: np.ndarray, columns: dict[str, np.ndarray], size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:

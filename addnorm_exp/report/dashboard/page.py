@@ -97,7 +97,7 @@ def data(study: StudyRuns, *, baseline: str | None = None) -> dict[str, Any]:
         },
         **described(study, report, runs, metric.name),
         "curves": curves(runs, pool),
-        "layers": heat(runs, [run.id for group in report.groups for run in group.runs], pool),
+        "layers": heat(runs, [run.id for run in report.runs], pool),
         "rates": rates(study, report, runs),
         "pool": pool.texts,
     }

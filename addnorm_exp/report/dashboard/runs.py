@@ -26,7 +26,6 @@ def described(study: StudyRuns, report: Reported, runs: Sequence[Run], metric: s
     looks = looks_of(study, report)
     names, titles = list(looks.names), titles_of(study)
     place = {run.id: i for i, run in enumerate(runs)}
-    reported_runs = [run for group in report.groups for run in group.runs]
     phases: dict[str, list[str]] = {run.id: [] for run in runs}
     for phase, members in study.phases.items():
         for run in members:
@@ -39,7 +38,7 @@ def described(study: StudyRuns, report: Reported, runs: Sequence[Run], metric: s
         "schemes": [
             scheme_look(name, looks.of(run)) | {"title": titles.get(name, name)}
             for name in names
-            for run in [next(run for run in (*reported_runs, *runs) if run.scheme == name)]
+            for run in [next(run for run in (*report.runs, *runs) if run.scheme == name)]
         ],
         "variants": variant_looks(looks),
         "row_axes": [axis for axis in looks.axes if looks.crossed],

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from addnorm_exp.report.dashboard.pack import POINTS, Pool, stride, thin
+from addnorm_exp.report.dashboard.pack import Pool, thin
 from addnorm_exp.report.run import Run, read_splits
 from addnorm_exp.runs.metrics import metrics_of
+from addnorm_exp.runs.thinning import steps_a_cell
 
+POINTS = 400  # of a curve at most
 SPLITS = {"val": "validation", "train": "training"}
 NAMES = {"grad_norm": "gradient norm", "lr": "learning rate"}  # of scalars that are no metric
 
@@ -37,7 +39,8 @@ def curves(runs: Sequence[Run], pool: Pool) -> dict[str, Any]:
                 if metric.rescales and metric.name in columns:
                     columns.pop(metric.rescales, None)
             planned = max(int(steps[-1]), int(run.summary.steps or run.flat.get("steps") or 0))
-            size = stride(planned) if len(steps) > POINTS or split == "train" else 1
+            # By the planned length: runs of one plan can be compared point by point, however far each has come.
+            size = steps_a_cell(planned, POINTS) if len(steps) > POINTS or split == "train" else 1
             if size > 1:
                 thinned[split] = max(size, thinned.get(split, 1))
             x, columns = thin(steps, columns, size)

@@ -3,7 +3,6 @@
 It needs the package wandb-workspaces (the extra `dashboard`). W&B keeps each saved view: saving again creates another one.
 """
 
-import os
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -12,7 +11,7 @@ from addnorm_exp.config import Config as Schema
 from addnorm_exp.config import flatten
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.metrics import FORMER, Metric
-from addnorm_exp.runs.mirror.settings import require_key
+from addnorm_exp.runs.mirror.settings import ask_for_server
 from addnorm_exp.runs.mirror.window import reason
 
 LAYER_CURVES = ("grad_stream", "grad_weight", "stream_rms", "branch_ratio", "update_ratio", "entropy")
@@ -123,9 +122,7 @@ def save(entity: str | None, project: str, study: str | None = None, metrics: Se
 
     Raises: UserError if the server is not available or refuses the view.
     """
-    require_key("--wandb")
-    os.environ["WANDB_SILENT"] = "true"
-    os.environ.pop("WANDB_MODE", None)  # an explicit request overrides it
+    ask_for_server("--wandb")
     import wandb
 
     try:

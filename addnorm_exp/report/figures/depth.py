@@ -1,8 +1,9 @@
 """The positions of sublayers and matrices in the depth of a model: their names, their places in blocks, the ticks of such an axis."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from addnorm_exp.grouping import grouped
 from addnorm_exp.runs.columns import within
 
 Ticks = tuple[list[float], list[str]]  # places and labels
@@ -11,36 +12,26 @@ SHORT = {"attention": "attn", "self_attention": "attn", "cross_attention": "cros
 
 def last_matrices(tensors: Sequence[str]) -> tuple[list[int], list[str]]:
     """For each block, the index of `feed_forward/down/kernel`, or of its last matrix if that does not exist; and the block names."""
-    blocks: dict[tuple[str, int], list[tuple[int, str]]] = {}
-    for index, name in enumerate(tensors):
-        place = within(name)
-        if place:
-            blocks.setdefault((place.stack, place.block), []).append((index, place.rest))
+    placed = [(index, place) for index, name in enumerate(tensors) if (place := within(name))]
+    blocks = grouped(placed, lambda pair: (pair[1].stack, pair[1].block))
     stacks = {stack for stack, _ in blocks}
     indices, names = [], []
     for (stack, block), members in sorted(blocks.items()):
-        matrices = [m for m in members if m[1].endswith("kernel")] or members
-        down = [m for m in matrices if m[1].endswith("feed_forward/down/kernel")]
+        matrices = [m for m in members if m[1].rest.endswith("kernel")] or members
+        down = [m for m in matrices if m[1].rest.endswith("feed_forward/down/kernel")]
         indices.append((down or matrices)[-1][0])
         names.append(f"{stack[:3]} {block}" if len(stacks) > 1 else str(block))
     return indices, names
 
 
-def site_names(sites: Sequence[str]) -> list[str]:
-    """decoder.0.attention -> 0 attn; with the stack's first letters if there are several stacks."""
+def site_names(sites: Sequence[str], short: Callable[[str], str] = lambda name: SHORT.get(name, name)) -> list[str]:
+    """decoder.0.attention -> 0 attn; with the stack's first letters if there are several stacks. `short`: of the name within a block."""
     places = [within(site) for site in sites]
     several = len({place.stack for place in places if place}) > 1
     return [
-        f"{place.stack[:3] + ' ' if several else ''}{place.block} {SHORT.get(place.rest, place.rest)}"
-        if place
-        else site
+        f"{place.stack[:3] + ' ' if several else ''}{place.block} {short(place.rest)}" if place else site
         for site, place in zip(sites, places, strict=True)
     ]
-
-
-def site_ticks(sites: Sequence[str]) -> Ticks:
-    """Ticks of an axis that counts sites, with their names."""
-    return sparse((list(range(len(sites))), site_names(sites)), 14)
 
 
 def blocks(names: Sequence[str]) -> list[str]:

@@ -85,7 +85,7 @@ def _maps(maps: Sequence[Mapped], norm: LogNorm, columns: int | None) -> tuple[F
     """Panels that name every site, by default as many in a line as fit."""
     across = columns or _across(len(maps))
     down = math.ceil(len(maps) / across)
-    sites = max(len(layers.sites) for _, _, layers in maps)
+    sites = max(len(layers.index.sites) for _, _, layers in maps)
     height = min(2.4, 0.55 + 0.13 * min(sites, 14))
     fig = style.figure(style.PAGE if across > 1 else style.COLUMN, height * down + 0.45)
     panels = fig.subplots(down, across, sharex=True, squeeze=False).ravel().tolist()
@@ -94,10 +94,11 @@ def _maps(maps: Sequence[Mapped], norm: LogNorm, columns: int | None) -> tuple[F
     for index, (axes, (title, run, layers)) in enumerate(zip(panels, maps, strict=False)):
         image = _cells(axes, layers, np.arange(layers.arrays["grad_stream"].shape[1] + 1) - 0.5, norm)
         style.title(axes, title, fig.get_figwidth() / across - 0.45)
-        axes.set_yticks(*depth.site_ticks(layers.sites))
+        names = depth.site_names(layers.index.sites)
+        axes.set_yticks(*depth.sparse((list(range(len(names))), names), 14))
         axes.set_ylim(-0.5, layers.arrays["grad_stream"].shape[1] - 0.5)
         if index % across:
-            axes.tick_params(labelleft=list(layers.sites) != list(maps[index - 1][2].sites))
+            axes.tick_params(labelleft=layers.index.sites != maps[index - 1][2].index.sites)
         else:
             axes.set_ylabel("block and sublayer")
         if index + across >= len(maps):
@@ -188,11 +189,10 @@ def each(report: Reported, baseline: str | None, kind: str) -> Figure | str:
     every = every[np.isfinite(every)]
     if not len(every):
         return NOTHING_FINITE
-    bases, name = multiples.against(report, baseline)
-    fig, panels = multiples.grid([multiples.heading(report.label(row), _share_lost(row)) for row in rows])
+    titles = {row.key: multiples.heading(report.label(row), _share_lost(row)) for row in rows}
+    fig, panels, name = multiples.in_front_of_others(report, baseline, titles, ends)
     for axes, row in zip(panels, rows, strict=True):
         axes.set_yscale("log")
-        multiples.behind(axes, ends, row.key, bases[row.key])
         _depth_lines(axes, start[row.key], multiples.EARLIER, thick=True)
         _depth_lines(axes, end[row.key], multiples.OWN, thick=not _lost(row))
     panels[0].set_ylim(*multiples.limits(every))
@@ -322,13 +322,14 @@ def _columns(layers: Layers, kind: str) -> tuple[list[int], list[str]]:
     """The columns along depth, with their names: all sites, or one weight matrix per block."""
     if kind == "grad_stream":
         count = layers.arrays[kind].shape[1]
-        names = depth.site_names(layers.sites) if len(layers.sites) == count else [str(i) for i in range(count)]
+        sites = layers.index.sites
+        names = depth.site_names(sites) if len(sites) == count else [str(i) for i in range(count)]
         return list(range(count)), names
-    return depth.last_matrices(layers.tensors)
+    return depth.last_matrices(layers.index.tensors)
 
 
 def _weight_name(records) -> str:
-    tensors = {t for row in records for layers in row for t in layers.tensors}
+    tensors = {t for row in records for layers in row for t in layers.index.tensors}
     if any(t.endswith("feed_forward/down/kernel") for t in tensors):
         return "gradient of the feed-forward\noutput matrix " + r"$\|\partial\mathcal{L}/\partial W\|_F$"
     return "gradient of the block's\nlast matrix " + r"$\|\partial\mathcal{L}/\partial W\|_F$"

@@ -42,7 +42,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
     if multiples.many(multiples.drawable(report)):
         return each(report, baseline, "val")
     drawn, running = _runs(report)
-    metric = primary_of(run for group in report.groups for run in group.runs)
+    metric = primary_of(report.runs)
     curves = {(g.key, split): _curves(drawn[g.key], split, metric) for g in report.groups for split in NAMES}
     splits = [split for split in NAMES if any(len(c[0]) > 1 for g in report.groups for c in curves[g.key, split])]
     if not splits:
@@ -89,7 +89,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
             _ends(panel, drawn[group.key], curves[group.key, split], look_of(looks, group))
     begun = {key for (key, _), lines in curves.items() if any(len(steps) for steps, _ in lines)}
     handles = [look_of(looks, g).handle(report.label(g), marker=marked) for g in report.groups if g.key in begun]
-    lost = any(run.status == "diverged" for group in report.groups for run in group.runs)
+    lost = any(run.status == "diverged" for run in report.runs)
     handles += [style.cross_handle()] * lost + [_bar_handle()] * barred
     style.legend(fig, handles)
     return fig
@@ -98,7 +98,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
 def each(report: Reported, baseline: str | None, split: str) -> Figure | str:
     """Small multiples of one split's losses (`val` or `train`): one panel per row; or a line that says what is missing."""
     drawn, running = _runs(report)
-    metric = primary_of(run for group in report.groups for run in group.runs)
+    metric = primary_of(report.runs)
     curves = {group.key: _curves(drawn[group.key], split, metric) for group in report.groups}
     rows = [group for group in report.groups if any(len(steps) for steps, _ in curves[group.key])]
     if not any(len(steps) > 1 for row in rows for steps, _ in curves[row.key]):
@@ -106,10 +106,9 @@ def each(report: Reported, baseline: str | None, split: str) -> Figure | str:
     window = _window(split, curves.values())
     smooth = {row.key: [(steps, style.smooth(v, window)) for steps, v in curves[row.key]] for row in rows}
     centres = {row.key: _centre(drawn[row.key], smooth[row.key], running, metric) for row in rows}
-    bases, name = multiples.against(report, baseline)
-    fig, panels = multiples.grid([multiples.heading(report.label(row)) for row in rows])
+    titles = {row.key: multiples.heading(report.label(row)) for row in rows}
+    fig, panels, name = multiples.in_front_of_others(report, baseline, titles, centres)
     for axes, row in zip(panels, rows, strict=True):
-        multiples.behind(axes, centres, row.key, bases[row.key])
         middle = None if running else _middle(drawn[row.key], smooth[row.key], metric)
         _group(axes, drawn[row.key], smooth[row.key], multiples.OWN, running, middle)
     panels[0].set_xlim(0, _last(curves.values()))
@@ -153,12 +152,8 @@ def _runs(report: Reported) -> tuple[dict[Pairs, tuple[Run, ...]], bool]:
 
 def _curves(runs: Sequence[Run], split: str, metric: Metric) -> list[Polyline]:
     """One curve per run, in the given order; empty if the run has none."""
-    curves = []
-    for run in runs:
-        columns = read_metrics(run, split)
-        values = columns.get(metric.name)
-        curves.append((np.empty(0), np.empty(0)) if values is None else (columns["step"], values))
-    return curves
+    columns = [read_metrics(run, split) for run in runs]
+    return [(c["step"], c[metric.name]) if metric.name in c else (np.empty(0), np.empty(0)) for c in columns]
 
 
 def look_of(looks: Looks, group: Group) -> style.Look:
@@ -203,8 +198,7 @@ def _bars(axes: Axes, rows: Sequence[tuple[Middle | None, style.Look]], last: fl
 
 
 def _bar_handle() -> Line2D:
-    look: dict[str, Any] = {"color": style.GREY, "marker": "|", "linestyle": "", "markersize": 7}
-    return Line2D([], [], label="95 % interval at the end", **look)
+    return Line2D([], [], color=style.GREY, marker="|", linestyle="", markersize=7, label="95 % interval at the end")
 
 
 def _markers(axes: Axes, middle: Middle, look: style.Look, nth: int, rows: int) -> None:
@@ -226,16 +220,15 @@ def _group(
     bands: bool = True,
 ) -> None:
     """A row's line with its band, or with its seeds. Running runs, and rows whose runs all diverged, have one line per run."""
-    centre_line = middle
-    band = centre_line is not None and centre_line[2] is not None
-    if not running and not band and len(curves) > 1:
+    banded = middle is not None and middle[2] is not None
+    if not running and not banded and len(curves) > 1:
         for steps, values in curves:
             axes.plot(*_thin(steps, values), color=look.colour, alpha=0.4, linewidth=0.6)
-    if centre_line is None:
+    if middle is None:
         for steps, values in curves:
             axes.plot(*_thin(steps, values), color=look.colour, linestyle=look.line)
         return
-    steps, centre, half = centre_line
+    steps, centre, half = middle
     axes.plot(*_thin(steps, centre), color=look.colour, linestyle=look.line, zorder=3)
     if half is not None and bands:
         x, low = _thin(steps, centre - half)

@@ -67,20 +67,23 @@ def heading(label: str, more: str = "") -> str:
     return "\n".join([*lines, *([more] if more else [])])
 
 
-def against(report: Reported, baseline: str | None) -> tuple[dict[Pairs, Pairs | None], str]:
-    """For every row's key, that of its baseline, as in the table; and the baseline's name."""
+def in_front_of_others(
+    report: Reported, baseline: str | None, titles: Mapping[Pairs, str], lines: Mapping[Pairs, Sequence[Polyline]]
+) -> tuple[Figure, list[Axes], str]:
+    """A `grid` with a panel for each row in `titles`, in which the other rows' lines are drawn, the baseline's darker. Returns also the
+    name of the baseline, which is that of the table."""
     indices, name = baselines(report, baseline, strict=False)
-    keys = [group.key for group in report.groups]
-    return {key: None if j is None else keys[j] for key, j in zip(keys, indices, strict=True)}, report.titled(name)
-
-
-def behind(axes: Axes, lines: Mapping[Pairs, Sequence[Polyline]], own: Pairs, base: Pairs | None) -> None:
-    """Draws the other rows' lines, the baseline's darker, without the panel's own row."""
-    axes.grid(False)
-    others = [line for key, curves in lines.items() if key not in (own, base) for line in curves]
-    _joined(axes, others, color=OTHERS, linewidth=0.45, zorder=1)
-    if base is not None and base != own:
-        _joined(axes, lines.get(base, ()), color=BASE, linewidth=0.9, zorder=2)
+    bases = {
+        row.key: None if j is None else report.groups[j].key for row, j in zip(report.groups, indices, strict=True)
+    }
+    fig, panels = grid(list(titles.values()))
+    for axes, own in zip(panels, titles, strict=True):
+        axes.grid(False)
+        others = [line for key, curves in lines.items() if key not in (own, bases[own]) for line in curves]
+        _joined(axes, others, color=OTHERS, linewidth=0.45, zorder=1)
+        if (base := bases[own]) not in (None, own):
+            _joined(axes, lines.get(base, ()), color=BASE, linewidth=0.9, zorder=2)
+    return fig, panels, report.titled(name)
 
 
 def _joined(axes: Axes, lines: Iterable[Polyline], **look: Any) -> None:
@@ -112,8 +115,16 @@ def off_axis(axes: Axes, values: Iterable[float]) -> bool:
 
 def off_axis_handle() -> Line2D:
     """The legend entry of `off_axis`."""
-    look: dict[str, Any] = {"marker": "v", "linestyle": "", "markersize": 3.2, "markeredgewidth": 0}
-    return Line2D([], [], color=OWN.colour, label="extends beyond the axis", **look)
+    return Line2D(
+        [],
+        [],
+        color=OWN.colour,
+        marker="v",
+        linestyle="",
+        markersize=3.2,
+        markeredgewidth=0,
+        label="extends beyond the axis",
+    )
 
 
 def steps_axis(axes: Axes) -> None:

@@ -25,7 +25,6 @@ from addnorm_exp.report.figures.looks import Looks, looks_of
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.learning_rates import KEY, Line, tried
-from addnorm_exp.report.run import Run
 from addnorm_exp.runs.metrics import Metric
 
 SIZES = (5.4, 2.8)  # of the means' markers, from the first scheme to the last
@@ -40,7 +39,7 @@ def draw(study: StudyRuns, report: Reported) -> Figure | str:
         return "no finished runs at two or more learning rates"
     runs, panels, metric = trials.runs, trials.panels, trials.metric
     trivial = metric.trivial
-    lost = any(_lost(run) for run in runs)
+    lost = any(run.status == "diverged" for run in runs)
     finals = [v for run in runs if run.status == "done" and (v := run.number("val", "final", metric.name)) is not None]
     split = bool(
         lost
@@ -99,17 +98,16 @@ def _each(rows: Reported, baseline: str | None, metric: Metric, lost: bool, view
     trivial = metric.trivial if lost else None
     by_row = {group.key: Line.of(group, metric) for group in rows.groups}
     lines = {key: [(np.asarray([*row.means]), np.asarray([*row.means.values()]))] for key, row in by_row.items()}
-    bases, name = multiples.against(rows, baseline)
-    fig, panels = multiples.grid([multiples.heading(rows.label(group)) for group in rows.groups])
+    titles = {group.key: multiples.heading(rows.label(group)) for group in rows.groups}
+    fig, panels, name = multiples.in_front_of_others(rows, baseline, titles, lines)
     panels[0].set_ylim(*view)
     beyond = trivial is not None and trivial > view[1]
     top = view[1] - 0.06 * (view[1] - view[0])  # a × on the frame would overlap the title
-    for axes, (key, row) in zip(panels, by_row.items(), strict=True):
-        multiples.behind(axes, lines, key, bases[key])
+    for axes, row in zip(panels, by_row.values(), strict=True):
         _row(axes, row, multiples.OWN, ring=6)
         for rate, scored in row.scored.items():
             for run, value in scored:
-                if _lost(run):
+                if run.status == "diverged":
                     style.cross(axes, rate, min(value, top), multiples.OWN.colour)
         if trivial is not None and not beyond:
             axes.axhline(trivial, **TRIVIAL)
@@ -138,8 +136,8 @@ def _view(losses: list[float]) -> tuple[float, float]:
 def _ring(groups: Iterable[Group], metric: Metric) -> Line2D:
     """The legend entry of the rings; a rate with one seed has no mean."""
     several = any(len(scored) > 1 for group in groups for scored in Line.of(group, metric).scored.values())
-    ring: dict[str, Any] = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "linestyle": ""}
-    return Line2D([], [], color=style.GREY, label="best mean" if several else "chosen rate", **ring)
+    label = "best mean" if several else "chosen rate"
+    return Line2D([], [], color=style.GREY, marker="o", markersize=7, markerfacecolor="none", linestyle="", label=label)
 
 
 def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, metric: Metric) -> None:
@@ -147,7 +145,12 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, metric: Met
     rates = sorted({float(run.flat[KEY]) for group in groups for run in group.runs})
     lost = {
         rate: sorted(
-            {names.index(run.scheme) for g in groups for run in g.runs if _lost(run) and float(run.flat[KEY]) == rate}
+            {
+                names.index(run.scheme)
+                for g in groups
+                for run in g.runs
+                if run.status == "diverged" and float(run.flat[KEY]) == rate
+            }
         )
         for rate in rates
     }
@@ -157,7 +160,7 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, metric: Met
         row = Line.of(group, metric)
         for rate, scored in row.scored.items():
             for run, value in scored:
-                if _lost(run):
+                if run.status == "diverged":
                     behind = len(lost[rate]) - 1 - lost[rate].index(index)  # crosses that are drawn later
                     style.cross(top, rate, value, look.colour, size=5 + min(2.5, 10 / len(lost[rate])) * behind)
         _row(main, row, look, size=SIZES[0] + (SIZES[1] - SIZES[0]) * index / max(1, len(names) - 1))
@@ -165,24 +168,31 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, metric: Met
     main.set_xlabel("peak learning rate")
     if top is not main:
         _strip(main, top, metric)
-    elif metric.trivial is not None and any(_lost(run) for group in groups for run in group.runs):
+    elif metric.trivial is not None and any(run.status == "diverged" for group in groups for run in group.runs):
         _trivial_line(main, metric)
 
 
 def _row(axes: Axes, row: Line, look: style.Look, ring: float = 8.5, size: float = 3.6) -> None:
     """A row's dots, means and ring, without its crosses; `size` of the means' markers."""
-    dot: dict[str, Any] = {"color": look.colour, "markersize": 2.4, "alpha": 0.6, "markeredgewidth": 0}
+    colour = look.colour
     for rate, scored in row.scored.items():
         for run, value in scored:
-            if not _lost(run):
-                axes.plot([rate], [value], look.marker, **dot)
-    x, marked = [*row.means], [i for i, ok in enumerate(row.clear) if ok]
-    line: dict[str, Any] = {"linestyle": look.line, "marker": look.marker, "markevery": marked, "zorder": 3}
-    line["markerfacecolor"] = look.face if look.open else to_rgba(look.face, 0.7)
-    axes.plot(x, list(row.means.values()), color=look.colour, markersize=size, **line)
+            if run.status != "diverged":
+                axes.plot([rate], [value], look.marker, color=colour, markersize=2.4, alpha=0.6, markeredgewidth=0)
+    axes.plot(
+        [*row.means],
+        [*row.means.values()],
+        color=colour,
+        markersize=size,
+        linestyle=look.line,
+        marker=look.marker,
+        markevery=[i for i, ok in enumerate(row.clear) if ok],
+        zorder=3,
+        markerfacecolor=look.face if look.open else to_rgba(look.face, 0.7),
+    )
     if row.best is not None:
-        circle: dict[str, Any] = {"markersize": ring, "markerfacecolor": "none", "markeredgewidth": 0.8}
-        axes.plot([row.best], [row.means[row.best]], "o", color=look.colour, **circle)
+        best = row.means[row.best]
+        axes.plot([row.best], [best], "o", color=colour, markersize=ring, markerfacecolor="none", markeredgewidth=0.8)
 
 
 def _rates_axis(axes: Axes, rates: list[float], most: int | None = None) -> None:
@@ -214,10 +224,6 @@ def _trivial_line(axes: Axes, metric: Metric) -> None:
         fontsize=6.2,
         color=style.GREY,
     )
-
-
-def _lost(run: Run) -> bool:
-    return run.status == "diverged"
 
 
 def _strip(main: Axes, top: Axes, metric: Metric) -> None:

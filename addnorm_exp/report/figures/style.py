@@ -2,8 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,9 @@ _RC: Any = {
 }
 
 
-@contextmanager
-def paper() -> Iterator[None]:
+def paper() -> AbstractContextManager[None]:
     """Our fonts and lines for pictures drawn within; matplotlib's settings are restored afterwards."""
-    with matplotlib.rc_context(_RC):
-        yield
+    return matplotlib.rc_context(_RC)
 
 
 @dataclass(frozen=True)

@@ -72,15 +72,18 @@ class Comparison:
         """The differences as numbers, for CSV."""
         rows = []
         for i, (j, difference) in enumerate(zip(self.against, self.differences, strict=True)):
-            numbers: dict[str, Any] = {"baseline": None if j is None else self.labels[j]}
-            numbers["difference"] = difference.mean if difference else None
-            numbers["difference_low"] = difference.low if difference else None
-            numbers["difference_high"] = difference.high if difference else None
             each = [] if j is None or i == j else self._seeds(i, j)
-            numbers["difference_seeds"] = None if j is None else " ".join(map(repr, each))
-            numbers["difference_n"] = difference.n if difference else None
-            numbers["minimum_detectable"] = minimum_detectable(difference.sd, difference.n) if difference else None
-            rows.append(numbers)
+            rows.append(
+                {
+                    "baseline": None if j is None else self.labels[j],
+                    "difference": difference and difference.mean,
+                    "difference_low": difference and difference.low,
+                    "difference_high": difference and difference.high,
+                    "difference_seeds": None if j is None else " ".join(map(repr, each)),
+                    "difference_n": difference and difference.n,
+                    "minimum_detectable": difference and minimum_detectable(difference.sd, difference.n),
+                }
+            )
         return rows
 
     def p_texts(self) -> list[str]:

@@ -1,5 +1,6 @@
 """How two runs, or two studies, differ: in their configs, in their environment, and in their numbers."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.run import Run, flatten, read_metrics
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.metrics import metrics_of
-from addnorm_exp.words import counted, signed
+from addnorm_exp.words import aligned, counted, signed
 
 SPLITS = ("train", "val", "test")
 NOTHING = "–"
@@ -66,11 +67,9 @@ def text(parts: Iterable[Part], heads: tuple[str, str]) -> str:
     """The parts, a row per line; `heads` stand over the two values."""
     lines = []
     for part in parts:
-        lines.append(part.title)
         rows = (("", *heads), *part.rows) if part.valued else part.rows
-        widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-        for row in rows:
-            lines.append("  " + "  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=False)).rstrip())
+        columns = itertools.zip_longest(*rows, fillvalue="")
+        lines += [part.title, *(f"  {line}" for line in aligned(zip(*columns, strict=True)))]
     return "".join(f"{line}\n" for line in lines)
 
 

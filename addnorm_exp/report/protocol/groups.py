@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from addnorm_exp.grouping import grouped
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.titles import AXES, Titles, titled, value_title
 from addnorm_exp.report.run import Run
+from addnorm_exp.runs.caveats import in_keys
 from addnorm_exp.runs.metrics import primary
 from addnorm_exp.runs.winners import Candidate, Pairs, Winner, final_value, score, winners
 from addnorm_exp.words import show
@@ -44,6 +46,10 @@ class Reported:
     titles: Titles | None = None  # if set, rows are labelled by titles, else by keys
 
     @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs]
+
+    @property
     def varying(self) -> tuple[str, ...]:
         """The axes that differ between groups; the scheme is always included and first."""
         rest = [a for a in self.axes if a != "scheme" and len({repr(g[a]) for g in self.groups}) > 1]
@@ -51,7 +57,7 @@ class Reported:
 
     def name(self, group: Group) -> str:
         """A short name in keys, unique within the report: the scheme, and other axes if they differ."""
-        return label((axis, group[axis]) for axis in self.varying)
+        return in_keys((axis, group[axis]) for axis in self.varying)
 
     def label(self, group: Group) -> str:
         """The printed name: in titles if these are set."""
@@ -59,7 +65,7 @@ class Reported:
 
     def words(self, pairs: Iterable[tuple[str, Any]]) -> str:
         """Axes and their values as printed."""
-        return label(pairs) if self.titles is None else titled(pairs, self.titles)
+        return in_keys(pairs) if self.titles is None else titled(pairs, self.titles)
 
     def cell(self, axis: str, group: Group) -> str:
         """A row's value of one axis, as printed in the table."""
@@ -80,12 +86,7 @@ class Reported:
 
 def schemes(study: StudyRuns, report: Reported) -> list[str]:
     """A study's schemes in the order of their looks: reported schemes first."""
-    return list(dict.fromkeys(run.scheme for run in (*(r for g in report.groups for r in g.runs), *study.runs)))
-
-
-def label(pairs: Iterable[tuple[str, Any]]) -> str:
-    """Axes and their values in text: `pre_ln, init.law = xavier`."""
-    return ", ".join(str(value) if axis == "scheme" else f"{axis} = {show(value)}" for axis, value in pairs)
+    return list(dict.fromkeys(run.scheme for run in (*report.runs, *study.runs)))
 
 
 def value_of(run: Run, axis: str) -> Any:
@@ -100,11 +101,9 @@ def axes_of(study: StudyRuns, runs: Sequence[Run], free: Iterable[str] = ()) -> 
     """The study's group axes and those that differ within its groups besides the seed and the keys in `free`."""
     axes = [axis for axis in study.group if axis not in (*free, "seed")]
     while True:
-        by_key: dict[Pairs, list[Run]] = {}
-        for run in runs:
-            by_key.setdefault(key_of(run, axes), []).append(run)
-        more = {key for members in by_key.values() for key in _differing(members)} - {"seed", *free, *axes}
-        if not any(len({r.seed for r in members}) < len(members) for members in by_key.values()):
+        groups = groups_of(runs, axes)
+        more = {key for group in groups for key in _differing(group.runs)} - {"seed", *free, *axes}
+        if not any(len({run.seed for run in group.runs}) < len(group.runs) for group in groups):
             more.discard("data.seed")  # it varies with the seed, so it is part of the replication
         if not more:
             return tuple(axes)
@@ -117,11 +116,8 @@ def _differing(runs: Sequence[Run]) -> set[str]:
     return {key for key in keys if len({repr(run.flat.get(key)) for run in present}) > 1}
 
 
-def groups_of(runs: Iterable[Run], axes: Iterable[str]) -> tuple[Group, ...]:
-    axes = tuple(axes)
-    by_key: dict[Pairs, list[Run]] = {}
-    for run in runs:
-        by_key.setdefault(key_of(run, axes), []).append(run)
+def groups_of(runs: Iterable[Run], axes: Sequence[str]) -> tuple[Group, ...]:
+    by_key = grouped(runs, lambda run: key_of(run, axes))
     return tuple(Group(key, tuple(sorted(members, key=lambda run: run.seed))) for key, members in by_key.items())
 
 
@@ -150,9 +146,9 @@ def reported(study: StudyRuns) -> Reported:
     if plain or not tune:
         axes = axes_of(study, plain)
         return Reported("run", groups_of(plain, axes), axes, {}, bool(report))
-    groups = []
-    for group in groups_of(tune, axes):
-        winner = best.get(group.key)
-        kept = [run for run in group.runs if winner and key_of(run, study.tuned) == winner.tuned]
-        groups.append(Group(group.key, tuple(kept)))
-    return Reported("tune", tuple(groups), axes, best, bool(report))
+    won = {key: winner.tuned for key, winner in best.items()}
+    groups = tuple(
+        Group(group.key, tuple(run for run in group.runs if key_of(run, study.tuned) == won.get(group.key)))
+        for group in groups_of(tune, axes)
+    )
+    return Reported("tune", groups, axes, best, bool(report))

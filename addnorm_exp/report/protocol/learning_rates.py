@@ -8,9 +8,10 @@ metric that is better higher, the same with signs reversed.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from addnorm_exp.grouping import grouped
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of
 from addnorm_exp.report.protocol.metric import primary_of
@@ -38,10 +39,7 @@ class Tried:
     @property
     def panels(self) -> dict[Pairs, list[Group]]:
         """Groups by the values of the axes besides the scheme."""
-        by_values: dict[Pairs, list[Group]] = {}
-        for group in self.groups:
-            by_values.setdefault(tuple(pair for pair in group.key if pair[0] != "scheme"), []).append(group)
-        return by_values
+        return grouped(self.groups, lambda group: tuple(pair for pair in group.key if pair[0] != "scheme"))
 
 
 def tried(study: StudyRuns) -> Tried | None:
@@ -66,9 +64,7 @@ class Line:
     @classmethod
     def of(cls, group: Group, metric: Metric) -> "Line":
         """For each rate, the runs of the best setting of the other tuned keys; rates without a result are omitted."""
-        by_rate: dict[float, list[Run]] = {}
-        for run in sorted(group.runs, key=lambda run: float(run.flat[KEY])):
-            by_rate.setdefault(float(run.flat[KEY]), []).append(run)
+        by_rate = dict(sorted(grouped(group.runs, lambda run: float(run.flat[KEY])).items()))
         scored = {rate: best for rate, runs in by_rate.items() if (best := best_setting(runs, metric))}
         means = {rate: mean_score(best, metric) for rate, best in scored.items()}
         return cls(scored, means, [all(run.status == "done" for run in by_rate[rate]) for rate in scored], metric)
@@ -88,16 +84,19 @@ def mean_score(scored: Scored, metric: Metric) -> float:
     return math.fsum(values) / len(scored)
 
 
+def _scored(runs: Iterable[Run], metric: Metric) -> Scored:
+    """The runs that have a final validation, with it."""
+    return [(run, value) for run in runs if (value := final_value(run.summary, metric.name)) is not None]
+
+
 def best_setting(runs: Iterable[Run], metric: Metric) -> Scored:
     """Runs with their values, for the setting of other tuned keys (e.g. weight decay) with the best mean at one learning rate."""
-    settings: dict[str, Scored] = {}
-    for run in runs:
-        value = final_value(run.summary, metric.name)
-        if value is not None:
-            rest = repr(sorted((k, v) for k, v in run.flat.items() if k not in ("seed", "data.seed")))
-            settings.setdefault(rest, []).append((run, value))
+
+    def setting(result: tuple[Run, float]) -> str:
+        return repr(sorted((k, v) for k, v in result[0].flat.items() if k not in ("seed", "data.seed")))
+
     return min(
-        settings.values(),
+        grouped(_scored(runs, metric), setting).values(),
         key=lambda scored: (metric.sign * mean_score(scored, metric), *order(scored, metric)),
         default=[],
     )
@@ -162,9 +161,7 @@ def sensitivity(study: StudyRuns, report: Reported, metric: Metric) -> Sensitivi
     if KEY not in study.tuned or not any(run.finished for run in tune):
         return None
     axes = axes_of(study, tune, study.tuned)
-    members: dict[Pairs, list[Run]] = {}
-    for run in tune:
-        members.setdefault(key_of(run, axes), []).append(run)
+    members = grouped(tune, lambda run: key_of(run, axes))
     by_group = {}
     for group in report.groups:
         own = tuple(pair for pair in group.key if pair[0] in axes)
@@ -187,16 +184,12 @@ def sensitivity(study: StudyRuns, report: Reported, metric: Metric) -> Sensitivi
     return Sensitivity(scores, tuple(rates), tuple(sorted(every - set(rates))), metric, untrained)
 
 
-def _means(runs: Iterable[Run], tuned: Iterable[str], metric: Metric) -> dict[float, float]:
+def _means(runs: Sequence[Run], tuned: Sequence[str], metric: Metric) -> dict[float, float]:
     """One group's mean at each learning rate, with the best setting of the other tuned keys; only rates with all runs of a setting."""
-    runs = list(runs)
-    settings: dict[Pairs, list[Run]] = {}
-    for run in runs:
-        settings.setdefault(key_of(run, tuned), []).append(run)
     seeds = {run.seed for run in runs}
     means: dict[float, float] = {}
-    for setting, members in settings.items():
-        scored = [(run, value) for run in members if (value := final_value(run.summary, metric.name)) is not None]
+    for setting, members in grouped(runs, lambda run: key_of(run, tuned)).items():
+        scored = _scored(members, metric)
         rate = dict(setting)[KEY]
         if rate is not None and {run.seed for run, _ in scored} == seeds:
             means[float(rate)] = metric.best((mean_score(scored, metric), means.get(float(rate), metric.hopeless)))

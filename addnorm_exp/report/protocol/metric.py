@@ -108,14 +108,13 @@ def choose(report: Reported, name: str | None, budget: Budget | None, *, validat
     Raises:
         UserError: no summary has this name; no run can be read at this budget.
     """
-    runs = [run for group in report.groups for run in group.runs]
     if name is not None and budget is not None:
         raise UserError(
             f"--metric={name} {budget.flag}: at a budget the metric is the validation loss; omit one of them"
         )
     if name is not None:
-        return _named(runs, name)
-    return _at(report, runs, budget) if budget else headline(runs, validation=validation)
+        return _named(report.runs, name)
+    return _at(report, budget) if budget else headline(report.runs, validation=validation)
 
 
 def _named(runs: Sequence[Run], name: str) -> Measure:
@@ -137,10 +136,10 @@ def _numbers(run: Run) -> list[str]:
     return [key for key, value in flat.items() if is_number(value) and key not in NO_METRICS]
 
 
-def _at(report: Reported, runs: Sequence[Run], budget: Budget) -> Measure:
-    metric, axis = primary_of(runs), budget.axis
+def _at(report: Reported, budget: Budget) -> Measure:
+    metric, axis = primary_of(report.runs), budget.axis
     unit = metric.name
-    done = [run for run in runs if run.status == "done"]
+    done = [run for run in report.runs if run.status == "done"]
     spent = {name: cost for group in report.groups for name, cost in _costs(group, axis).items()}
     if not any(run.id in spent for run in done):
         raise UserError(f"{budget.flag}: no finished run in the table has recorded its {axis} per step; omit the flag")

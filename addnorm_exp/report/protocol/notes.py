@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from addnorm_exp.report.load import StudyRuns
-from addnorm_exp.report.protocol.groups import Group, Reported, label
+from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.statistics import ENOUGH
 from addnorm_exp.report.run import Run, progress
 from addnorm_exp.runs import caveats
@@ -130,11 +130,11 @@ def tuning_notes(study: StudyRuns, report: Reported, metric: str = "") -> list[s
         winner = report.winners.get(group.key)
         if winner is None:
             continue
-        chosen = label(winner.tuned)
+        chosen = caveats.in_keys(winner.tuned)
         if winner.incomplete:
             lines.append(f"{report.label(group)}: every candidate lacks a tuning run; {chosen} is the best of them.")
         elif winner.left_out:
-            left = "; ".join(label(tuned) for tuned in winner.left_out)
+            left = "; ".join(caveats.in_keys(tuned) for tuned in winner.left_out)
             lines.append(f"{report.label(group)}: not eligible, because a tuning run is missing: {left}.")
         if winner.diverged == winner.n:
             lines.append(f"{report.label(group)}: every tuning run of {chosen} diverged.")

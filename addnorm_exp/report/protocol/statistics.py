@@ -4,6 +4,7 @@ detectable differences. The distributions are scipy's.
 
 import functools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +13,11 @@ from scipy.special import nctdtrinc, stdtr, stdtrit
 ENOUGH = 5  # with at least this many seeds, a mean with an interval is printed
 
 
-def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def sd(values: Sequence[float]) -> float:
     """The sample standard deviation (n - 1); needs two values."""
     if len(values) < 2:
         raise ValueError(f"the standard deviation needs two values, got {len(values)}")
-    centre = mean(values)
+    centre = statistics.fmean(values)
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
@@ -46,24 +43,16 @@ class Interval:
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """The mean of independent values and its Student-t interval; needs two values."""
     half = t_quantile(0.5 + 0.5 * level, len(values) - 1) * sd(values) / math.sqrt(len(values))
-    centre = mean(values)
+    centre = statistics.fmean(values)
     return Interval(centre, centre - half, centre + half, len(values))
 
 
 @dataclass(frozen=True)
-class Paired:
+class Paired(Interval):
     """The mean difference to the baseline over the seeds that both have."""
 
-    mean: float
-    low: float
-    high: float
-    n: int
     sd: float
     p: float  # two-sided, H0: no difference
-
-    @property
-    def half(self) -> float:
-        return 0.5 * (self.high - self.low)
 
 
 def paired(values: Mapping[int, float], baseline: Mapping[int, float], level: float = 0.95) -> Paired | None:
@@ -112,6 +101,4 @@ def minimum_detectable(spread: float, n: int, power: float = 0.8, alpha: float =
 
 def median_with_worst(values: Sequence[float], lost: int, worst: float = math.inf) -> float:
     """The median of `values` and of `lost` runs that diverged, each `worst`, an infinity: that if the median is one of those."""
-    ordered = sorted([*values, *[worst] * lost])
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])
+    return statistics.median([*values, *[worst] * lost])

@@ -50,7 +50,6 @@ def build(
     report = reported(study)
     if labels == "titles":
         report = replace(report, titles=titles_of(study))
-    runs = [run for group in report.groups for run in group.runs]
     chosen = choose(report, metric, budget, validation=report.phase == "tune")
     main = [chosen.of(group) for group in report.groups]
     compared = compare(report, main, baseline, study.baseline)
@@ -64,7 +63,7 @@ def build(
         rows.add("difference", label, compared.texts(), compared.records())
     if any(p is not None for p in compared.adjusted):
         rows.add("p", "p (Holm)", compared.p_texts(), compared.p_records(), seen=p_values)
-    primary = primary_of(runs)
+    primary = primary_of(report.runs)
     unit = primary.name
     final, best = ([_validation(group, which, primary) for group in report.groups] for which in ("final", "best"))
     final_texts, best_texts = ([o.brief(shared_places(final)) for o in outcomes] for outcomes in (final, best))
@@ -97,7 +96,7 @@ def build(
         name=study.name,
         bold={chosen.key: marked.rows} if marked else {},
         bold_note=marked.note if marked else "",
-        title=", ".join(part for part in (study.name, notes.setting(runs)) if part),
+        title=", ".join(part for part in (study.name, notes.setting(report.runs)) if part),
         columns=rows.columns,
         rows=rows.rows,
         notes=_notes(study, report, chosen, main, compared, same, sensitive, p_values, dashes, rows.columns),
@@ -191,5 +190,5 @@ def _notes(
         ),
         *notes.tuning_notes(study, report, chosen.key),
         *notes.run_notes(study),
-        *notes.device_notes([run for group in report.groups for run in group.runs], column="ms_per_step" in keys),
+        *notes.device_notes(report.runs, column="ms_per_step" in keys),
     ]

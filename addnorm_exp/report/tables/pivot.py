@@ -10,6 +10,7 @@ from typing import Any
 
 from addnorm_exp.config.keys import nearest_key
 from addnorm_exp.errors import UserError
+from addnorm_exp.grouping import grouped
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol import notes
 from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
@@ -55,9 +56,7 @@ def pivot(
             raise UserError(f"axis {axis}: has several values within one row of the report; choose another axis")
     chosen = choose(report, metric, budget, validation=tuning)
     others = [a for a in report.varying if a not in (*down, *across) and len({repr(g[a]) for g in report.groups}) > 1]
-    tables: dict[Pairs, list[Group]] = {}
-    for group in report.groups:
-        tables.setdefault(tuple((axis, group[axis]) for axis in others), []).append(group)
+    tables = grouped(report.groups, lambda group: tuple((axis, group[axis]) for axis in others))
     lines = _notes(study, report, chosen, tuning)
     above = notes.above(study, report)
     return [_one(study, report, groups, down, across, chosen, key, lines, above) for key, groups in tables.items()]

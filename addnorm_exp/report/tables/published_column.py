@@ -26,7 +26,8 @@ def sides(entries: Sequence[Published], report: Reported) -> list[Side]:
         of = [[e for e in entries if e.metric == metric and _applies(e, group)] for group in report.groups]
         if not any(of):
             continue
-        texts = [", ".join(f"{_printed(e)} [{marks[e.source]}]" for e in row) or NOTHING for row in of]
+        # An entry that is text is unchanged; a number has no trailing zeros.
+        texts = [", ".join(f"{e.text or f'{e.value:.12g}'} [{marks[e.source]}]" for e in row) or NOTHING for row in of]
         key = f"published_{'_'.join(metric.split())}"
         records = [
             {key: " ".join(f"{e.value:.12g}" for e in row), f"{key}_source": "; ".join(e.source for e in row)}
@@ -43,11 +44,6 @@ def notes(entries: Sequence[Published], report: Reported) -> list[str]:
         return []
     sources = "; ".join(f"[{mark}] {source}" for source, mark in marks.items())
     return [f"Published numbers come from other set-ups and enter no statistic: {sources}."]
-
-
-def _printed(entry: Published) -> str:
-    """Unchanged if the entry is text, else without trailing zeros."""
-    return entry.text or f"{entry.value:.12g}"
 
 
 def _applies(entry: Published, group: Group) -> bool:

@@ -73,10 +73,6 @@ def _without_path(overrides: Mapping[str, Any]) -> Tree:
     return {key: value for key, value in dotted(overrides).items() if key != "data.path"}
 
 
-def plan_digest(plan: StudyPlan | None) -> str | None:
-    return sha256_of(plan.plain())[:12] if plan else None
-
-
 def _planned(plan: StudyPlan | None, name: str) -> tuple[str | None, Tree]:
     """The phase of the run, and the keys that the study file set for it, without `data.path`."""
     for phase, entries in (plan.phases if plan else {}).items():
@@ -88,7 +84,7 @@ def _planned(plan: StudyPlan | None, name: str) -> tuple[str | None, Tree]:
 
 def to_config(config: Mapping[str, Any], phase: str | None, plan: StudyPlan | None) -> Tree:
     record = {key: value for key, value in config.items() if key not in ("science", "execution")}
-    record |= {"phase": phase, "plan": plan_digest(plan)}
+    record |= {"phase": phase, "plan": sha256_of(plan.plain())[:12] if plan else None}
     science = {**config["science"], "data": {**config["science"].get("data", {}), "path": None}}
     return {**science, "execution": config.get("execution", {}), "record": record}
 

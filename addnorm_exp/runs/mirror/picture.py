@@ -58,7 +58,7 @@ def panel(layers: Layers, name: str) -> tuple[np.ndarray, np.ndarray] | None:
     if values is None:
         return None
     if name == "grad_weight":
-        members = list(by_layer(layers.columns(name)).values())
+        members = list(by_layer(layers.index.columns(name)).values())
         if not members:
             return None
         values = np.stack([values[:, columns].mean(axis=1) for columns in members], axis=1)

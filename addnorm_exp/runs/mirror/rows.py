@@ -17,7 +17,7 @@ from addnorm_exp.runs.columns import by_layer
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import KINDS, chunks, is_layers_row, read_chunk, read_index
 from addnorm_exp.runs.reading import LineReader
-from addnorm_exp.runs.records import AttemptRecord, LayerIndex, MetricsLine
+from addnorm_exp.runs.records import AttemptRecord, LayerIndex
 
 Row = dict[str, float]
 
@@ -37,7 +37,8 @@ class RowReader:
         config, summary = RunFolder(folder).config(), RunFolder(folder).summary()
         self._science = config.science if config else {}
         # Without it, in an older record, an example is a window of `seq_len` tokens.
-        self._tokens = (summary and summary.tokens_per_example) or self._science.get("seq_len", 0)
+        tokens = (summary and summary.tokens_per_example) or self._science.get("seq_len", 0)
+        self._tokens_a_step = self._science.get("batch_size", 0) * tokens
         attempts = (summary and summary.attempts) or [AttemptRecord()]
         self._execution: Mapping[str, Any] = attempts[-1].execution or (config and config.execution) or {}
         # The rows of an earlier attempt are complete: attempts continue from a checkpoint, before which everything is synced to disk.
@@ -51,7 +52,9 @@ class RowReader:
         """
         self._read_layers()
         for line in self._lines.read():
-            self._take(line)
+            if line.split != "test":  # a single number, which is in the summary
+                numbers = {f"{line.split}/{name}": value for name, value in line.numbers.items() if value is not None}
+                self._rows[line.step].update(numbers)
         whole = []
         newest = max(self._rows, default=-1)
         for step in sorted(self._rows):
@@ -60,12 +63,9 @@ class RowReader:
             row = self._rows.pop(step)
             if step > self.after:
                 self.after = step
-                whole.append((step, {**self._place(step), **row, **self._layers.pop(step, {})}))
+                place = {"step": step, "tokens": step * self._tokens_a_step}
+                whole.append((step, {**place, **row, **self._layers.pop(step, {})}))
         return whole
-
-    def _place(self, step: int) -> Row:
-        tokens = step * self._science.get("batch_size", 0) * self._tokens
-        return {"step": step, "tokens": tokens}
 
     def _has_layers(self, step: int) -> bool:
         execution = self._execution
@@ -76,12 +76,6 @@ class RowReader:
             return False
         every = execution.get("attention_every")
         return not (every and (step % every == 0 or step == last) and step > self._newest["attention-"])
-
-    def _take(self, line: MetricsLine) -> None:
-        if line.split == "test":  # a single number, which is in the summary
-            return
-        numbers = {f"{line.split}/{name}": value for name, value in line.numbers.items() if value is not None}
-        self._rows[line.step].update(numbers)
 
     def _read_layers(self) -> None:
         folder = self.folder / "layers"

@@ -67,9 +67,12 @@ def mode_of(flag: str | None) -> str:
 
 def check_place(place: Place) -> None:
     """Raises UserError if W&B refuses the name of the project or of the entity."""
-    named = {"--wandb_project": place.project, "--wandb_entity": place.entity}
-    for key in ("WANDB_PROJECT", "WANDB_ENTITY"):
-        named[key] = os.environ.get(key)
+    named = {
+        "--wandb_project": place.project,
+        "--wandb_entity": place.entity,
+        "WANDB_PROJECT": os.environ.get("WANDB_PROJECT"),
+        "WANDB_ENTITY": os.environ.get("WANDB_ENTITY"),
+    }
     for source, name in named.items():
         if name and (wrong := sorted(set(name) & set(_FORBIDDEN))):
             raise UserError(f"{source}={name}: W&B refuses {' '.join(wrong)} in a name; choose another one")
@@ -79,11 +82,14 @@ def check_place(place: Place) -> None:
             )
 
 
-def require_key(purpose: str) -> None:
-    """Raises UserError if there is no API key for `purpose`, which needs the server."""
+def ask_for_server(purpose: str) -> None:
+    """Prepares the client for `purpose`, an explicit request that needs the server and overrides WANDB_MODE. Call it before the client
+    is imported. Raises UserError if there is no API key."""
     _check_server()
     if not has_key():
         raise UserError(f"{purpose}: there is no W&B API key; {LOGIN}")
+    os.environ["WANDB_SILENT"] = "true"  # the lines are ours
+    os.environ.pop("WANDB_MODE", None)
 
 
 def has_key() -> bool:

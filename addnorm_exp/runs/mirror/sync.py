@@ -15,7 +15,7 @@ from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.forms import about
 from addnorm_exp.runs.mirror.rows import RowReader
 from addnorm_exp.runs.mirror.server import answers, connect, is_clients, remote, was_deleted
-from addnorm_exp.runs.mirror.settings import LOGIN, SWEEP_AGENT, Place, check_place, require_key
+from addnorm_exp.runs.mirror.settings import LOGIN, SWEEP_AGENT, Place, ask_for_server, check_place
 from addnorm_exp.runs.mirror.window import LEDGER, Window, claimed, place_of, read_ledger, reason
 from addnorm_exp.runs.reading import which
 
@@ -46,11 +46,10 @@ def sync(directory: Path, place: Place, say: Callable[[str], None], again: bool 
     folders = list(run_folders(directory))
     if not folders:
         raise UserError(f"{directory}: no runs here; {which(directory)}")
-    require_key("sync")
+    ask_for_server("sync")
     check_place(place)
-    for name in ("WANDB_MODE", *SWEEP_AGENT):  # an explicit upload overrides them
+    for name in SWEEP_AGENT:  # an explicit upload overrides them
         os.environ.pop(name, None)
-    os.environ["WANDB_SILENT"] = "true"  # read when the client is imported; the lines are ours
     uploader = Uploader(place, again)
     complete = True
     for folder in folders:
@@ -124,9 +123,9 @@ class Uploader:
             self._api = self._api or connect()
             project, entity = place_of(self.place, ledger)
             return remote(self._api, entity, project, id)
+        except UserError:
+            raise
         except Exception as error:
-            if isinstance(error, UserError):
-                raise
             raise _unreachable(folder, error) from None
 
     def _was_there(self, ledger: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,9 +108,8 @@ def kind_of(run: Planned) -> Hashable:
     return run.experiment.shape, run.experiment.timetable, run.sha256
 
 
-def widths(runs: Iterable[Planned], width: int, place: Callable[[Planned], RunFolder]) -> list[int]:
+def widths(runs: Sequence[Planned], width: int, place: Callable[[Planned], RunFolder]) -> list[int]:
     """For each of these unfinished runs of one phase, how many runs the widest pack has that it may be trained in."""
-    runs = tuple(runs)
     kinds = Counter(kind_of(run) for run in runs if not place(run).recorded())
 
     def lanes(run: Planned) -> int:

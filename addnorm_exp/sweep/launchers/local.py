@@ -1,7 +1,7 @@
 """Trains a plan on this machine, one pack of runs after another, so that runs of one shape share one compiled program."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ class Local(Launcher):
         for run in runs:
             if run.id in outcome.summaries:
                 complete(self.place(run), outcome.summaries[run.id])
-        waiting = sorted((run for run in runs if run.id not in outcome.summaries), key=_by_shape(runs))
+        order = {shape: place for place, shape in enumerate(dict.fromkeys(run.experiment.shape for run in runs))}
+        missing = (run for run in runs if run.id not in outcome.summaries)
+        waiting = sorted(missing, key=lambda run: order[run.experiment.shape])
         self.check(waiting)
         self._keep = keeps(phase)
         shapes = len({run.experiment.shape for run in waiting})
@@ -164,10 +166,3 @@ class Local(Launcher):
 
     def _watcher(self, run: Planned) -> Watcher:
         return self.mirror.watch(self.place(run).path, lambda event: self.display.watch(event, run))
-
-
-def _by_shape(runs: Iterable[Planned]) -> Callable[[Planned], int]:
-    order: dict[Any, int] = {}
-    for run in runs:
-        order.setdefault(run.experiment.shape, len(order))
-    return lambda run: order[run.experiment.shape]
