@@ -107,8 +107,7 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
         to_stderr("drawing the pictures…")
         from addnorm_exp.report.figures.plot import plot  # imports Matplotlib, which the table does not need
 
-        pictures = plot(folder)
-        if pictures:
+        if pictures := plot(folder):
             print(
                 f"pictures: {pictures[0].parent} ({', '.join(path.name for path in pictures if path.suffix == '.png')})"
             )

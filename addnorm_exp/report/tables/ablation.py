@@ -148,7 +148,7 @@ def _tuned(report: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]
     texts, numbers = [], []
     for group in report.groups:
         values = list(dict.fromkeys(run.flat.get(key) for run in group.runs if key in run.flat))
-        edge = group.key in report.winners and key in report.winners[group.key].edge
+        edge = key in report.edge(group)
         texts.append((" | ".join(show(v) for v in values) or NOTHING) + notes.EDGE * edge)
         numbers.append({key: values[0] if len(values) == 1 else texts[-1], f"{key}_edge": edge})
     return texts, numbers
