@@ -68,18 +68,15 @@ def run(argv: list[str]) -> int:
     with StopSignal(display.say) as stop, mirror_of(arguments, display.say, root, stop) as mirror:
         stop.mirror = mirror
         with display:
-            launchers = {
-                study.name: Launcher(
-                    folders[study.name], study.name, display, stop, mirror=mirror, width=arguments["pack"]
-                )
+            launchers = [
+                Launcher(folders[study.name], study.name, display, stop, mirror=mirror, width=arguments["pack"])
                 for study in studies
-            }
+            ]
             # All of the file is checked before anything is trained.
-            plans = [check(study, launchers[study.name], chosen) for study in studies]
-            for study, planned in zip(studies, plans, strict=True):
+            plans = [check(study, launcher, chosen) for study, launcher in zip(studies, launchers, strict=True)]
+            for study, launcher, planned in zip(studies, launchers, plans, strict=True):
                 if stop():
                     break
-                launcher = launchers[study.name]
                 launcher.limit, stop.prospect = limit, launcher.prospect
                 outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen, planned)
                 limit = launcher.limit

@@ -78,8 +78,7 @@ def _axes(flag: str, text: str, study: StudyRuns) -> tuple[str, ...]:
 def _notes(study: StudyRuns, report: Reported, chosen: Measure, tuning: bool) -> list[str]:
     lines = [f"Cells: {chosen.label}.", *chosen.notes]
     lines += ["Runs: tuning phase, every candidate."] if tuning else notes.phase_notes(report)
-    lines += notes.semantics_notes(study)
-    lines += notes.seed_notes(report.groups) if report.groups else []
+    lines += [*notes.semantics_notes(study), *notes.seed_notes(report.groups)]
     if chosen.result and any(run.status == "diverged" for group in report.groups for run in group.runs):
         lines.append(
             "A cell with diverged runs shows their number and the median that counts them as worst; never a mean."
