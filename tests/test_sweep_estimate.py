@@ -26,7 +26,7 @@ def quickstart(monkeypatch, tmp_path):
     plan = (*tuning, *study.report(study.stand_in(tuning), tuning))
     estimator = Estimator(tmp_path)
     flops = sum(estimator.cost(run).flops for run in plan)
-    monkeypatch.setattr(estimator, "_peak_flops", lambda: flops / (0.4 * TRAINING))
+    monkeypatch.setattr(estimator, "_peak_flops", flops / (0.4 * TRAINING))
     return estimator, plan
 
 
@@ -78,7 +78,7 @@ def test_evaluations_are_counted(changes, passes):
 
 def test_more_of_anything_takes_longer(tmp_path, monkeypatch):
     estimator = Estimator(tmp_path)
-    monkeypatch.setattr(estimator, "_peak_flops", lambda: 1e11)
+    monkeypatch.setattr(estimator, "_peak_flops", 1e11)
 
     def seconds(**changes):
         config = override(Config(), {key.replace("__", "."): value for key, value in changes.items()})

@@ -99,8 +99,7 @@ class StopSignal:
 
     def _quit(self) -> None:
         with between(PATIENCE):
-            process = self.mirror and self.mirror.process
-            if process:
+            if process := self.mirror and self.mirror.process:
                 process.kill()
             cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # a bar hides the cursor
             _write(f"{cursor}{QUIT}{self._prospect()}\n")

@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.selection import parse_filter, select
     from addnorm_exp.sweep.study_file import read_studies
 
-    launcher, chosen = launcher_of(arguments["launcher"]), parse_filter(arguments["filter"])
+    kind, chosen = launcher_of(arguments["launcher"]), parse_filter(arguments["filter"])
     studies = select(read_studies(arguments.positionals[0]), chosen)
     if len(studies) > 1 and chosen:
         studies = selected(studies, chosen)
@@ -69,21 +69,18 @@ def run(argv: list[str]) -> int:
     with StopSignal(display.say) as stop, mirror_of(arguments, display.say, root, stop) as mirror:
         stop.mirror = mirror
         with display:
-            launchers = {
-                study.name: launcher(
-                    folders[study.name], study.name, display, stop, mirror=mirror, width=arguments["pack"]
-                )
+            launchers = [
+                kind(folders[study.name], study.name, display, stop, mirror=mirror, width=arguments["pack"])
                 for study in studies
-            }
+            ]
             # All of the file is checked before anything is trained.
-            plans = [check(study, launchers[study.name], chosen) for study in studies]
-            for study, planned in zip(studies, plans, strict=True):
+            plans = [check(study, launcher, chosen) for study, launcher in zip(studies, launchers, strict=True)]
+            for study, launcher, planned in zip(studies, launchers, plans, strict=True):
                 if stop():
                     break
-                now = launchers[study.name]
-                now.limit, stop.prospect = limit, now.prospect
-                outcomes[study.name] = carry_out(study, folders[study.name], now, chosen, planned)
-                limit = now.limit
+                launcher.limit, stop.prospect = limit, launcher.prospect
+                outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen, planned)
+                limit = launcher.limit
         stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
         codes = [_conclude(folders[name], outcome, stop) for name, outcome in outcomes.items()]
         if len(codes) < len(studies):
@@ -108,8 +105,7 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
         to_stderr("drawing the pictures…")
         from addnorm_exp.report.figures.plot import plot  # imports Matplotlib, which the table does not need
 
-        pictures = plot(folder)
-        if pictures:
+        if pictures := plot(folder):
             print(
                 f"pictures: {pictures[0].parent} ({', '.join(path.name for path in pictures if path.suffix == '.png')})"
             )

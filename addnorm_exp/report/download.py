@@ -49,8 +49,7 @@ def fetch(source: str, into: Path, *, curves: bool = False) -> None:
     for name, runs in studies.items():
         folder = into / name
         folder.mkdir(parents=True)
-        plan = _plan(runs.values())
-        if plan:
+        if plan := _plan(runs.values()):
             write_json(folder / "study.json", plan)
         for run in runs.values():
             _write(folder, run, curves)

@@ -121,13 +121,12 @@ def read_splits(run: Run) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _columns(rows: Mapping[int, Mapping[str, float | None]]) -> dict[str, np.ndarray]:
-    steps = sorted(rows)
-    names = {name for row in rows.values() for name in row}
-    columns: dict[str, np.ndarray] = {"step": np.asarray(steps, np.int64)}
-    for name in sorted(names):
-        values = [rows[step].get(name) for step in steps]
-        columns[name] = np.asarray([math.nan if v is None else v for v in values], np.float64)
-    return columns
+    ordered = [row for _, row in sorted(rows.items())]
+    columns = {
+        name: np.asarray([math.nan if (v := row.get(name)) is None else v for row in ordered], np.float64)
+        for name in sorted({name for row in ordered for name in row})
+    }
+    return {"step": np.asarray(sorted(rows), np.int64), **columns}
 
 
 def read_layers(run: Run, kind: str = "") -> Layers | None:

@@ -35,12 +35,8 @@ def whole(folder: Path, last: int | None = None) -> list[Path]:
     A folder named by a number is a checkpoint if it has files that only our writer makes, because a date is a number too. No checkpoint
     has a step after `last`, the run's last step.
     """
-    checkpoints = []
-    for path in _entries(folder):
-        name = _NAME.fullmatch(path.name)
-        if name and (last is None or int(name[2]) <= last) and _is_ours(path):
-            checkpoints.append(path)
-    return checkpoints
+    named = ((path, _NAME.fullmatch(path.name)) for path in _entries(folder))
+    return [path for path, name in named if name and (last is None or int(name[2]) <= last) and _is_ours(path)]
 
 
 def prospect(run_folder: Path) -> str:

@@ -47,7 +47,6 @@ def by_layer(names: Iterable[str]) -> dict[str, list[int]]:
     """`stack.block` → its columns. Of the tensors, only weight matrices count; columns outside blocks are left out."""
     layers: dict[str, list[int]] = {}
     for column, name in enumerate(names):
-        place = within(name)
-        if place and ("/" not in name or name.endswith("/kernel")):
+        if (place := within(name)) and ("/" not in name or name.endswith("/kernel")):
             layers.setdefault(f"{place.stack}.{place.block}", []).append(column)
     return layers

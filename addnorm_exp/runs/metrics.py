@@ -76,8 +76,7 @@ def metrics_of(summary: Summary | None) -> tuple[Metric, ...]:
     if summary is None:
         return FORMER[1:]
     if summary.metrics:
-        names = [field.name for field in fields(Metric)]
-        return tuple(Metric(**{name: getattr(entry, name) for name in names}) for entry in summary.metrics)
+        return tuple(Metric(**{f.name: getattr(entry, f.name) for f in fields(Metric)}) for entry in summary.metrics)
     evaluated = [(split, weights) for split in ("val", "test") for weights in ("final", "best")]
 
     def of(*places: tuple[str, ...]) -> list[Metric]:

@@ -38,8 +38,7 @@ def which(directory: Path) -> str:
             known = {entry.name: entry for entry in parent.iterdir() if (entry / "study.json").exists()}
         except OSError:
             continue
-        name = hints.near(directory.stem, known)
-        if name:
+        if name := hints.near(directory.stem, known):
             return f"did you mean '{known[name]}'?"
     return WHICH
 

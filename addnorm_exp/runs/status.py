@@ -83,15 +83,14 @@ def standing(path: Path, phase: str, scheme: str = "") -> Standing:
         return Standing(path, path.name, phase, scheme, "damaged", reason=problem)
     locked = folder.is_locked()
     if config is None:
-        status = "running" if locked else "missing"
-        return Standing(path, path.name, phase, scheme, status)
+        return Standing(path, path.name, phase, scheme, "running" if locked else "missing")
     about = (path, config.id, phase, config.scheme)
     steps = config.science["steps"]
     if summary is None:
         return Standing(*about, "running" if locked else "stopped", 0, steps, reason="before its first step")
     written = summary.finished or summary.heartbeat
     age = None if written is None else max(0.0, time.time() - written)  # a clock may jump
-    status, reason = summary.status, summary.reason
+    status, reason = str(summary.status), summary.reason
     if status not in FINISHED and locked:
         status, reason = "running", None
     elif status == "running":

@@ -23,11 +23,6 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def is_count(value: Any) -> bool:
-    """Whether it is a whole number of at least 0."""
-    return is_number(value) and isinstance(value, int) and 0 <= value < 2**63
-
-
 def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, bool | str) or is_number(value)
 
@@ -60,7 +55,7 @@ def _folder_name(name: str) -> str:
 
 
 _PLAIN = {
-    int: (is_count, WHOLE),
+    int: (lambda value: is_number(value) and isinstance(value, int) and 0 <= value < 2**63, WHOLE),
     float: (is_number, NUMBER),
     bool: (lambda value: isinstance(value, bool), BOOL),
     str: (lambda value: isinstance(value, str), TEXT),

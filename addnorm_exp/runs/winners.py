@@ -108,10 +108,11 @@ def _winner(candidates: Sequence[Candidate], metric: Metric) -> Winner | None:
 
 
 def _edges(tuned: Pairs, by_tuned: Iterable[Pairs]) -> tuple[str, ...]:
-    grids = [dict(candidate) for candidate in by_tuned]
-    edges = []
-    for key, value in tuned:
-        grid = {candidate[key] for candidate in grids if key in candidate and is_number(candidate[key])}
-        if is_number(value) and len(grid) >= 2 and value in (min(grid), max(grid)):
-            edges.append(key)
-    return tuple(edges)
+    """The numeric keys whose value is the smallest or the largest of several."""
+    pairs = {pair for candidate in by_tuned for pair in candidate if is_number(pair[1])}
+    grids = {key: [v for k, v in pairs if k == key] for key, value in tuned if is_number(value)}
+    return tuple(
+        key
+        for key, value in tuned
+        if key in grids and min(grids[key]) < max(grids[key]) and value in (min(grids[key]), max(grids[key]))
+    )

@@ -1,8 +1,9 @@
 """The cost of a plan before it runs: parameters, floating-point operations, and a rough time with its parts."""
 
+import functools
 import math
 import statistics
-import time
+import timeit
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,6 @@ class Estimator:
         self._steps: dict[Shape, list[float]] = {}  # measured, by shape
         self._others: dict[Shape, list[float]] = {}
         self._compilations: list[float] = []
-        self._peak: float | None = None
 
     def cost(self, run: Planned) -> Cost:
         key, config = run.experiment.shape, run.config
@@ -82,7 +82,7 @@ class Estimator:
         if key in self._steps:
             step = statistics.median(self._steps[key])
         else:
-            step = max(STEP_SECONDS, operations / (SHARE_OF_PEAK * self._peak_flops()))
+            step = max(STEP_SECONDS, operations / (SHARE_OF_PEAK * self._peak_flops))
         if key in self._others:
             other = statistics.median(self._others[key])
         else:
@@ -94,8 +94,7 @@ class Estimator:
         """Reads the summaries of the runs that exist, for their times; returns them by id."""
         summaries = {}
         for run in runs:
-            summary = RunFolder(self.folder / run.id).summary()
-            if summary is not None:
+            if summary := RunFolder(self.folder / run.id).summary():
                 summaries[run.id] = summary
                 self._learn(run.experiment.shape, summary)
         return summaries
@@ -129,19 +128,14 @@ class Estimator:
             measured=measured,
         )
 
+    @functools.cached_property
     def _peak_flops(self) -> float:
-        if self._peak is None:
-            side = 1024
-            matrix = jnp.ones((side, side), jnp.float32)
-            multiply = jax.jit(jnp.matmul)
-            multiply(matrix, matrix).block_until_ready()
-            times = []
-            for _ in range(9):
-                started = time.perf_counter()
-                multiply(matrix, matrix).block_until_ready()
-                times.append(time.perf_counter() - started)
-            self._peak = 2 * side**3 / min(times) * jax.local_device_count()
-        return self._peak
+        side = 1024
+        matrix = jnp.ones((side, side), jnp.float32)
+        multiply = jax.jit(jnp.matmul)
+        multiply(matrix, matrix).block_until_ready()
+        times = timeit.repeat(lambda: multiply(matrix, matrix).block_until_ready(), number=1, repeat=9)
+        return 2 * side**3 / min(times) * jax.local_device_count()
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,12 @@ def described(study: StudyRuns, report: Reported, runs: Sequence[Run], metric: s
     looks = looks_of(study, report)
     names, titles = list(looks.names), titles_of(study)
     place = {run.id: i for i, run in enumerate(runs)}
-    phases: dict[str, list[str]] = {run.id: [] for run in runs}
-    for phase, members in study.phases.items():
-        for run in members:
-            phases[run.id].append(phase)
+    ids = {phase: {run.id for run in members} for phase, members in study.phases.items()}
     groups = _groups(study, replace(report, titles=titles), place)
     listed = [
-        _run(run, names.index(run.scheme), phases[run.id], metric) | {"variant": looks.variant(run)} for run in runs
+        _run(run, names.index(run.scheme), [phase for phase in ids if run.id in ids[phase]], metric)
+        | {"variant": looks.variant(run)}
+        for run in runs
     ]
     return {
         "schemes": [

@@ -61,15 +61,13 @@ def draw(study: StudyRuns, report: Reported) -> Figure | str:
     across = min(len(panels), 3)
     down = math.ceil(len(panels) / across)
     looks = looks_of(study, report, free=(KEY,))
-    names = list(looks.names)
-    drawn = [name for name in names if any(run.scheme == name for run in runs)]
-    handles = []
-    for name in drawn:
-        look = looks.of(next(run for run in runs if run.scheme == name))
-        handles.append(look.handle(report.words([("scheme", name)]), marker=True))
-    if lost:
-        handles.append(style.cross_handle())
-    handles.append(_ring(trials.groups, metric))
+    first = {run.scheme: run for run in reversed(runs)}
+    handles = [
+        looks.of(first[name]).handle(report.words([("scheme", name)]), marker=True)
+        for name in looks.names
+        if name in first
+    ]
+    handles += [*([style.cross_handle()] if lost else []), _ring(trials.groups, metric)]
     fig = style.figure(style.COLUMN if across == 1 else style.PAGE, 2.45 * down + 0.1)
     style.legend(fig, handles)
     outer = fig.add_gridspec(down, across)

@@ -12,7 +12,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -118,9 +117,7 @@ def _colour_and_marker(index: int) -> tuple[str, str]:
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, without global state."""
-    fig = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(fig)
-    return fig
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def title(axes: Axes, text: str, width: float, pad: float | None = None) -> None:

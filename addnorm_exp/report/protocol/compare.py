@@ -109,11 +109,14 @@ class Comparison:
             lines.append(Note(delta(("difference", "p")) or "", delta))
             effects = ", ".join(f"δ({n}) = {detectable_effect(n):.3g}" for n in sorted({f.n for _, f in tested}))
             each = "; ".join(f"{label} {minimum_detectable(f.sd, f.n):.2g}" for label, f in tested)
-            text = (
-                f"Minimum detectable difference (one two-sided paired t test, α = 0.05, power 0.8; δ(n) × standard deviation of the "
-                f"differences, {effects}): {each}."
+            lines.append(
+                note(
+                    "Minimum detectable difference (one two-sided paired t test, α = 0.05, power 0.8; δ(n) × standard deviation of the "
+                    f"differences, {effects}): {each}.",
+                    "difference",
+                    "p",
+                )
             )
-            lines.append(note(text, "difference", "p"))
         elif several:
             lines.append(note(f"{several}.", "difference"))
         if len(self.against) > 1 and all(i == j for i, j in enumerate(self.against)):

@@ -71,11 +71,9 @@ def facts(study: StudyRuns, report: Reported) -> list[Fact]:
     silent = [all(run.summary is UNWRITTEN for run in group.runs) for group in report.groups]
     listed = _costs(report, silent)
     keys = dict.fromkeys(CONFOUNDS)
-    for group in report.groups:
-        for run in group.runs:
-            keys |= dict.fromkeys(run.summary.confounds or ())
-    for key in keys:
-        listed.append(_confound(key, NAMES.get(key, key), report, _recorded(key), silent))
+    for run in report.runs:
+        keys |= dict.fromkeys(run.summary.confounds or ())
+    listed += [_confound(key, NAMES.get(key, key), report, _recorded(key), silent) for key in keys]
     if "optim.lr" not in (*study.tuned, *report.varying):
         listed.append(_confound("lr", "lr", report, lambda run: run.flat.get("optim.lr", ...), silent))
     return listed

@@ -67,6 +67,10 @@ class Reported:
         """Axes and their values as printed."""
         return in_keys(pairs) if self.titles is None else titled(pairs, self.titles)
 
+    def edge(self, group: Group) -> tuple[str, ...]:
+        """The tuned keys of the group's winner that are at an edge of their grid."""
+        return self.winners[group.key].edge if group.key in self.winners else ()
+
     def cell(self, axis: str, group: Group) -> str:
         """A row's value of one axis, as printed in the table."""
         return show(group[axis]) if self.titles is None else value_title(axis, group[axis], self.titles)

@@ -71,11 +71,8 @@ class Line:
 
     @property
     def best(self) -> float | None:
-        """The rate with the best mean; `order` breaks ties. None if no rate has a result."""
-        sign = self.metric.sign
-        return min(
-            self.means, key=lambda rate: (sign * self.means[rate], *order(self.scored[rate], self.metric)), default=None
-        )
+        """The rate that ranks first; None if no rate has a result."""
+        return min(self.scored, key=lambda rate: rank(self.scored[rate], self.metric), default=None)
 
 
 def mean_score(scored: Scored, metric: Metric) -> float:
@@ -97,7 +94,7 @@ def best_setting(runs: Iterable[Run], metric: Metric) -> Scored:
 
     return min(
         grouped(_scored(runs, metric), setting).values(),
-        key=lambda scored: (metric.sign * mean_score(scored, metric), *order(scored, metric)),
+        key=lambda scored: rank(scored, metric),
         default=[],
     )
 
@@ -107,9 +104,14 @@ def lost(scored: Scored) -> int:
     return sum(run.status == "diverged" for run, _ in scored)
 
 
-def order(scored: Scored, metric: Metric) -> tuple[int, float]:
-    """The protocol's order of settings with equal means: fewer diverged runs, then the better mean without the cap."""
-    return lost(scored), metric.sign * math.fsum(value for _, value in scored) / len(scored)
+def rank(scored: Scored, metric: Metric) -> tuple[float, int, float]:
+    """The protocol's order of settings, the best first: by the mean; among equal ones by fewer diverged runs, then by the mean without
+    the cap."""
+    return (
+        metric.sign * mean_score(scored, metric),
+        lost(scored),
+        metric.sign * math.fsum(value for _, value in scored) / len(scored),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The notes under a table: the number of seeds, the phase, what is missing, what was not controlled."""
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from addnorm_exp.grouping import grouped
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol.groups import Group, Reported
 from addnorm_exp.report.protocol.statistics import ENOUGH
@@ -113,14 +115,9 @@ def tuning_notes(study: StudyRuns, report: Reported, metric: str = "") -> list[s
     lines: list[str] = []
     tune = study.phases.get("tune", ())
     for key in study.tuned:
-        edges: dict[str, list[str]] = {}  # grid, as text → the rows whose winner is at its edge
-        for group in report.groups:
-            if group.key in report.winners and key in report.winners[group.key].edge:
-                tried = {run.flat.get(key) for run in tune if all(run.flat.get(k) == v for k, v in group.key)}
-                grid = ", ".join(show(v) for v in sorted(tried, key=lambda v: (str(type(v)), v)))
-                edges.setdefault(grid, []).append(report.label(group))
-        for grid, names in edges.items():
-            rows = "all rows" if len(names) == len(report.groups) > 1 else "; ".join(names)
+        at_edge = [group for group in report.groups if key in report.edge(group)]
+        for grid, groups in grouped(at_edge, functools.partial(_grid, tune, key)).items():
+            rows = "all rows" if len(groups) == len(report.groups) > 1 else "; ".join(map(report.label, groups))
             text = f"{EDGE} {key} at the edge of its grid ({grid}) for {rows}: a wider grid may do better."
             lines.append(note(text, key, metric) if metric else text)
     without = [report.label(group) for group in report.groups if group.key not in report.winners]
@@ -146,6 +143,12 @@ def tuning_notes(study: StudyRuns, report: Reported, metric: str = "") -> list[s
     return lines
 
 
+def _grid(tune: Sequence[Run], key: str, group: Group) -> str:
+    """The values of a tuned key that were tried for a group."""
+    tried = {run.flat.get(key) for run in tune if all(run.flat.get(k) == v for k, v in group.key)}
+    return ", ".join(show(v) for v in sorted(tried, key=lambda v: (str(type(v)), v)))
+
+
 def run_notes(study: StudyRuns) -> list[str]:
     """Diverged, failed and unfinished runs of every phase, with their reasons."""
     lines = []
@@ -164,8 +167,7 @@ def run_notes(study: StudyRuns) -> list[str]:
             lines.append(
                 f"{len(affected)} of {counted(len(runs), 'run')} {word}{where}: {'; '.join(named[:LISTED])}{more}."
             )
-        missing = sum(run.status == "missing" for run in runs)
-        if missing:
+        if missing := sum(run.status == "missing" for run in runs):
             lines.append(f"{missing} of {counted(len(runs), 'run')} not run yet{where}.")
     if study.strangers:
         verb = "is" if study.strangers == 1 else "are"
@@ -191,8 +193,7 @@ def nothing_finished(runs: Sequence[Run]) -> str | None:
 def how_far(runs: Sequence[Run]) -> str:
     """The status of the runs that have not finished; empty if all have. `main.py runs` says whether one is being trained."""
     parts = []
-    begun = [run for run in runs if run.status == "running"]
-    if begun:
+    if begun := [run for run in runs if run.status == "running"]:
         first = max(begun, key=lambda run: run.number("step") or 0)
         parts.append(f"{len(begun)} unfinished, {'the most advanced ' * (len(begun) > 1)}{progress(first.summary)}")
     for status, word in (("failed", "failed"), ("missing", "to go")):

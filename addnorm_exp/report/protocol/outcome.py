@@ -44,8 +44,7 @@ class Outcome:
         """The full text, as for the headline metric; with `places` digits after the point, by default its own."""
         if not self.n:
             return NOTHING
-        estimate = self.interval
-        if estimate:
+        if estimate := self.interval:
             return with_half(estimate.mean, estimate.half, places)
         lost = f"{len(self.diverged)}/{self.n} diverged, median {self.brief(places)}"
         if not self.values:
@@ -60,8 +59,7 @@ class Outcome:
 
     def brief(self, places: int | None = None) -> str:
         """The short text, as in a side column: mean with half-width from five seeds on, else the median."""
-        estimate = self.interval
-        if estimate:
+        if estimate := self.interval:
             return with_half(estimate.mean, estimate.half, places)
         if self.median is None:
             return NOTHING
@@ -70,12 +68,11 @@ class Outcome:
     def columns(self, name: str) -> dict[str, Any]:
         """Named numbers for CSV, with the seeds' values in rising order of seeds, joined by spaces."""
         estimate = self.interval
-        median = self.median
         return {
-            name: estimate.mean if estimate else None,
-            f"{name}_low": estimate.low if estimate else None,
-            f"{name}_high": estimate.high if estimate else None,
-            f"{name}_median": median,
+            name: estimate and estimate.mean,
+            f"{name}_low": estimate and estimate.low,
+            f"{name}_high": estimate and estimate.high,
+            f"{name}_median": self.median,
             f"{name}_seeds": " ".join(repr(value) for _, value in sorted(self.values.items())),
         }
 

@@ -87,15 +87,15 @@ def build(
         rows.add(fact.key, fact.label, fact.texts, [{fact.key: v} for v in fact.values], fact.right, fact.seen)
     same = ["best validation at the last step"] * (best == final and any(o.values for o in best))
     same += [fact.shared for fact in context if fact.shared]
-    marked = best_rows(chosen, main)
+    bold, bold_note = best_rows(chosen, main)
     explained = {"lr_sensitivity": sensitive.untrained if sensitive else ()}
     if chosen.steps is not None:  # the metric's own note names the runs that ended before the budget
         explained[chosen.key] = tuple(compared.labels)
     dashes = dash_notes(report, rows.columns, rows.rows, compared, explained)
     return Table(
         name=study.name,
-        bold={chosen.key: marked.rows} if marked else {},
-        bold_note=marked.note if marked else "",
+        bold={chosen.key: bold} if bold else {},
+        bold_note=bold_note,
         title=", ".join(part for part in (study.name, notes.setting(report.runs)) if part),
         columns=rows.columns,
         rows=rows.rows,
@@ -148,7 +148,7 @@ def _tuned(report: Reported, key: str) -> tuple[list[str], list[dict[str, Any]]]
     texts, numbers = [], []
     for group in report.groups:
         values = list(dict.fromkeys(run.flat.get(key) for run in group.runs if key in run.flat))
-        edge = group.key in report.winners and key in report.winners[group.key].edge
+        edge = key in report.edge(group)
         texts.append((" | ".join(show(v) for v in values) or NOTHING) + notes.EDGE * edge)
         numbers.append({key: values[0] if len(values) == 1 else texts[-1], f"{key}_edge": edge})
     return texts, numbers
@@ -168,8 +168,7 @@ def _notes(
 ) -> list[str]:
     silent = any(all(run.summary is UNWRITTEN for run in group.runs) for group in report.groups)
     lines = [f"Same for all{' that have run' * silent}: {', '.join(same)}."] if same else []
-    lines += [*notes.phase_notes(report), *notes.semantics_notes(study)]
-    lines += notes.seed_notes(report.groups) if report.groups else []
+    lines += [*notes.phase_notes(report), *notes.semantics_notes(study), *notes.seed_notes(report.groups)]
     lines += [notes.note(text, chosen.key) for text in chosen.notes]
     if any(o.diverged for o in main):
         text = "A row with diverged runs shows their number and the median that counts them as worst; no mean, no difference."

@@ -39,8 +39,7 @@ def pivot(
         UserError: no run's config has the axis; an axis occurs twice; `metric.choose` refuses the metric or budget.
     """
     down, across = _axes("--rows", rows, study), _axes("--cols", cols, study) if cols else ()
-    twice = [axis for axis in down if axis in across]
-    if twice:
+    if twice := [axis for axis in down if axis in across]:
         raise UserError(f"--rows={rows} --cols={cols}: {twice[0]} is in both; choose different axes")
     tuning = any(axis in study.tuned for axis in (*down, *across)) and "tune" in study.phases
     if tuning:
@@ -79,8 +78,7 @@ def _axes(flag: str, text: str, study: StudyRuns) -> tuple[str, ...]:
 def _notes(study: StudyRuns, report: Reported, chosen: Measure, tuning: bool) -> list[str]:
     lines = [f"Cells: {chosen.label}.", *chosen.notes]
     lines += ["Runs: tuning phase, every candidate."] if tuning else notes.phase_notes(report)
-    lines += notes.semantics_notes(study)
-    lines += notes.seed_notes(report.groups) if report.groups else []
+    lines += [*notes.semantics_notes(study), *notes.seed_notes(report.groups)]
     if chosen.result and any(run.status == "diverged" for group in report.groups for run in group.runs):
         lines.append(
             "A cell with diverged runs shows their number and the median that counts them as worst; never a mean."
@@ -119,7 +117,7 @@ def _one(
         for col in across:
             group = cells.get((row, col))
             result = chosen.of(group) if group else None
-            edge = notes.EDGE * bool(group and group.key in report.winners and report.winners[group.key].edge)
+            edge = notes.EDGE * bool(group and report.edge(group))
             line.append(result.text(places) + edge if result and result.n else NOTHING)
             if group is None:
                 absent.append(report.words((*row, *col)))

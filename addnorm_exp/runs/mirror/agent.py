@@ -144,7 +144,10 @@ class Agent:
     def _done(self, session: Session, sent: bool) -> None:
         del self.sessions[str(session.folder)]
         session.lock.close()
-        _end_of_sweep_run()
+        # The id from a W&B sweep agent is for one run, and the client read it at its start.
+        dictated = [os.environ.pop(name, None) for name in SWEEP_AGENT]
+        if any(dictated):
+            forget(exit_code=0)
         self.tell({"done": str(session.folder), "sent": sent})
 
     def _say(self, line: str) -> None:
@@ -181,13 +184,6 @@ def forget(exit_code: int = 1) -> None:
     import wandb
 
     wandb.teardown(exit_code=exit_code)
-
-
-def _end_of_sweep_run() -> None:
-    """Restarts the client after a run with the id of a W&B sweep agent: the id is for one run, and the client read it at its start."""
-    dictated = [os.environ.pop(name, None) for name in SWEEP_AGENT]
-    if any(dictated):
-        forget(exit_code=0)
 
 
 def read_commands() -> "queue.Queue[dict[str, str] | None]":

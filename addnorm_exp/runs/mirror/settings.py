@@ -94,8 +94,7 @@ def ask_for_server(purpose: str) -> None:
 
 def has_key() -> bool:
     """Whether the client would find credentials, in its own order. Raises UserError if WANDB_API_KEY is not a key."""
-    key = os.environ.get("WANDB_API_KEY")
-    if key:
+    if key := os.environ.get("WANDB_API_KEY"):
         if not _is_key(key):
             raise UserError(
                 "WANDB_API_KEY: this is not an API key (40 or more letters, digits, _ and -); copy it from W&B again, or unset it"

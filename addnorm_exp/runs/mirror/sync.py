@@ -97,7 +97,12 @@ class Uploader:
         ledger = read_ledger(folder)
         id = ledger.get("id") or run.id
         there = self._ask(folder, ledger, id)
-        if there is not None and ended and there.state in SENT and _finished(there) == summary.finished:
+        if (
+            there is not None
+            and ended
+            and there.state in SENT
+            and dict(there.summary._json_dict).get("finished") == summary.finished
+        ):
             return "already there", True
         if there is None and self._was_there(ledger):
             if not self.again:
@@ -114,7 +119,9 @@ class Uploader:
             if not is_clients(error):
                 raise
             return self._refused(folder, ledger, id, error), False
-        _mark_offline(folder)
+        # Tells `wandb sync` that the client's offline files are on the server: the same rows have been sent.
+        for path in (folder / "wandb").glob("offline-run-*/run-*.wandb"):
+            path.with_name(f"{path.name}.synced").touch()
         return f"{window.sent} steps sent{'' if ended else ', unfinished'}  {window.url}", True
 
     def _ask(self, folder: Path, ledger: dict[str, Any], id: str) -> Any | None:
@@ -158,11 +165,6 @@ def _unreachable(folder: Path, error: Exception) -> Unreachable:
     return Unreachable(f"{folder}: cannot be uploaded ({reason(error)}); check the API key and the network ({LOGIN})")
 
 
-def _finished(run: Any) -> Any:
-    """When the run ended, by its summary on the server."""
-    return dict(run.summary._json_dict).get("finished")
-
-
 def _next(id: str, first: str) -> str:
     """The id that follows `id` for a run whose first id was `first`: first-2, first-3, …"""
     number = id.removeprefix(f"{first}-")
@@ -174,9 +176,3 @@ def _check(folder: Path, ended: bool) -> None:
     RowReader(folder).poll(ended)
     for kind in KINDS:
         read_layers(folder / "layers", kind)
-
-
-def _mark_offline(folder: Path) -> None:
-    """Tells `wandb sync` that the client's offline files are on the server: `main.py sync` has sent the same rows."""
-    for path in (folder / "wandb").glob("offline-run-*/run-*.wandb"):
-        path.with_name(f"{path.name}.synced").touch()

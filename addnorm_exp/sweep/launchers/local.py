@@ -74,8 +74,7 @@ class Local(Launcher):
             if run.id in packed:
                 continue
             if ids := folder.pack():
-                missing = [name for name in ids if name not in planned]
-                if missing:
+                if missing := [name for name in ids if name not in planned]:
                     raise UserError(
                         f"{folder.path}: is trained together with {missing[0]}, which is not among these runs; run the sweep without "
                         "--filter, or delete this folder to train the run anew"
