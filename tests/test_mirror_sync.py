@@ -206,9 +206,8 @@ def test_deleted_runs_with_the_real_client(server, home, monkeypatch):
     assert ["deleted on the server" in line for line in out] == [True, False]
     assert server.conflicts == []
     (home / "study" / "a" / "wandb" / "mirror.json").unlink()  # now the server alone knows
-    monkeypatch.setattr(
-        Server, "environment", {**server.environment, "WANDB_INIT_TIMEOUT": "20"}
-    )  # so long the client tries
+    # Else the client tries until its time-out, as in test_mirror_trouble.py.
+    monkeypatch.setattr(Server, "environment", {**server.environment, "WANDB_X_GRAPHQL_RETRY_MAX": "1"})
     code, out, err = sync(home / "study", server)
     assert (code, err) == (1, "")
     assert ["deleted on the server" in line for line in out] == [True, False]

@@ -31,7 +31,7 @@ from addnorm_exp.residual.versioned import Versioned
     ],
 )
 def test_gradients_block_by_block_are_those_of_the_whole_stack(scheme):
-    """Of one seed at a time: `jax.grad` through the stack as training calls it."""
+    """`jax.grad` through the stack as training calls it."""
     problem = settings.batch(scheme, 3, 16, 2, TEXT)
     found = values(problem)
     from flax import nnx
@@ -42,15 +42,13 @@ def test_gradients_block_by_block_are_those_of_the_whole_stack(scheme):
         y, _ = nnx.merge(graph, parameters, constants)(inputs, problem.context, probes)
         return problem.loss(y, targets)
 
-    gradients = jax.jit(jax.grad(loss, (0, 1)))
+    # Not compiled: to compile the gradient of a whole stack takes longer than the rest.
     counts = [len(labels) for labels in problem.stack.labels]
-    matrices, streams = [], []
-    for seed in range(2):
-        mine = jax.tree.map(lambda value, seed=seed: value[seed], (parameters, problem.inputs, problem.targets))
-        of_matrices, of_probes = gradients(mine[0], jnp.zeros(sum(counts)), *mine[1:])
-        blocks = [of_matrices["blocks"][block]["feed_forward"]["down"]["kernel"][...] for block in range(3)]
-        matrices.append([np.linalg.norm(block) for block in blocks])
-        streams.append(np.sqrt(of_probes[np.cumsum([0, *counts[:-1]])]))
+    of_each_seed = jax.vmap(jax.grad(loss, (0, 1)), (0, None, 0, 0))
+    of_matrices, of_probes = of_each_seed(parameters, jnp.zeros(sum(counts)), problem.inputs, problem.targets)
+    kernels = [of_matrices["blocks"][block]["feed_forward"]["down"]["kernel"][...] for block in range(3)]
+    matrices = np.transpose([[np.linalg.norm(of_seed) for of_seed in kernel] for kernel in kernels])
+    streams = np.sqrt(of_probes[:, np.cumsum([0, *counts[:-1]])])
     for block in range(3):
         assert found["grad_w2", block] == pytest.approx(np.mean(matrices, 0)[block], rel=1e-4)
         assert found["grad_stream", block] == pytest.approx(np.mean(streams, 0)[block], rel=1e-4)

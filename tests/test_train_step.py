@@ -194,6 +194,31 @@ def test_a_chunk_is_its_steps_and_a_remainder_needs_no_program():
         np.testing.assert_allclose(ours.parameters[name], state.parameters[name], rtol=1e-5, atol=1e-7)
 
 
+class Counted(toy.Toy):
+    """Counts how often its loss is traced."""
+
+    traces = 0
+
+    def loss(self, *arguments):
+        self.traces += 1
+        return super().loss(*arguments)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_chunk_traces_its_step_once(lanes, accumulate):
+    """Tracing is up to half of what compiling a step takes. Its shapes are asked for before it is called, and lanes are mapped inside."""
+    task = Counted(4)
+    asked = tiny(batch_size=4, execution__diagnostics=False, optim__accumulate=accumulate)
+    step, state = make_step(asked, task, lambda batch: batch), toy.start()
+    if lanes > 1:
+        step = jax.vmap(step, in_axes=(0, None, None, None))
+        state = jax.tree.map(lambda leaf: jnp.stack([leaf] * lanes), state)
+    chunk = jax.jit(toy.make_chunk(step, 8))
+    chunk.lower(state, hypers(asked), toy.rows(40), np.int32(8), np.ones(8, np.bool_))
+    assert task.traces == 1
+
+
 @pytest.mark.core
 def test_lanes_of_a_vmapped_chunk_are_their_own_runs_and_a_diverged_one_disturbs_nobody():
     data = toy.rows(40)

@@ -12,7 +12,7 @@ import numpy as np
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks.metrics import WeightedSum
 from addnorm_exp.tasks.task import Statistics, Task
-from addnorm_exp.train.step import ModelWeights, apart
+from addnorm_exp.train.step import ModelWeights, apart, traced_once
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def make_evaluate(task: Task, shard: Callable[[Any], Any], replicated: Any) -> C
     def evaluate(weights: ModelWeights, parts: Any, step: jax.Array, first: jax.Array, end: jax.Array) -> Statistics:
         parameters, carried = apart(weights, task.model.specs)
 
-        def evaluated(number: Any) -> Statistics:
+        @traced_once
+        def evaluated(number: jax.Array) -> Statistics:
             part = shard(jax.tree.map(operator.itemgetter(number), parts))
             return task.evaluate(parameters, carried, part, Context(step=step))
 
@@ -56,7 +57,7 @@ def make_evaluate(task: Task, shard: Callable[[Any], Any], replicated: Any) -> C
             return jax.tree.map(lambda x, row: x.at[number].set(row), filled, evaluated(number))
 
         count = len(jax.tree.leaves(parts)[0])
-        rows = jax.eval_shape(evaluated, 0)
+        rows = jax.eval_shape(evaluated, first)
         zeros = jax.tree.map(lambda row: jnp.zeros((count, *row.shape), row.dtype), rows)
         return jax.lax.with_sharding_constraint(jax.lax.fori_loop(first, end, fill, zeros), replicated)
 

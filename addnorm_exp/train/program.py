@@ -201,8 +201,20 @@ class Program:
         length, count = self.shape["execution.chunk_steps"], len(recorded)
         padded = np.concatenate([recorded, np.zeros(length - count, np.bool_)])
         arguments = (state, hypers, data.train, np.int32(count), padded)
-        chunk = self._mapped(make_chunk(self._step, length), 0, self._axes, None, None, None)
-        return Call("train", shapes(data.train), chunk, arguments, donate=(0,))
+        # The step is mapped, not the chunk: a loop that is mapped is traced once more for each guess at which of its values have lanes.
+        chunk = make_chunk(self._mapped(self._step, 0, self._axes, None, None), length)
+        return Call("train", shapes(data.train), self._lanes_first(chunk), arguments, donate=(0,))
+
+    def _lanes_first(
+        self, chunk: Callable[..., tuple[TrainState, Metrics]]
+    ) -> Callable[..., tuple[TrainState, Metrics]]:
+        """A chunk whose metrics have the axis of lanes before that of steps."""
+
+        def moved(*arguments: Any) -> tuple[TrainState, Metrics]:
+            state, metrics = chunk(*arguments)
+            return state, jax.tree.map(lambda rows: jnp.swapaxes(rows, 0, 1), metrics)
+
+        return chunk if self.lanes.width == 1 else moved
 
     def _evaluation(self, weights: Any, split: Split, step: int, first: int, count: int) -> Call:
         numbers = np.int32(step), np.int32(first), np.int32(first + count)

@@ -144,7 +144,7 @@ def _gradients(shape: Shape, task: Task, shard: Callable[[Any], Any]):
             share = objective.loss(parameters, probes, part, weight, carried, context)
             return share.value, share
 
-        differentiate = jax.grad(value, argnums=(0, 1), has_aux=True)
+        differentiate = traced_once(jax.grad(value, argnums=(0, 1), has_aux=True))
         if accumulate == 1:
             grads, share = differentiate(state.parameters, probes, shard(batch), state.carried, context)
             return share, grads
@@ -190,15 +190,22 @@ def _no_weights(parameters: list[jax.Array], updates: list[jax.Array]) -> Metric
     return dict.fromkeys(("update_ratio", "weight_rms"), jnp.zeros(len(parameters), jnp.float32))
 
 
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which keeps its trace: whoever asks for the shapes of its result and then calls it traces it once. The operations
+    are those of the function itself, in the program that calls it."""
+    return jax.jit(function, inline=True)
+
+
 def make_chunk(step: TrainStep, length: int) -> Callable[..., tuple[TrainState, Metrics]]:
     """`chunk(state, hypers, data, count, recorded) → state, metrics of every step`, each with a leading axis of `length`.
 
     Runs `count ≤ length` steps (traced: a remainder needs no separate program); the other rows are zero. `recorded`, bool (length,),
     says which steps are rows of the per-layer record.
 
-    Nothing here depends on the state, so a run that diverges computes on to the end of the chunk: under `vmap` it then neither stops nor
-    changes the other runs, and no loop or branch has to select between whole states.
+    Nothing here depends on the state, so a run that diverges computes on to the end of the chunk: as one of several lanes it then neither
+    stops nor changes the others, and no loop or branch has to select between whole states.
     """
+    step = traced_once(step)
 
     def chunk(state: TrainState, hypers, data, count, recorded):
         shapes = jax.eval_shape(step, state, hypers, data, recorded[0])[1]
