@@ -120,7 +120,6 @@ def _choosing(leaf: Leaf, choices: Iterable[str]) -> Leaf:
     return dataclasses.replace(leaf, said=said, choices=names)
 
 
-@functools.cache
 def groups(schema: type = Config) -> tuple[str, ...]:
     """The dotted names of the subtrees (`model`, `optim`, …)."""
     names = {key.rpartition(".")[0] for key in leaves(schema)} - {""}
