@@ -51,12 +51,17 @@ class _Loader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
+        tables = [
+            value for name, value in vars(module).items() if isinstance(value, dict) and not name.startswith("__")
+        ]
         own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
         for place in (module, *filter(inspect.isclass, own)):
             for name, value in list(vars(place).items()):
                 checked = _checked(value, module.__name__)
                 if checked is not value:
                     setattr(place, name, checked)
+                    for table in tables:  # which may have the function too
+                        table.update({key: checked for key, entry in table.items() if entry is value})
 
 
 def _checked(value: Any, module: str) -> Any:

@@ -34,7 +34,10 @@ from addnorm_exp.nn.models import EncoderDecoder
 from addnorm_exp.residual import Context, Site, catalogue
 from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.residual.versioned import Versioned
+from addnorm_exp.runs import caveats
+from addnorm_exp.runs.caveats import TableRow
 from addnorm_exp.runs.folder import RunFolder
+from addnorm_exp.sweep import twins
 from addnorm_exp.train.calibration import calibrated_by
 
 SANDWICH = "sandwich_ln"  # multiplies the law of its outputs
@@ -159,6 +162,13 @@ def test_what_it_brings_is_said_by_stack(task):
     assert recipe(two(schemes__encoder="post_rms")).norm == "encoder rms, decoder layer"
     assert recipe(two(schemes__encoder="post_ln")).final_norm == "encoder no, decoder yes"
     assert plain.final_norm is True
+    assert recipe(two(schemes__encoder="no_norm")).eps == "encoder none, decoder 1e-05"
+    factors = [
+        recipe(two(**{f"schemes__{stack}": "depth_mup", "init__law": "normal"})).factors
+        for stack in ("encoder", "decoder")
+    ]
+    assert factors[0] != factors[1]
+    assert factors[0].startswith("encoder in the blocks lr × ")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +183,14 @@ def test_what_it_brings_is_said_by_stack(task):
             {"schemes__decoder": "ngpt", "init__law": "normal"},
             "schemes.decoder='ngpt' and scheme='pre_ln' differ in positions norm, which is that of the whole model; only one of "
             "them can be in a model",
+        ),
+        (
+            {"schemes__encoder": "post_ln", "schemes__decoder": "post_ln"},
+            "schemes.encoder and schemes.decoder leave no stack to scheme='pre_ln'; set scheme to one of them, and leave its key unset",
+        ),
+        (
+            {"schemes__encoder": "frac", "model__width": 17, "model__num_heads": 1},
+            "schemes.encoder='frac': scheme 'frac' splits the stream in 2; set model.width to a multiple of 2, not 17",
         ),
         (
             {"schemes__encoder": "no_norm", "norm__kind": "rms"},
@@ -209,6 +227,22 @@ def test_a_run_trains_resumes_and_records_both(task, data, tmp_path):
         "decoder.0.attention",
         "decoder.0.cross_attention",
     ]
+
+
+def test_rows_that_are_one_function_are_named_with_their_stacks(task):
+    """Pre-LN and gpt2 are one function of their parameters, in one stack of a model as in all of it."""
+    configs = [two(schemes__encoder=name, init__law="normal") for name in ("post_ln", "pre_ln", "gpt2")]
+    experiments = [experiment(each) for each in configs]
+    ids = [twins.function_of(each) for each in experiments]
+    found = twins.find(experiments, say=lambda line: None)
+    assert found.groups == (tuple(ids[1:]),)
+    rows = [
+        TableRow("pre_ln", (("scheme", "pre_ln"), ("schemes.encoder", name)), {}, id)
+        for name, id in zip(("post_ln", None, "gpt2"), ids, strict=True)
+    ]
+    assert caveats.lines(rows, found.groups) == (
+        f"pre_ln and pre_ln (schemes.encoder = gpt2) compute the same function; {caveats.GAP}.",
+    )
 
 
 @pytest.mark.full

@@ -69,3 +69,4 @@ def test_every_shape_in_a_signature_is_checked():
     functions = {name: function for module in modules for name, function in annotated(module)}
     assert len(functions) > 40
     assert [name for name, function in functions.items() if not hasattr(function, "__wrapped__")] == []
+    assert [name for name, function in norms.FUNCTIONS.items() if not hasattr(function, "__wrapped__")] == []

@@ -1,6 +1,7 @@
 """The scheme that a config names, with the axes that the config sets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from addnorm_exp.config.optimisers import OPTIMISERS
@@ -29,6 +30,12 @@ def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
     scheme = replace(scheme, stacks=tuple((stack, _of_stack(config, stack, name)) for stack, name in apart.items()))
     for stack, other in scheme.stacks:
         _check_agreement(config, stack, other, scheme)
+    stacks = by_stack(sites)
+    if stacks.keys() <= apart.keys():
+        raise SchemeError(
+            f"{' and '.join(f'schemes.{stack}' for stack in apart)} leave no stack to scheme='{config.scheme}'; set scheme to one of "
+            "them, and leave its key unset"
+        )
     norm, attention = config.norm, config.attention
     for key, where in (("norm.blocks", norm.blocks), ("attention.blocks", attention.blocks)):
         if where is not None and not any(axes.holds(where, site) for site in sites):
@@ -36,9 +43,10 @@ def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
                 f"{key}='{where}' matches none of the {config.model.depth} blocks (model.depth), so the keys beside it would have "
                 "no effect; name a block, or omit it"
             )
-    scheme.check(sites, config.model.width)
-    for stack, own in by_stack(sites).items():
-        _check_execution(config, scheme.of(stack), own)
+    for stack, own in stacks.items():
+        with _blamed(stack, apart):
+            scheme.of(stack).check(own, config.model.width)
+            _check_execution(config, scheme.of(stack), own)
     # What is around the blocks is that of the model.
     return replace(scheme, stacks=tuple((stack, replace(each, around=NOTHING)) for stack, each in scheme.stacks))
 
@@ -71,10 +79,17 @@ def _under_axes(config: Config, name: str) -> Scheme:
 
 
 def _of_stack(config: Config, stack: str, name: str) -> Scheme:
-    try:
+    with _blamed(stack, {stack: name}):
         return _under_axes(config, name)
+
+
+@contextmanager
+def _blamed(stack: str, apart: Mapping[str, str]) -> Iterator[None]:
+    """Where a stack has a scheme of its own, an error of that begins with its key."""
+    try:
+        yield
     except SchemeError as error:
-        raise SchemeError(f"schemes.{stack}='{name}': {error}") from None
+        raise (SchemeError(f"schemes.{stack}='{apart[stack]}': {error}") if stack in apart else error) from None
 
 
 def _check_agreement(config: Config, stack: str, other: Scheme, scheme: Scheme) -> None:

@@ -130,5 +130,5 @@ def matrix_entries(specs: Iterable[init.Spec]) -> int:
 
 def _specs(scheme: Scheme, site: Site, arch: Architecture) -> Specs:
     """By the paths that the parameters have in the model, with the index of the block."""
-    block = Functional(lambda rngs: Block(scheme, site, arch, causal=site.stack == "decoder", rngs=rngs))
+    block = Functional(lambda rngs: Block(scheme.of(site.stack), site, arch, causal=site.stack == "decoder", rngs=rngs))
     return {f"{site.stack}/blocks/{site.block}/{path}": spec for path, spec in block.specs.items()}

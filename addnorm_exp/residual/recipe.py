@@ -80,7 +80,7 @@ def recipe(scheme: Scheme, sites: Iterable[Site], weights: Weights) -> Recipe:
         embedding_norm="none" if on_embedding is None else on_embedding.kind,
         embedding_scale=f"{around.embedding_factor(weights.law, weights.width):.6g}{learned}",
         embedding_scale_by_law=around.embedding_scale is None,
-        factors=in_words(_factors(scheme, stacks)) or "none",
+        factors=_joined({stack: in_words(_factors(scheme, {stack: own})) or "none" for stack, own in stacks.items()}),
         drop_path=around.drop_path,
         norm=_joined({stack: norm.kind for stack, norm in norms.items()}),
         final_norm=_joined({stack: each.final_norm for stack, each in of_stacks.items()}),
@@ -95,8 +95,8 @@ def _joined(values: Mapping[str, Any]) -> Any:
     """What all stacks have in common, or in words what each has."""
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
-    words = {stack: ("yes" if value else "no") if isinstance(value, bool) else value for stack, value in values.items()}
-    return ", ".join(f"{stack} {value}" for stack, value in words.items())
+    words = {None: "none"} | ({True: "yes", False: "no"} if isinstance(next(iter(values.values())), bool) else {})
+    return ", ".join(f"{stack} {words.get(value, value)}" for stack, value in values.items())
 
 
 def _unscaled(scheme: Scheme, where: Callable[[Scheme], bool]) -> Scheme:

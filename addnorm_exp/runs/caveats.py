@@ -21,6 +21,7 @@ FUNCTION = (
     "embedding.",
     "logits.",
     "model.",
+    "schemes.",
 )  # config keys that change the function of the parameters
 DIFFERS = "Besides methods and axes, rows differ in "
 GAP = "any gap between them comes from init and the optimiser"
@@ -175,14 +176,19 @@ def _functions(rows: Sequence[TableRow], twins: Iterable[Sequence[str]]) -> list
     first = {id: min(group) for group in twins for id in group}
     under: dict[tuple[str, ...], dict[str, None]] = {}
     for members in grouped(known, lambda row: first.get(row.function, row.function)).values():
-        if len({row.scheme for row in members}) < 2:
-            continue  # rows of one scheme differ only in hypers
+        if len({_schemes(row) for row in members}) < 2:
+            continue  # rows of the same schemes differ only in hypers
         common = [axis for axis in varying if len({repr(row.value(axis)) for row in members}) == 1]
         apart = [axis for axis in varying if axis not in common]
         names = tuple(dict.fromkeys(_name(row, apart) for row in members))
         where = _values(members[0], common)
         under.setdefault(names, {})[where] = None
     return [_sentence(names, list(places)) for names, places in under.items()]
+
+
+def _schemes(row: TableRow) -> tuple[str, ...]:
+    """Those of the model and of its stacks."""
+    return (row.scheme, *(f"{axis} {value}" for axis, value in row.axes if axis.startswith("schemes.") and value))
 
 
 def _values(row: TableRow, axes: Iterable[str]) -> str:

@@ -110,13 +110,18 @@ def _comparable(schemes: dict[str, Config]) -> list[dict[str, Task]]:
         task = make_task(resolve(config).shape)
         tensors = frozenset((path, spec.shape) for path, spec in task.model.specs.items())
         groups.setdefault((tensors, *_beside_the_logits(task.scheme)), {})[id] = task
-    return [tasks for tasks in groups.values() if len({task.scheme.name for task in tasks.values()}) > 1]
+    return [tasks for tasks in groups.values() if len({_names(task.scheme) for task in tasks.values()}) > 1]
 
 
 def _beside_the_logits(scheme: Scheme) -> tuple[Hashable, ...]:
     """What a scheme does in training that neither its logits nor their gradients show."""
-    projected = tuple(each.project.identity if each.project else None for each in scheme.members)
-    return scheme.around.z_loss, scheme.around.drop_path, projected
+    projected = {each.project.identity for each in scheme.members if each.project}
+    return scheme.around.z_loss, scheme.around.drop_path, frozenset(projected)
+
+
+def _names(scheme: Scheme) -> tuple[str, ...]:
+    """Of the scheme and those of its stacks."""
+    return (scheme.name, *(f"{stack} {each.name}" for stack, each in scheme.stacks))
 
 
 def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:

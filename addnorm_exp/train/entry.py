@@ -146,7 +146,7 @@ def describe(
             "norm": beside.norm,
             "final_norm": beside.final_norm,
             "eps": beside.eps,
-            "affine": scheme.norm.affine,
+            "affine": beside.affine if scheme.stacks else scheme.norm.affine,
             "factors": in_words(task.model.specs.values()) or None,
             "init": beside.init,
             "embedding_norm": None if beside.embedding_norm == "none" else beside.embedding_norm,
@@ -154,7 +154,7 @@ def describe(
             "drop_path": beside.drop_path or None,
             "warmup": config.optim.warmup,
             "dtype": dtype_of(config),
-            "evidence": scheme.evidence,
+            "evidence": ", ".join(dict.fromkeys(each.evidence for each in scheme.members)),
         },
     }
 
