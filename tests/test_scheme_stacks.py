@@ -247,7 +247,7 @@ def test_rows_that_are_one_function_are_named_with_their_stacks(task):
 
 @pytest.mark.full
 def test_a_study_compares_schemes_of_one_stack(task, tmp_path, capsys, monkeypatch):
-    """Rows have the stack's scheme; one that only multiplies the law is named above the table, and so is what computes the same."""
+    """Rows have the stack's scheme, and one that multiplies the law is named above the table."""
     monkeypatch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
     axis = 'axis("schemes.encoder", (None, "post_ln", "sandwich_ln"))'
     source = STUDY.partition("TUNED")[0] + f"\n\ndef sweep():\n    return product({axis}, axis('seed', (1, 2)))\n"

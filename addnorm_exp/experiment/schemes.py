@@ -1,6 +1,6 @@
 """The scheme that a config names, with the axes that the config sets."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def scheme_of(config: Config, sites: Sequence[Site]) -> Scheme:
                 "no effect; name a block, or omit it"
             )
     for stack, own in stacks.items():
-        with _blamed(stack, apart):
+        with _blamed(stack, apart.get(stack)):
             scheme.of(stack).check(own, config.model.width)
             _check_execution(config, scheme.of(stack), own)
     # What is around the blocks is that of the model.
@@ -79,17 +79,17 @@ def _under_axes(config: Config, name: str) -> Scheme:
 
 
 def _of_stack(config: Config, stack: str, name: str) -> Scheme:
-    with _blamed(stack, {stack: name}):
+    with _blamed(stack, name):
         return _under_axes(config, name)
 
 
 @contextmanager
-def _blamed(stack: str, apart: Mapping[str, str]) -> Iterator[None]:
-    """Where a stack has a scheme of its own, an error of that begins with its key."""
+def _blamed(stack: str, own: str | None) -> Iterator[None]:
+    """If the stack has a scheme of its own, errors of that scheme begin with its key."""
     try:
         yield
     except SchemeError as error:
-        raise (SchemeError(f"schemes.{stack}='{apart[stack]}': {error}") if stack in apart else error) from None
+        raise (SchemeError(f"schemes.{stack}='{own}': {error}") if own else error) from None
 
 
 def _check_agreement(config: Config, stack: str, other: Scheme, scheme: Scheme) -> None:

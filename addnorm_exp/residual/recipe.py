@@ -80,7 +80,9 @@ def recipe(scheme: Scheme, sites: Iterable[Site], weights: Weights) -> Recipe:
         embedding_norm="none" if on_embedding is None else on_embedding.kind,
         embedding_scale=f"{around.embedding_factor(weights.law, weights.width):.6g}{learned}",
         embedding_scale_by_law=around.embedding_scale is None,
-        factors=_joined({stack: in_words(_factors(scheme, {stack: own})) or "none" for stack, own in stacks.items()}),
+        factors=_joined(
+            {stack: in_words(_factors(scheme.of(stack), scheme, own)) or "none" for stack, own in stacks.items()}
+        ),
         drop_path=around.drop_path,
         norm=_joined({stack: norm.kind for stack, norm in norms.items()}),
         final_norm=_joined({stack: each.final_norm for stack, each in of_stacks.items()}),
@@ -128,7 +130,7 @@ def _deviations(scheme: Scheme, stacks: Stacks, weights: Weights) -> dict[str, t
 
     deviations: dict[str, tuple[float, ...]] = {}
     if scheme.project is None:
-        ends = _first(stacks).at("ends")
+        ends = next(iter(stacks.values()))[0].at("ends")
         table = of(embedding(law, width).under(scheme.init(ends, "embedding")), (weights.outputs, width))
         deviations["embedding"] = (table,)
         if not weights.tied:
@@ -143,10 +145,6 @@ def _deviations(scheme: Scheme, stacks: Stacks, weights: Weights) -> dict[str, t
                     of(each.matrix_law(site.at(kind), role, law, *shape, weights.depth_scaled), shape) for site in sites
                 )
     return deviations
-
-
-def _first(stacks: Stacks) -> Site:
-    return next(iter(stacks.values()))[0]
 
 
 def _words(scheme: Scheme, stacks: Stacks, weights: Weights) -> str:
@@ -170,18 +168,16 @@ def _words(scheme: Scheme, stacks: Stacks, weights: Weights) -> str:
     return ", ".join([*parts, *(f"{stack} {PROJECTED}" for stack in projected)])
 
 
-def _factors(scheme: Scheme, stacks: Stacks) -> list[Spec]:
-    """A tensor of each group at each place, for `in_words`."""
+def _factors(scheme: Scheme, model: Scheme, sites: tuple[Site, ...]) -> list[Spec]:
+    """A tensor of each group at each place, for `in_words`: in the blocks of a stack under its scheme, at the ends under the model's."""
 
     def tensor(scheme: Scheme, site: Site, part: str, group: str) -> Spec:
         return Spec((), Init.constant(0.0), group, scheme.factors(site, group), site, part)
 
     blocks = [
-        tensor(scheme.of(stack), site.at(kind), "connection" if kind == "block" else "sublayer", group)
-        for stack, sites in stacks.items()
+        tensor(scheme, site.at(kind), "connection" if kind == "block" else "sublayer", group)
         for site in sites
         for kind in (*site.sublayers, "block")
         for group in IN_BLOCKS
     ]
-    ends = _first(stacks).at("ends")
-    return blocks + [tensor(scheme, ends, "ends", group) for group in ("embedding", *IN_BLOCKS)]
+    return blocks + [tensor(model, sites[0].at("ends"), "ends", group) for group in ("embedding", *IN_BLOCKS)]

@@ -48,7 +48,7 @@ class Compiler:
             self.executables[key] = executable = lowered.compile()
             self.seconds += time.perf_counter() - started
             if (plan := executable.memory_analysis()) is not None:
-                self._planned[call.name] = max(_planned(plan), self._planned.get(call.name, 0))
+                self._planned[call.name] = max(_bytes(plan), self._planned.get(call.name, 0))
         return self.executables[key]
 
     def placed(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -66,7 +66,7 @@ def shapes(tree: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(leaf.shape for leaf in jax.tree.leaves(tree))
 
 
-def _planned(plan: Any) -> int:
+def _bytes(plan: Any) -> int:
     return int(
         plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
     )
