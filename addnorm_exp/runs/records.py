@@ -122,7 +122,7 @@ class SavedParameters(Record):
 
 
 class AttemptRecord(Record):
-    """One attempt at a run. `pending`: what was due at its first checkpoint and not measured yet."""
+    """One attempt at a run. `pending`: what was due at its first checkpoint and not measured yet; `threads`: that computed, on CPU."""
 
     from_step: Count | None = None
     started: Number | None = None
@@ -130,6 +130,7 @@ class AttemptRecord(Record):
     execution: Execution | None = None
     versions: Facts | None = None
     device: Facts | None = None
+    threads: Count | None = None
 
 
 class Summary(Record):

@@ -125,6 +125,7 @@ def describe(
         "device": machine.device(),
         "git": machine.revision(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "threads": machine.threads(),
     }
     return {
         "id": experiment.id(data.sha256),

@@ -5,15 +5,14 @@ one could not have run. Without this check, such a run would stall a machine tha
 """
 
 import functools
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Shape
 from addnorm_exp.tasks import minimum_footprint
+from addnorm_exp.train import host
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.optimisers.optimiser import state_bytes
 from addnorm_exp.words import counted, size
@@ -88,40 +87,12 @@ def memory() -> int | None:
     if not _shared():
         limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
         return None if limit is None else int(limit)
-    try:
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # another system
-        return None
-    return min([physical, *_bounds()])
+    return host.memory()
 
 
 def _shared() -> bool:
     """Whether the devices use the machine's memory."""
     return jax.local_devices()[0].platform == "cpu"
-
-
-def _bounds(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """The limits of this process's control group and of its ancestors, of version 2 and 1 (see cgroups(7))."""
-    try:
-        lines = process.read_text().splitlines()
-    except OSError:
-        return []
-    limits = []
-    for line in lines:
-        _, kinds, path = line.split(":", 2)
-        if kinds not in ("", "memory"):
-            continue
-        place, name = (root, "memory.max") if not kinds else (root / "memory", "memory.limit_in_bytes")
-        group = place / path.lstrip("/")
-        for folder in (group, *group.parents):
-            try:
-                text = (folder / name).read_text().strip()
-            except OSError:  # inside a container the path may be that of the host
-                text = ""
-            limits += [int(text)] if text.isdigit() else []
-            if folder == place:
-                break
-    return limits
 
 
 def check_devices(shape: Shape) -> None:
