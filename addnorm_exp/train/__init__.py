@@ -7,6 +7,7 @@ Read in this order:
     step          one optimiser step, and N of them in one dispatch
     calibration   parameters that the first batch sets
     platform      settings that a process makes once
+    device        the kind of device at hand
     pace          how long a dispatch may be
     compiler      functions compiled ahead, once for each shape of the data
     evaluation    the statistics of each example of a split, and their sums
