@@ -128,6 +128,7 @@ class AttemptRecord(Record):
     started: Number | None = None
     pending: list[str] | None = None
     execution: Execution | None = None
+    attention: str | None = None
     versions: Facts | None = None
     device: Facts | None = None
     threads: Count | None = None

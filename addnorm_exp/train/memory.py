@@ -11,8 +11,10 @@ import jax
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Shape
+from addnorm_exp.experiment.kernels import cudnn_obstacle, resolved
 from addnorm_exp.tasks import minimum_footprint
 from addnorm_exp.train import host
+from addnorm_exp.train.device import device
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.optimisers.optimiser import state_bytes
 from addnorm_exp.words import counted, size
@@ -36,7 +38,7 @@ REMEDIES = {
 
 def check_memory(shape: Shape, lanes: int = 1) -> None:
     """Raises UserError if a run, or a pack of so many, cannot fit in the memory of this machine, or of its devices."""
-    parts = needed(shape, jax.local_device_count(), _shared())
+    parts = needed(resolved(shape, device()), jax.local_device_count(), _shared())
     require(parts, REMEDIES[max(parts, key=lambda name: parts[name])])
     available = memory()
     if lanes > 1 and available is not None:
@@ -97,11 +99,9 @@ def _shared() -> bool:
 
 def check_devices(shape: Shape) -> None:
     """Raises UserError if a batch does not split over the local devices, or if they do not support the config."""
-    kind, dtype = jax.local_devices()[0].platform, shape["model.compute_dtype"]
-    if shape["execution.attention"] == "cudnn" and (kind != "gpu" or dtype != "bfloat16"):
-        raise UserError(
-            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, but this is {kind} with {dtype}; use einsum or xla"
-        )
+    obstacle = cudnn_obstacle(shape, device()) if shape["execution.attention"] == "cudnn" else None
+    if obstacle:
+        raise UserError(f"execution.attention=cudnn needs {obstacle}; use auto, einsum or xla")
     devices, batch, parts = jax.local_device_count(), shape["batch_size"], shape["optim.accumulate"]
     if batch // parts % devices:
         raise UserError(
