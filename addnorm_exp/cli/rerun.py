@@ -67,7 +67,7 @@ def run(argv: list[str]) -> int:
     if stop():
         to_stderr(f"stopped; {REST}")
         return stop.code
-    for planned in agenda.failed:
+    for planned in map(agenda.planned.__getitem__, agenda.failed):
         place = next(run_.path for run_ in requested if run_.id == planned.id)
         to_stderr(f"failed: {planned.label} (see {place / 'failure.log'})")
     if agenda.busy:

@@ -129,11 +129,10 @@ def _conclude(folder: Path, agenda: "Agenda", stop: Any) -> int:
             print(
                 f"pictures: {pictures[0].parent} ({', '.join(path.name for path in pictures if path.suffix == '.png')})"
             )
-    for run in agenda.failed:
-        place = agenda.place(run)
-        summary = place.summary()
-        reason = summary and summary.reason
-        to_stderr(f"failed in {run.phase}: {run.label}: {reason} (see {place.path / 'failure.log'})")
+    for name, reason in agenda.failed.items():
+        run = agenda.planned[name]
+        log = agenda.place(run).path / "failure.log"
+        to_stderr(f"failed in {run.phase}: {run.label}: {reason}" + f" (see {log})" * log.exists())
     for phase, number in Counter(run.phase for run in agenda.busy).items():
         to_stderr(f"{phase}: another process is training {counted(number, 'run')}; run the same command again later")
     for phase, number in Counter(run.phase for run in agenda.left).items():

@@ -74,6 +74,8 @@ class Process:
 class WorkerPool(Executor):
     """A process for each seat. The processes start at once, so that they are ready when the plan is checked."""
 
+    tries = 2
+
     def __init__(self, watcher: Callable[[Planned], Watcher], stop: Callable[[], bool], seats: Sequence[Seat]):
         super().__init__(watcher, stop)
         self.processes = [Process(seat) for seat in seats]
