@@ -52,7 +52,7 @@ def run(argv: list[str]) -> int:
 def _save(arguments: Arguments) -> int:
     from addnorm_exp.report.dashboard.workspace import save
     from addnorm_exp.report.load import load_study
-    from addnorm_exp.runs.metrics import FORMER, metrics_of
+    from addnorm_exp.runs.metrics import DEFAULT, metrics_of
     from addnorm_exp.runs.mirror.settings import check_place
 
     check_place(place_of(arguments))
@@ -61,6 +61,6 @@ def _save(arguments: Arguments) -> int:
         print(save(entity, project))
         return 0
     study = load_study(arguments.positionals[0], mix_semantics=True)
-    listed = max((metrics_of(run.summary) for run in study.runs if run.summary), key=len, default=FORMER)
+    listed = max((metrics_of(run.summary) for run in study.runs if run.summary), key=len, default=DEFAULT)
     print(save(entity, project, study.name, sorted(listed, key=lambda metric: metric.rescales is not None)))
     return 0

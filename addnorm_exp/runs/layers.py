@@ -82,7 +82,7 @@ def _write_chunk(path: Path, steps: Sequence[int], columns: dict[str, Any]) -> N
 
 
 _CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")
-_HALF = re.compile(rf"\.{_CHUNK.pattern}({SUFFIX}|\.writing)")  # the shorter one was made until 2026-12
+_HALF = re.compile(rf"\.{_CHUNK.pattern}{SUFFIX}")
 
 
 def rewind(folder: Path, step: int, measured: bool = True) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from addnorm_exp.runs.checkpoint_folders import delete, halves, only_copies
+from addnorm_exp.runs.checkpoint_folders import delete, halves
 from addnorm_exp.runs.finish import beyond
 from addnorm_exp.runs.folder import FORMER, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
@@ -86,14 +86,6 @@ def _temporary(folder: Path, run: Path | None) -> Iterator[Left]:
     for path in sorted(folder.iterdir()):
         if is_temporary(path.name):
             yield _left(path, "half written", run)
-
-
-def retained(folder: Path, keep: str) -> Iterator[Left]:
-    """Checkpoints of finished runs that `keep` retains although they are large: no other file has the parameters."""
-    for run in standings(folder):
-        if run.finished:
-            for path in only_copies(run.path / "checkpoints", keep, run.status == "done", run.steps):
-                yield _left(path, "the only copy of parameters to keep", run.path)
 
 
 def _left(path: Path, why: str, run: Path | None) -> Left:
