@@ -32,19 +32,14 @@ def run(argv: list[str]) -> int:
     # Its libraries are slow to import, and --help does not need them.
     from addnorm_exp.report.dashboard.page import dashboard
 
-    problems: list[str] = []
-
-    def say(line: str) -> None:
-        problems.append(line)
-        to_stderr(line)
-
-    path = dashboard(
+    path, problems = dashboard(
         arguments.positionals[0],
         arguments["out"],
         baseline=arguments["baseline"],
         mix_semantics=arguments["mix_semantics"],
-        say=say,
     )
+    for problem in problems:
+        to_stderr(f"error: {problem}")
     print(path)
     return 2 if problems else 0
 

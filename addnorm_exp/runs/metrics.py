@@ -53,9 +53,6 @@ class Metric:
     def best(self, values: Iterable[float]) -> float:
         return min(values, key=lambda value: self.sign * value)
 
-    def worst(self, values: Iterable[float]) -> float:
-        return max(values, key=lambda value: self.sign * value)
-
     def text(self, value: float) -> str:
         """A value in a sentence: `2.4513 bits/byte`, `accuracy 81.20 %`, `loss 0.8120`."""
         if self.unit == "%":

@@ -1,5 +1,6 @@
 """Per-layer diagnostics as cells of layer × step: two bytes per cell, long records joined, within a budget for the whole page."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -41,12 +42,9 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
     """
     sizes = {run.id: size for run in runs if (size := _columns(run))}
     rows = int(np.clip(CELLS // max(1, sum(sizes.values())), FEWEST, ROWS))
-    chosen: set[str] = set()
-    room = CELLS
-    for name in sorted(sizes, key=lambda name: name not in set(first)):
-        room -= rows * sizes[name]
-        if room >= 0 or not chosen:
-            chosen.add(name)
+    order = sorted(sizes, key=lambda name: name not in set(first))
+    room = itertools.accumulate(rows * sizes[name] for name in order)
+    chosen = {*order[:1], *(name for name, cells in zip(order, room, strict=True) if cells <= CELLS)}
     names: list[dict[str, Any]] = []
     cells_of: dict[int, dict[str, list[Any]]] = {}
     seen: dict[str, list[np.ndarray]] = {}

@@ -23,9 +23,6 @@ def workspace(
 ) -> Any:
     """The view (a `wandb_workspaces.workspaces.Workspace`) of a project's runs, or of one study's; not yet saved. `metrics`: of the task;
     the first is what runs are compared by."""
-    wr: Any
-    ws: Any
-    expr: Any
     try:
         wr, ws, expr = (import_module(f"wandb_workspaces.{name}") for name in ("reports.v2", "workspaces", "expr"))
     except ModuleNotFoundError:
