@@ -118,8 +118,7 @@ def _choosing(leaf: Leaf, choices: Iterable[str]) -> Leaf:
 
 def groups(schema: type = Config) -> tuple[str, ...]:
     """The dotted names of the subtrees (`model`, `optim`, …)."""
-    names = {key.rpartition(".")[0] for key in leaves(schema)} - {""}
-    return tuple(sorted(names))
+    return tuple(sorted({key.rpartition(".")[0] for key in leaves(schema)} - {""}))
 
 
 def flatten(config: object) -> dict[str, object]:

@@ -4,6 +4,7 @@ A folder that a process holds is skipped: the process is still writing its files
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +55,9 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
 
 def remove(left: Left) -> bool:
     """Removes it; False if a process is now training the run."""
-    if left.run is None:
-        delete(left.path, ignore_errors=False)
-        return True
+    lock = nullcontext() if left.run is None else RunFolder(left.run).claimed()
     try:
-        with RunFolder(left.run).claimed():
+        with lock:
             delete(left.path, ignore_errors=False)
     except Busy:
         return False

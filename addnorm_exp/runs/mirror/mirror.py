@@ -30,7 +30,7 @@ BOOT = (
 )
 
 
-class Mirror:
+class Mirror(contextlib.AbstractContextManager["Mirror"]):
     """`with Mirror(mode, place, say, directory) as mirror:`; `mirror.watch(folder, then)` is a watcher of training that mirrors the run.
 
     The agent is started when the first run begins. Only the end of the command waits for it, and no failure of it is an error.
@@ -72,9 +72,6 @@ class Mirror:
         for folder in self._began:
             self._send({"end": folder})
         self._began = []
-
-    def __enter__(self) -> "Mirror":
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
