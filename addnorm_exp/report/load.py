@@ -18,7 +18,8 @@ from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.reading import SWEEP, WHICH, read_plan, which
 from addnorm_exp.words import counted
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)

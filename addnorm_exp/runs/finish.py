@@ -39,5 +39,4 @@ def complete(folder: RunFolder, summary: Summary) -> None:
 
 def beyond(path: Path, summary: Summary, keep: str | None = None) -> list[Path]:
     """The files of a finished run that the policy `keep`, by default the run's own, does not keep."""
-    policy = keep or summary.keep or "state"
-    return not_kept(path / "checkpoints", policy, summary.status == "done", summary.steps)
+    return not_kept(path / "checkpoints", keep or summary.keep or "state", summary.status == "done", summary.steps)

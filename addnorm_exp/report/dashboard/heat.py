@@ -66,12 +66,13 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
                     seen.setdefault(key, []).append(values[np.isfinite(values)])
         if mine:
             cells_of[place] = mine
+    finite = {key: np.concatenate(values) for key, values in seen.items()}
     present = {quantity for mine in cells_of.values() for quantity in mine}
     return {
         "quantities": [[key, words, log, COLUMNS[key]] for key, (words, log) in QUANTITIES.items() if key in present],
         "names": names,
         "runs": cells_of,
-        "scale": {key: bounds for key, values in seen.items() if (bounds := _bounds(np.concatenate(values)))},
+        "scale": {key: np.quantile(every, [0.002, 0.998]).tolist() for key, every in finite.items() if len(every)},
         "joined": most,
         "left_out": len(sizes) - len(chosen),
     }
@@ -88,10 +89,6 @@ def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any]
         if (values := layers.arrays.get(key)) is not None:
             _, cells = joined(layers.step, values, rows, geometric=log)
             yield key, labelled(layers.index.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
-
-
-def _bounds(values: np.ndarray) -> list[float] | None:
-    return [float(v) for v in np.quantile(values, [0.002, 0.998])] if len(values) else None
 
 
 def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:
