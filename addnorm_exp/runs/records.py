@@ -1,7 +1,7 @@
 """The files of a run's record as types. docs/record.md explains the keys.
 
 Keys that are not declared here are kept: a newer version may write more. A key with a default may be
-absent or null, because an older version did not write it.
+absent or null, because not every run writes it, or not before its end.
 """
 
 from collections.abc import Mapping
