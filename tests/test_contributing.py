@@ -212,7 +212,7 @@ def test_the_example_is_an_optimiser_like_any_other(entry):
     test_optimisers.test_the_bytes_of_a_state(name)
     test_optimisers.test_a_factor_without_a_meaning_is_refused(name)
     test_optimisers.test_an_optimiser_has_its_keys_and_no_others(name)
-    assert keys.leaves()["optim.name"].meaning.endswith("| muon | signum")
+    assert keys.leaves()["optim.name"].said.meaning.endswith("| muon | signum")
 
 
 @pytest.fixture
