@@ -1,15 +1,17 @@
-"""How long does a whole grid take, from the shell to its last number? Ours against PyTorch, in one run.
+"""How long does a whole grid take, from the shell to its last number? Ours against PyTorch, in one
+run.
 
     python benchmarks/grid.py --torch=PYTHON                     all of it: hours on two cores
     python benchmarks/grid.py --torch=PYTHON --resume            goes on after an interruption
     python benchmarks/grid.py --torch=PYTHON --runs=8 --sizes=2x32 --arrangements=ours,eager-2,loop-2
     python benchmarks/grid.py --torch=PYTHON --runs=2 --steps=20 --no-trial      does it work?
 
-PyTorch is no dependency of ours and lives in an environment of its own: `python -m venv DIR && DIR/bin/pip install torch numpy`,
-then `--torch=DIR/bin/python`. Without the flag only ours is measured.
+PyTorch is no dependency of ours and lives in an environment of its own: `python -m venv DIR &&
+DIR/bin/pip install torch numpy`, then `--torch=DIR/bin/python`. Without the flag only ours is
+measured.
 
-What is measured. A grid of 4 learning rates × 8 seeds, 300 steps each, of a Pre-LN decoder on bytes, in three sizes (depth × width on
-batch × length). The arrangements:
+What is measured. A grid of 4 learning rates × 8 seeds, 300 steps each, of a Pre-LN decoder on
+bytes, in three sizes (depth × width on batch × length). The arrangements:
 
     ours            `main.py sweep FILE` with its default flags; diagnostics, record and checkpoints are on
     ours-1          the same with `--workers=1`, where this revision has that flag
@@ -19,17 +21,21 @@ batch × length). The arrangements:
     loop-N          the same script; N processes loop over the runs by themselves
     loop-compile-N  the same with torch.compile, once a process
 
-All sides read the same file, train the same number of steps with the same optimiser, schedule and clipping, validate at the same steps
-on the same windows, and test the final and the best weights. The script checks these counts. After 300 steps it also checks that the
-final losses are in the range of ours; exit code 1 where they are not.
+All sides read the same file, train the same number of steps with the same optimiser, schedule and
+clipping, validate at the same steps on the same windows, and test the final and the best weights.
+The script checks these counts. After 300 steps it also checks that the final losses are in the
+range of ours; exit code 1 where they are not.
 
-Each script of PyTorch has its best settings. Before the measurement a trial looks for the fastest attention, AdamW and number of threads
-at each size; its time is counted nowhere. N processes at a time divide the cores.
+Each script of PyTorch has its best settings. Before the measurement a trial looks for the fastest
+attention, AdamW and number of threads at each size; its time is counted nowhere. N processes at a
+time divide the cores.
 
-The clock starts before the first process. It stops when the last line of results is on standard output: the table in ours, the last
-run's line in the others. The results file has the end of the last process as well; ours draws pictures after the table. An arrangement
-that compiles begins with an empty cache folder of its own, and is then repeated with that cache (warm). A ratio compares with the fastest
-PyTorch arrangement of the same repetition, cold with cold and warm with warm: 2.00 × is half of its time.
+The clock starts before the first process. It stops when the last line of results is on standard
+output: the table in ours, the last run's line in the others. The results file has the end of the
+last process as well; ours draws pictures after the table. An arrangement that compiles begins with
+an empty cache folder of its own, and is then repeated with that cache (warm). A ratio compares with
+the fastest PyTorch arrangement of the same repetition, cold with cold and warm with warm: 2.00 × is
+half of its time.
 """
 
 import argparse
@@ -168,12 +174,18 @@ class Grid:
         if self.file is None or not self.file.exists():
             raise WorkerError("--resume: there is no results file of this measurement; leave the flag out")
         record = json.loads(self.file.read_text())
-        if record["plan"] != self._plan():
+        if committed(record["plan"]) != committed(self._plan()):
             raise WorkerError(
                 f"--resume: {self.file.name} is of another revision, version or grid; leave the flag out to measure anew"
             )
+        self.bench.about["revision"] = record["plan"]["revision"]
         self.bench.settings = record["settings"]
         self.measurements = [Measurement(**each) for each in record["measurements"]]
+
+
+def committed(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan with its revision as committed: the results file itself is a change of the checkout."""
+    return {**plan, "revision": (plan["revision"] or "").partition("+")[0]}
 
 
 def slug(device: Mapping[str, Any], cores: int) -> str:

@@ -1,5 +1,6 @@
 """What benchmarks/grid.py measures: the sizes, the runs, and each arrangement's commands. Nothing here
-starts a process, and both sides read it: standard library only."""
+starts a process, and both sides read it: standard library only.
+"""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -136,7 +137,7 @@ def options(cores: int) -> dict[str, dict[str, tuple[Any, ...]]]:
             "threads": threads,
             "compile_threads": threads,  # of the compiler: more than one is a pool that has to start
         },
-        "nano": {"threads": threads},
+        "nano": {"attention": attention, "threads": threads},
     }
 
 

@@ -1,4 +1,6 @@
-"""The table of benchmarks/grid.py and the lines below it, from its measurements. Standard library only."""
+"""The table of benchmarks/grid.py and the lines below it, from its measurements. Standard library
+only.
+"""
 
 import statistics
 from collections import defaultdict

@@ -1,11 +1,12 @@
 """A script in the manner of nanoGPT, written for benchmarks/grid.py and tuned for its speed:
 
-    python nano_gpt.py --lr=1e-3 --seed=0 --corpus=FILE --threads=2 [--compile]          one run
-    python nano_gpt.py --lr=3e-4,1e-3 --seed=0,0 --corpus=FILE --threads=2 [--compile]   a process loops over runs
+    python nano_gpt.py --lr=1e-3 --seed=0 --corpus=FILE --attention=sdpa --threads=2 [--compile]   one run
+    python nano_gpt.py --lr=3e-4,1e-3 --seed=0,0 …                                       a process loops over runs
 
-A GPT-2 without biases and with a head tied to the embedding, so it has fewer parameters and does less work than
-our model. Flash attention, one matrix product for query, key and value, fused AdamW. Over several runs the model
-is compiled once, and its parameters are drawn anew in place.
+A GPT-2 without biases and with a head tied to the embedding, so it has fewer parameters and does
+less work than our model. One matrix product for query, key and value, fused AdamW; attention: sdpa
+(PyTorch's flash attention) | plain. Over several runs the model is compiled once, and its
+parameters are drawn anew in place.
 """
 
 import math
@@ -20,9 +21,10 @@ VOCAB = 256
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, length: int, attention: str):
         super().__init__()
-        self.heads = heads
+        self.heads, self.kernel = heads, attention
+        self.register_buffer("mask", torch.full((length, length), -torch.inf).triu(1), persistent=False)
         self.norm_1, self.norm_2 = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
         self.attention = nn.Linear(width, 3 * width, bias=False)
         self.attention_out = nn.Linear(width, width, bias=False)
@@ -30,17 +32,21 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, length, width = x.shape
-        heads = self.attention(self.norm_1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(*heads.unbind(0), is_causal=True)
+        q, k, v = self.attention(self.norm_1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.kernel == "sdpa":
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + self.mask
+            mixed = logits.softmax(-1) @ v
         x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
         return x + self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
 
 
 class GPT(nn.Module):
-    def __init__(self, depth: int, width: int, heads: int, length: int):
+    def __init__(self, depth: int, width: int, heads: int, length: int, attention: str):
         super().__init__()
         self.tokens, self.positions = nn.Embedding(VOCAB, width), nn.Parameter(torch.empty(length, width))
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, heads, length, attention) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, bias=False)
 
     @torch.no_grad()
@@ -91,9 +97,10 @@ class Training:
 
 
 def main() -> None:
-    arguments = parse(__doc__)
+    arguments = parse(__doc__, "attention")
     splits = prepare(arguments)
-    model = GPT(arguments.depth, arguments.width, arguments.heads, arguments.seq).to(arguments.device)
+    shape = (arguments.depth, arguments.width, arguments.heads, arguments.seq)
+    model = GPT(*shape, arguments.attention).to(arguments.device)
     loss = torch.compile(model.loss) if arguments.compile else model.loss
     for rate, seed in arguments.runs:
         model.draw(seed)

@@ -1,10 +1,10 @@
 """What a training script in PyTorch has around its step: flags, batches, validations, the best weights
 and the test. torch_train.py and nano_gpt.py bring the model and the step.
 
-A run does the work of one of ours but for diagnostics, divergence check, record and checkpoints: the
-same number of steps and evaluations, on the same windows, of the final and of the best weights. Nothing
-waits for the device inside the loop, and no number is read back but for a validation. Batches are drawn
-by the seed, from other random bits than ours.
+A run does the work of one of ours but for diagnostics, divergence check, record and checkpoints:
+the same number of steps and evaluations, on the same windows, of the final and of the best weights.
+Nothing waits for the device inside the loop, and no number is read back but for a validation.
+Batches are drawn by the seed, from other random bits than ours.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def parse(description: str | None, *flags: str) -> argparse.Namespace:
     parser.add_argument("--lr", required=True, help="peak learning rate; several, with a seed each: 1e-3,3e-3")
     parser.add_argument("--seed", required=True, help="several: 0,1")
     defaults = {"depth": 4, "width": 128, "heads": 4, "batch": 12, "seq": 64, "steps": 300, "warmup": 30}
-    defaults |= {"eval_every": 100, "eval_windows": 128, "threads": 1, "compile_threads": 1}
+    defaults |= {"eval_every": 100, "eval_windows": 128, "threads": 1, "compile_threads": 0}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     for name in ("corpus", *flags):
@@ -59,7 +59,7 @@ def prepare(arguments: argparse.Namespace) -> Splits:
     """Sets up the process as benchmarks/torch_step.py does, and reads the corpus."""
     keep_memory()
     torch.set_num_threads(arguments.threads)
-    if arguments.compile:
+    if arguments.compile_threads:  # 0: as PyTorch has it
         from torch._inductor import config  # here: the eager scripts start without it
 
         config.compile_threads = arguments.compile_threads

@@ -1,9 +1,10 @@
-"""Trains the PyTorch twin of our Pre-LN decoder (benchmarks/torch_step.py) once, as a researcher's script does:
+"""Trains the PyTorch twin of our Pre-LN decoder (benchmarks/torch_step.py) once, as a researcher's
+script does:
 
     python torch_train.py --lr=1e-3 --seed=0 --corpus=FILE --attention=sdpa --optimiser=fused --threads=2 [--compile]
 
-attention: sdpa | plain; optimiser: AdamW fused | foreach | compiled (the last with --compile). A process of
-benchmarks/grid.py.
+attention: sdpa | plain; optimiser: AdamW fused | foreach | compiled (the last with --compile). A
+process of benchmarks/grid.py.
 """
 
 import math

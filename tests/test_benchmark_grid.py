@@ -11,7 +11,7 @@ from training import config
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from grid import ALL, TITLES, parse
+from grid import ALL, TITLES, committed, parse, slug
 from grid_measure import recorded, text
 from grid_plan import (
     LEARNING_RATES,
@@ -203,6 +203,18 @@ def test_the_loop_collects_the_lines_and_stops_at_a_failure(tmp_path):
     waiting = [sys.executable, "-c", "import time; time.sleep(3600)"]
     with pytest.raises(WorkerError, match="ended with code 1: ValueError: a reason"):
         run_all([waiting, failing, waiting], 2, {}, tmp_path)
+
+
+def test_the_results_file_is_no_change_to_what_is_measured():
+    plan = {"runs": ALL, "revision": "c85953a"}
+    assert committed(plan) == committed(plan | {"revision": "c85953a+changes"})
+    assert committed(plan) != committed(plan | {"revision": "c85953b"})
+    assert committed(plan) != committed(plan | {"runs": 8})
+
+
+def test_the_results_file_is_named_after_the_device():
+    assert slug({"platform": "cpu", "kind": "cpu (AMD EPYC)", "count": 1}, 2) == "cpu-amd-epyc-2-cores"
+    assert slug({"platform": "gpu", "kind": "NVIDIA H200", "count": 8}, 16) == "nvidia-h200-8"
 
 
 @pytest.mark.parametrize("words", [["--sizes=3x3"], ["--arrangements=jax"], ["--runs=33"], ["--at_once=0"]])
