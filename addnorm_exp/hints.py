@@ -176,6 +176,7 @@ COMMANDS: Mapping[str, str] = {
     **dict.fromkeys(("catalogue", "catalog", "variants", "norms"), "schemes"),
     **dict.fromkeys(("html", "page", "ui", "view", "web"), "dashboard"),
     **dict.fromkeys(("retry", "again"), "rerun"),
+    **dict.fromkeys(("join", "combine", "collect", "union"), "merge"),
 }
 
 

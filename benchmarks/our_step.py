@@ -37,7 +37,7 @@ def rows(base: Config) -> dict[str, Config]:
     unrolled = base.model.depth < UNROLL_BELOW
     kernels = []
     if jax.default_backend() != "cpu":
-        kernels = ["xla", *(["cudnn"] if base.model.compute_dtype == "bfloat16" else [])]
+        kernels = ["xla", *(["einsum", "cudnn"] if base.model.compute_dtype == "bfloat16" else [])]
     return {
         BASE: base,
         "diagnostics off": execution(diagnostics=False),

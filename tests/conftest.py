@@ -87,9 +87,9 @@ def home(tmp_path, monkeypatch):
     """
     import training
 
-    from addnorm_exp.runs.mirror import mirror
+    from addnorm_exp import child
 
-    monkeypatch.setattr(mirror, "BOOT", f"import os; os.nice = lambda by: 0; {mirror.BOOT}")
+    monkeypatch.setattr(child, "BOOT", f"import os; os.nice = lambda by: 0; {child.BOOT}")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -14,7 +14,7 @@ import pytest
 
 # A room imports only those before it.
 ORDER = (
-    *("hints", "errors", "words", "atomic", "grouping"),
+    *("hints", "errors", "words", "atomic", "grouping", "child"),
     *("residual", "config", "nn", "data"),
     *("runs", "runs.mirror", "experiment", "tasks", "train.optimisers", "train", "trained", "sweep"),
     *("report", "report.protocol", "report.tables", "report.figures", "report.dashboard"),

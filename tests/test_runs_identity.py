@@ -31,6 +31,7 @@ NO_CHANGE = [
     {"data__path": "one/place"},
     {"execution__chunk_steps": 1},
     {"execution__scan_layers": "on"},
+    {"execution__attention": "einsum"},
     {"execution__diagnostics": False},
     {"execution__checkpoint_every": 0},
 ]

@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 from of_config import experiment
 from studies import PLAN, sweep, write
+from test_report_study import summary_of
 from training import assert_equal_runs, held
 
 from addnorm_exp import cli
 from addnorm_exp.config import Config
 from addnorm_exp.report.load import load_study
-from addnorm_exp.runs.folder import FINISHED
+from addnorm_exp.runs.folder import FINISHED, RunFolder
+from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.display import Display
+from addnorm_exp.sweep.executors import here
 from addnorm_exp.sweep.launchers import local
+from addnorm_exp.sweep.planner import run_folders
+from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train import programs
 from addnorm_exp.train.loop import run_pack
 from addnorm_exp.train.program import Program
@@ -37,7 +42,7 @@ def trained(monkeypatch):
                 made.append(member.folder.path.name)
         return run_pack(members, corpus, **more)
 
-    monkeypatch.setattr(local, "train", train)
+    monkeypatch.setattr(here, "train", train)
     return made
 
 
@@ -345,27 +350,41 @@ def test_a_bound_on_runs_is_no_reason_to_wait(finished, tmp_path, trained, monke
 def test_runs_that_another_process_finishes_meanwhile_count(finished, tmp_path, trained, capsys, monkeypatch):
     """They are missing when the phase begins, and there when their turn comes."""
     path = copied(finished, tmp_path)
-    now = local.Local.finished
+    now, asked = Agenda.finished, set()
 
-    def late(self, runs):
-        runs = tuple(runs)
-        return now(self, runs) if len(runs) == 1 else {}
+    def late(self, run):
+        first = run.id not in asked
+        asked.add(run.id)
+        return None if first else now(self, run)
 
-    monkeypatch.setattr(local.Local, "finished", late)
+    monkeypatch.setattr(Agenda, "finished", late)
     assert sweep(path) == 0
     assert trained == []
     assert table(capsys.readouterr().out) == table(finished[1])
 
 
 def test_the_runs_of_a_pack_that_was_waited_for_count_once(tmp_path, monkeypatch):
-    """Another process had begun the pack and left it: it is trained here as a whole, with its first run."""
-    first, second = (local.Planned(name, experiment(Config()), {}) for name in ("a", "b"))
-    launcher, outcome, ended = local.Local(tmp_path, "s", Display(), lambda: False), local.PhaseResult(), []
-    outcome.busy = [first, second]
-    monkeypatch.setattr(launcher, "_packs", lambda runs: [(first, second)])
-    monkeypatch.setattr(launcher, "_one", lambda pack, result: result.summaries.update({run.id: None for run in pack}))
-    monkeypatch.setattr(launcher, "finished", lambda runs: {run.id: run for run in runs if run.id in outcome.summaries})
-    monkeypatch.setattr(launcher.display, "end", lambda *arguments: ended.append(arguments))
-    launcher._wait(outcome)
-    assert outcome.summaries.keys() == {"a", "b"}
-    assert ended == [], "each was told of when the pack ended"
+    """Another process had begun the pack and left it: it is trained here as a whole, once."""
+    runs = [Planned(name, experiment(Config()), {}) for name in ("a", "b")]
+    for run in runs:
+        (tmp_path / run.id).mkdir()
+        RunFolder(tmp_path / run.id).write_pack(["a", "b"])
+    begun, ended, busy = [], [], [True, False]
+
+    def train(self, work, watcher, stop):
+        begun.append([run.id for run in work.pack.runs])
+        if busy.pop(0):
+            return "busy"
+        for folder in work.folders.values():
+            folder.write_summary(summary_of("pre_ln", 2.0))
+        return "trained"
+
+    monkeypatch.setattr(here.Trainer, "train", train)
+    agenda = Agenda(runs, run_folders(tmp_path), "s")
+    launcher = local.Local(Display(), lambda: False)
+    monkeypatch.setattr(launcher.display, "end", lambda run, *_: ended.append(run.id))
+    launcher.launch(agenda)
+    assert begun == [["a", "b"]] * 2
+    assert ended == ["a", "b"]
+    assert agenda.summaries.keys() == {"a", "b"}
+    assert agenda.busy == []

@@ -192,14 +192,13 @@ def test_a_filter_by_a_value_leaves_the_configs_that_have_it(file):
 
 
 def test_a_stop_in_the_first_config_leaves_the_second(file, tmp_path, monkeypatch, capsys):
-    from addnorm_exp.sweep import phases
-    from addnorm_exp.sweep.launchers.launcher import PhaseResult
+    from addnorm_exp.sweep.launchers.local import Local
 
-    def stopped(*arguments):
+    def stopped(self, agenda):
         signal.raise_signal(signal.SIGINT)
-        return {"tune": PhaseResult(stopped=True)}
+        agenda.stopped = True
 
-    monkeypatch.setattr(phases, "carry_out", stopped)
+    monkeypatch.setattr(Local, "launch", stopped)
     with signals_restored():
         assert main(["sweep", str(file), f"--runs={tmp_path}"]) == 130
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stopped; run the same command")]

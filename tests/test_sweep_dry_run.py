@@ -5,13 +5,13 @@ from studies import PLAN, STUDY, sweep, write
 
 from addnorm_exp.data import cache
 from addnorm_exp.sweep import phases
-from addnorm_exp.sweep.launchers import local
+from addnorm_exp.sweep.executors import here
 
 
 @pytest.fixture
 def trained(monkeypatch):
     """Nothing may be."""
-    monkeypatch.setattr(local, "train", lambda *_, **__: pytest.fail("a dry run trained"))
+    monkeypatch.setattr(here, "train", lambda *_, **__: pytest.fail("a dry run trained"))
     return []
 
 

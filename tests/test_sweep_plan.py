@@ -110,7 +110,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_study_file_that_is_wrong(case, tmp_path, monkeypatch, capsys):
     source, told = WRONG[case]
-    monkeypatch.setattr(Local, "check", lambda *_: pytest.fail("taken for a plan that can be run"))
+    monkeypatch.setattr(Local, "prepare", lambda *_: pytest.fail("taken for a plan that can be run"))
     path = tmp_path / "tiny.py"
     path.write_text(source + "\n")
     assert sweep(path) == 2
@@ -157,7 +157,7 @@ def test_a_filter_may_name_what_the_study_has_and_the_defaults_do_not_allow(base
 
 @pytest.mark.parametrize("words", [(), ("--dry_run",)])
 def test_a_seed_that_is_asked_for_is_one_of_the_reports(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Local, "check", lambda *_: pytest.fail("taken for a plan that can be run"))
+    monkeypatch.setattr(Local, "prepare", lambda *_: pytest.fail("taken for a plan that can be run"))
     path = write(tmp_path)
     for seed in (7, 0):  # 0 is tuning's
         assert sweep(path, f"--filter=seed={seed}", *words) == 2

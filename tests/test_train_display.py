@@ -8,7 +8,9 @@ from rich.console import Console
 
 from addnorm_exp.config import Config, override
 from addnorm_exp.runs.records import Summary
+from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.display import Display
+from addnorm_exp.sweep.planner import run_folders
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay
 from addnorm_exp.train.meter import Meter
@@ -126,35 +128,38 @@ def test_on_a_terminal_there_is_a_bar_and_a_line_for_each_validation():
     assert "step  500/1000" in text.getvalue()
 
 
-def test_a_sweep_without_a_terminal_has_a_line_of_a_long_run_every_minute():
+def test_a_sweep_without_a_terminal_has_a_line_of_a_long_run_every_minute(tmp_path):
     clock, text = Clock(), io.StringIO()
     shown = Display(Console(file=text, width=200), clock)
-    shown.phase("tune", 2, 0)
-    shown.begin(Planned("a", experiment(replace(Config(), steps=1000)), {}))
+    run, _ = runs = [Planned(name, experiment(replace(Config(), steps=1000)), {}) for name in "ab"]
+    shown.study(Agenda(runs, run_folders(tmp_path)))
+    shown.begin(run)
     for step in range(1, 200):
         clock.now = float(step)
-        shown.watch(train_event(step))
+        shown.watch(train_event(step), run)
     lines = [line for line in text.getvalue().splitlines() if "step " in line]
     assert [line.split("step ")[1].split()[0] for line in lines] == ["60", "120", "180"]
     assert all("to go" in line for line in lines)
 
 
-def test_the_time_to_go_of_a_sweep_has_each_compilation_once():
+def test_the_time_to_go_of_a_sweep_has_each_compilation_once(tmp_path):
     """Four runs of 10 s in two shapes, of which each takes 100 s to compile."""
     clock, text = Clock(), io.StringIO()
     shown = Display(Console(file=text, width=200), clock)
-    shown.phase("run", 4, 0, shapes=2)
     runs = [
         Planned(str(depth + seed), experiment(override(Config(), {"model.depth": depth, "seed": seed})), {})
         for depth in (2, 4)
         for seed in (0, 1)
     ]
+    agenda = Agenda(runs, run_folders(tmp_path))
+    shown.study(agenda)
     for number, run in enumerate(runs):
         shown.begin(run)
         if number % 2 == 0:
             clock.now += 100.0
-            shown.watch({"event": "compiled", "seconds": 100.0})
+            shown.watch({"event": "compiled", "seconds": 100.0}, run)
         clock.now += 10.0
+        agenda.fail(run)
         shown.end(run, Summary(status="failed", reason="x"), 10.0)
     remaining = [line.rpartition(", ")[2] for line in text.getvalue().splitlines()[:3]]
     assert remaining == ["2 min to go)", "2 min to go)", "10 s to go)"]

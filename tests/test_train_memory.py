@@ -12,8 +12,8 @@ from training import BASE, TEXT, config, flags, signals_restored
 from addnorm_exp import cli
 from addnorm_exp.data import corpus
 from addnorm_exp.errors import UserError
-from addnorm_exp.sweep.launchers import local
-from addnorm_exp.train import loop, memory
+from addnorm_exp.sweep.executors import here
+from addnorm_exp.train import host, loop, memory
 from addnorm_exp.words import size
 
 WIDE = {"batch_size": 64, "seq_len": 64, "model__width": 32, "eval__sequences": 10}
@@ -138,7 +138,7 @@ def test_a_sweep_whose_packs_do_not_fit_is_refused_with_the_width_that_does(flag
     """Of three runs of a kind a pack has three at most."""
     monkeypatch.setattr(memory, "memory", lambda: 2 * total(config()))
     widths = []
-    monkeypatch.setattr(local, "train", lambda members, *_, **__: widths.append(len(members)) or sys.exit())
+    monkeypatch.setattr(here, "train", lambda members, *_, **__: widths.append(len(members)) or sys.exit())
     (tmp_path / "text").write_bytes(TEXT)
     base = {**BASE, "data.path": str(tmp_path / "text")}
     study = tmp_path / "tiny.py"
@@ -210,13 +210,13 @@ def test_a_run_in_memory_is_not_refused(tmp_path, monkeypatch, capsys):
 
 def test_control_groups_bound_what_there_is(tmp_path):
     process, root = tmp_path / "cgroup", tmp_path / "fs"
-    assert memory._bounds(process, root) == []
+    assert host.limits(process, root) == []
     process.write_text("0::/job/step\n")
     (root / "job" / "step").mkdir(parents=True)
     (root / "job" / "step" / "memory.max").write_text("max\n")
     (root / "job" / "memory.max").write_text("4096\n")
-    assert memory._bounds(process, root) == [4096]
+    assert host.limits(process, root) == [4096]
     process.write_text("11:cpu:/a\n3:memory:/docker/x\n")
     (root / "memory").mkdir()
     (root / "memory" / "memory.limit_in_bytes").write_text("8192\n")
-    assert memory._bounds(process, root) == [8192], "the path is of the machine outside the container"
+    assert host.limits(process, root) == [8192], "the path is of the machine outside the container"

@@ -136,5 +136,5 @@ def test_one_scaling_of_the_init_at_a_time(scheme):
 
 
 def test_cudnn_is_refused_where_it_is_not(data, tmp_path):
-    with pytest.raises(UserError, match="needs a GPU"):
+    with pytest.raises(UserError, match="needs an NVIDIA GPU"):
         run(config(execution__attention="cudnn"), data, RunFolder(tmp_path))

@@ -15,7 +15,9 @@ from addnorm_exp.config import Config
 from addnorm_exp.report.protocol import outcome
 from addnorm_exp.runs.metrics import figure
 from addnorm_exp.runs.records import Summary
+from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.display import Display
+from addnorm_exp.sweep.planner import run_folders
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import RunDisplay
 from addnorm_exp.words import aligned, counted, duration, si, signed, size
@@ -84,21 +86,23 @@ def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path
     train._conclude(summary, tmp_path)
     assert capsys.readouterr().out.startswith(f"pre_ln: test {said} after 1,000 steps")
 
-    class Run:
-        label = "pre_ln"
-
-    shown = Display(Console(width=200))
-    shown.phase("tune", 2, 0)
-    shown.end(Run(), summary, 3.0)
+    runs = [Planned(name, experiment(Config()), {}, phase="tune") for name in ("a", "b")]
+    agenda, shown = Agenda(runs, run_folders(tmp_path)), Display(Console(width=200))
+    shown.study(agenda)
+    agenda.end(runs[0], summary)
+    shown.end(runs[0], summary, 3.0)
     assert f"tune 1/2  pre_ln  val {said}  (3.0 s, " in capsys.readouterr().out
 
 
-def test_the_time_to_go_is_told_before_the_first_run_has_ended():
+def test_the_time_to_go_is_told_before_the_first_run_has_ended(tmp_path):
     """Two hundred steps in 20 s, and 700 and 3 x 1000 to go; what comes before the first chunk has ended is compilation's."""
     clock = [0.0]
     shown = Display(Console(width=200, file=io.StringIO()), clock=lambda: clock[0])
-    shown.phase("tune", 5, 1)
-    shown.begin(Planned("a", experiment(replace(Config(), steps=1000)), {}))
+    done, first, second, *_ = runs = [Planned(name, experiment(replace(Config(), steps=1000)), {}) for name in "abcde"]
+    agenda, summary = Agenda(runs, run_folders(tmp_path)), Summary.model_validate(summary_of("pre_ln", 2.0))
+    agenda.end(done, summary)
+    shown.study(agenda)
+    shown.begin(first)
 
     def note() -> str:
         return shown.bars.tasks[0].fields["note"]
@@ -110,12 +114,13 @@ def test_the_time_to_go_is_told_before_the_first_run_has_ended():
         (80, "train", 300, "6 min to go"),
     ):
         clock[0] = seconds
-        shown.watch({"event": kind, "step": step, "loss": 2.0})
+        shown.watch({"event": kind, "step": step, "loss": 2.0}, first)
         assert note() == told
     clock[0] = 150
-    shown.end(Planned("a", experiment(Config()), {}), Summary.model_validate(summary_of("pre_ln", 2.0)), 150.0)
+    agenda.end(first, summary)
+    shown.end(first, summary, 150.0)
     assert note() == "8 min to go", "three runs of 150 s"
-    shown.begin(Planned("b", experiment(Config()), {}))
+    shown.begin(second)
     for step in (100, 900):
-        shown.watch({"event": "train", "step": step, "loss": 2.0})
+        shown.watch({"event": "train", "step": step, "loss": 2.0}, second)
     assert note() == "8 min to go", "finished runs are believed instead"

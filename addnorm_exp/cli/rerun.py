@@ -61,15 +61,15 @@ def run(argv: list[str]) -> int:
     ):
         stop.mirror = mirror
         stop.prospect = lambda: REST
-        outcome, aside = again(requested, display, stop, mirror)
+        agenda, aside = again(requested, display, stop, mirror)
     for path in aside:
         print(f"former record: {path}")
     if stop():
         to_stderr(f"stopped; {REST}")
         return stop.code
-    for planned in outcome.failed:
+    for planned in agenda.failed:
         place = next(run_.path for run_ in requested if run_.id == planned.id)
         to_stderr(f"failed: {planned.label} (see {place / 'failure.log'})")
-    if outcome.busy:
-        to_stderr(f"skipped {counted(len(outcome.busy), 'run')} that another process is training")
-    return 1 if outcome.failed or outcome.busy else 0
+    if agenda.busy:
+        to_stderr(f"skipped {counted(len(agenda.busy), 'run')} that another process is training")
+    return 1 if agenda.failed or agenda.busy else 0

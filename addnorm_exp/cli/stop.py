@@ -39,6 +39,7 @@ class StopSignal:
         self.say, self.leave = say, leave
         self.prospect: Callable[[], str] = lambda: "run the same command again to continue"  # follows QUIT
         self.mirror: Any = None  # a `Mirror`, whose process must not outlive this one
+        self.launcher: Any = None  # a `Launcher`, whose processes must not either
         self._former: dict[int, Any] = {}
         self._notice: threading.Thread | None = None
         if threading.current_thread() is not threading.main_thread():
@@ -101,13 +102,15 @@ class StopSignal:
         with between(PATIENCE):
             if process := self.mirror and self.mirror.process:
                 process.kill()
+            if self.launcher:
+                self.launcher.kill()
             cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # a bar hides the cursor
             _write(f"{cursor}{QUIT}{self._prospect()}\n")
             self.leave(130)
 
     def _prospect(self) -> str:
         try:
-            return self.prospect()
+            return self.launcher.prospect() if self.launcher else self.prospect()
         except Exception as error:  # whatever it is, the process must end
             return f"the checkpoints cannot be read ({error})"
 

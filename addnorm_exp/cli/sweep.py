@@ -1,18 +1,18 @@
 """`main.py sweep`: runs a whole study, from its file to its table and pictures."""
 
 import sys
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
-from addnorm_exp.errors import to_stderr
+from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.words import counted
 
 if TYPE_CHECKING:
-    from addnorm_exp.sweep.launchers.launcher import PhaseResult
+    from addnorm_exp.sweep.agenda import Agenda
 
 HELP = "run a study file: tune, report, table and pictures, e.g. sweeps/quickstart.py"
 
@@ -35,7 +35,15 @@ FLAGS = (
         metavar="N",
         minimum=1,
     ),
-    Flag("launcher", str, "local", help="what carries out the runs: local (this process)", metavar="NAME"),
+    Flag(
+        "workers",
+        str,
+        "auto",
+        help="processes that train at once: on CPU each has its share of the cores, else devices of its own; auto: as many as pay",
+        metavar="auto|N",
+    ),
+    Flag("devices_per_run", int, 1, help="GPUs of each worker", metavar="K", minimum=1),
+    Flag("launcher", str, "local", help="what carries out the runs: local (this machine)", metavar="NAME"),
     *WANDB_FLAGS,
 )
 
@@ -44,13 +52,18 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="sweep", about=HELP, positionals=("FILE",), study_keys=True)
 
     from addnorm_exp.sweep.display import Display
+    from addnorm_exp.sweep.executors import Options
     from addnorm_exp.sweep.launchers import launcher_of
-    from addnorm_exp.sweep.phases import carry_out, check, dry_run, selected
+    from addnorm_exp.sweep.phases import agenda_of, dry_run, plan, selected
+    from addnorm_exp.sweep.planner import run_folders
     from addnorm_exp.sweep.record import check_folder
     from addnorm_exp.sweep.selection import parse_filter, select
     from addnorm_exp.sweep.study_file import read_studies
 
     kind, chosen = launcher_of(arguments["launcher"]), parse_filter(arguments["filter"])
+    options = Options(
+        arguments["pack"], arguments["max_runs"], _workers(arguments["workers"]), arguments["devices_per_run"]
+    )
     studies = select(read_studies(arguments.positionals[0]), chosen)
     if len(studies) > 1 and chosen:
         studies = selected(studies, chosen)
@@ -64,42 +77,49 @@ def run(argv: list[str]) -> int:
         return 0
 
     display, root = Display(), arguments["runs"] / studies[0].path.stem
-    outcomes: dict[str, Mapping[str, PhaseResult]] = {}
-    limit = arguments["max_runs"]
+    agendas: dict[str, Agenda] = {}
     with StopSignal(display.say) as stop, mirror_of(arguments, display.say, root, stop) as mirror:
         stop.mirror = mirror
-        with display:
-            launchers = [
-                kind(folders[study.name], study.name, display, stop, mirror=mirror, width=arguments["pack"])
-                for study in studies
-            ]
+        with display, kind(display, stop, options, mirror) as launcher:
+            stop.launcher = launcher
             # All of the file is checked before anything is trained.
-            plans = [check(study, launcher, chosen) for study, launcher in zip(studies, launchers, strict=True)]
-            for study, launcher, planned in zip(studies, launchers, plans, strict=True):
+            plans = {study.name: plan(study, chosen) for study in studies}
+            launcher.prepare(
+                (run_folders(folders[name]), runs) for name, each in plans.items() for runs in (each.tune, each.report)
+            )
+            for study in studies:
                 if stop():
                     break
-                launcher.limit, stop.prospect = limit, launcher.prospect
-                outcomes[study.name] = carry_out(study, folders[study.name], launcher, chosen, planned)
-                limit = launcher.limit
+                agenda = agenda_of(study, folders[study.name], chosen, plans[study.name], launcher)
+                agendas[study.name] = agenda
+                launcher.launch(agenda)
         stop.give_back()  # nothing is left to save: from here on, Ctrl-C ends the process
-        codes = [_conclude(folders[name], outcome, stop) for name, outcome in outcomes.items()]
+        codes = [_conclude(folders[name], agenda, stop) for name, agenda in agendas.items()]
         if len(codes) < len(studies):
             to_stderr(f"stopped; run the same command again to continue ({root})")
             codes.append(stop.code)
         return max(codes)
 
 
-def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
+def _workers(text: str) -> int | None:
+    """The number of workers; None for auto."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--workers={text}: expected auto or a number of processes from 1, e.g. --workers=2")
+    return int(text)
+
+
+def _conclude(folder: Path, agenda: "Agenda", stop: Any) -> int:
     """Prints the table, draws the pictures and reports missing runs. 0 if every run of the plan has an outcome."""
     from addnorm_exp.report.load import load_study
     from addnorm_exp.report.tables.ablation import build
     from addnorm_exp.report.tables.render import render
-    from addnorm_exp.runs.folder import RunFolder
 
-    if any(outcome.stopped for outcome in outcomes.values()):
+    if agenda.stopped:
         to_stderr(f"stopped; run the same command again to continue ({folder})")
         return stop.code
-    if any(outcome.summaries for outcome in outcomes.values()):
+    if agenda.summaries:
         sys.stdout.write(render([build(load_study(folder))], "md"))
         sys.stdout.flush()
         to_stderr("drawing the pictures…")
@@ -109,19 +129,13 @@ def _conclude(folder: Path, outcomes: Mapping[str, Any], stop: Any) -> int:
             print(
                 f"pictures: {pictures[0].parent} ({', '.join(path.name for path in pictures if path.suffix == '.png')})"
             )
-    code = 0
-    for phase, outcome in outcomes.items():
-        for planned in outcome.failed:
-            run_folder = RunFolder(folder / planned.id)
-            summary = run_folder.summary()
-            reason = summary and summary.reason
-            to_stderr(f"failed in {phase}: {planned.label}: {reason} (see {run_folder.path / 'failure.log'})")
-            code = 1
-        if outcome.busy:
-            to_stderr(
-                f"{phase}: another process is training {counted(len(outcome.busy), 'run')}; run the same command again later"
-            )
-            code = 1
-        if outcome.left:
-            to_stderr(f"{phase}: {counted(len(outcome.left), 'run')} to go; run the same command again to continue")
-    return code
+    for run in agenda.failed:
+        place = agenda.place(run)
+        summary = place.summary()
+        reason = summary and summary.reason
+        to_stderr(f"failed in {run.phase}: {run.label}: {reason} (see {place.path / 'failure.log'})")
+    for phase, number in Counter(run.phase for run in agenda.busy).items():
+        to_stderr(f"{phase}: another process is training {counted(number, 'run')}; run the same command again later")
+    for phase, number in Counter(run.phase for run in agenda.left).items():
+        to_stderr(f"{phase}: {counted(number, 'run')} to go; run the same command again to continue")
+    return 1 if agenda.failed or agenda.busy else 0

@@ -171,8 +171,10 @@ class ExecutionConfig:
     # The device holds every step's metrics of a chunk.
     chunk_steps: int = key(20, "optimiser steps per dispatch", Range(minimum=1, maximum=100000), role=SHAPE | TIMETABLE)
     scan_layers: Literal["auto", "on", "off"] = key("auto", "auto | on | off")
-    attention: Literal["einsum", "xla", "cudnn"] = key(
-        "einsum", "einsum | xla | cudnn (xla and cudnn use jax.nn.dot_product_attention)"
+    attention: Literal["auto", "einsum", "xla", "cudnn"] = key(
+        "auto",
+        "auto | einsum | xla | cudnn (both by jax.nn.dot_product_attention); auto: cudnn where it computes the same function, on an "
+        "NVIDIA GPU in bfloat16, else einsum",
     )
     checkpoint_every: int = key(
         1000,

@@ -5,6 +5,7 @@ Read in this order:
     schemes       the scheme that a config names, with the axes that it sets
     hypers        the numbers that are traced
     shape         what a program is compiled for
+    kernels       which kernel computes attention, on a device
     timetable     when a run validates, measures, records and saves
     experiment    all of them together
 

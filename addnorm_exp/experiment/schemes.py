@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from addnorm_exp.config.optimisers import OPTIMISERS
 from addnorm_exp.config.schema import Config
+from addnorm_exp.experiment.kernels import capped
 from addnorm_exp.residual import Scheme, SchemeError, Site, axes, catalogue
 from addnorm_exp.residual.around import NOTHING
 from addnorm_exp.residual.init import GROUPS
@@ -108,9 +109,7 @@ def _check_agreement(config: Config, stack: str, other: Scheme, scheme: Scheme) 
 def _check_execution(config: Config, scheme: Scheme, sites: Sequence[Site]) -> None:
     """Raises SchemeError if the config asks for a kernel, scaled outputs or an optimiser that the scheme cannot have."""
     kernel = config.execution.attention
-    if kernel != "einsum" and any(
-        scheme.sublayer_options(site.at(kind)).get("soft_cap") for site in sites for kind in site.sublayers
-    ):
+    if kernel not in ("auto", "einsum") and capped(scheme, sites):
         raise SchemeError(
             f"execution.attention='{kernel}' does not support a soft-cap on its logits; use einsum, or attention.soft_cap=0"
         )

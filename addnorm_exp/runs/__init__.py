@@ -20,6 +20,9 @@ Read in this order:
     caveats             what a reader must know before comparing rows
     published           published numbers in a study file
     status              the status of the runs in a folder
+    joined_plan         one plan of several folders of a study
+    study_part          such a folder, read and checked
+    merge               joins these folders
     prune               leftovers of interrupted attempts
     events              events that training reports
     mirror/             the mirror on W&B

@@ -8,7 +8,7 @@ import fcntl
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from addnorm_exp.errors import UserError
@@ -35,15 +35,24 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unlocked(path: Path) -> Iterator[None]:
+    """Inside, no process can lock the file, if it exists. Raises Busy if one holds the lock."""
+    with ExitStack() as stack:
+        try:
+            if stat.S_ISREG(path.stat().st_mode):
+                fcntl.flock(stack.enter_context(open(path)), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(str(path.parent)) from None
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        yield
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        with unlocked(path):
             return False
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except Busy:
         return True
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return False

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -31,6 +32,13 @@ def device() -> dict[str, Any]:
     if first.platform == "cpu":
         kind = f"cpu ({_processor()})"
     return {"platform": first.platform, "kind": kind, "count": jax.local_device_count()}
+
+
+def threads() -> int | None:
+    """How many threads compute, on CPU: as many as this process may use cores. None on another platform."""
+    if jax.default_backend() != "cpu":
+        return None
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _processor() -> str:

@@ -122,14 +122,16 @@ class SavedParameters(Record):
 
 
 class AttemptRecord(Record):
-    """One attempt at a run. `pending`: what was due at its first checkpoint and not measured yet."""
+    """One attempt at a run. `pending`: what was due at its first checkpoint and not measured yet; `threads`: that computed, on CPU."""
 
     from_step: Count | None = None
     started: Number | None = None
     pending: list[str] | None = None
     execution: Execution | None = None
+    attention: str | None = None
     versions: Facts | None = None
     device: Facts | None = None
+    threads: Count | None = None
 
 
 class Summary(Record):

@@ -6,109 +6,144 @@ from typing import Any
 
 from rich.console import Console
 
+from addnorm_exp.experiment import Shape
 from addnorm_exp.runs.metrics import figure, metrics_of
 from addnorm_exp.runs.records import Summary
+from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.display import Screen
 from addnorm_exp.train.meter import Meter
 from addnorm_exp.words import counted, duration
 
-EVERY = 60.0  # seconds between two lines of one run if there is no terminal
+EVERY = 60.0  # seconds between two lines of one pack if there is no terminal
+
+
+class PackRow:
+    """A pack that is being trained: its runs that have not ended, and the progress of the first one."""
+
+    def __init__(self, runs: list[Planned], bar: Any, clock: Callable[[], float]):
+        self.runs, self.bar = runs, bar
+        self.meter, self.said = Meter(runs[0].config.steps, clock), clock()
+
+    @property
+    def label(self) -> str:
+        more = len(self.runs) - 1
+        return self.runs[0].label + f" and {more} more" * bool(more)
 
 
 class Display(Screen):
-    """Receives phases, runs and events of training. Prints to standard error, so that standard output has only the table.
+    """Receives an agenda, its packs, and events of training. Prints to standard error, so that standard output has only the table.
 
-    The time to go is a rough estimate: the mean time of the runs trained in this phase, times the number of runs to go, and the mean time
-    of a compilation, times the number of shapes to compile. Until the first run has ended, the time of a run follows from the steps of
-    the current one.
+    The time to go is a rough estimate: the runs to go take as long as those that were trained, side by side as far as they were, and so
+    do compilations of shapes. Until the first run has ended, its time follows from the steps of the first pack.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
         super().__init__(console)
         self.clock = clock
-        self.now: list[Planned] = []  # trained together; the progress shown is the first one's
-        self.meter = Meter(0, clock)
+        self.rows: list[PackRow] = []  # one for each pack that is being trained
 
-    def phase(self, name: str, total: int, finished: int, shapes: int = 1) -> None:
-        """A phase of `total` runs begins. The unfinished ones have `shapes` shapes, each of which is compiled at most once."""
+    def study(self, agenda: Agenda) -> None:
+        """An agenda is carried out from now on."""
         for bar in list(self.bars.task_ids):
             self.bars.remove_task(bar)
-        self.name, self.total, self.done, self.trained = name, total, finished, 0
+        self.agenda, self.rows, self.trained, self.at_once = agenda, [], 0, 1
         self.started = self.clock()
-        self.shapes, self.compiling = shapes, 0.0  # seconds of compilation in this phase
-        self.begun: set[Any] = set()  # shapes
-        self._runs = self.bars.add_task(name, total=total, completed=finished, note="")
-        self._steps = self.bars.add_task("", total=1, note="", visible=False)
-        if finished:
-            self.say(f"{name}: {finished} of {counted(total, 'run')} already finished")
+        self.compiling = 0.0  # seconds of compilation
+        self.begun: set[Shape] = set()
+        self._runs = self.bars.add_task(agenda.name or "runs", total=len(agenda.planned), completed=self.done, note="")
+
+    def joined(self, runs: list[Planned]) -> None:
+        """These runs have joined the agenda."""
+        for phase in dict.fromkeys(run.phase for run in runs):
+            of_phase = [run for run in runs if run.phase == phase]
+            if finished := sum(run.id in self.agenda.summaries for run in of_phase):
+                self.say(f"{phase}: {finished} of {counted(len(of_phase), 'run')} already finished")
+        self.bars.update(self._runs, total=len(self.agenda.planned), completed=self.done)
+
+    @property
+    def done(self) -> int:
+        """How many runs have an outcome."""
+        return len(self.agenda.planned) - len(self.agenda.open)
 
     def begin(self, *runs: Planned) -> None:
         """These runs are trained together from now on."""
-        steps = runs[0].config.steps
-        self.now, self.meter, self._said = list(runs), Meter(steps, self.clock), self.clock()
+        row = PackRow(list(runs), None, self.clock)
+        row.bar = self.bars.add_task(f"  {row.label}", total=row.meter.steps, note="")
+        self.rows.append(row)
+        self.at_once = max(self.at_once, len(self.rows))
         self.begun.add(runs[0].experiment.shape)
-        self.bars.reset(self._steps, description=f"  {self._label()}", total=steps, completed=0, note="", visible=True)
         self.refresh()
 
-    def watch(self, event: Mapping[str, Any], run: Planned | None = None) -> None:
-        """An event of training (runs/events.py) of one of the runs; not given: the first."""
+    def watch(self, event: Mapping[str, Any], run: Planned) -> None:
+        """An event of training (runs/events.py) of one of the runs."""
+        row = next((row for row in self.rows if run in row.runs), None)
         kind = event["event"]
+        if row is None:
+            return
         if kind == "note":
-            self.say(f"  {event['text']}")
-        first = run is None or not self.now or run is self.now[0]
-        if kind in ("done", "diverged") and len(self.now) > 1:
-            self.now = [each for each in self.now if each is not (run or self.now[0])]
+            self.say(f"  {run.label}: {event['text']}")
+        first = run is row.runs[0]
+        if kind in ("done", "diverged") and len(row.runs) > 1:
+            row.runs.remove(run)
         if not first:
             return
-        self.meter.watch(event)
-        label = self._label()
+        row.meter.watch(event)
         if kind == "compiled":
             self.compiling += event["seconds"]
         if kind == "start" and event["step"]:
-            self.say(f"  {label}: resumed after step {event['step']:,}")
+            self.say(f"  {row.label}: resumed after step {event['step']:,}")
         if kind == "train":
-            self._foresee()
-            if not self.live and self.clock() - self._said >= EVERY:
-                self._said = self.clock()
-                self.say(f"  {label}: step {event['step']:,} of {self.meter.steps:,}  {self.meter.note()}")
-        note = "compiling" if kind == "compiling" else self.meter.note()
-        self.bars.update(self._steps, completed=self.meter.step, note=note)
+            self._foresee(row.meter)
+            if not self.live and self.clock() - row.said >= EVERY:
+                row.said = self.clock()
+                self.say(f"  {row.label}: step {event['step']:,} of {row.meter.steps:,}  {row.meter.note()}")
+        note = "compiling" if kind == "compiling" else row.meter.note()
+        self.bars.update(row.bar, completed=row.meter.step, note=note)
         self.refresh()
 
     def end(self, run: Planned, summary: Summary | None, seconds: float) -> None:
-        self.done += 1
+        """The run has an outcome."""
+        self._remove(run)
         self.trained += 1
-        each = (self.clock() - self.started - self.compiling) / self.trained
-        left = (self.total - self.done) * each + self._compilations()
-        remaining = f"{duration(left)} to go" if self.done < self.total else ""
+        phase = [each.id for each in self.agenda.planned.values() if each.phase == run.phase]
+        done = sum(name not in self.agenda.open for name in phase)
+        remaining = f"{duration(self._remaining())} to go" if self.agenda.open else ""
         self.bars.update(self._runs, completed=self.done, note=remaining)
-        self.bars.update(self._steps, visible=False)
         more = f", {remaining}" * bool(remaining)
-        self.say(f"{self.name} {self.done}/{self.total}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
+        self.say(f"{run.phase} {done}/{len(phase)}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
         self.refresh()
 
-    def leave(self, run: Planned, reason: str) -> None:
-        """A run that is skipped for now."""
-        self.bars.update(self._steps, visible=False)
-        self.say(f"{self.name}  {run.label}  {reason}")
+    def leave(self, run: Planned, reason: str = "") -> None:
+        """A run that is no longer trained and has no outcome."""
+        self._remove(run)
+        if reason:
+            self.say(f"{run.phase}  {run.label}  {reason}")
         self.refresh()
 
-    def _label(self) -> str:
-        more = len(self.now) - 1
-        return self.now[0].label + f" and {more} more" * bool(more) if self.now else ""
+    def _remove(self, run: Planned) -> None:
+        for row in [row for row in self.rows if run in row.runs]:
+            self.rows.remove(row)
+            self.bars.remove_task(row.bar)
+
+    def _remaining(self) -> float:
+        """Seconds to go, once a run has ended."""
+        parts = sum(len(row.runs) * row.meter.step / row.meter.steps for row in self.rows)
+        each = (self.clock() - self.started - self.compiling / self.at_once) / (self.trained + parts)
+        return (len(self.agenda.open) - parts) * each + self._compilations()
 
     def _compilations(self) -> float:
         """Seconds for the shapes that have not begun, as long as those that have."""
-        return max(0, self.shapes - len(self.begun)) * self.compiling / max(1, len(self.begun))
+        to_begin = {run.experiment.shape for run in self.agenda.open.values()} - self.begun
+        return len(to_begin) * self.compiling / max(1, len(self.begun)) / self.at_once
 
-    def _foresee(self) -> None:
+    def _foresee(self, meter: Meter) -> None:
         """Shows the time to go before any run has ended, from this run's steps since its first dispatch, which excludes compilation."""
-        seconds = self.meter.step_seconds()
+        seconds = meter.step_seconds()
         if not self.trained and seconds is not None:
-            steps = self.meter.steps
-            left = (steps - self.meter.step + (self.total - self.done - 1) * steps) * seconds + self._compilations()
-            self.bars.update(self._runs, note=f"{duration(left)} to go")
+            left = len(self.agenda.open) * meter.steps - sum(len(row.runs) * row.meter.step for row in self.rows)
+            together = sum(len(row.runs) for row in self.rows)
+            self.bars.update(self._runs, note=f"{duration(left * seconds / together + self._compilations())} to go")
 
 
 def _result(summary: Summary | None) -> str:

@@ -14,11 +14,13 @@ from addnorm_exp.runs import caveats
 from addnorm_exp.runs.caveats import TableRow
 from addnorm_exp.runs.folder import FINISHED, RunFolder
 from addnorm_exp.runs.winners import Pairs
+from addnorm_exp.sweep.agenda import Agenda, StudyAgenda
 from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.sweep.estimate import Estimator
-from addnorm_exp.sweep.launchers.launcher import Launcher, PhaseResult, widths
+from addnorm_exp.sweep.launchers.launcher import Launcher
+from addnorm_exp.sweep.planner import run_folders, widths
 from addnorm_exp.sweep.record import read_twins, write_plan
-from addnorm_exp.sweep.selection import Filter, choose
+from addnorm_exp.sweep.selection import Filter, choose, unseeded, untuned
 from addnorm_exp.sweep.study import Planned, Study
 from addnorm_exp.sweep.twins import Twins, find, function_of
 from addnorm_exp.train.loop import check_machine
@@ -53,7 +55,7 @@ def plan(study: Study, chosen: Filter, folder: Path | None = None) -> Plan:
     if folder is not None:
         best, open_groups = _winners(study, folder, tuning)
         reporting = study.report([*best, *open_groups], tuning)
-    tune, report = choose(tuning, _unseeded(chosen)), choose(reporting, _untuned(study, chosen))
+    tune, report = choose(tuning, unseeded(chosen)), choose(reporting, untuned(study, chosen))
     _some(tune, chosen)
     _reported(report, chosen)
     return Plan(tuning, reporting, tune, report, len(open_groups))
@@ -74,39 +76,16 @@ def selected(studies: Sequence[Study], chosen: Filter) -> tuple[Study, ...]:
     return tuple(kept)
 
 
-def check(study: Study, launcher: Launcher, chosen: Filter) -> Plan:
-    """The plan, after everything that can be checked before the first run: also data, devices and memory."""
-    planned = plan(study, chosen)
-    launcher.check(planned.tune, planned.report)
-    return planned
-
-
-def carry_out(study: Study, folder: Path, launcher: Launcher, chosen: Filter, planned: Plan) -> dict[str, PhaseResult]:
-    """Trains the missing runs of a checked plan, phase after phase, and returns the outcomes."""
-    tuning, runs = planned.tuning, (*planned.tuning, *planned.reporting)
-    twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say)
+def agenda_of(study: Study, folder: Path, chosen: Filter, planned: Plan, launcher: Launcher) -> Agenda:
+    """The agenda of a checked plan. Prints the lines above the table, and writes the plan."""
+    runs = (*planned.tuning, *planned.reporting)
+    twins = find((run.experiment for run in runs), read_twins(folder), launcher.display.say, launcher.ask)
     for line in above(study, planned.report or planned.tune, twins):
         launcher.display.say(line)
-    if not study.phased:
-        write_plan(folder, study, {"run": runs}, twins)
-        return {"run": launcher.launch("run", planned.report)}
-    # The plan keeps groups that were tuned before, whatever this call does with the others.
-    _plan_report(study, folder, tuning, twins)
-    outcomes = {"tune": launcher.launch("tune", planned.tune)}
-    reporting = _plan_report(study, folder, tuning, twins)
-    if outcomes["tune"].complete and reporting:
-        outcomes["report"] = launcher.launch("report", choose(reporting, _untuned(study, chosen)))
-    return outcomes
-
-
-def _plan_report(study: Study, folder: Path, tuning: tuple[Planned, ...], twins: Twins) -> tuple[Planned, ...]:
-    """Writes the plan with the report runs of every tuned group, and returns these runs."""
-    best, open_groups = _winners(study, folder, tuning)
-    reporting = study.report(best, tuning) if best else ()
-    waiting = len(study.report([*best, *open_groups], tuning)) - len(reporting) if open_groups else 0
-    plan = {"tune": tuning, "report": reporting} if reporting else {"tune": tuning}
-    write_plan(folder, study, plan, twins, waiting)
-    return reporting
+    if study.phased:
+        return StudyAgenda(study, folder, planned.tune, planned.tuning, planned.reporting, chosen, twins)
+    write_plan(folder, study, {"run": planned.reporting}, twins)
+    return Agenda(planned.report, run_folders(folder), study.name)
 
 
 def above(study: Study, runs: Sequence[Planned], twins: Twins) -> list[str]:
@@ -154,9 +133,7 @@ def dry_run(study: Study, folder: Path, chosen: Filter, width: int = 1) -> str:
     statuses = {name: summary.status for name, summary in summaries.items()}
     unfinished = (tuple(run for run in runs if statuses.get(run.id) not in FINISHED) for runs in phases.values())
     refused, remarked = _checked(
-        pair
-        for runs in unfinished
-        for pair in zip(runs, widths(runs, width, lambda run: RunFolder(folder / run.id)), strict=True)
+        pair for runs in unfinished for pair in zip(runs, widths(runs, width, run_folders(folder)), strict=True)
     )
     warnings = above(
         study, planned.report or planned.tune, find((run.experiment for run in everything), read_twins(folder))
@@ -211,16 +188,6 @@ def _checked(runs: Iterable[tuple[Planned, int]]) -> tuple[Counter[str], dict[st
         tasks.check(run.experiment, specs[key])
         remarked |= dict.fromkeys(tasks.remarks(run.experiment, specs[key]))
     return refused, remarked
-
-
-def _unseeded(chosen: Filter) -> Filter:
-    """The filter for the tuning phase: a seed in the filter selects report runs."""
-    return {key: value for key, value in chosen.items() if key != "seed"}
-
-
-def _untuned(study: Study, chosen: Filter) -> Filter:
-    """The filter for the report phase, where the tuned keys are the winner's."""
-    return {key: value for key, value in chosen.items() if key not in study.tuned}
 
 
 class NothingSelected(UserError):

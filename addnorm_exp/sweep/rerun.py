@@ -9,10 +9,10 @@ from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.mirror.mirror import Mirror
 from addnorm_exp.runs.reading import dotted
 from addnorm_exp.runs.status import Standing
+from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.display import Display
-from addnorm_exp.sweep.launchers.launcher import PhaseResult, keeps
 from addnorm_exp.sweep.launchers.local import Local
-from addnorm_exp.sweep.study import Planned
+from addnorm_exp.sweep.study import Planned, keeps
 from addnorm_exp.train.loop import check, check_machine
 from addnorm_exp.trained.recorded import experiment_of
 
@@ -28,13 +28,13 @@ def planned(run: Standing) -> Planned:
     summary = folder.summary()
     policy = (record.execution or {}).get("keep") or (summary and summary.keep) or keeps(run.phase)
     label = {"optim.lr": dotted(record.science)["optim.lr"], "seed": record.science["seed"]}
-    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), label)
+    return Planned(record.id, experiment_of(folder, {"execution.keep": policy}), label, phase="rerun")
 
 
 def again(
     runs: Sequence[Standing], display: Display, stop: Callable[[], bool], mirror: Mirror | None = None
-) -> tuple[PhaseResult, list[Path]]:
-    """Trains the runs again; returns their outcome and the paths of the former records. Everything is checked before a file is moved.
+) -> tuple[Agenda, list[Path]]:
+    """Trains the runs again; returns their agenda and the paths of the former records. Everything is checked before a file is moved.
 
     Raises UserError if a repeated run would be a different one: other data, another record of the scheme, or other semantics.
     """
@@ -42,10 +42,14 @@ def again(
     places = {run.id: standing.path for run, standing in zip(plan, runs, strict=True)}
     studies = {config.study if config else None for config in (RunFolder(run.path).config() for run in runs)}
     study = studies.pop() if len(studies) == 1 else None
-    launcher = Local(runs[0].path.parent, study, display, stop, places=places, mirror=mirror)
+    launcher = Local(display, stop, mirror=mirror)
+
+    def place(run: Planned) -> RunFolder:
+        return RunFolder(places[run.id])
+
     for run in plan:
         check_machine(run.experiment)
-        data = launcher.data(run)
+        data = launcher.trainer.data(run.config)
         check(run.experiment, data)
         if run.experiment.id(data.spec.sha256) != run.id:
             raise UserError(
@@ -55,11 +59,12 @@ def again(
     aside, busy = [], []
     for run in plan:
         try:
-            former = launcher.place(run).put_aside()
+            former = place(run).put_aside()
         except Busy:
             busy.append(run)
         else:
             aside += [former] if former else []
-    outcome = launcher.launch("rerun", tuple(run for run in plan if run not in busy))
-    outcome.busy += busy
-    return outcome, aside
+    agenda = Agenda((run for run in plan if run not in busy), place, study)
+    launcher.launch(agenda)
+    agenda.busy += busy
+    return agenda, aside

@@ -55,6 +55,16 @@ def choose(runs: tuple[Planned, ...], chosen: Filter) -> tuple[Planned, ...]:
     return tuple(run for run in runs if _has(run.config, chosen))
 
 
+def unseeded(chosen: Filter) -> Filter:
+    """The filter for the tuning phase: a seed in the filter selects report runs."""
+    return {key: value for key, value in chosen.items() if key != "seed"}
+
+
+def untuned(study: Study, chosen: Filter) -> Filter:
+    """The filter for the report phase, where the tuned keys are the winner's."""
+    return {key: value for key, value in chosen.items() if key not in study.tuned}
+
+
 def _has(config: Config, chosen: Filter) -> bool:
     flat = flatten(config)
     sizes = functools.partial(tasks.sizes, config.task.name, config.data, config.seq_len)

@@ -28,9 +28,16 @@ from addnorm_exp.sweep.combine import Overrides
 from addnorm_exp.tasks import resolve, sizes, spec
 from addnorm_exp.words import show
 
-PHASES = ("tune", "report", "run")
+# By the function of the study file that yields the runs.
+PHASE_OF = {"tune": "tune", "report": "report", "sweep": "run"}
+PHASES = (*PHASE_OF.values(), "rerun")
 MOST = 100_000  # most runs in a phase
 CONFIG = "config"  # the key by which a run of a study file names its config file
+
+
+def keeps(phase: str) -> str:
+    """Which parameters a finished run of a phase keeps if `execution.keep` is not set. Tuning needs only a number."""
+    return "none" if phase == "tune" else "final"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Planned:
     overrides: Overrides
     sha256: str = ""  # of its data
     typed: Overrides = field(default_factory=dict)
+    phase: str = "run"
 
     @property
     def config(self) -> Config:
@@ -229,7 +237,7 @@ class Study:
             flat = flatten(config)  # plain numbers, where the file may have NumPy's
             resolved, sha256 = {key: flat[key] for key in overrides}, sums[data]
             typed = overridden({}, overrides, where)
-            run = Planned(experiment.id(sha256), experiment, resolved, sha256, typed)
+            run = Planned(experiment.id(sha256), experiment, resolved, sha256, typed, PHASE_OF[function])
             if run.id in plan:
                 raise UserError(f"{where} equals an earlier run ({run.label}); yield each run once")
             plan[run.id] = run

@@ -7,9 +7,10 @@ and all sizes (width, head, hidden units, vocabulary, length) differ from one an
 equal shapes at the runs' width. Operations run one by one: no model is compiled as a whole.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +48,13 @@ def function_of(experiment: Experiment) -> str:
 
 
 def find(
-    experiments: Iterable[Experiment], known: Twins | None = None, say: Callable[[str], None] = to_stderr
+    experiments: Iterable[Experiment],
+    known: Twins | None = None,
+    say: Callable[[str], None] = to_stderr,
+    ask: Callable[..., Any] = lambda function, *arguments: function(*arguments),
 ) -> Twins:
-    """The twins among the schemes of these experiments; `known` if that has compared them all. `say` is told before a comparison."""
+    """The twins among the schemes of these experiments; `known` if that has compared them all. `say` is told before a comparison; `ask`
+    calls a function where there is a device."""
     candidates = _candidates(experiments)
     ids = frozenset(id for schemes in candidates.values() for id in schemes)
     if known is not None and ids <= known.among:
@@ -61,8 +66,14 @@ def find(
     if not groups:
         return Twins(ids)
     say("checking which schemes are the same function…")
+    return Twins(ids, ask(equal, groups))
+
+
+def equal(groups: Iterable[Mapping[str, Config]]) -> tuple[tuple[str, ...], ...]:
+    """The sets of ids that are the same function, in groups of configs whose models have the same tensors."""
     with _by_operation():
-        return Twins(ids, tuple(members for tasks in groups for members in _equal(tasks) if len(members) > 1))
+        classes = [members for configs in groups for members in _classes(configs)]
+    return tuple(members for members in classes if len(members) > 1)
 
 
 @contextmanager
@@ -102,15 +113,18 @@ def _narrow(config: Config) -> Config:
     return replace(config, model=model, init=InitConfig(law="xavier"), seq_len=LENGTH, execution=execution)
 
 
-def _comparable(schemes: dict[str, Config]) -> list[dict[str, Task]]:
-    """For one model: the tasks by id that could be the same function, since they have the same tensors and train them alike. In the
+def _comparable(schemes: dict[str, Config]) -> list[dict[str, Config]]:
+    """For one model: the configs by id that could be the same function, since they have the same tensors and train them alike. In the
     plan's order; groups of one scheme are left out."""
-    groups: dict[Hashable, dict[str, Task]] = {}
+    groups: dict[Hashable, dict[str, Config]] = {}
+    names: dict[Hashable, set[tuple[str, ...]]] = {}
     for id, config in schemes.items():
         task = make_task(resolve(config).shape)
         tensors = frozenset((path, spec.shape) for path, spec in task.model.specs.items())
-        groups.setdefault((tensors, *_beside_the_logits(task.scheme)), {})[id] = task
-    return [tasks for tasks in groups.values() if len({_names(task.scheme) for task in tasks.values()}) > 1]
+        key = tensors, *_beside_the_logits(task.scheme)
+        groups.setdefault(key, {})[id] = config
+        names.setdefault(key, set()).add(_names(task.scheme))
+    return [configs for key, configs in groups.items() if len(names[key]) > 1]
 
 
 def _beside_the_logits(scheme: Scheme) -> tuple[Hashable, ...]:
@@ -124,8 +138,9 @@ def _names(scheme: Scheme) -> tuple[str, ...]:
     return (scheme.name, *(f"{stack} {each.name}" for stack, each in scheme.stacks))
 
 
-def _equal(tasks: dict[str, Task]) -> list[tuple[str, ...]]:
-    """Classes of tasks whose models have equal logits and gradients; a class may have one member."""
+def _classes(configs: Mapping[str, Config]) -> list[tuple[str, ...]]:
+    """Classes of configs whose models have equal logits and gradients; a class may have one member."""
+    tasks = {id: make_task(resolve(config).shape) for id, config in configs.items()}
     values = {id: np.asarray(_logits(task, _parameters(task))) for id, task in tasks.items()}
     gradients: dict[str, np.ndarray] = {}
     classes: list[list[str]] = []

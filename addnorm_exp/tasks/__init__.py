@@ -1,5 +1,6 @@
 """Tasks: what is predicted from what, and how well. One file a task, entered in the table below."""
 
+import copyreg
 from collections.abc import Collection
 
 from addnorm_exp.config.checks import placed
@@ -85,3 +86,7 @@ def minimum_footprint(shape: Shape) -> Footprint:
 def recipe(experiment: Experiment) -> Recipe:
     """What the experiment's scheme brings beside its method, without building the model."""
     return TASKS[experiment.config.task.name].recipe(experiment)
+
+
+# An experiment goes to another process as its config, and is resolved there: a scheme holds functions, which cannot be sent.
+copyreg.pickle(Experiment, lambda experiment: (resolve, (experiment.config,)))

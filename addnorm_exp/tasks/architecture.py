@@ -7,6 +7,7 @@ from addnorm_exp.residual.recipe import Weights
 
 
 def architecture(shape: Shape) -> Architecture:
+    """Its kernel of attention is the reference where the shape has `auto`, which `experiment.kernels` resolves for a device."""
     width = shape["model.width"]
     return Architecture(
         depth=shape["model.depth"],
@@ -18,7 +19,7 @@ def architecture(shape: Shape) -> Architecture:
         bias=shape["model.bias"],
         law=shape["init.law"] or shape.scheme.law,
         depth_scaled=shape["init.depth_scaled"],
-        attention=shape["execution.attention"],
+        attention="einsum" if shape["execution.attention"] == "auto" else shape["execution.attention"],
         scan_layers=shape["execution.scan_layers"],
     )
 

@@ -6,7 +6,9 @@ Read in this order:
     optimisers/   the rules of updates
     step          one optimiser step, and N of them in one dispatch
     calibration   parameters that the first batch sets
+    host          cores and memory of this machine
     platform      settings that a process makes once
+    device        the kind of device at hand
     pace          how long a dispatch may be
     compiler      functions compiled ahead, once for each shape of the data
     evaluation    the statistics of each example of a split, and their sums

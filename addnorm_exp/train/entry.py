@@ -10,6 +10,7 @@ from addnorm_exp.config.schema import Config
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Experiment
+from addnorm_exp.experiment.kernels import attention_kernel
 from addnorm_exp.residual.factors import in_words
 from addnorm_exp.runs import machine
 from addnorm_exp.runs.folder import RunFolder
@@ -18,6 +19,7 @@ from addnorm_exp.runs.reading import dotted
 from addnorm_exp.runs.records import RunConfig
 from addnorm_exp.tasks import recipe, resolve
 from addnorm_exp.tasks.task import Task
+from addnorm_exp.train.device import device
 
 
 def enter(folder: RunFolder, experiment: Experiment, data: DataSpec, study: str | None) -> None:
@@ -121,10 +123,12 @@ def describe(
         "from_step": step,
         "started": started,
         "execution": asdict(config.execution),
+        "attention": attention_kernel(experiment.shape, device()),
         "versions": machine.versions(),
         "device": machine.device(),
         "git": machine.revision(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "threads": machine.threads(),
     }
     return {
         "id": experiment.id(data.sha256),

@@ -85,7 +85,9 @@ def run_pack(
             except Exception as error:
                 if not disk_trouble(error):
                     for member in unfinished:
-                        _fail(member, error)
+                        reason = f"{type(error).__name__}: {one_line(error, 300)}"
+                        text = "".join(traceback.format_exception(error))
+                        record_failure(member.experiment, member.folder, reason, text)
                 raise
         for member, summary in zip(members, results, strict=True):
             if member in unfinished:
@@ -110,10 +112,9 @@ def check(experiment: Experiment, data: Data, lanes: int = 1) -> None:
     tasks.check(experiment, data.spec)
 
 
-def _fail(member: Member, error: Exception) -> None:
-    """Records that an attempt failed: the reason in the summary, the traceback beside it. A run that had ended before stays ended."""
-    folder, config = member.folder, member.experiment.config
-    former = folder.summary()
+def record_failure(experiment: Experiment, folder: RunFolder, reason: str, text: str = "") -> None:
+    """Records that an attempt failed: the reason in the summary, and a text beside it. A run that had ended before stays ended."""
+    config, former = experiment.config, folder.summary()
     if former is not None and former.status in FINISHED:
         return
     first = {"id": folder.path.name, "scheme": config.scheme, "steps": config.steps, "step": 0}
@@ -121,8 +122,8 @@ def _fail(member: Member, error: Exception) -> None:
         {
             **(former.plain() if former else first),
             "status": "failed",
-            "reason": f"{type(error).__name__}: {one_line(error, 300)}",
+            "reason": reason,
             "finished": time.time(),
         }
     )
-    folder.fail("".join(traceback.format_exception(error)))
+    folder.fail(text or f"{reason}\n")

@@ -5,15 +5,16 @@ one could not have run. Without this check, such a run would stall a machine tha
 """
 
 import functools
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Shape
+from addnorm_exp.experiment.kernels import cudnn_obstacle, resolved
 from addnorm_exp.tasks import minimum_footprint
+from addnorm_exp.train import host
+from addnorm_exp.train.device import device
 from addnorm_exp.train.optimisers import make_optimiser
 from addnorm_exp.train.optimisers.optimiser import state_bytes
 from addnorm_exp.words import counted, size
@@ -37,7 +38,7 @@ REMEDIES = {
 
 def check_memory(shape: Shape, lanes: int = 1) -> None:
     """Raises UserError if a run, or a pack of so many, cannot fit in the memory of this machine, or of its devices."""
-    parts = needed(shape, jax.local_device_count(), _shared())
+    parts = needed(resolved(shape, device()), jax.local_device_count(), _shared())
     require(parts, REMEDIES[max(parts, key=lambda name: parts[name])])
     available = memory()
     if lanes > 1 and available is not None:
@@ -88,11 +89,7 @@ def memory() -> int | None:
     if not _shared():
         limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
         return None if limit is None else int(limit)
-    try:
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # another system
-        return None
-    return min([physical, *_bounds()])
+    return host.memory()
 
 
 def _shared() -> bool:
@@ -100,37 +97,11 @@ def _shared() -> bool:
     return jax.local_devices()[0].platform == "cpu"
 
 
-def _bounds(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """The limits of this process's control group and of its ancestors, of version 2 and 1 (see cgroups(7))."""
-    try:
-        lines = process.read_text().splitlines()
-    except OSError:
-        return []
-    limits = []
-    for line in lines:
-        _, kinds, path = line.split(":", 2)
-        if kinds not in ("", "memory"):
-            continue
-        place, name = (root, "memory.max") if not kinds else (root / "memory", "memory.limit_in_bytes")
-        group = place / path.lstrip("/")
-        for folder in (group, *group.parents):
-            try:
-                text = (folder / name).read_text().strip()
-            except OSError:  # inside a container the path may be that of the host
-                text = ""
-            limits += [int(text)] if text.isdigit() else []
-            if folder == place:
-                break
-    return limits
-
-
 def check_devices(shape: Shape) -> None:
     """Raises UserError if a batch does not split over the local devices, or if they do not support the config."""
-    kind, dtype = jax.local_devices()[0].platform, shape["model.compute_dtype"]
-    if shape["execution.attention"] == "cudnn" and (kind != "gpu" or dtype != "bfloat16"):
-        raise UserError(
-            f"execution.attention=cudnn needs a GPU and model.compute_dtype=bfloat16, but this is {kind} with {dtype}; use einsum or xla"
-        )
+    obstacle = cudnn_obstacle(shape, device()) if shape["execution.attention"] == "cudnn" else None
+    if obstacle:
+        raise UserError(f"execution.attention=cudnn needs {obstacle}; use auto, einsum or xla")
     devices, batch, parts = jax.local_device_count(), shape["batch_size"], shape["optim.accumulate"]
     if batch // parts % devices:
         raise UserError(

@@ -19,12 +19,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from addnorm_exp.data.spec import Data
 from addnorm_exp.experiment import Hypers, Shape
 from addnorm_exp.experiment.hypers import hyper_keys
+from addnorm_exp.experiment.kernels import resolved
 from addnorm_exp.nn.functional import Parameters
 from addnorm_exp.residual import Context
 from addnorm_exp.tasks import make_task
 from addnorm_exp.tasks.task import Statistics
 from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.compiler import Call, Compiler, shapes
+from addnorm_exp.train.device import device
 from addnorm_exp.train.device_data import DeviceData, device_data
 from addnorm_exp.train.evaluation import Split, make_evaluate, whole
 from addnorm_exp.train.optimisers import make_optimiser
@@ -69,8 +71,8 @@ class Program:
     def __init__(self, shape: Shape, lanes: Lanes = ALONE):
         keep_memory()
         pin_generator()
-        self.shape, self.lanes = shape, lanes
-        self.task, self.optimiser = make_task(shape), make_optimiser(shape)
+        self.shape, self.lanes = resolved(shape, device()), lanes
+        self.task, self.optimiser = make_task(self.shape), make_optimiser(shape)
         self.mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self._step = make_step(shape, self.task, self._shard)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import addnorm_exp
+from addnorm_exp.child import command, how_it_ended
 from addnorm_exp.errors import one_line, program
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.runs.mirror.settings import LATER, Place, patience
@@ -23,11 +23,6 @@ from addnorm_exp.words import counted
 
 MARGIN = 10.0  # seconds beyond the client's own time-out in which one run must be sent at the end of a command
 HURRY = 5.0  # seconds for all of them if the user has asked the command to stop
-# Imports only the package from its folder: neither the current folder nor the package's parent may be mistaken for a library.
-BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import addnorm_exp; del sys.path[0]; "
-    "from addnorm_exp.runs.mirror.agent import main; main(sys.argv[2])"
-)
 
 
 class Mirror:
@@ -67,11 +62,12 @@ class Mirror:
 
         return watch if self.mode != "disabled" else then
 
-    def end(self) -> None:
-        """The runs that began are no longer trained."""
-        for folder in self._began:
-            self._send({"end": folder})
-        self._began = []
+    def end(self, *folders: Path) -> None:
+        """The runs in these folders, or all that began, are no longer trained."""
+        for folder in [str(folder.resolve()) for folder in folders] or list(self._began):
+            if folder in self._began:
+                self._began.remove(folder)
+                self._send({"end": folder})
 
     def __enter__(self) -> "Mirror":
         return self
@@ -149,11 +145,10 @@ class Mirror:
     def _start(self) -> None:
         settings = {"mode": self.mode, "project": self.place.project, "entity": self.place.entity}
         settings["remedy"] = f"{self.sync} uploads it later"
-        root = str(Path(addnorm_exp.__file__).resolve().parents[1])
         try:
             with tempfile.TemporaryFile() as errors:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", BOOT, root, json.dumps(settings)],
+                    command("addnorm_exp.runs.mirror.agent", json.dumps(settings)),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
@@ -209,10 +204,10 @@ class Mirror:
     def _how(self, code: int) -> str:
         """How the agent ended, with its last printed line."""
         if code < 0:
-            return f"was killed by signal {-code}"
+            return how_it_ended(code)
         text = os.pread(self._errors, 4000, max(0, os.fstat(self._errors).st_size - 4000)).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return f"ended with code {code}" + (f": {one_line(lines[-1], 200)}" if lines else "")
+        return how_it_ended(code) + (f": {one_line(lines[-1], 200)}" if lines else "")
 
 
 class _Skipped(BaseException):

@@ -2,8 +2,8 @@
 
 Read in this order:
 
-    launcher    the contract: where the runs are, what is checked before the first one, `launch` for a phase
-    local       trains them in this process, pack after pack
+    launcher    the contract: what is checked before the first run, `launch` for an agenda
+    local       trains on this machine
 """
 
 from addnorm_exp.errors import UserError, nearest

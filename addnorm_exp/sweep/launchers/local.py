@@ -1,167 +1,190 @@
-"""Trains a plan on this machine, one pack of runs after another, so that runs of one shape share one compiled program."""
+"""Trains the runs on this machine: packs of runs that share a program, in this process or in several (sweep/executors)."""
 
 import time
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from addnorm_exp.errors import UserError, disk_trouble
+from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.runs.checkpoint_folders import prospect
 from addnorm_exp.runs.events import Watcher
-from addnorm_exp.runs.finish import complete
-from addnorm_exp.runs.folder import FINISHED
-from addnorm_exp.runs.lock import Busy
-from addnorm_exp.sweep.launchers.launcher import Launcher, PhaseResult, keeps, kind_of
+from addnorm_exp.sweep.agenda import Agenda
+from addnorm_exp.sweep.executors import executor_for
+from addnorm_exp.sweep.executors.executor import Assignment, Ended, Executor
+from addnorm_exp.sweep.executors.here import Here
+from addnorm_exp.sweep.launchers.launcher import Launcher, unfinished
+from addnorm_exp.sweep.planner import FolderOf, PlannedPack, choose, ordered, packs, widths
 from addnorm_exp.sweep.study import Planned
-from addnorm_exp.train.loop import Member, Stopped
-from addnorm_exp.train.loop import run_pack as train
+from addnorm_exp.train.loop import check_machine, record_failure
 from addnorm_exp.words import counted
 
-INTERVAL = 1.0  # seconds between two checks of runs that another process is training
+INTERVAL = 1.0  # seconds between two looks at runs that another process is training
+TRIES = 2  # of a pack that fails in another process
 
 
 class Local(Launcher):
-    """Trains in this process. Several processes may work on one study: each leaves alone what another one is training."""
+    """Several commands may work on one study: each leaves alone what another one is training."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self._runs: tuple[Planned, ...] = ()  # of the phase
-        self._keep = keeps("")
-        self.current: Path | None = None  # the folder of the run that is being trained
+        self.executor: Executor = Here(self._watcher, self.stop, self.trainer)
 
-    def launch(self, phase: str, runs: tuple[Planned, ...]) -> PhaseResult:
-        """Trains the runs shape by shape, otherwise in the plan's order. Raises UserError if the data do not suit a run."""
-        self._runs = runs
-        outcome = PhaseResult(summaries=self.finished(runs))
-        for run in runs:
-            if run.id in outcome.summaries:
-                complete(self.place(run), outcome.summaries[run.id])
-        order = {shape: place for place, shape in enumerate(dict.fromkeys(run.experiment.shape for run in runs))}
-        missing = (run for run in runs if run.id not in outcome.summaries)
-        waiting = sorted(missing, key=lambda run: order[run.experiment.shape])
-        self.check(waiting)
-        self._keep = keeps(phase)
-        shapes = len({run.experiment.shape for run in waiting})
-        self.display.phase(phase, total=len(runs), finished=len(outcome.summaries), shapes=shapes)
-        for pack in self._packs(waiting):
-            if self.stop():
-                outcome.stopped = True
-                return outcome
-            most = self._room(pack)
-            outcome.left += [run for run in pack[most:] if run.id not in outcome.summaries]
-            if most:
-                self._one(pack[:most], outcome)
-        self._wait(outcome)
-        return outcome
+    def prepare(self, phases: Iterable[tuple[FolderOf, tuple[Planned, ...]]]) -> None:
+        phases = list(phases)
+        waiting: list[tuple[Planned, int]] = []
+        threads: set[int] = set()
+        for place, runs in phases:
+            of_phase = unfinished(runs, place)
+            waiting += zip(of_phase, widths(of_phase, self.options.width, place), strict=True)
+            attempts = [summary.attempts for run in of_phase if (summary := place(run).summary())]
+            threads |= {count for each in attempts if each and (count := each[-1].threads)}
+        self.executor = executor_for(self.options, waiting, threads, self._here, self._watcher, self.stop)
+        # Runs of one shape need the same. They are checked before data are fetched.
+        by_shape = {(run.experiment.shape, width): (run.experiment, width) for run, width in waiting}
+        self.ask(check_machines, list(by_shape.values()))
+        super().prepare(phases)
 
-    def _room(self, pack: tuple[Planned, ...]) -> int:
-        """How many runs of a pack the limit leaves room for. A pack that has begun is resumed whole."""
-        if self._spent:
-            return 0
-        if self.limit is None or self.place(pack[0]).pack():
-            return len(pack)
-        return min(self.limit, len(pack))
+    def _here(self) -> Here:
+        return Here(self._watcher, self.stop, self.trainer)
 
-    def _packs(self, waiting: Iterable[Planned]) -> list[tuple[Planned, ...]]:
-        """The waiting runs in packs, in their order. A run that has begun continues as it began: alone, or in its pack, some of whose runs
-        may have ended since. Raises UserError if the phase lacks a run of such a pack."""
-        planned = {run.id: run for run in self._runs}
-        packs: list[list[Planned]] = []
-        with_room: dict[Any, list[Planned]] = {}  # the newest pack of each kind
-        packed: set[str] = set()  # ids of runs in packs that have begun
-        for run in waiting:
-            folder = self.place(run)
-            if run.id in packed:
-                continue
-            if ids := folder.pack():
-                if missing := [name for name in ids if name not in planned]:
-                    raise UserError(
-                        f"{folder.path}: is trained together with {missing[0]}, which is not among these runs; run the sweep without "
-                        "--filter, or delete this folder to train the run anew"
-                    )
-                packs.append([planned[name] for name in ids])
-                packed |= set(ids)
-            elif self.width == 1 or folder.recorded():
-                packs.append([run])
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self.executor.ask(function, *arguments)
+
+    def launch(self, agenda: Agenda) -> None:
+        self.agenda = agenda
+        self.queue: list[PlannedPack] = []
+        self.begun: dict[str, float] = {}  # when a run began, by id
+        self.display.study(agenda)
+        waiting = False  # for runs of another process
+        while True:
+            self._take()
+            while self.queue and self.executor.has_room and not (self._spent or self.stop()):
+                self.executor.begin(self._chosen, self._job)
+            if self.executor.training:
+                for ended in self.executor.wait(INTERVAL):
+                    self._end(ended)
+            elif self.stop():
+                agenda.stopped = bool(agenda.open)
+                return
+            elif agenda.busy and not self._spent:
+                if not waiting:
+                    number = counted(len(agenda.busy), "run")
+                    self.display.say(f"waiting for {number} that another process is training")
+                waiting = True
+                self._look()
             else:
-                kind = kind_of(run)
-                if len(with_room.get(kind, ())) in (0, self.width):
-                    with_room[kind] = []
-                    packs.append(with_room[kind])
-                with_room[kind].append(run)
-        return [tuple(pack) for pack in packs]
-
-    def _wait(self, outcome: PhaseResult) -> None:
-        """Waits until no other process is training a run of the phase, because the next phase may need it. A run that another process
-        has finished counts; a run that it has abandoned is trained here."""
-        if outcome.busy and not self._spent:
-            self.display.say(f"waiting for {counted(len(outcome.busy), 'run')} that another process is training")
-        while outcome.busy and not self._spent and not outcome.stopped:
-            busy, outcome.busy = outcome.busy, []
-            for run in busy:
-                if run.id in outcome.summaries or run in outcome.failed:  # trained here meanwhile, as one of a pack
-                    continue
-                if self.stop() or outcome.stopped:
-                    outcome.stopped = True
-                elif self._spent or self.place(run).is_locked():
-                    outcome.busy.append(run)
-                elif summary := self.finished([run]).get(run.id):
-                    outcome.summaries[run.id] = summary
-                    self.display.end(run, summary, (summary.finished or 0.0) - (summary.started or 0.0))
-                else:
-                    (pack,) = self._packs([run])
-                    self._one(pack, outcome)
-            if outcome.busy:
-                time.sleep(INTERVAL)
-
-    def prospect(self) -> str:
-        return prospect(self.current) if self.current else super().prospect()
+                return
 
     @property
     def _spent(self) -> bool:
         """Whether the limit of runs is reached."""
         return self.limit is not None and self.limit <= 0
 
-    def _one(self, pack: tuple[Planned, ...], outcome: PhaseResult) -> None:
-        """Trains one pack. Those of its runs that have ended before only fill their places."""
-        finished = self.finished(pack)
-        # Another process may have finished all of them since the phase began: then nothing is trained.
-        going = [run for run in pack if run.id not in finished] or list(pack)
-        self.display.begin(*going)
-        self.current = self.place(going[0]).path
-        started = time.perf_counter()
-        try:
-            members = [Member(run.experiment, self.place(run), self._watcher(run)) for run in pack]
-            summaries = train(members, self.data(going[0]), study=self.name, stop=self.stop, keep=self._keep)
-        except Busy:
-            outcome.busy += going
-            for run in going:
-                self.display.leave(run, "another process is training it")
-            return
-        except Stopped:
-            outcome.stopped = True
-            return
-        except (UserError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            if disk_trouble(error):  # it affects every later run
-                raise
-            for run in going:
-                summary = self.place(run).summary()
-                if summary and summary.status in FINISHED:  # it had ended before the others failed
-                    outcome.summaries[run.id] = summary
-                else:
-                    outcome.failed.append(run)
-                self.display.end(run, summary, time.perf_counter() - started)
-        else:
-            outcome.summaries |= {run.id: summary for run, summary in zip(pack, summaries, strict=True)}
-            for run in going:
-                self.display.end(run, outcome.summaries[run.id], time.perf_counter() - started)
-        finally:
-            self.current = None
-            self.mirror.end()
-        if self.limit is not None:
+    def _take(self) -> None:
+        """Puts what has joined the agenda into the queue. Raises UserError if the data do not suit a run, or if a pack that has begun lacks
+        one."""
+        joined = self.agenda.take()
+        self.display.joined(joined)
+        waiting = [run for run in joined if run.id in self.agenda.open]
+        for run in waiting:
+            self.check_data(run)
+        self._enqueue(waiting)
+
+    def _enqueue(self, runs: Iterable[Planned]) -> None:
+        new = packs(runs, self.agenda.planned, self.options.width, self.agenda.place)
+        self.queue = ordered([*self.queue, *new])
+
+    def _chosen(self, compiled: Collection[Shape], taken: Collection[Shape]) -> PlannedPack:
+        pack = choose(self.queue, compiled, taken)
+        self.queue.remove(pack)
+        if self.limit is not None and not pack.begun and len(pack.runs) > self.limit:
+            self.queue.append(replace(pack, runs=pack.runs[self.limit :]))
+            pack = replace(pack, runs=pack.runs[: self.limit])
+        return pack
+
+    def _job(self, pack: PlannedPack) -> Assignment:
+        going = self._going(pack)
+        if self.limit is not None and not pack.tries:
             self.limit -= len(going)
+        self.begun |= dict.fromkeys((run.id for run in going), time.perf_counter())
+        self.display.begin(*going)
+        folders = {run.id: self.agenda.place(run) for run in pack.runs}
+        return Assignment(pack, folders, self.agenda.name)
+
+    def _going(self, pack: PlannedPack) -> list[Planned]:
+        """The runs of a pack that have no outcome; the others only fill their places."""
+        return [run for run in pack.runs if run.id in self.agenda.open]
+
+    def _end(self, ended: Ended) -> None:
+        """A pack is no longer trained."""
+        pack, outcome, reason = ended
+        going = self._going(pack)
+        self.mirror.end(*(self.agenda.place(run).path for run in going))
+        if outcome == "stopped" and self.stop():
+            for run in going:
+                self.display.leave(run)
+        elif outcome == "busy":
+            self._leave(going)
+        elif outcome == "trained" or isinstance(self.executor, Here) or pack.tries + 1 == TRIES:
+            for run in going:
+                if reason:
+                    record_failure(run.experiment, self.agenda.place(run), reason)
+                self._settle(run, time.perf_counter() - self.begun[run.id])
+        else:
+            for run in going:
+                self.display.leave(run, f"failed ({reason or 'see failure.log'}); it is tried once more")
+            self.queue.insert(0, replace(pack, tries=pack.tries + 1))
+
+    def _settle(self, run: Planned, seconds: float) -> None:
+        """The run has an outcome, which its record has: it is finished, or it has failed."""
+        if summary := self.agenda.finished(run):
+            self.agenda.end(run, summary)
+        else:
+            self.agenda.fail(run)
+        self.display.end(run, summary or self.agenda.place(run).summary(), seconds)
+
+    def _leave(self, runs: Iterable[Planned]) -> None:
+        """Another process is training these runs, or has just finished them."""
+        for run in runs:
+            if self.limit is not None:
+                self.limit += 1
+            self.agenda.busy.append(run)
+            self.display.leave(run, "another process is training it")
+
+    def _look(self) -> None:
+        """Looks at the runs that another process is training. One that it has finished counts; one that it has abandoned is trained here:
+        the next phase may need it."""
+        busy, self.agenda.busy = self.agenda.busy, []
+        abandoned = []
+        for run in busy:
+            if self.agenda.place(run).is_locked():
+                self.agenda.busy.append(run)
+            elif summary := self.agenda.finished(run):
+                self._settle(run, (summary.finished or 0.0) - (summary.started or 0.0))
+            else:
+                abandoned.append(run)
+        self._enqueue(abandoned)
+        if not abandoned and self.agenda.busy:
+            time.sleep(INTERVAL)
 
     def _watcher(self, run: Planned) -> Watcher:
-        return self.mirror.watch(self.place(run).path, lambda event: self.display.watch(event, run))
+        def watch(event: Mapping[str, Any]) -> None:
+            self.display.watch(event, run)
+
+        return self.mirror.watch(self.agenda.place(run).path, watch)
+
+    def prospect(self) -> str:
+        current = self.executor.current if isinstance(self.executor, Here) else None
+        return prospect(current) if current else super().prospect()
+
+    def close(self) -> None:
+        self.executor.close()
+
+    def kill(self) -> None:
+        self.executor.kill()
+
+
+def check_machines(pairs: Iterable[tuple[Experiment, int]]) -> None:
+    """Raises UserError if this machine cannot train one of these experiments in packs of so many runs."""
+    for experiment, lanes in pairs:
+        check_machine(experiment, lanes)
