@@ -13,7 +13,6 @@ import pytest
 import reference.norms
 import reference.schemes
 import test_init
-import test_model
 import test_norm_kinds
 import test_optimisers
 import test_schemes
@@ -106,7 +105,7 @@ def test_the_example_is_a_scheme_like_any_other(leaky, capsys):
     test_schemes.test_parameter_delta_against_pre_ln("leaky")
     test_init.test_xavier("leaky")
     test_init.test_law_decay_and_learning_rate_factors("leaky")
-    test_model.test_causality_by_gradient("leaky")
+    test_schemes.test_scanned_layers_equal_unrolled_ones_and_no_token_sees_a_later_one("leaky")
     assert main(["schemes", "leaky"]) == 0
     page = capsys.readouterr().out
     assert "× learned scalar, 0.9 at init" in page  # on the skip
