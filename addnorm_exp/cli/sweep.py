@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from addnorm_exp.cli.cache_flag import CACHE
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
@@ -44,6 +45,7 @@ FLAGS = (
     ),
     Flag("devices_per_run", int, 1, help="GPUs of each worker", metavar="K", minimum=1),
     Flag("launcher", str, "local", help="what carries out the runs: local (this machine)", metavar="NAME"),
+    CACHE,
     *WANDB_FLAGS,
 )
 
@@ -62,7 +64,11 @@ def run(argv: list[str]) -> int:
 
     kind, chosen = launcher_of(arguments["launcher"]), parse_filter(arguments["filter"])
     options = Options(
-        arguments["pack"], arguments["max_runs"], _workers(arguments["workers"]), arguments["devices_per_run"]
+        width=arguments["pack"],
+        limit=arguments["max_runs"],
+        workers=_workers(arguments["workers"]),
+        devices=arguments["devices_per_run"],
+        cache=arguments[CACHE.name],
     )
     studies = select(read_studies(arguments.positionals[0]), chosen)
     if len(studies) > 1 and chosen:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from addnorm_exp.cli.cache_flag import CACHE
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
@@ -16,6 +17,7 @@ HELP = "train one run: --config=configs/lm.py:SCHEME [--config.KEY=VALUE …] --
 
 FLAGS = (
     Flag("workdir", Path, None, "the run's folder; run the same command again to resume a stopped run", "DIR"),
+    CACHE,
     *WANDB_FLAGS,
 )
 
@@ -40,6 +42,10 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.loop import Stopped, check_machine
     from addnorm_exp.train.loop import run as train
+    from addnorm_exp.train.program_cache import keep_programs
+
+    if arguments[CACHE.name]:
+        keep_programs()
 
     times = experiment.timetable
     display = RunDisplay(config.scheme, config.steps, validates=lambda step: times.due(step, "validation"))

@@ -18,6 +18,7 @@ from addnorm_exp.sweep.launchers.launcher import Launcher, unfinished
 from addnorm_exp.sweep.planner import FolderOf, PlannedPack, choose, ordered, packs, widths
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.loop import check_machine, record_failure
+from addnorm_exp.train.program_cache import keep_programs
 from addnorm_exp.words import counted
 
 INTERVAL = 1.0  # seconds between two looks at runs that another process is training
@@ -46,6 +47,8 @@ class Local(Launcher):
         super().prepare(phases)
 
     def _here(self) -> Here:
+        if self.options.cache:
+            keep_programs()
         return Here(self._watcher, self.stop, self.trainer)
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
