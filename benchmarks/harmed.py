@@ -41,7 +41,7 @@ LINES = (
     r"\w+  .*  another process is training it",
     r"waiting for \d+ runs? that another process is training",
     r"  .*: resumed after step \d+",
-    r"( {2})?checkpoint .*: .*; falling back",
+    r" *(.*: )?checkpoint .*: .*; falling back",
     r" *(.*: )?no checkpoint; starting again from step 0 \(.* discarded\)",
     re.escape(NOTICE),
     r"checking which schemes are the same function…",
