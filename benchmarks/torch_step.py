@@ -73,8 +73,16 @@ class Trainer:
     """One way to train. `compiled` puts `torch.compile` over the loss (so over its gradient too), and over clipping and AdamW where
     `optimiser` is `compiled`."""
 
-    def __init__(self, shape: dict[str, int], optim: dict[str, float], attention: str, optimiser: str, compiled: bool):
-        torch.manual_seed(0)
+    def __init__(
+        self,
+        shape: dict[str, int],
+        optim: dict[str, float],
+        attention: str,
+        optimiser: str,
+        compiled: bool,
+        seed: int = 0,
+    ):
+        torch.manual_seed(seed)
         self.optim, self.number, self.half = optim, 0, STATE["dtype"] == "bfloat16"
         self.model = Decoder(shape, attention).to(DEVICE)
         self.loss: Callable[..., torch.Tensor] = torch.compile(self._loss) if compiled else self._loss

@@ -168,26 +168,6 @@ def test_everything_that_is_no_method_is_named():
     assert lines(drop)[0].endswith("stochastic depth: post_ln = 0.1 | pre_ln = 0.")
 
 
-def test_records_of_before_are_compared_by_the_name_of_the_law(tmp_path):
-    for name, law in (("pre_ln", "xavier"), ("post_ln", "xavier"), ("lns", "normal")):
-        summary = summary_of(name, 2.0)
-        summary["confounds"] |= {"init": law}
-        write_run(tmp_path / name, name, 0, summary)
-    (line,) = build(load_study(tmp_path)).warnings
-    assert line.endswith("init: lns = normal | others = xavier.")
-
-
-def test_a_record_of_before_beside_a_new_one_is_compared_by_the_name_of_the_law():
-    former = TableRow("sandwich_ln", (("scheme", "sandwich_ln"),), {"norm": "layer", "law": "normal"})
-    (line,) = lines([row("pre_ln"), row("peri_ln"), former])
-    assert line.endswith("init: sandwich_ln = normal | others = xavier.")
-    (line,) = lines([row("pre_ln"), replace(former, resolved={"norm": "layer", "law": "xavier"}), row("ngpt")])
-    assert "init:" not in line
-    new = [row("sandwich_ln"), replace(row("pre_ln", init__law="normal"), axes=(("scheme", "pre_ln"),))]
-    (line,) = lines([*new, former])  # new ones are compared by more than the name
-    assert line.endswith("init: pre_ln = normal | sandwich_ln = normal with out and down × 0.3536.")
-
-
 def test_rows_are_one_function_only_where_their_models_are_one():
     digest, models = "0" * 64, ({"model.depth": 2, "seed": 0}, {"model.depth": 4, "seed": 0})
     first, second = (

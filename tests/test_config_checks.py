@@ -166,13 +166,13 @@ def test_choices_are_what_there_is(key):
 
 
 def test_every_key_says_what_it_means():
-    assert [key for key, leaf in leaves().items() if not leaf.meaning] == []
+    assert [key for key, leaf in leaves().items() if not leaf.said.meaning] == []
 
 
 @pytest.mark.parametrize("key", CHOICES)
 def test_the_meaning_lists_the_choices(key):
     """Help prints it: a choice that is not told there is not found by anyone."""
-    told = leaves()[key].meaning
+    told = leaves()[key].said.meaning
     assert all(choice in told for choice in CHOICES[key]) or len(CHOICES[key]) == 1, told
 
 

@@ -13,7 +13,6 @@ import pytest
 import reference.norms
 import reference.schemes
 import test_init
-import test_model
 import test_norm_kinds
 import test_optimisers
 import test_schemes
@@ -108,7 +107,7 @@ def test_the_example_is_a_scheme_like_any_other(leaky, capsys):
     test_schemes.test_parameter_delta_against_pre_ln("leaky")
     test_init.test_xavier("leaky")
     test_init.test_law_decay_and_learning_rate_factors("leaky")
-    test_model.test_causality_by_gradient("leaky")
+    test_schemes.test_scanned_layers_equal_unrolled_ones_and_no_token_sees_a_later_one("leaky")
     assert main(["schemes", "leaky"]) == 0
     page = capsys.readouterr().out
     assert "× learned scalar, 0.9 at init" in page  # on the skip
@@ -214,7 +213,7 @@ def test_the_example_is_an_optimiser_like_any_other(entry):
     test_optimisers.test_the_bytes_of_a_state(name)
     test_optimisers.test_a_factor_without_a_meaning_is_refused(name)
     test_optimisers.test_an_optimiser_has_its_keys_and_no_others(name)
-    assert keys.leaves()["optim.name"].meaning.endswith("| muon | signum")
+    assert keys.leaves()["optim.name"].said.meaning.endswith("| muon | signum")
 
 
 @pytest.fixture

@@ -35,23 +35,6 @@ IMPLEMENTATIONS = ("einsum", "xla")
 DROPOUT = Context(key=jax.random.key(1), dropout=0.3, batch=B, train=True)
 
 
-@pytest.mark.parametrize("name", expensive(core=("pre_ln",), default=("ngpt",)))
-def test_causality_by_gradient(name):
-    """d logits[t] / d x0[s] is 0 for s > t and is not for s ≤ t; no sequence of the batch sees another."""
-    model = decoder(catalogue.get(name), architecture(depth=depth_of(name, 2)))
-    bound = model.bind(random_parameters(model.specs))
-    weight = jnp.asarray(np.random.default_rng(0).normal(size=D), jnp.float32)
-
-    def read(x):
-        return bound.decoder(x, Context(batch=B))[0] @ weight
-
-    x = jnp.asarray(np.random.default_rng(1).normal(size=(B * T, D)), jnp.float32)
-    reach = np.abs(jax.jit(jax.jacrev(read))(x)).max(-1)
-    allowed = np.kron(np.eye(B), np.tri(T)).astype(bool)
-    assert np.all(reach[~allowed] == 0.0)
-    assert np.all(reach[allowed] > 1e-6)
-
-
 @pytest.mark.core
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("rotary", [False, True])

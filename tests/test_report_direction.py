@@ -15,7 +15,7 @@ from addnorm_exp.report.protocol.groups import reported
 from addnorm_exp.report.protocol.learning_rates import sensitivity, tried
 from addnorm_exp.report.protocol.metric import primary_of
 from addnorm_exp.report.tables.ablation import build
-from addnorm_exp.runs.metrics import FORMER, Metric, figure, metrics_of, primary
+from addnorm_exp.runs.metrics import DEFAULT, Metric, figure, metrics_of, primary
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import final_value, score
 
@@ -31,7 +31,6 @@ def accurate(scheme: str, accuracy: float | None) -> dict:
     """A summary. The loss falls where the accuracy falls, so whoever goes by it errs."""
     values = None if accuracy is None else {"accuracy": accuracy, "loss": accuracy / 2}
     summary = summary_of(scheme, 1.0, "diverged" if accuracy is None else "done")
-    del summary["uniform"]
     return summary | {
         "metrics": METRICS,
         "val": {"final": values and values | {"step": 1000}, "best": values and values | {"step": 900}},
@@ -142,16 +141,12 @@ def test_two_runs_differ_in_every_metric(study):
     assert [row[0] for row in results.rows][:2] == ["val.final.accuracy", "val.final.loss"]
 
 
-def test_older_records_have_bits_or_nats():
-    def older(evaluation: dict, uniform: dict) -> Summary:
-        return Summary.model_validate({"status": "running", "val": {"final": evaluation}, "uniform": uniform})
-
-    nats = older({"loss": 2.0, "bpb": None}, {"loss": 5.5})
-    bits = older({"loss": 2.0, "bpb": 2.9}, {"loss": 5.5, "bpb": 8.0})
-    assert [metric.name for metric in metrics_of(nats)] == ["loss"]
-    assert [(metric.name, metric.trivial) for metric in metrics_of(bits)] == [("bpb", 8.0), ("loss", 5.5)]
-    assert metrics_of(None) == FORMER[-1:]
-    assert (primary([nats, bits]).name, primary([nats]).name) == ("bpb", "loss")
+def test_a_run_that_has_recorded_no_metrics_is_read_by_its_loss():
+    failed = Summary.model_validate({"status": "failed"})
+    bits = Summary.model_validate({"status": "running", "metrics": [vars(metric) for metric in DEFAULT]})
+    assert metrics_of(failed) == metrics_of(None) == DEFAULT[-1:]
+    assert metrics_of(bits) == DEFAULT
+    assert (primary([failed, bits]).name, primary([failed]).name) == ("bpb", "loss")
 
 
 def test_a_value_in_a_sentence_is_that_of_the_first_metric_that_has_one():

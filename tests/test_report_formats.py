@@ -91,7 +91,9 @@ def test_single_runs_on_different_data_have_a_table_each(three, tmp_path, capsys
         [f"{root}-text-aaaaaaaa", f"{root}-text-bbbbbbbb", f"{root}-enwik8", "study"]
     )
     assert "data enwik8 (sha256 cccccccccccc)" in next(head for head in heads if f"{root}-enwik8" in head)
-    page = dashboard(tmp_path, say=pytest.fail).read_text()
+    path, problems = dashboard(tmp_path)
+    page = path.read_text()
+    assert not problems
     assert f'"name":"{root}-text-bbbbbbbb"' in page
     with pytest.raises(UserError, match="different data"):
         load_study(tmp_path)

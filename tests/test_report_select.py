@@ -1,6 +1,7 @@
 """The protocol of tuning, case by case."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from test_report_study import summary_of, write_plan, write_run
@@ -8,7 +9,7 @@ from test_report_study import summary_of, write_plan, write_run
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.protocol.groups import groups_of, reported
 from addnorm_exp.report.protocol.outcome import Outcome, decimals
-from addnorm_exp.runs.metrics import FORMER
+from addnorm_exp.runs.metrics import DEFAULT
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.runs.winners import Candidate, final_value, score
 from addnorm_exp.runs.winners import winners as winners_by
@@ -30,7 +31,7 @@ def grid(scores: dict[float, list[float | str | None]], key: str = "optim.lr") -
 
 def winners(candidates) -> dict:
     """By a loss."""
-    return winners_by(candidates, FORMER[-1])
+    return winners_by(candidates, DEFAULT[-1])
 
 
 def lr(winner) -> float:
@@ -50,7 +51,8 @@ def test_a_diverged_run_scores_as_the_uniform_prediction():
     assert (lr(every), every.diverged, every.n) == (1e-3, 2, 2)
     assert score(summary_with("diverged", None)) == UNIFORM
     assert score(summary_with("done", 2.0)) == 2.0
-    both = {"val": {"final": {"loss": 2.0, "bpb": 2.9}}, "uniform": {"loss": 5.5, "bpb": 8.0}}
+    final = {"final": {"loss": 2.0, "bpb": 2.9}}
+    both = {"val": final, "test": final, "metrics": metrics(bpb=8.0, loss=5.5)}
     assert (score(summary_with("done", 2.0, **both), "bpb"), score(summary_with("diverged", 2.0, **both), "bpb")) == (
         2.9,
         8.0,
@@ -58,6 +60,10 @@ def test_a_diverged_run_scores_as_the_uniform_prediction():
     assert score(None) is None
     assert score(summary_with("running", 2.0)) is None
     assert score(summary_with("done", 2.0), "bpb") is None
+
+
+def metrics(**trivial: float | None) -> list[dict]:
+    return [vars(replace(metric, trivial=trivial[metric.name])) for metric in DEFAULT if metric.name in trivial]
 
 
 def summary_with(status: str, loss: float | None, **more) -> Summary:
@@ -70,10 +76,10 @@ def summary_with(status: str, loss: float | None, **more) -> Summary:
         "step_time_s": 0.1,
         "val": final,
         "test": final,
+        "keep": "none",
+        "metrics": metrics(loss=UNIFORM),
     }
-    return Summary.model_validate(
-        record | {"uniform": {"loss": UNIFORM}, "diverged": {"step": 9, "cause": "loss"}} | more
-    )
+    return Summary.model_validate(record | {"diverged": {"step": 9, "cause": "loss"}} | more)
 
 
 def test_no_candidate_wins_by_diverging():
@@ -96,7 +102,7 @@ def test_no_candidate_wins_by_diverging():
     seeds = [scored(1e-3, "done", 2.0), scored(1e-3, "diverged", None, 1)]
     seeds += [scored(1e-2, "done", 2.0), scored(1e-2, "done", 9.0, 1)]
     assert lr(winners(seeds)[GROUP]) == 1e-2
-    assert score(summary_with("done", 9.0, uniform=None)) == 9.0, "no uniform loss, no cap"
+    assert score(summary_with("done", 9.0, metrics=metrics(loss=None))) == 9.0, "no uniform loss, no cap"
     above = summary_with("done", 9.0)
     assert (final_value(above), score(above)) == (9.0, UNIFORM), "pictures show where it ended, and count it as uniform"
 

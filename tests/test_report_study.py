@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from training import held
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study, study_folders
 from addnorm_exp.report.run import read_layers, read_metrics, read_run
+from addnorm_exp.runs.metrics import DEFAULT
 
 LN2 = math.log(2)
 UNIFORM = {"loss": math.log(256), "bpb": 8.0}
+METRICS = [vars(replace(metric, trivial=UNIFORM[metric.name])) for metric in DEFAULT]
 BLOCKS = 4
 SITES = [f"decoder.{b}.{kind}" for b in range(BLOCKS) for kind in ("attention", "feed_forward")]
 TENSORS = [
@@ -37,7 +40,8 @@ def summary_of(scheme: str, bpb: float, status: str = "done", step: int = 1000, 
         "steps": 1000,
         "val": {"final": val, "best": val},
         "test": {"final": pair, "best": pair},
-        "uniform": UNIFORM,
+        "metrics": METRICS,
+        "keep": "none",
         "diverged": {"step": step, "cause": "loss is not finite", "value": None} if status == "diverged" else None,
         "parameters": 839_936 + (256 if scheme != "no_norm" else 0),
         "flops_per_token": 4.9e6,

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from test_report_study import summary_of, write_plan, write_run
+from test_report_study import METRICS, summary_of, write_plan, write_run
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.report.load import load_study
@@ -273,6 +273,7 @@ def test_a_loss_without_bits_is_reported_as_loss(tmp_path):
     for split in ("val", "test"):
         for which in ("final", "best"):
             summary[split][which].pop("bpb", None)
+    summary["metrics"] = METRICS[-1:]
     write_run(tmp_path / "s" / "a", "pre_ln", 0, summary)
     assert build(load_study(tmp_path / "s"))["test_loss"] == ["1.386"]
 

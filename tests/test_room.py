@@ -15,11 +15,10 @@ from addnorm_exp import cli
 from addnorm_exp.config.keys import leaves
 from addnorm_exp.runs import finish
 from addnorm_exp.runs.arrays import sha256
-from addnorm_exp.runs.checkpoint_folders import KEEP, not_kept
+from addnorm_exp.runs.checkpoint_folders import KEEP
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.layers import LayersWriter, is_merged, merge, read_layers
 from addnorm_exp.train import loop
-from addnorm_exp.train.checkpoint import Checkpoints
 
 # The best validation is the one before the first update, so that final and best parameters differ.
 BROKEN = {"optim__lr": 0.5, "optim__final_lr": 1.0, "seed": 1, "steps": 6}
@@ -207,45 +206,6 @@ def test_gc_does_the_same_to_older_folders(keep, data, tmp_path, capsys):
     assert names(tmp_path / "run" / "checkpoints") == (KEPT[keep] or [])
     assert names(tmp_path / "going" / "checkpoints") == before, "a run that is not finished needs all of it"
     assert summary_of(tmp_path / "run") == summary
-
-
-@pytest.mark.parametrize(
-    ("keep", "kept"),
-    [
-        ("none", []),
-        ("final", ["00000006"]),
-        ("best", ["00000006", "best-00000000"]),
-        ("state", ["00000004", "00000006", "best-00000000"]),
-    ],
-)
-def test_gc_leaves_the_only_copy_of_what_is_to_be_kept(keep, kept, data, tmp_path, capsys):
-    """Runs of older versions have their final parameters in the last state, which Orbax wrote."""
-    run(config(**BROKEN, execution__keep="state"), data, RunFolder(tmp_path))
-    for name in ("final.npz", "best.npz"):
-        (tmp_path / "checkpoints" / name).unlink()
-    for name in ("00000004", "00000006", "best-00000000"):
-        checkpoint = tmp_path / "checkpoints" / name
-        (checkpoint / "arrays").mkdir()
-        (checkpoint / "arrays.npz").rename(checkpoint / "arrays" / "_METADATA")
-    summary = {key: value for key, value in summary_of(tmp_path).items() if key not in ("keep", "saved")}
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    assert cli.main(["gc", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "nothing to remove\n", "an older run has no policy of its own"
-    assert cli.main(["gc", str(tmp_path), f"--keep={keep}", "--yes"]) == 0
-    assert names(tmp_path / "checkpoints") == kept
-    retained = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kept ")]
-    assert len(retained) == (0 if keep in ("none", "state") else len(kept))
-    assert not_kept(tmp_path / "checkpoints", keep, done=True, last=6) == []
-
-
-def test_of_two_best_parameters_the_newer_ones_are_the_only_copy(tmp_path):
-    """A run that kept two states kept the best of either."""
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    for step in (2, 4):
-        checkpoints.save_best(step, {"a": np.zeros(3)})
-        checkpoints.save(step, {"a": np.zeros(3)}, {"best": {"step": step}})
-    gone = not_kept(tmp_path, "best", done=True, last=4)
-    assert sorted(path.name for path in gone) == ["00000002", "best-00000002"]
 
 
 def test_a_policy_that_is_none(tmp_path, capsys):

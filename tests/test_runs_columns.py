@@ -64,7 +64,7 @@ def test_layers_are_sites_or_weight_matrices_of_a_block():
 
 
 def test_chunks_are_told_from_what_is_somebodys_own(tmp_path):
-    for name in ("00000012.npz", "attention-00000012.npz", "notes.npz", "12.npz", ".00000013.npz.writing"):
+    for name in ("00000012.npz", "attention-00000012.npz", "notes.npz", "12.npz", ".00000013.npz.abcdefgh.writing"):
         np.savez(tmp_path / "made.npz", step=np.arange(1))
         (tmp_path / "made.npz").rename(tmp_path / name)
     assert [(path.name, kind) for path, kind in chunks(tmp_path)] == [

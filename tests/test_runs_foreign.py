@@ -84,7 +84,7 @@ def test_foreign_files_beside_a_run_survive_it(data, tmp_path):
     for path in (*(folder / "checkpoints" / "20261124").rglob("*"), folder / "layers" / "20251124.npz"):
         made |= {path: path.read_bytes()} if path.is_file() else {}
     (newest / "manifest.json").write_text("{}")
-    (folder / "layers" / ".00000099.npz.writing").write_bytes(b"half")
+    (folder / "layers" / ".00000099.npz.abcdefgh.writing").write_bytes(b"half")
     shutil.copytree(newest, folder / "checkpoints" / ".00000012.abcdefgh.writing")
     shutil.copytree(newest, folder / "checkpoints" / ".best-00000008.4711.removing")
     run(config(), data, RunFolder(folder))

@@ -237,7 +237,7 @@ def test_a_run_that_is_being_trained_is_left_alone(study, capsys):
 LEFT = (
     ".summary.json.abcdefgh.writing",
     "checkpoints/.final.npz.abcdefgh.writing",
-    "layers/.00000009.npz.writing",
+    "layers/.00000009.npz.abcdefgh.writing",
     "layers/.index.json.abcd_123.writing",
 )
 HALF = ("checkpoints/.00000012.abcdefgh.writing", "checkpoints/.best-00000004.4711.removing")

@@ -18,6 +18,8 @@ SUMMARY = {
     "step_time_s": 0.5,
     "val": {"final": FINAL, "best": None},
     "test": {"final": FINAL},
+    "metrics": [{"name": "loss", "label": "loss", "unit": "", "better": "lower"}],
+    "keep": "none",
     "attempts": [{"from_step": 0, "xla_flags": "", "device": {"platform": "cpu", "count": 1}}],
     "of_a_newer_version": {"a": [1, None, "x"]},
 }
@@ -70,6 +72,7 @@ def test_a_record_is_read_as_it_was_written(kind, tmp_path):
     [
         ("summary", "step", ..., "step is missing"),
         ("summary", "test", None, "test.final.loss is missing"),
+        ("summary", "metrics", ..., "metrics is missing"),
         ("summary", "val.final.loss", None, "val.final.loss is missing"),
         ("summary", "step", 1.5, "step is 1.5, expected a whole number of at least 0"),
         ("summary", "step", True, "step is true, expected a whole number of at least 0"),
@@ -86,6 +89,7 @@ def test_a_record_is_read_as_it_was_written(kind, tmp_path):
         ("config", "id", "../x", 'id is "../x", expected the name of a folder'),
         ("config", "science.seed", ..., "science.seed is missing"),
         ("config", "science.seed", "0", 'science.seed is "0", expected a whole number of at least 0'),
+        ("config", "science.task", "lm", 'science.task is "lm", expected an object'),
         ("config", "science.optim", 3, "science.optim is 3, expected an object"),
         ("config", "science.optim.lr", True, "science.optim.lr is true, expected a number"),
         ("config", "science.x", {"y": {"z": [[1]]}}, "science.x.y.z is [[1]], expected a value or a list of values"),
@@ -120,12 +124,3 @@ def test_a_line_of_metrics_has_its_numbers_apart(tmp_path):
     assert (first.step, first.split, first.weights, first.numbers) == (1, "train", None, {"loss": 2.5, "lr": None})
     assert (second.weights, second.numbers) == ("best", {"loss": 2.0})
     assert [line.plain() for line in (first, second)] == lines
-
-
-def test_the_name_of_a_task_in_an_older_record_is_a_key_of_the_task(tmp_path):
-    path = tmp_path / "config.json"
-    for written, task in (("lm", {"name": "lm"}), ({"name": "lm"}, {"name": "lm"})):
-        path.write_text(json.dumps(changed(CONFIG, "science.task", written)))
-        config = read(path, RunConfig, AGAIN)
-        assert config.science["task"] == task
-        assert config.plain()["science"]["optim"] == CONFIG["science"]["optim"]

@@ -14,6 +14,7 @@ from bridge import (
     HIDDEN,
     VOCAB,
     B,
+    D,
     T,
     architecture,
     as_used,
@@ -109,30 +110,46 @@ def test_decoder_under_another_norm(name):
     assert distance(logits, theirs) < 1e-5
 
 
-@pytest.mark.parametrize("name", expensive(core=("deepnorm",), default=()))
-def test_scan_equals_unrolled(name):
-    """Outputs, gradients, taps and statistics. Dropout takes part for one scheme, since it lies outside of all of them."""
+@pytest.mark.parametrize("name", expensive(core=("deepnorm", "pre_ln"), default=("ngpt",)))
+def test_scanned_layers_equal_unrolled_ones_and_no_token_sees_a_later_one(name):
+    """Two properties of one program, because its compilation is most of the cost.
+
+    - Outputs, gradients, taps and statistics are those of the scanned layers. Dropout takes part for one scheme, since it lies
+      outside of all of them.
+    - d logits[t] / d x0[s] is 0 for s > t and is not for s ≤ t; no sequence of the batch sees another.
+    """
     context, results = Context(batch=B, diagnostics=True), {}
     if name == "pre_ln":
         context = replace(context, key=jax.random.key(3), dropout=0.2, train=True, attention_statistics=True)
-    for scan in ("off", "on"):
+    for scan in ("on", "off"):
         model = decoder(catalogue.get(name), architecture(depth=depth_of(name, 2), scan_layers=scan))
         parameters = random_parameters(model.specs)
         assert model.bind(parameters).decoder.scan is (scan == "on")
 
-        def loss(parameters, probes, model=model):
-            logits, stats = model.bind(parameters)(tokens(), context, probes)
-            return jnp.mean(jnp.sin(logits)), (logits, stats)
+        def loss(parameters, probes, moved, weights, model=model):
+            bound = model.bind(parameters)
+            x0 = bound.embedding(tokens(), context, jnp.float32) + moved
+            y, stats = bound.decoder(x0, context, probes)
+            logits = bound.logits(y)
+            return jnp.sum(jnp.sin(logits), axis=-1) @ weights, (logits, stats)
 
-        function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
-        results[scan] = function(parameters, jnp.zeros(len(model.module.labels)))
-    (_, (_, stats)), (grads, _) = results["off"]
+        function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+        probes, moved = jnp.zeros(len(model.module.labels), jnp.float32), jnp.zeros((B * T, D), jnp.float32)
+        results[scan] = function(parameters, probes, moved, jnp.full(B * T, 1 / (B * T), jnp.float32))
+    (_, (_, stats)), (grads, *_) = results["off"]
     assert {"stream_rms", "branch_ratio"} <= set(stats)
     # A gradient that is 0 but for rounding (a key's bias) has no scale of its own.
     least = 1e-3 * max(float(jnp.abs(grad).max()) for grad in grads.values())
     flat, other = (jax.tree_util.tree_leaves_with_path(results[scan]) for scan in ("off", "on"))
     for (path, one), (_, two) in zip(flat, other, strict=True):
-        assert jnp.abs(one - two).max() <= 2e-5 * max(float(jnp.abs(one).max()), least), path
+        difference = jnp.abs(one - two).max()
+        assert difference <= 2e-5 * max(float(jnp.abs(one).max()), least), f"scanned layers differ: {path}"
+
+    rows = jnp.eye(B * T, dtype=jnp.float32)  # the loss of one token at a time
+    reach = np.stack([np.abs(function(parameters, probes, moved, row)[1][2]).max(-1) for row in rows])
+    allowed = np.kron(np.eye(B), np.tri(T)).astype(bool)
+    assert np.all(reach[~allowed] == 0.0), "a token sees a later one, or another sequence"
+    assert np.all(reach[allowed] > 1e-6), "a token does not see an earlier one"
 
 
 @pytest.mark.parametrize("name", covering("encoder", core=("post_ln",)))

@@ -9,6 +9,7 @@ from studies import read_study
 from training import ROOT
 
 from addnorm_exp.config import Config, override
+from addnorm_exp.runs.metrics import DEFAULT
 from addnorm_exp.sweep.estimate import Estimator, forwards
 from addnorm_exp.sweep.study import Planned
 
@@ -50,7 +51,7 @@ def test_finished_runs_are_believed(quickstart):
         folder = estimator.folder / run.id
         folder.mkdir()
         record = {"format": 1, "scheme": "pre_ln", "step": 120, "steps": 120, "val": {"final": {"loss": 2.0}}}
-        record |= {"test": {"final": {"loss": 2.0}}, **times, **more}
+        record |= {"test": {"final": {"loss": 2.0}}, "metrics": [vars(DEFAULT[-1])], "keep": "none", **times, **more}
         (folder / "summary.json").write_text(json.dumps(record))
     assert set(estimator.learn(plan)) == {first.id, second.id}
     cost = estimator.cost(first)

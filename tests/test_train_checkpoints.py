@@ -144,7 +144,7 @@ def test_what_a_kill_left_half_written_is_swept_away(data, undisturbed, halfway,
     half.mkdir()
     shutil.copy(folder / "checkpoints" / "00000009" / "arrays.npz", half)
     (folder / "checkpoints" / ".final.npz.x1y2z3w4.writing").write_bytes(b"half")
-    (folder / "layers" / ".00000012.npz.writing").write_bytes(b"half")
+    (folder / "layers" / ".00000012.npz.abcdefgh.writing").write_bytes(b"half")
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"step": 10, "split": "train", "loss": 1.0}\n{"step": 11, "spl')
     run(CONFIG, data, RunFolder(folder))

@@ -13,7 +13,7 @@ from training import ROOT
 from addnorm_exp.cli import train
 from addnorm_exp.config import Config
 from addnorm_exp.report.protocol import outcome
-from addnorm_exp.runs.metrics import figure
+from addnorm_exp.runs.metrics import DEFAULT, figure
 from addnorm_exp.runs.records import Summary
 from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.display import Display
@@ -81,7 +81,8 @@ def test_a_task_without_bits_is_told_by_its_loss(metrics, said, capsys, tmp_path
     assert figure(metrics) == said
     RunDisplay("pre_ln", 100, Console(width=200)).watch({"event": "val", "step": 50, **metrics})
     assert capsys.readouterr().out == f"step  50/100  val {said}\n"
-    record = summary_of("pre_ln", 2.0) | {"val": {"final": metrics}, "test": {"final": metrics}}
+    listed = [vars(metric) for metric in DEFAULT if metrics.get(metric.name) is not None]
+    record = summary_of("pre_ln", 2.0) | {"val": {"final": metrics}, "test": {"final": metrics}, "metrics": listed}
     summary = Summary.model_validate(record)
     train._conclude(summary, tmp_path)
     assert capsys.readouterr().out.startswith(f"pre_ln: test {said} after 1,000 steps")

@@ -32,19 +32,14 @@ def run(argv: list[str]) -> int:
     # Its libraries are slow to import, and --help does not need them.
     from addnorm_exp.report.dashboard.page import dashboard
 
-    problems: list[str] = []
-
-    def say(line: str) -> None:
-        problems.append(line)
-        to_stderr(line)
-
-    path = dashboard(
+    path, problems = dashboard(
         arguments.positionals[0],
         arguments["out"],
         baseline=arguments["baseline"],
         mix_semantics=arguments["mix_semantics"],
-        say=say,
     )
+    for problem in problems:
+        to_stderr(f"error: {problem}")
     print(path)
     return 2 if problems else 0
 
@@ -52,7 +47,7 @@ def run(argv: list[str]) -> int:
 def _save(arguments: Arguments) -> int:
     from addnorm_exp.report.dashboard.workspace import save
     from addnorm_exp.report.load import load_study
-    from addnorm_exp.runs.metrics import FORMER, metrics_of
+    from addnorm_exp.runs.metrics import DEFAULT, metrics_of
     from addnorm_exp.runs.mirror.settings import check_place
 
     check_place(place_of(arguments))
@@ -61,6 +56,6 @@ def _save(arguments: Arguments) -> int:
         print(save(entity, project))
         return 0
     study = load_study(arguments.positionals[0], mix_semantics=True)
-    listed = max((metrics_of(run.summary) for run in study.runs if run.summary), key=len, default=FORMER)
+    listed = max((metrics_of(run.summary) for run in study.runs if run.summary), key=len, default=DEFAULT)
     print(save(entity, project, study.name, sorted(listed, key=lambda metric: metric.rescales is not None)))
     return 0

@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS, command="gc", about=ABOUT, positionals=("DIR",))
     keep = arguments["keep"]
     from addnorm_exp.report.load import study_folders
-    from addnorm_exp.runs.prune import leavings, remove, retained
+    from addnorm_exp.runs.prune import leavings, remove
 
     folders = study_folders(arguments.positionals[0])
     leftovers = {
@@ -42,9 +42,6 @@ def run(argv: list[str]) -> int:
             to_stderr(f"kept   {size(left.size):>8}  {left.path}  (a process is training this run)")
             continue
         print(f"{'freed' if arguments['yes'] else 'would free'}  {size(left.size):>8}  {left.path}  ({left.why})")
-    for folder in folders if keep is not None else ():
-        for left in retained(folder, keep):
-            print(f"kept   {size(left.size):>8}  {left.path}  ({left.why}; --keep=none removes it)")
     total = sum(left.size for left in leftovers.values())
     if not leftovers:
         print("nothing to remove")

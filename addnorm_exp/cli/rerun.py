@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from addnorm_exp.cli.cache_flag import CACHE
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
@@ -20,6 +21,7 @@ REST = "some runs were moved aside and not repeated: run `sweep` or `train` agai
 FLAGS = (
     Flag("failed", bool, False, "every run that failed"),
     Flag("diverged", bool, False, "every run that diverged"),
+    CACHE,
     *WANDB_FLAGS,
 )
 
@@ -52,6 +54,10 @@ def run(argv: list[str]) -> int:
 
     from addnorm_exp.sweep.display import Display
     from addnorm_exp.sweep.rerun import again
+    from addnorm_exp.train.program_cache import keep_programs
+
+    if arguments[CACHE.name]:
+        keep_programs()
 
     display = Display()
     with (
@@ -67,7 +73,7 @@ def run(argv: list[str]) -> int:
     if stop():
         to_stderr(f"stopped; {REST}")
         return stop.code
-    for planned in agenda.failed:
+    for planned in map(agenda.planned.__getitem__, agenda.failed):
         place = next(run_.path for run_ in requested if run_.id == planned.id)
         to_stderr(f"failed: {planned.label} (see {place / 'failure.log'})")
     if agenda.busy:

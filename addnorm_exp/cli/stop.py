@@ -19,7 +19,7 @@ PATIENCE = 5.0  # seconds to wait for a file that is being replaced, before the 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopSignal:
+class StopSignal(contextlib.AbstractContextManager["StopSignal"]):
     """`stop()` is true after SIGINT or SIGTERM. Training checks it between dispatches, saves, and ends.
 
     A second SIGINT ends the process, whatever it is doing, as soon as no file is half replaced. A second SIGTERM does not: it asks for an
@@ -53,9 +53,6 @@ class StopSignal:
 
     def __call__(self) -> bool:
         return self.came
-
-    def __enter__(self) -> "StopSignal":
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

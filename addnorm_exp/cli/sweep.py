@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from addnorm_exp.cli.cache_flag import CACHE
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Flag, parse
@@ -44,6 +45,7 @@ FLAGS = (
     ),
     Flag("devices_per_run", int, 1, help="GPUs of each worker", metavar="K", minimum=1),
     Flag("launcher", str, "local", help="what carries out the runs: local (this machine)", metavar="NAME"),
+    CACHE,
     *WANDB_FLAGS,
 )
 
@@ -62,7 +64,11 @@ def run(argv: list[str]) -> int:
 
     kind, chosen = launcher_of(arguments["launcher"]), parse_filter(arguments["filter"])
     options = Options(
-        arguments["pack"], arguments["max_runs"], _workers(arguments["workers"]), arguments["devices_per_run"]
+        width=arguments["pack"],
+        limit=arguments["max_runs"],
+        workers=_workers(arguments["workers"]),
+        devices=arguments["devices_per_run"],
+        cache=arguments[CACHE.name],
     )
     studies = select(read_studies(arguments.positionals[0]), chosen)
     if len(studies) > 1 and chosen:
@@ -129,11 +135,10 @@ def _conclude(folder: Path, agenda: "Agenda", stop: Any) -> int:
             print(
                 f"pictures: {pictures[0].parent} ({', '.join(path.name for path in pictures if path.suffix == '.png')})"
             )
-    for run in agenda.failed:
-        place = agenda.place(run)
-        summary = place.summary()
-        reason = summary and summary.reason
-        to_stderr(f"failed in {run.phase}: {run.label}: {reason} (see {place.path / 'failure.log'})")
+    for name, reason in agenda.failed.items():
+        run = agenda.planned[name]
+        log = agenda.place(run).path / "failure.log"
+        to_stderr(f"failed in {run.phase}: {run.label}: {reason}" + f" (see {log})" * log.exists())
     for phase, number in Counter(run.phase for run in agenda.busy).items():
         to_stderr(f"{phase}: another process is training {counted(number, 'run')}; run the same command again later")
     for phase, number in Counter(run.phase for run in agenda.left).items():

@@ -1,6 +1,6 @@
 """`main.py sync [DIR]`: uploads to W&B what is on disk and not on the server."""
 
-import sys
+import functools
 from pathlib import Path
 
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, place_of
@@ -24,8 +24,5 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.runs.mirror.sync import sync
 
     directory = Path(*arguments.positionals).expanduser() if arguments.positionals else Path("runs")
-
-    def say(line: str) -> None:
-        print(line, file=sys.stdout, flush=True)
-
+    say = functools.partial(print, flush=True)
     return 0 if sync(directory, place_of(arguments), say, arguments["again"]) else 1

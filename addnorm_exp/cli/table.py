@@ -9,7 +9,7 @@ from pathlib import Path
 from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.report.download import SOURCE, fetch
-from addnorm_exp.report.load import StudyRuns, load_studies
+from addnorm_exp.report.load import StudyRuns, collected, load_studies
 from addnorm_exp.report.protocol.metric import BUDGETS, Budget, parse_budget
 from addnorm_exp.report.protocol.titles import LABELS
 from addnorm_exp.report.tables.ablation import build
@@ -86,15 +86,10 @@ FLAGS = (
 def run(argv: list[str]) -> int:
     """Prints or writes the table. 0 if every study could be read, 2 if one of several could not."""
     arguments = parse(argv, FLAGS, command="table", about=ABOUT, positionals=("[DIR]",))
-    tables: list[Table] = []
     _check(arguments)
     with _place(arguments) as place:
         studies, problems = load_studies(place, mix_semantics=arguments["mix_semantics"])
-        for study in studies:
-            try:
-                tables += _tables(study, arguments)
-            except UserError as error:
-                problems.append(error)
+        tables = collected(lambda study: _tables(study, arguments), studies, problems)
         if not tables:
             raise problems[0]
     text = render(tables, arguments["format"], caption=arguments["caption"], label=arguments["label"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from addnorm_exp.cli.cache_flag import CACHE
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
 from addnorm_exp.config.flags import Arguments, Flag, parse
@@ -30,6 +31,7 @@ FLAGS = (
         "train a planned run of a study from its file plan/ID.json, in place of --config; several are trained in one program",
         "FILE[,FILE…]",
     ),
+    CACHE,
     *WANDB_FLAGS,
 )
 
@@ -59,6 +61,10 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.train.display import RunDisplay
     from addnorm_exp.train.loop import Member, Stopped, check_machine
     from addnorm_exp.train.loop import run_pack as train
+    from addnorm_exp.train.program_cache import keep_programs
+
+    if arguments[CACHE.name]:
+        keep_programs()
 
     first, folder, lanes = training.experiments[0], training.folders[0], len(training.experiments)
     config, times = first.config, first.timetable

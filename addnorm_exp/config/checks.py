@@ -3,13 +3,13 @@
 import math
 import re
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from addnorm_exp import hints
 from addnorm_exp.config.key import Range
 from addnorm_exp.config.keys import Leaf, Own, leaves
 from addnorm_exp.config.optimisers import MuonConfig, SgdConfig
-from addnorm_exp.config.schema import Config
+from addnorm_exp.config.schema import Config, NormConfig
 from addnorm_exp.errors import nearest
 
 
@@ -23,10 +23,11 @@ def values(flat: Mapping[str, object]) -> Iterator[str]:
 
 def combinations(config: Config) -> Iterator[str]:
     """What is wrong with values that do not go together."""
-    for combination in COMBINATIONS:
-        problem = combination(config)
-        if problem:
-            yield problem
+    yield from _sizes(config)
+    yield from _optimiser(config)
+    yield from _norm(config.norm)
+    if config.data.name == "file" and config.data.path is None:
+        yield "data.name='file' needs a path; set data.path, e.g. --config.data.path=FILE"
 
 
 def placed(problem: str, where: str, typed: Collection[str]) -> str:
@@ -96,91 +97,48 @@ def _number(key: str, value: int | float, limits: Range) -> str | None:
     return None
 
 
-def _heads(config: Config) -> str | None:
-    width, heads = config.model.width, config.model.num_heads
-    if width % heads == 0:
-        return None
-    return (
-        f"model.num_heads={heads} does not divide model.width={width}; the nearest divisor is {_divisor(heads, width)}"
-    )
+def _sizes(config: Config) -> Iterator[str]:
+    model, parts = config.model, config.optim.accumulate
+    size, rest = divmod(model.width, model.num_heads)
+    if rest:
+        yield (
+            f"model.num_heads={model.num_heads} does not divide model.width={model.width}; the nearest divisor is "
+            f"{_divisor(model.num_heads, model.width)}"
+        )
+    if model.positions == "rotary" and size % 2:
+        yield (
+            f"model.positions='rotary' needs heads of even size; model.width={model.width} divided by "
+            f"model.num_heads={model.num_heads} is {size}"
+        )
+    if model.mlp_ratio * model.width < 1:
+        yield f"model.mlp_ratio={model.mlp_ratio} times model.width={model.width} gives no hidden unit"
+    if config.batch_size % parts:
+        yield (
+            f"optim.accumulate={parts} does not divide batch_size={config.batch_size}; the nearest divisor is "
+            f"{_divisor(parts, config.batch_size)}"
+        )
 
 
-def _rotary(config: Config) -> str | None:
-    size = config.model.width // config.model.num_heads
-    if config.model.positions != "rotary" or size % 2 == 0:
-        return None
-    return (
-        f"model.positions='rotary' needs heads of even size; model.width={config.model.width} divided by "
-        f"model.num_heads={config.model.num_heads} is {size}"
-    )
-
-
-def _hidden(config: Config) -> str | None:
-    if config.model.mlp_ratio * config.model.width >= 1:
-        return None
-    return f"model.mlp_ratio={config.model.mlp_ratio} times model.width={config.model.width} gives no hidden unit"
-
-
-def _accumulate(config: Config) -> str | None:
-    batch, parts = config.batch_size, config.optim.accumulate
-    if batch % parts == 0:
-        return None
-    return (
-        f"optim.accumulate={parts} does not divide batch_size={batch}; the nearest divisor is {_divisor(parts, batch)}"
-    )
-
-
-def _warmup(config: Config) -> str | None:
-    if config.optim.warmup <= config.steps:
-        return None
-    return f"optim.warmup={config.optim.warmup} is longer than the run (steps={config.steps})"
-
-
-def _wsd(config: Config) -> str | None:
+def _optimiser(config: Config) -> Iterator[str]:
     optim, steps = config.optim, config.steps
-    if optim.schedule != "wsd" or optim.warmup + optim.decay * steps <= steps:
-        return None
-    return (
-        f"optim.schedule='wsd': optim.warmup={optim.warmup} overlaps the final decay (optim.decay={optim.decay} "
-        f"of steps={steps})"
-    )
+    if optim.warmup > steps:
+        yield f"optim.warmup={optim.warmup} is longer than the run (steps={steps})"
+    if optim.schedule == "wsd" and optim.warmup + optim.decay * steps > steps:
+        yield (
+            f"optim.schedule='wsd': optim.warmup={optim.warmup} overlaps the final decay (optim.decay={optim.decay} "
+            f"of steps={steps})"
+        )
+    if isinstance(optim, SgdConfig | MuonConfig) and optim.nesterov and optim.momentum == 0:
+        yield "optim.nesterov=True has no effect with optim.momentum=0; set optim.nesterov=false as well"
 
 
-def _nesterov(config: Config) -> str | None:
-    optim = config.optim
-    if not (isinstance(optim, SgdConfig | MuonConfig) and optim.nesterov and optim.momentum == 0):
-        return None
-    return "optim.nesterov=True has no effect with optim.momentum=0; set optim.nesterov=false as well"
-
-
-def _norm(config: Config) -> str | None:
-    norm = config.norm
+def _norm(norm: NormConfig) -> Iterator[str]:
     if norm.kind == "none":
         for name in ("eps", "eps_place", "affine", "gain", "alpha"):
             if getattr(norm, name) is not None:
-                return f"norm.{name}={getattr(norm, name)!r} has no effect with norm.kind='none'; omit it"
+                yield f"norm.{name}={getattr(norm, name)!r} has no effect with norm.kind='none'; omit it"
     if norm.affine == "none" and norm.gain is not None:
-        return f"norm.gain={norm.gain!r} has no effect with norm.affine='none'; omit one of them"
-    return None
-
-
-def _data(config: Config) -> str | None:
-    if config.data.name == "file" and config.data.path is None:
-        return "data.name='file' needs a path; set data.path, e.g. --config.data.path=FILE"
-    return None
-
-
-COMBINATIONS: tuple[Callable[[Config], str | None], ...] = (
-    _heads,
-    _rotary,
-    _hidden,
-    _accumulate,
-    _warmup,
-    _wsd,
-    _nesterov,
-    _norm,
-    _data,
-)
+        yield f"norm.gain={norm.gain!r} has no effect with norm.affine='none'; omit one of them"
 
 
 def _divisor(wanted: int, number: int) -> int:

@@ -85,9 +85,7 @@ def convert(leaf: Leaf, value: object, label: str) -> object:
             raise UserError(f"{label}={value}: write 'none' to use none, or omit the key to use the scheme's own")
     if value is None and leaf.optional:
         return None
-    if leaf.sequence:
-        return _sequence(leaf, value, label)
-    return _scalar(leaf, value, label)
+    return _sequence(leaf, value, label) if leaf.sequence else _scalar(leaf, value, label)
 
 
 def _scalar(leaf: Leaf, value: object, label: str) -> object:

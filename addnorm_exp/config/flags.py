@@ -239,7 +239,7 @@ def usage(
     text += _rows("flags", [(_spelt(flag), flag.help) for flag in listed])
     if config != "none":
         defaults = keys.flatten(Config())
-        table = [(f"--config.{leaf.key}={defaults[key]}", leaf.meaning) for key, leaf in keys.leaves().items()]
+        table = [(f"--config.{leaf.key}={defaults[key]}", leaf.said.meaning) for key, leaf in keys.leaves().items()]
         text += _rows("config keys with their defaults (None: not set)", table)
     return text
 

@@ -58,11 +58,7 @@ LENGTH = ("epochs", "examples", "tokens")
 PART = ("%", *LENGTH)  # of the run
 
 
-class _Unset:
-    """No value is neutral."""
-
-
-UNSET = _Unset()
+UNSET = object()  # no value is neutral
 
 
 @dataclass(frozen=True)

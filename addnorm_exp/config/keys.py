@@ -42,10 +42,6 @@ class Leaf:
     own: Own | None = None
 
     @property
-    def meaning(self) -> str:
-        return self.said.meaning
-
-    @property
     def units(self) -> tuple[str, ...]:
         """Those that the key takes beside steps, if it counts steps (lengths.py)."""
         return self.said.units
@@ -102,7 +98,7 @@ def _own(base: type, variants: Variants | None, group: str) -> dict[str, Leaf]:
         texts: dict[str, list[str]] = {}
         for name, leaf in by_name.items():
             typed = str(defaults[name])  # as a user types it
-            texts.setdefault(leaf.meaning, []).append(f"{name} {typed.lower() if leaf.type is bool else typed}")
+            texts.setdefault(leaf.said.meaning, []).append(f"{name} {typed.lower() if leaf.type is bool else typed}")
         meaning = "; ".join(f"{text} ({', '.join(values)})" for text, values in texts.items())
         said = dataclasses.replace(first.said, meaning=meaning)
         choices = {name: leaf.choices for name, leaf in by_name.items()}
@@ -116,14 +112,13 @@ def _own(base: type, variants: Variants | None, group: str) -> dict[str, Leaf]:
 def _choosing(leaf: Leaf, choices: Iterable[str]) -> Leaf:
     """The leaf with these names of a table as its choices. Where the schema says nothing else, they are its meaning."""
     names = tuple(choices)
-    said = leaf.said if leaf.meaning else dataclasses.replace(leaf.said, meaning=" | ".join(names))
+    said = leaf.said if leaf.said.meaning else dataclasses.replace(leaf.said, meaning=" | ".join(names))
     return dataclasses.replace(leaf, said=said, choices=names)
 
 
 def groups(schema: type = Config) -> tuple[str, ...]:
     """The dotted names of the subtrees (`model`, `optim`, …)."""
-    names = {key.rpartition(".")[0] for key in leaves(schema)} - {""}
-    return tuple(sorted(names))
+    return tuple(sorted({key.rpartition(".")[0] for key in leaves(schema)} - {""}))
 
 
 def flatten(config: object) -> dict[str, object]:

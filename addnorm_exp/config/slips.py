@@ -86,18 +86,15 @@ def of_flag(name: str, flags: Mapping[str, "Flag"], study_keys: bool = False) ->
         if choice:
             return f"; did you mean '--{flag.name}={choice}'?"
     bare = name.removeprefix("config.")
-    if takes_keys:
-        certain = hints.keys(bare, keys.leaves(), fuzzy=False)
-        if certain:
-            return _of_keys(bare, certain, study_keys)
+    certain = hints.keys(bare, keys.leaves(), fuzzy=False) if takes_keys else ()
+    if certain:
+        return _of_keys(bare, certain, study_keys)
     if hints.normal(name) in ADVICE:
         return f"; {ADVICE[hints.normal(name)]}"
     close = hints.near(name, flags, hints.FLAGS)
     if close:
         return f"; did you mean '--{close}'?"
-    if takes_keys:
-        return _of_keys(bare, hints.keys(bare, keys.leaves()), study_keys)
-    return ""
+    return _of_keys(bare, hints.keys(bare, keys.leaves()), study_keys) if takes_keys else ""
 
 
 def _did_you_mean(words: Iterable[str], unit: str = "") -> str:

@@ -104,7 +104,7 @@ def _table(members: Iterable[Leaf]) -> str:
     defaults = flatten(Config())
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for leaf in members:
-        cells = (f"`{leaf.key}`", _type(leaf), f"`{_typed(defaults[leaf.key])}`", leaf.meaning)
+        cells = (f"`{leaf.key}`", _type(leaf), f"`{_typed(defaults[leaf.key])}`", leaf.said.meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 

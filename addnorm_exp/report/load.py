@@ -5,10 +5,10 @@ table (different semantics or data) are refused here, before any computation; ru
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from addnorm_exp.errors import UserError, program
 from addnorm_exp.grouping import grouped
@@ -17,6 +17,9 @@ from addnorm_exp.runs.folder import RunFolder, is_temporary
 from addnorm_exp.runs.published import Published, read_entry
 from addnorm_exp.runs.reading import SWEEP, WHICH, read_plan, which
 from addnorm_exp.words import counted
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -92,22 +95,26 @@ def load_studies(directory: Path | str, *, mix_semantics: bool = False) -> tuple
     Raises:
         UserError: no study could be read.
     """
-    studies: list[StudyRuns] = []
     problems: list[UserError] = []
-    for folder in study_folders(directory):
-        try:
-            parts = _studies(folder)
-        except UserError as error:
-            problems.append(error)
-            continue
-        for part in parts:
-            try:
-                studies.append(_checked(part, mix_semantics))
-            except UserError as error:
-                problems.append(error)
+
+    def parts(folder: Path) -> list[StudyRuns]:
+        return collected(lambda study: [_checked(study, mix_semantics)], _studies(folder), problems)
+
+    studies = collected(parts, study_folders(directory), problems)
     if not studies:
         raise problems[0]
     return studies, problems
+
+
+def collected(make: Callable[[T], Iterable[R]], items: Iterable[T], problems: list[UserError]) -> list[R]:
+    """What `make` returns for each item, in one list. The errors of items for which it fails are added to `problems`."""
+    results: list[R] = []
+    for item in items:
+        try:
+            results += make(item)
+        except UserError as error:
+            problems.append(error)
+    return results
 
 
 def _studies(folder: Path) -> list[StudyRuns]:

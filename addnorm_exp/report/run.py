@@ -79,16 +79,9 @@ def read_run(folder: Path) -> Run:
         semantics=config.semantics,
         data=config.data.plain(),
         summary=summary,
-        resolved=config.resolved.plain() if config.resolved else _from_summary(summary),
+        resolved=config.resolved.plain() if config.resolved else {},
         digest=config.scheme_digest or "",
     )
-
-
-def _from_summary(summary: Summary) -> dict[str, Any]:
-    """The resolved settings of a record from before `resolved` existed."""
-    confounds = summary.confounds or {}
-    resolved = {key: confounds[key] for key in ("norm", "final_norm", "eps", "affine") if key in confounds}
-    return resolved | ({"law": confounds["init"]} if confounds.get("init") else {})
 
 
 def progress(summary: Summary) -> str:

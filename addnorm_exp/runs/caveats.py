@@ -82,12 +82,6 @@ def _deviations(resolved: Mapping[str, Any]) -> Hashable:
     return tuple(sorted(each)) or None
 
 
-def _law(resolved: Mapping[str, Any]) -> str | None:
-    """The name of the law, without the multipliers that newer runs record after it; None if the method sets the weights."""
-    named = resolved.get("law_deviations") != {} and "law" in resolved
-    return str(resolved["law"]).partition(",")[0] if named else None
-
-
 def _scale(resolved: Mapping[str, Any]) -> str:
     return "by the init law" if resolved["embedding_scale_by_law"] else f"× {resolved['embedding_scale']}"
 
@@ -109,9 +103,8 @@ def _of_the_norm(key: str, name: str, *keys: str) -> Item:
 
 _SIZES = ("model.width", "model.depth", "model.mlp_ratio", "model.tie_embeddings")
 _INIT = ("init.law", "init.std", "init.gain", "init.multipliers", "init.depth_scaled", "model.activation", *_SIZES)
-INIT = Item("init", _deviations, lambda resolved: str(resolved["law"]).replace(", ", " with ", 1), _INIT)
-LAW = Item("init", _law, lambda resolved: str(_law(resolved)), _INIT)
 ITEMS = (
+    Item("init", _deviations, lambda resolved: str(resolved["law"]).replace(", ", " with ", 1), _INIT),
     _plain("embedding_norm", "embedding norm", "embedding.norm"),
     Item("embedding scale", lambda resolved: resolved.get("embedding_scale"), _scale, ("embedding.scale", *_INIT)),
     _plain("factors", "optimiser factors", "model.depth"),
@@ -128,16 +121,9 @@ def lines(rows: Sequence[TableRow], twins: Iterable[Iterable[str]] = ()) -> tupl
 
     `twins` are sets of `function_id`s that are the same function (sweep/twins.py).
     """
-    parts = [part for part in (_init(rows), *(_part(item, rows) for item in ITEMS)) if part]
+    parts = [part for item in ITEMS if (part := _part(item, rows))]
     same = _functions(rows, tuple(map(tuple, twins)))
     return (*([f"{DIFFERS}{'; '.join(parts)}."] if parts else []), *([" ".join(same)] if same else []))
-
-
-def _init(rows: Sequence[TableRow]) -> str | None:
-    """By the deviations of tensors where these differ; else by the name of the law, the only thing that older runs recorded."""
-    recorded = [row for row in rows if "law_deviations" in row.resolved]
-    part = _part(INIT, recorded)
-    return part if part or len(recorded) == len(rows) else _part(LAW, rows)
 
 
 def _varying(rows: Sequence[TableRow]) -> tuple[str, ...]:

@@ -55,27 +55,13 @@ def halves(folder: Path) -> list[Path]:
 
 
 def not_kept(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
-    """The files of a finished run in checkpoints/ that the policy `keep` does not keep. `done`: the run did not diverge.
-
-    The only copy of kept parameters is kept: runs from before `final.npz` and `best.npz` have them in the last state and in the best
-    parameters. A diverged run has no parameters to keep.
-    """
+    """The files of a finished run in checkpoints/ that the policy `keep` does not keep. `done`: the run did not diverge. A diverged run
+    has no parameters to keep."""
     if keep == "state":
         return []
     wanted = [name for name in PARAMETERS if done and KEEP.index(keep) >= KEEP.index(name)]
     files = [folder / file for name, file in PARAMETERS.items() if name not in wanted and (folder / file).is_file()]
-    only = only_copies(folder, keep, done, last)
-    return files + [path for path in whole(folder, last) if path not in only]
-
-
-def only_copies(folder: Path, keep: str, done: bool, last: int | None = None) -> list[Path]:
-    """The checkpoints with the only copy of parameters that the policy keeps (see `not_kept`)."""
-    if keep in ("none", "state") or not done or (folder / PARAMETERS["final"]).exists():
-        return []
-    checkpoints = whole(folder, last)
-    states = [path for path in checkpoints if not path.name.startswith(BEST)]
-    bests = [path for path in checkpoints if path.name.startswith(BEST)]
-    return [*states[-1:], *(bests[-1:] if keep == "best" else [])]
+    return files + whole(folder, last)
 
 
 def begin(folder: Path, name: str) -> Path:

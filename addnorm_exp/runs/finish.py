@@ -16,9 +16,7 @@ from addnorm_exp.runs.records import Summary
 
 
 def finish(folder: RunFolder, summary: Summary) -> None:
-    """Must be called by the process that holds the folder of a finished run. Does nothing if the summary names no policy."""
-    if summary.keep is None:
-        return
+    """Must be called by the process that holds the folder of a finished run."""
     checkpoints = folder.path / "checkpoints"
     for path in beyond(folder.path, summary):
         delete(hide(path, os.getpid()) if path.is_dir() else path)
@@ -31,7 +29,7 @@ def finish(folder: RunFolder, summary: Summary) -> None:
 
 def complete(folder: RunFolder, summary: Summary) -> None:
     """Completes a `finish` that was killed. Does nothing if nothing is left to do, or if a process holds the folder."""
-    if summary.status not in FINISHED or summary.keep is None:
+    if summary.status not in FINISHED:
         return
     left = [*beyond(folder.path, summary), *halves(folder.path / "checkpoints")]
     if left or not layers.is_merged(folder.path / "layers"):
@@ -40,8 +38,5 @@ def complete(folder: RunFolder, summary: Summary) -> None:
 
 
 def beyond(path: Path, summary: Summary, keep: str | None = None) -> list[Path]:
-    """The files of a finished run that the policy `keep` does not keep. Default: the run's own policy, if its summary names one."""
-    policy = keep or summary.keep
-    if policy is None:
-        return []
-    return not_kept(path / "checkpoints", policy, summary.status == "done", summary.steps)
+    """The files of a finished run that the policy `keep`, by default the run's own, does not keep."""
+    return not_kept(path / "checkpoints", keep or summary.keep or "state", summary.status == "done", summary.steps)

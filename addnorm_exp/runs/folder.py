@@ -11,6 +11,7 @@
 One process at a time may write (lock.py). The heartbeat in summary.json is for people.
 """
 
+import itertools
 import json
 import math
 import os
@@ -72,9 +73,8 @@ class RunFolder:
         if not self.path.exists():
             return None
         with self.claimed():
-            number = 1
-            while (aside := self.path.parent / f"{FORMER}{self.path.name}-{number}").exists():
-                number += 1
+            paths = (self.path.parent / f"{FORMER}{self.path.name}-{number}" for number in itertools.count(1))
+            aside = next(path for path in paths if not path.exists())
             self.path.rename(aside)
         return aside
 

@@ -82,7 +82,7 @@ def _write_chunk(path: Path, steps: Sequence[int], columns: dict[str, Any]) -> N
 
 
 _CHUNK = re.compile(rf"({'|'.join(KINDS)})(\d{{8,}})\.npz")
-_HALF = re.compile(rf"\.{_CHUNK.pattern}({SUFFIX}|\.writing)")  # the shorter one was made until 2026-12
+_HALF = re.compile(rf"\.{_CHUNK.pattern}{SUFFIX}")
 
 
 def rewind(folder: Path, step: int, measured: bool = True) -> None:
@@ -175,14 +175,11 @@ def read_layers(folder: Path, kind: str = "") -> Layers | None:
     Raises UserError if a file is damaged: chunks are written whole, so a kill does not explain it.
     """
     index = read_index(folder)
-    paths = [path for path, of in chunks(folder) if of == kind]
-    if not paths or index is None:
+    if index is None:
         return None
-    parts = [part for path in paths if (part := read_chunk(path, index)) is not None]
-    if not parts:
-        return None
-    step, arrays = _joined(parts)
-    return Layers(index, step, arrays)
+    contents = [read_chunk(path, index) for path, of in chunks(folder) if of == kind]
+    parts = [part for part in contents if part is not None]
+    return Layers(index, *_joined(parts)) if parts else None
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -30,23 +30,31 @@ def device() -> dict[str, Any]:
     first = jax.local_devices()[0]
     kind = first.device_kind
     if first.platform == "cpu":
-        kind = f"cpu ({_processor()})"
+        kind = f"cpu ({_cpuinfo('model name') or platform.machine()})"
     return {"platform": first.platform, "kind": kind, "count": jax.local_device_count()}
 
 
 def threads() -> int | None:
     """How many threads compute, on CPU: as many as this process may use cores. None on another platform."""
-    if jax.default_backend() != "cpu":
-        return None
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return usable_cores() if jax.default_backend() == "cpu" else None
 
 
-def _processor() -> str:
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's model and what it can do, in the words of the system."""
+    return f"{_cpuinfo('model name')} {_cpuinfo('flags') or _cpuinfo('Features')}"
+
+
+def _cpuinfo(name: str) -> str:
+    """The first value of this name in what Linux says of the processor; elsewhere its model, whatever the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+    except OSError:
         return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 @functools.cache

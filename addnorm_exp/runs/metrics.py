@@ -53,9 +53,6 @@ class Metric:
     def best(self, values: Iterable[float]) -> float:
         return min(values, key=lambda value: self.sign * value)
 
-    def worst(self, values: Iterable[float]) -> float:
-        return max(values, key=lambda value: self.sign * value)
-
     def text(self, value: float) -> str:
         """A value in a sentence: `2.4513 bits/byte`, `accuracy 81.20 %`, `loss 0.8120`."""
         if self.unit == "%":
@@ -63,34 +60,24 @@ class Metric:
         return f"{value:.4f} {self.unit}" if self.unit else f"{self.name} {value:.4f}"
 
 
-# Those of language modelling, which older records have and do not list.
-FORMER = (
+# Those of the default task, for runs that have recorded none yet.
+DEFAULT = (
     Metric("bpb", "bits per byte", "bits/byte", "lower", trivially="uniform", rescales="loss"),
     Metric("loss", "loss (nats per token)", "", "lower", trivially="uniform"),
 )
 
 
 def metrics_of(summary: Summary | None) -> tuple[Metric, ...]:
-    """The metrics of a run by its summary. An older one has `uniform`, the trivial values, and some
-    of FORMER."""
-    if summary is None:
-        return FORMER[1:]
-    if summary.metrics:
-        return tuple(Metric(**{f.name: getattr(entry, f.name) for f in fields(Metric)}) for entry in summary.metrics)
-    evaluated = [(split, weights) for split in ("val", "test") for weights in ("final", "best")]
-
-    def of(*places: tuple[str, ...]) -> list[Metric]:
-        return [m for m in FORMER if any(summary.number(*place, m.name) is not None for place in places)]
-
-    known = of(*evaluated) or of(("uniform",))
-    return tuple(replace(m, trivial=summary.number("uniform", m.name)) for m in known) or FORMER[1:]
+    """The metrics of a run by its summary; the loss, where it has recorded none yet."""
+    recorded = (summary and summary.metrics) or ()
+    return tuple(Metric(**{f.name: getattr(m, f.name) for f in fields(Metric)}) for m in recorded) or DEFAULT[1:]
 
 
 def primary(summaries: Iterable[Summary | None]) -> Metric:
     """The metric by which runs with these summaries are compared. If some lack a metric that others
     have, the longest list counts."""
     listed = [metrics_of(summary) for summary in summaries]
-    first = max(listed, key=len, default=FORMER[1:])[0]
+    first = max(listed, key=len, default=DEFAULT[1:])[0]
     known = (m.trivial for metrics in listed for m in metrics if m.name == first.name and m.trivial is not None)
     return replace(first, trivial=next(known, None))
 
@@ -101,6 +88,6 @@ def named(summary: Summary | None, name: str | None) -> Metric | None:
     return metrics[0] if name is None else next((metric for metric in metrics if metric.name == name), None)
 
 
-def figure(values: Mapping[str, Any], metrics: Iterable[Metric] = FORMER) -> str:
+def figure(values: Mapping[str, Any], metrics: Iterable[Metric] = DEFAULT) -> str:
     """The first of the metrics that has a value, in a sentence."""
     return next((m.text(values[m.name]) for m in metrics if is_number(values.get(m.name))), "not finite")

@@ -4,10 +4,11 @@ A folder that a process holds is skipped: the process is still writing its files
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from addnorm_exp.runs.checkpoint_folders import delete, halves, only_copies
+from addnorm_exp.runs.checkpoint_folders import delete, halves
 from addnorm_exp.runs.finish import beyond
 from addnorm_exp.runs.folder import FORMER, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
@@ -56,11 +57,9 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
 
 def remove(left: Left) -> bool:
     """Removes it; False if a process is now training the run."""
-    if left.run is None:
-        delete(left.path, ignore_errors=False)
-        return True
+    lock = nullcontext() if left.run is None else RunFolder(left.run).claimed()
     try:
-        with RunFolder(left.run).claimed():
+        with lock:
             delete(left.path, ignore_errors=False)
     except Busy:
         return False
@@ -88,14 +87,6 @@ def _temporary(folder: Path, run: Path | None) -> Iterator[Left]:
     for path in sorted(folder.iterdir()):
         if is_temporary(path.name):
             yield _left(path, "half written", run)
-
-
-def retained(folder: Path, keep: str) -> Iterator[Left]:
-    """Checkpoints of finished runs that `keep` retains although they are large: no other file has the parameters."""
-    for run in standings(folder):
-        if run.finished:
-            for path in only_copies(run.path / "checkpoints", keep, run.status == "done", run.steps):
-                yield _left(path, "the only copy of parameters to keep", run.path)
 
 
 def _left(path: Path, why: str, run: Path | None) -> Left:

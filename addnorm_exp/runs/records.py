@@ -1,7 +1,7 @@
 """The files of a run's record as types. docs/record.md explains the keys.
 
 Keys that are not declared here are kept: a newer version may write more. A key with a default may be
-absent or null, because an older version did not write it.
+absent or null, because not every run writes it, or not before its end.
 """
 
 from collections.abc import Mapping
@@ -74,15 +74,6 @@ class RunConfig(Record):
     resolved: Resolved | None = None
     scheme_digest: str | None = None
     data: DataRecord
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_keys_of_the_task(cls, record: Any) -> Any:
-        """An older version wrote the name of the task in the place of its keys."""
-        science = record.get("science") if isinstance(record, Mapping) else None
-        if not (isinstance(science, Mapping) and isinstance(science.get("task"), str)):
-            return record
-        return {**record, "science": {**science, "task": {"name": science["task"]}}}
 
     @model_validator(mode="after")
     def _of_every_run(self) -> "RunConfig":
@@ -158,7 +149,6 @@ class Summary(Record):
     val: Evaluations | None = None
     test: Evaluations | None = None
     metrics: list[MetricRecord] | None = None
-    uniform: Scores | None = None  # of older records: the trivial value of each metric
     diverged: Divergence | None = None
     parameters: Count | None = None
     tokens_per_example: Count | None = None
@@ -176,11 +166,13 @@ class Summary(Record):
 
     @model_validator(mode="after")
     def _of_an_end(self) -> "Summary":
-        primary = self.metrics[0].name if self.metrics else "loss"
-        if self.status == "done":
-            self._require("scheme", f"val.final.{primary}", f"test.final.{primary}", "step", "steps", "step_time_s")
+        if self.status in ("done", "diverged"):
+            self._require("scheme", "metrics", "keep")
+        if self.status == "done" and self.metrics:
+            primary = self.metrics[0].name
+            self._require(f"val.final.{primary}", f"test.final.{primary}", "step", "steps", "step_time_s")
         if self.status == "diverged":
-            self._require("scheme", "diverged", "metrics" if self.metrics else "uniform.loss")
+            self._require("diverged")
         return self
 
     def number(self, *path: str) -> float | None:

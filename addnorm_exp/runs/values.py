@@ -15,8 +15,6 @@ OBJECT, VALUE = "an object", "a value or a list of values"
 
 def is_number(value: Any) -> bool:
     """Whether it is a finite number that a float can hold; true and false are not numbers."""
-    if type(value) is float:
-        return math.isfinite(value)
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number too large for a float

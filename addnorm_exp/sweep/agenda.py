@@ -31,7 +31,7 @@ class Agenda:
         self.planned: dict[str, Planned] = {}
         self.open: dict[str, Planned] = {}
         self.summaries: dict[str, Summary] = {}  # of finished runs
-        self.failed: list[Planned] = []
+        self.failed: dict[str, str] = {}  # why, by id
         self.busy: list[Planned] = []
         self.stopped = False
         self._joined: list[Planned] = []
@@ -62,9 +62,9 @@ class Agenda:
         self.summaries[run.id] = summary
         self.open.pop(run.id, None)
 
-    def fail(self, run: Planned) -> None:
+    def fail(self, run: Planned, reason: str = "") -> None:
         """The run has failed, and is not tried again."""
-        self.failed.append(run)
+        self.failed[run.id] = reason
         self.open.pop(run.id, None)
 
     @property
@@ -114,8 +114,8 @@ class StudyAgenda(Agenda):
         super().end(run, summary)
         self._ended(run)
 
-    def fail(self, run: Planned) -> None:
-        super().fail(run)
+    def fail(self, run: Planned, reason: str = "") -> None:
+        super().fail(run, reason)
         self._ended(run)
 
     def _ended(self, run: Planned) -> None:

@@ -25,7 +25,8 @@ def product(*parts: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> list[Ove
 
     Raises UserError if two parts set one key.
     """
-    return [_merge(choice) for choice in itertools.product(*(_part(part) for part in parts))]
+    lists = ([part] if isinstance(part, Mapping) else part for part in parts)
+    return [_merge(choice) for choice in itertools.product(*lists)]
 
 
 def chain(*parts: Iterable[Mapping[str, Any]]) -> list[Overrides]:
@@ -41,10 +42,6 @@ def zip(*parts: Iterable[Mapping[str, Any]]) -> list[Overrides]:
             f"zip(): the parts have {', '.join(str(len(part)) for part in lists)} elements; give all parts the same number"
         )
     return [_merge(choice) for choice in builtins.zip(*lists, strict=True)]
-
-
-def _part(part: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [part] if isinstance(part, Mapping) else list(part)
 
 
 def _merge(items: Iterable[Mapping[str, Any]]) -> Overrides:

@@ -102,8 +102,8 @@ class Display(Screen):
         self.bars.update(row.bar, completed=row.meter.step, note=note)
         self.refresh()
 
-    def end(self, run: Planned, summary: Summary | None, seconds: float) -> None:
-        """The run has an outcome."""
+    def end(self, run: Planned, summary: Summary | None, seconds: float, reason: str = "") -> None:
+        """The run has an outcome; `reason`: why it has no summary."""
         self._remove(run)
         self.trained += 1
         phase = [each.id for each in self.agenda.planned.values() if each.phase == run.phase]
@@ -111,7 +111,7 @@ class Display(Screen):
         remaining = f"{duration(self._remaining())} to go" if self.agenda.open else ""
         self.bars.update(self._runs, completed=self.done, note=remaining)
         more = f", {remaining}" * bool(remaining)
-        self.say(f"{run.phase} {done}/{len(phase)}  {run.label}  {_result(summary)}  ({seconds:.1f} s{more})")
+        self.say(f"{run.phase} {done}/{len(phase)}  {run.label}  {_result(summary, reason)}  ({seconds:.1f} s{more})")
         self.refresh()
 
     def leave(self, run: Planned, reason: str = "") -> None:
@@ -146,9 +146,9 @@ class Display(Screen):
             self.bars.update(self._runs, note=f"{duration(left * seconds / together + self._compilations())} to go")
 
 
-def _result(summary: Summary | None) -> str:
+def _result(summary: Summary | None, reason: str) -> str:
     if summary is None:
-        return "failed: "
+        return f"failed: {reason}"
     if summary.status == "done":
         return f"val {figure(summary.at('val', 'final'), metrics_of(summary))}"
     return f"{summary.status}: {summary.reason or ''}"

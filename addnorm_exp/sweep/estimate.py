@@ -117,7 +117,6 @@ class Estimator:
         costs = [self.cost(run) for run in runs]
         shapes = len({run.experiment.shape for run in runs})
         compile_seconds = statistics.median(self._compilations) if self._compilations else COMPILE_SECONDS
-        measured = sum(run.experiment.shape in self._steps for run in runs)
         return Total(
             runs=len(runs),
             flops=sum(cost.flops for cost in costs),
@@ -125,7 +124,7 @@ class Estimator:
             other=sum(cost.other for cost in costs),
             shapes=shapes,
             start=START_SECONDS + shapes * compile_seconds if runs else 0.0,
-            measured=measured,
+            measured=sum(run.experiment.shape in self._steps for run in runs),
         )
 
     @functools.cached_property

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from addnorm_exp import tasks
-from addnorm_exp.config import flatten
 from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError
@@ -92,8 +91,7 @@ def above(study: Study, runs: Sequence[Planned], twins: Twins) -> list[str]:
     """The lines above the table of these runs (runs/caveats.py)."""
     rows: dict[Pairs, TableRow] = {}
     for run in runs:
-        flat = flatten(run.config)
-        axes = tuple((axis, flat[axis]) for axis in study.axes(runs))
+        axes = run.pairs(study.axes(runs))
         if axes not in rows:
             rows[axes] = TableRow(
                 run.config.scheme, axes, asdict(tasks.recipe(run.experiment)), function_of(run.experiment)

@@ -3,6 +3,7 @@
 `report(best)` gets one dict of overrides per group: the group's own keys and the winning values of the tuned ones, without a seed.
 """
 
+import functools
 import itertools
 import struct
 import types
@@ -55,6 +56,15 @@ class Planned:
     @property
     def config(self) -> Config:
         return self.experiment.config
+
+    @functools.cached_property
+    def flat(self) -> dict[str, object]:
+        """The values of the config by key."""
+        return flatten(self.config)
+
+    def pairs(self, keys: Iterable[str]) -> Pairs:
+        """These keys with their values."""
+        return tuple((key, self.flat[key]) for key in keys)
 
     @property
     def label(self) -> str:
@@ -110,14 +120,9 @@ class Study:
         plan, tuning = self._plan("report", lambda: self.module.report(chosen)), tuple(tuning)
         self._one_corpus((*tuning, *plan))
         axes = self.axes(tuning)  # the keys that distinguish groups in tuning; report() may set more
-
-        def group(run: Planned) -> tuple[Any, ...]:
-            flat = flatten(run.config)
-            return tuple(flat[key] for key in axes)
-
-        used = {(group(run), run.config.seed) for run in tuning}
+        used = {(run.pairs(axes), run.config.seed) for run in tuning}
         for run in plan:
-            if (group(run), run.config.seed) in used:
+            if (run.pairs(axes), run.config.seed) in used:
                 raise UserError(
                     f"{self.path}: report() yields seed {run.config.seed} of {run.config.scheme}, which tuning has used; "
                     "the tuning seeds chose the winner, so report it on other seeds"
@@ -136,9 +141,8 @@ class Study:
 
     def group(self, run: Planned) -> Pairs:
         """All science keys of a run with their values, except the tuned keys and the seed."""
-        flat = flatten(run.config)
         apart = (*self.tuned, "seed", "data.path")
-        return tuple((key, flat[key]) for key in sorted(flat) if key not in apart and not key.startswith("execution."))
+        return run.pairs(key for key in sorted(run.flat) if key not in apart and not key.startswith("execution."))
 
     def select(self, runs: Sequence[Planned], summaries: Mapping[str, Summary]) -> list[Overrides]:
         """The argument of report(): each group's overrides with its winner's tuned values (runs/winners.py).
@@ -148,7 +152,7 @@ class Study:
         candidates = [
             Candidate(
                 self.group(run),
-                self._tuned(run),
+                run.pairs(self.tuned),
                 run.config.seed,
                 score_of(summary),
                 summary.status if summary else "missing",
@@ -164,21 +168,20 @@ class Study:
     def stand_in(self, runs: Iterable[Planned]) -> list[Overrides]:
         """The argument of report() if each group's first candidate won: enough to check and count the runs."""
         first = {self.group(run): run for run in reversed(tuple(runs))}
-        return [{**self._own(run), **dict(self._tuned(run))} for run in reversed(first.values())]
+        return [{**self._own(run), **dict(run.pairs(self.tuned))} for run in reversed(first.values())]
 
     def _check_rows(self, plan: Sequence[Planned]) -> None:
         """Checks that BASELINE and PUBLISHED refer to rows of the plan. A row's name is its scheme, followed by other axes that
         distinguish rows (report/protocol/groups.py)."""
         if self.baseline is not None and not any(self._names(str(self.baseline), run) for run in plan):
-            flats = [flatten(run.config) for run in plan]
-            axes = [key for key in self.axes(plan) if key == "scheme" or len({flat[key] for flat in flats}) > 1]
-            rows = {in_keys((key, flat[key]) for key in axes) for flat in flats}
+            axes = [key for key in self.axes(plan) if key == "scheme" or len({run.flat[key] for run in plan}) > 1]
+            rows = {in_keys(run.pairs(axes)) for run in plan}
             raise UserError(
                 f"{self.path}: BASELINE = {self.baseline!r} is not a row of the table; "
                 f"{nearest(str(self.baseline), rows | {run.config.scheme for run in plan})}"
             )
         for number, entry in enumerate(self.published, 1):
-            if not any(entry.matches(flatten(run.config)) for run in plan):
+            if not any(entry.matches(run.flat) for run in plan):
                 row = ", ".join(f"{key}={value!r}" for key, value in entry.row.items())
                 raise UserError(
                     f"{self.path}: PUBLISHED entry {number} ({row}) matches no run of the plan; correct its keys"
@@ -198,18 +201,14 @@ class Study:
         """Whether a row's name may belong to this run: its scheme alone, or followed by values as the table writes them. The report
         phase may set keys that this phase does not set."""
         scheme, *parts = baseline.split(", ")
-        flat, own = flatten(run.config), self._own(run)
+        own = self._own(run)
         values = dict(part.partition(" = ")[::2] for part in parts)
         return scheme == run.config.scheme and all(
-            key in flat and (key not in own or show(flat[key]) == value) for key, value in values.items()
+            key in run.flat and (key not in own or show(run.flat[key]) == value) for key, value in values.items()
         )
 
     def _own(self, run: Planned) -> Overrides:
         return {key: value for key, value in run.typed.items() if key not in (*self.tuned, "seed")}
-
-    def _tuned(self, run: Planned) -> Pairs:
-        flat = flatten(run.config)
-        return tuple((key, flat[key]) for key in self.tuned)
 
     def _plan(self, function: str, call: Callable[[], Any]) -> tuple[Planned, ...]:
         plan: dict[str, Planned] = {}

@@ -15,6 +15,7 @@ Read in this order:
     device_data   data on the devices
     program       the compiled functions of one shape, shared by all its runs
     programs      the programs of this process
+    program_cache  compiled programs on disk
     memory        refuses a run that does not fit this machine, before it is built
     checkpoint    states with checksums
     entry         the part of the record before step 0: identity, versions, costs

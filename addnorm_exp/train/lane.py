@@ -86,7 +86,15 @@ class Lane:
         """Opens the record of this attempt, which follows `step`. `examples`: how many are evaluated, by split; `place`: of the lane in its
         pack, for the record."""
         base = describe(self.experiment, spec, task, examples, step, started, self.folder)
-        base["attempts"][-1] |= {"pending": list(self.totals.pending) if step else [], "pack": dict(place)}
+        attempt = base["attempts"][-1]
+        attempt |= {"pending": list(self.totals.pending) if step else [], "pack": dict(place)}
+        threads = [each["threads"] for each in base["attempts"] if each.get("threads")]
+        if step and len(set(threads)) > 1:  # sums over parts of an array depend on how many there are
+            attempt["exactness"] = "rounding"
+            text = (
+                f"goes on with {counted(threads[-1], 'thread')} and began with {threads[0]}: the last digits may differ"
+            )
+            self.watch({"event": "note", "text": text})
         self.recorder = Recorder(self.folder, self.experiment.config, task, base, self.watch, self.totals, clock)
         self.recorder.summary("running", step)
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from addnorm_exp.runs.metrics import FORMER, figure
+from addnorm_exp.runs.metrics import DEFAULT, figure
 from addnorm_exp.words import duration, si
 
 FORECAST_SECONDS = 5.0  # a time to go is known after so much training beyond the first dispatch
@@ -19,7 +19,7 @@ class Meter:
     def __init__(self, steps: int, clock: Callable[[], float] = time.monotonic):
         self.steps, self.clock = steps, clock
         self.step = 0
-        self._metrics = FORMER
+        self._metrics = DEFAULT
         self._values: dict[str, str] = {}  # of the primary metric, by split
         self._validated = 0  # the step of the latest validation
         self._speeds: deque[float] = deque(maxlen=WINDOW)  # tokens per second

@@ -1,5 +1,6 @@
 """Per-layer diagnostics as cells of layer × step: two bytes per cell, long records joined, within a budget for the whole page."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -41,12 +42,9 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
     """
     sizes = {run.id: size for run in runs if (size := _columns(run))}
     rows = int(np.clip(CELLS // max(1, sum(sizes.values())), FEWEST, ROWS))
-    chosen: set[str] = set()
-    room = CELLS
-    for name in sorted(sizes, key=lambda name: name not in set(first)):
-        room -= rows * sizes[name]
-        if room >= 0 or not chosen:
-            chosen.add(name)
+    order = sorted(sizes, key=lambda name: name not in set(first))
+    room = itertools.accumulate(rows * sizes[name] for name in order)
+    chosen = {*order[:1], *(name for name, cells in zip(order, room, strict=True) if cells <= CELLS)}
     names: list[dict[str, Any]] = []
     cells_of: dict[int, dict[str, list[Any]]] = {}
     seen: dict[str, list[np.ndarray]] = {}
@@ -68,12 +66,13 @@ def heat(runs: Sequence[Run], first: Sequence[str], pool: Pool) -> dict[str, Any
                     seen.setdefault(key, []).append(values[np.isfinite(values)])
         if mine:
             cells_of[place] = mine
+    finite = {key: np.concatenate(values) for key, values in seen.items()}
     present = {quantity for mine in cells_of.values() for quantity in mine}
     return {
         "quantities": [[key, words, log, COLUMNS[key]] for key, (words, log) in QUANTITIES.items() if key in present],
         "names": names,
         "runs": cells_of,
-        "scale": {key: bounds for key, values in seen.items() if (bounds := _bounds(np.concatenate(values)))},
+        "scale": {key: np.quantile(every, [0.002, 0.998]).tolist() for key, every in finite.items() if len(every)},
         "joined": most,
         "left_out": len(sizes) - len(chosen),
     }
@@ -90,10 +89,6 @@ def _quantities(layers: Layers, rows: int) -> Iterator[tuple[str, dict[str, Any]
         if (values := layers.arrays.get(key)) is not None:
             _, cells = joined(layers.step, values, rows, geometric=log)
             yield key, labelled(layers.index.columns(key), COLUMNS[key]), np.log10(cells) if log else cells
-
-
-def _bounds(values: np.ndarray) -> list[float] | None:
-    return [float(v) for v in np.quantile(values, [0.002, 0.998])] if len(values) else None
 
 
 def labelled(columns: Sequence[str], kind: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ text, never as markup. A content security policy forbids network access.
 import html
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -20,7 +19,7 @@ from addnorm_exp.report.dashboard.pack import Pool
 from addnorm_exp.report.dashboard.rates import rates
 from addnorm_exp.report.dashboard.runs import described
 from addnorm_exp.report.dashboard.scalars import curves
-from addnorm_exp.report.load import StudyRuns, load_studies
+from addnorm_exp.report.load import StudyRuns, collected, load_studies
 from addnorm_exp.report.protocol.groups import reported
 from addnorm_exp.report.protocol.metric import primary_of
 from addnorm_exp.report.tables.ablation import build
@@ -45,26 +44,18 @@ def dashboard(
     *,
     baseline: str | None = None,
     mix_semantics: bool = False,
-    say: Callable[[str], None],
-) -> Path:
-    """Writes the page of every study under `directory` to `out`, by default `dashboard.html` in `directory`; returns its path.
+) -> tuple[Path, list[UserError]]:
+    """Writes the page of every study under `directory` to `out`, by default `dashboard.html` in `directory`; returns its path, and the
+    errors of studies that it lacks.
 
     Raises:
-        UserError: `load_studies` refuses every study (if only some, the others are shown, and `say` is called with each error); plotly is
-            missing; the file cannot be written.
+        UserError: no study can be shown; plotly is missing; the file cannot be written.
     """
     loaded, problems = load_studies(directory, mix_semantics=mix_semantics)
     plotly = plotly_script()
-    studies: list[dict[str, Any]] = []
-    for study in loaded:
-        try:
-            studies.append(data(study, baseline=baseline))
-        except UserError as error:
-            problems.append(error)
+    studies = collected(lambda study: [data(study, baseline=baseline)], loaded, problems)
     if not studies:
         raise problems[0]
-    for problem in problems:
-        say(f"error: {problem}")
     path = Path(directory) / NAME if out is None else Path(out)
     if path.exists() and not path.is_file():  # a device would be replaced by the page
         raise UserError(f"{path}: cannot be written (it is not a regular file); choose a file with --out=FILE")
@@ -73,7 +64,7 @@ def dashboard(
         replace(path, text)  # a reload shows the old page or the new one
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a file with --out=FILE") from None
-    return path
+    return path, problems
 
 
 def data(study: StudyRuns, *, baseline: str | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from addnorm_exp.config import Config as Schema
 from addnorm_exp.config import flatten
 from addnorm_exp.errors import UserError
-from addnorm_exp.runs.metrics import FORMER, Metric
+from addnorm_exp.runs.metrics import DEFAULT, Metric
 from addnorm_exp.runs.mirror.settings import ask_for_server
 from addnorm_exp.runs.mirror.window import reason
 
@@ -19,13 +19,10 @@ COORDINATES = ("scheme", "optim.lr", "optim.warmup", "model.depth", "model.width
 
 
 def workspace(
-    entity: str, project: str, study: str | None = None, metrics: Sequence[Metric] = tuple(reversed(FORMER))
+    entity: str, project: str, study: str | None = None, metrics: Sequence[Metric] = tuple(reversed(DEFAULT))
 ) -> Any:
     """The view (a `wandb_workspaces.workspaces.Workspace`) of a project's runs, or of one study's; not yet saved. `metrics`: of the task;
     the first is what runs are compared by."""
-    wr: Any
-    ws: Any
-    expr: Any
     try:
         wr, ws, expr = (import_module(f"wandb_workspaces.{name}") for name in ("reports.v2", "workspaces", "expr"))
     except ModuleNotFoundError:

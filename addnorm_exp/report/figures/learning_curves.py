@@ -67,7 +67,7 @@ def draw(report: Reported, looks: Looks, baseline: str | None = None) -> Figure 
         bands = _apart(banded, last)
         for nth, (group, smooth, middle) in enumerate(rows):
             look = look_of(looks, group)
-            _group(panel, drawn[group.key], smooth, look, running, middle, bands=bands)
+            _group(panel, smooth, look, running, middle, bands=bands)
             if marked and middle is not None:
                 _markers(panel, middle, look, nth, len(rows))
         panel.set_xlabel("optimiser steps")
@@ -110,7 +110,7 @@ def each(report: Reported, baseline: str | None, split: str) -> Figure | str:
     fig, panels, name = multiples.in_front_of_others(report, baseline, titles, centres)
     for axes, row in zip(panels, rows, strict=True):
         middle = None if running else _middle(drawn[row.key], smooth[row.key], metric)
-        _group(axes, drawn[row.key], smooth[row.key], multiples.OWN, running, middle)
+        _group(axes, smooth[row.key], multiples.OWN, running, middle)
     panels[0].set_xlim(0, _last(curves.values()))
     panels[0].set_ylim(
         *_view([run for row in rows for run in drawn[row.key]], [c for r in rows for c in smooth[r.key]], metric)
@@ -211,7 +211,6 @@ def _markers(axes: Axes, middle: Middle, look: style.Look, nth: int, rows: int) 
 
 def _group(
     axes: Axes,
-    runs: Sequence[Run],
     curves: list[Polyline],
     look: style.Look,
     running: bool,

@@ -52,11 +52,10 @@ def grid(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
     tall = 1.02 + 0.11 * (max(map(len, lines)) - 1)
     fig = style.figure(max(style.COLUMN, style.PAGE * across / most), 0.4 + tall * down)
     panels = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel().tolist()
-    for index, axes in enumerate(panels):
-        if index >= len(titles):
-            axes.set_visible(False)
-            continue
-        axes.set_title(titles[index], fontsize=6.8, pad=3)
+    for axes in panels[len(titles) :]:
+        axes.set_visible(False)
+    for index, (axes, title) in enumerate(zip(panels, titles, strict=False)):
+        axes.set_title(title, fontsize=6.8, pad=3)
         axes.tick_params(labelbottom=index + across >= len(titles))  # also above an empty place in the last line
     return fig, panels[: len(titles)]
 

@@ -1,7 +1,6 @@
 """Writes a study's pictures, PNG and SVG, to its `figures` folder. If the record lacks the data of a picture, a line says so."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,14 +9,13 @@ from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.report.figures import gradients, learning_curves, multiples, sensitivity, style
 from addnorm_exp.report.figures.looks import looks_of
 from addnorm_exp.report.load import StudyRuns, load_studies
-from addnorm_exp.report.protocol.groups import Reported, reported
+from addnorm_exp.report.protocol.groups import Reported, labelled, reported
 from addnorm_exp.report.protocol.notes import copy_notes, how_far, nothing_finished, semantics_notes
-from addnorm_exp.report.protocol.titles import titles_of
 from addnorm_exp.words import counted
 
 FIGURES: dict[str, Callable[[StudyRuns, Reported], Figure | str]] = {
     "learning_curves": lambda study, report: learning_curves.draw(report, looks_of(study, report), study.baseline),
-    "lr_sensitivity": lambda study, report: sensitivity.draw(study, report),
+    "lr_sensitivity": sensitivity.draw,
     "grad_norm_heatmap": lambda study, report: gradients.heatmap(report),
     "grad_norm_by_depth": lambda study, report: gradients.by_depth(report, looks_of(study, report), study.baseline),
 }
@@ -60,9 +58,7 @@ def plot(
 
 def draw(study: StudyRuns, target: Path, say: Callable[[str], None] = to_stderr, labels: str = "titles") -> list[Path]:
     """Draws one study's pictures into `target`, which is created if needed."""
-    report = reported(study)
-    if labels == "titles":
-        report = replace(report, titles=titles_of(study))
+    report = labelled(reported(study), study, labels)
     for line in (*semantics_notes(study), *copy_notes(study)):
         say(f"{study.name}: {line}")
     written: list[Path] = []

@@ -103,10 +103,8 @@ def _each(rows: Reported, baseline: str | None, metric: Metric, lost: bool, view
     top = view[1] - 0.06 * (view[1] - view[0])  # a × on the frame would overlap the title
     for axes, row in zip(panels, by_row.values(), strict=True):
         _row(axes, row, multiples.OWN, ring=6)
-        for rate, scored in row.scored.items():
-            for run, value in scored:
-                if run.status == "diverged":
-                    style.cross(axes, rate, min(value, top), multiples.OWN.colour)
+        for rate, value in row.points(diverged=True):
+            style.cross(axes, rate, min(value, top), multiples.OWN.colour)
         if trivial is not None and not beyond:
             axes.axhline(trivial, **TRIVIAL)
     rates = sorted({rate for row in by_row.values() for rate in row.scored})
@@ -156,11 +154,9 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, metric: Met
         index = names.index(group.runs[0].scheme)
         look = looks.of(group.runs[0])
         row = Line.of(group, metric)
-        for rate, scored in row.scored.items():
-            for run, value in scored:
-                if run.status == "diverged":
-                    behind = len(lost[rate]) - 1 - lost[rate].index(index)  # crosses that are drawn later
-                    style.cross(top, rate, value, look.colour, size=5 + min(2.5, 10 / len(lost[rate])) * behind)
+        for rate, value in row.points(diverged=True):
+            behind = len(lost[rate]) - 1 - lost[rate].index(index)  # crosses that are drawn later
+            style.cross(top, rate, value, look.colour, size=5 + min(2.5, 10 / len(lost[rate])) * behind)
         _row(main, row, look, size=SIZES[0] + (SIZES[1] - SIZES[0]) * index / max(1, len(names) - 1))
     _rates_axis(main, rates)
     main.set_xlabel("peak learning rate")
@@ -173,10 +169,8 @@ def _panel(main: Axes, top: Axes, groups: list[Group], looks: Looks, metric: Met
 def _row(axes: Axes, row: Line, look: style.Look, ring: float = 8.5, size: float = 3.6) -> None:
     """A row's dots, means and ring, without its crosses; `size` of the means' markers."""
     colour = look.colour
-    for rate, scored in row.scored.items():
-        for run, value in scored:
-            if run.status != "diverged":
-                axes.plot([rate], [value], look.marker, color=colour, markersize=2.4, alpha=0.6, markeredgewidth=0)
+    for rate, value in row.points(diverged=False):
+        axes.plot([rate], [value], look.marker, color=colour, markersize=2.4, alpha=0.6, markeredgewidth=0)
     axes.plot(
         [*row.means],
         [*row.means.values()],

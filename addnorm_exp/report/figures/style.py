@@ -120,10 +120,10 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def title(axes: Axes, text: str, width: float, pad: float | None = None) -> None:
+def title(axes: Axes, text: str, width: float) -> None:
     """A panel's title, broken so that it does not touch its neighbour; `width` of the panel, in inches."""
     letters = max(12, int(width / 0.058))
-    axes.set_title("\n".join(textwrap.wrap(text, letters, break_long_words=False)), pad=pad)
+    axes.set_title("\n".join(textwrap.wrap(text, letters, break_long_words=False)))
 
 
 def legend(fig: Figure, handles: Sequence[Line2D]) -> None:

@@ -6,12 +6,12 @@ seeds of one.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from addnorm_exp.grouping import grouped
 from addnorm_exp.report.load import StudyRuns
-from addnorm_exp.report.protocol.titles import AXES, Titles, titled, value_title
+from addnorm_exp.report.protocol.titles import AXES, Titles, titled, titles_of, value_title
 from addnorm_exp.report.run import Run
 from addnorm_exp.runs.caveats import in_keys
 from addnorm_exp.runs.metrics import primary
@@ -86,6 +86,11 @@ class Reported:
         rows = {self.name(group): self.label(group) for group in self.groups}
         values = {str(g[a]): value_title(a, g[a], self.titles) for g in self.groups for a in self.varying}
         return (values | rows).get(name, name)
+
+
+def labelled(report: Reported, study: StudyRuns, labels: str) -> Reported:
+    """The report with rows labelled by `titles` (Peri-LN) or by `names` (peri_ln)."""
+    return replace(report, titles=titles_of(study)) if labels == "titles" else report
 
 
 def schemes(study: StudyRuns, report: Reported) -> list[str]:

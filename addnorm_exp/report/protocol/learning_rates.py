@@ -69,6 +69,11 @@ class Line:
         means = {rate: mean_score(best, metric) for rate, best in scored.items()}
         return cls(scored, means, [all(run.status == "done" for run in by_rate[rate]) for rate in scored], metric)
 
+    def points(self, *, diverged: bool) -> list[tuple[float, float]]:
+        """Rate and value of each run that diverged, or of each other run."""
+        each = ((rate, *result) for rate, scored in self.scored.items() for result in scored)
+        return [(rate, value) for rate, run, value in each if (run.status == "diverged") == diverged]
+
     @property
     def best(self) -> float | None:
         """The rate that ranks first; None if no rate has a result."""
@@ -164,11 +169,9 @@ def sensitivity(study: StudyRuns, report: Reported, metric: Metric) -> Sensitivi
         return None
     axes = axes_of(study, tune, study.tuned)
     members = grouped(tune, lambda run: key_of(run, axes))
-    by_group = {}
-    for group in report.groups:
-        own = tuple(pair for pair in group.key if pair[0] in axes)
-        if means := _means(members.get(own, []), study.tuned, metric):
-            by_group[group.key] = means
+    own = {group.key: tuple(pair for pair in group.key if pair[0] in axes) for group in report.groups}
+    tuned = {key: _means(members.get(pairs, []), study.tuned, metric) for key, pairs in own.items()}
+    by_group = {key: means for key, means in tuned.items() if means}
     rates = sorted(set.intersection(*map(set, by_group.values()))) if by_group else []
     every = {float(run.flat[KEY]) for run in tune if run.flat.get(KEY) is not None}
     if len(rates) < 2:

@@ -31,7 +31,7 @@ Titles = Mapping[str, str]  # a scheme's title by its name
 
 
 def titles_of(study: StudyRuns) -> Titles:
-    """The titles that the study's runs have recorded; older records, and runs that have not begun, have none."""
+    """The titles that the study's runs have recorded; runs that have not begun have none."""
     return {run.scheme: title for run in study.runs if (title := run.summary.title) is not None}
 
 

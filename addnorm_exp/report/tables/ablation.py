@@ -5,7 +5,6 @@ and the table fits a terminal. CSV has every number of every row.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from addnorm_exp.report.load import StudyRuns
@@ -13,12 +12,11 @@ from addnorm_exp.report.protocol import notes
 from addnorm_exp.report.protocol.best import best_rows
 from addnorm_exp.report.protocol.compare import Comparison, compare
 from addnorm_exp.report.protocol.confounds import COSTS, facts
-from addnorm_exp.report.protocol.groups import Group, Reported, reported
+from addnorm_exp.report.protocol.groups import Group, Reported, labelled, reported
 from addnorm_exp.report.protocol.learning_rates import Sensitivity, sensitivity
 from addnorm_exp.report.protocol.metric import Budget, Measure, choose, primary_of
 from addnorm_exp.report.protocol.outcome import NOTHING, Outcome, outcome, shared_places
 from addnorm_exp.report.protocol.statistics import ENOUGH
-from addnorm_exp.report.protocol.titles import titles_of
 from addnorm_exp.report.run import UNWRITTEN
 from addnorm_exp.report.tables import published_column
 from addnorm_exp.report.tables.empty_cells import dash_notes
@@ -47,9 +45,7 @@ def build(
     Raises:
         UserError: the baseline or the metric does not exist; no run reaches the budget.
     """
-    report = reported(study)
-    if labels == "titles":
-        report = replace(report, titles=titles_of(study))
+    report = labelled(reported(study), study, labels)
     chosen = choose(report, metric, budget, validation=report.phase == "tune")
     main = [chosen.of(group) for group in report.groups]
     compared = compare(report, main, baseline, study.baseline)

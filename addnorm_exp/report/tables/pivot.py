@@ -5,7 +5,6 @@ it shows the tuning runs, by their validation metric. There is one table for eac
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from addnorm_exp.config.keys import nearest_key
@@ -13,10 +12,10 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.grouping import grouped
 from addnorm_exp.report.load import StudyRuns
 from addnorm_exp.report.protocol import notes
-from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of, reported, value_of
+from addnorm_exp.report.protocol.groups import Group, Reported, axes_of, groups_of, key_of, labelled, reported, value_of
 from addnorm_exp.report.protocol.metric import Budget, Measure, choose
 from addnorm_exp.report.protocol.outcome import NOTHING, shared_places
-from addnorm_exp.report.protocol.titles import titles_of, value_title
+from addnorm_exp.report.protocol.titles import value_title
 from addnorm_exp.report.tables.render import Column, Table
 from addnorm_exp.runs.winners import Pairs
 from addnorm_exp.words import show
@@ -48,8 +47,7 @@ def pivot(
         report = Reported("tune", groups_of(runs, axes), axes, {})
     else:
         report = reported(study)
-    if labels == "titles":
-        report = replace(report, titles=titles_of(study))
+    report = labelled(report, study, labels)
     for axis in (*down, *across):
         if any(len({repr(value_of(run, axis)) for run in group.runs}) > 1 for group in report.groups):
             raise UserError(f"axis {axis}: has several values within one row of the report; choose another axis")

@@ -1,6 +1,8 @@
 """Published numbers beside ours: one column per metric, with its sources below the table. They enter no statistic."""
 
-from collections.abc import Sequence
+import itertools
+import string
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,14 +55,10 @@ def _applies(entry: Published, group: Group) -> bool:
 def _marks(entries: Sequence[Published], report: Reported) -> dict[str, str]:
     """A letter for each source of a number in the table, in order of appearance."""
     used = dict.fromkeys(e.source for e in entries if any(_applies(e, group) for group in report.groups))
-    return {source: _letter(i) for i, source in enumerate(used)}
+    return dict(zip(used, _letters(), strict=False))
 
 
-def _letter(index: int) -> str:
+def _letters() -> Iterator[str]:
     """a … z, aa, ab, …"""
-    text = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text
+    for size in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_lowercase, repeat=size))

@@ -69,14 +69,9 @@ def markdown(table: Table) -> str:
     widths = [max(3, *(_width(row[i]) for row in cells)) for i in range(len(table.columns))]
     lines = [f"### {_inline(table.title)}", ""]
     lines += [line for warning in table.warnings for line in (f"**{_inline(warning)}**", "")]
-    for number, row in enumerate(cells):
-        padded = [
-            _pad(cell, width, column.right) for cell, width, column in zip(row, widths, table.columns, strict=True)
-        ]
-        lines.append(f"| {' | '.join(padded)} |")
-        if number == 0:
-            rules = ["-" * (w - 1) + ":" if c.right else "-" * w for w, c in zip(widths, table.columns, strict=True)]
-            lines.append(f"| {' | '.join(rules)} |")
+    padded = [[_pad(cell, w, c.right) for cell, w, c in zip(row, widths, table.columns, strict=True)] for row in cells]
+    rules = ["-" * (w - 1) + ":" if c.right else "-" * w for w, c in zip(widths, table.columns, strict=True)]
+    lines += [f"| {' | '.join(row)} |" for row in (padded[0], rules, *padded[1:])]
     if table.notes:
         lines += ["", *(f"- {_inline(note)}" for note in table.notes)]
     return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ MARGIN = 10.0  # seconds beyond the client's own time-out in which one run must 
 HURRY = 5.0  # seconds for all of them if the user has asked the command to stop
 
 
-class Mirror:
+class Mirror(contextlib.AbstractContextManager["Mirror"]):
     """`with Mirror(mode, place, say, directory) as mirror:`; `mirror.watch(folder, then)` is a watcher of training that mirrors the run.
 
     The agent is started when the first run begins. Only the end of the command waits for it, and no failure of it is an error.
@@ -68,9 +68,6 @@ class Mirror:
             if folder in self._began:
                 self._began.remove(folder)
                 self._send({"end": folder})
-
-    def __enter__(self) -> "Mirror":
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -36,8 +36,7 @@ class RowReader:
         self._newest = dict.fromkeys(KINDS, -1)
         config, summary = RunFolder(folder).config(), RunFolder(folder).summary()
         self._science = config.science if config else {}
-        # Without it, in an older record, an example is a window of `seq_len` tokens.
-        tokens = (summary and summary.tokens_per_example) or self._science.get("seq_len", 0)
+        tokens = (summary and summary.tokens_per_example) or 0
         self._tokens_a_step = self._science.get("batch_size", 0) * tokens
         attempts = (summary and summary.attempts) or [AttemptRecord()]
         self._execution: Mapping[str, Any] = attempts[-1].execution or (config and config.execution) or {}

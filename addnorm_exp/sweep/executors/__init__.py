@@ -24,12 +24,14 @@ from addnorm_exp.sweep.study import Planned
 
 class Options(NamedTuple):
     """What the command line says of how runs are carried out. `width`: the most runs of one pack; `limit`: the most runs of all; `workers`:
-    how many processes train, None for as many as pay; `devices`: how many each of them has on an accelerator."""
+    how many processes train, None for as many as pay; `devices`: how many each of them has on an accelerator; `cache`: whether compiled
+    programs are kept on disk."""
 
     width: int = 1
     limit: int | None = None
     workers: int | None = None
     devices: int = 1
+    cache: bool = False
 
 
 def executor_for(
@@ -48,14 +50,14 @@ def executor_for(
     if workers == 1 or (workers is None and packs < 2):
         return here()
     if seats.may_accelerate():
-        pool = WorkerPool(watcher, stop, [seats.Seat()])
+        pool = WorkerPool(watcher, stop, [seats.Seat()], options.cache)
         platform, count = pool.ask(devices)
         if platform != "cpu":
             on_devices = seats.of_devices(workers, packs, platform, count, options.devices)
             if len(on_devices) == 1:
                 return pool
             pool.close()
-            return WorkerPool(watcher, stop, on_devices)
+            return WorkerPool(watcher, stop, on_devices, options.cache)
         pool.close()
     own = len(seats.host.cores())
     if workers is None and threads:
@@ -64,7 +66,7 @@ def executor_for(
         return here()
     lanes = {run.experiment.shape: width for run, width in waiting}
     on_cores = seats.of_cores(workers, packs, lanes)
-    return WorkerPool(watcher, stop, on_cores) if len(on_cores) > 1 else here()
+    return WorkerPool(watcher, stop, on_cores, options.cache) if len(on_cores) > 1 else here()
 
 
 def devices() -> tuple[Any, int]:

@@ -35,7 +35,9 @@ class Ended(NamedTuple):
 
 class Executor(ABC):
     """Trains packs, some at a time, and computes what needs a device. `watcher` gives who is told of a run's events; `stop` says whether
-    the user asked to stop."""
+    the user asked to stop. `tries`: how often a pack is tried that fails."""
+
+    tries = 1
 
     def __init__(self, watcher: Callable[[Planned], Watcher], stop: Callable[[], bool]):
         self.watcher, self.stop = watcher, stop

@@ -24,13 +24,13 @@ HURRY = 5.0  # seconds for a process to end that has nothing to do
 class Process:
     """A worker's process: what it trains, and what it has compiled."""
 
-    def __init__(self, seat: Seat):
+    def __init__(self, seat: Seat, cache: bool):
         self.seat = seat
         self.pack: PlannedPack | None = None
         self.shapes: set[Shape] = set()
         self.ready = self.told = False  # whether it has started; whether it was asked to stop
         self.connection, theirs = multiprocessing.Pipe()
-        words = command("addnorm_exp.sweep.executors.worker", str(theirs.fileno()))
+        words = command("addnorm_exp.sweep.executors.worker", str(theirs.fileno()), "cache" * cache)
         try:
             with _bound(seat.cores):
                 self.popen = subprocess.Popen(
@@ -72,11 +72,17 @@ class Process:
 
 
 class WorkerPool(Executor):
-    """A process for each seat. The processes start at once, so that they are ready when the plan is checked."""
+    """A process for each seat. The processes start at once, so that they are ready when the plan is checked. `cache`:
+    whether they keep compiled programs on disk."""
 
-    def __init__(self, watcher: Callable[[Planned], Watcher], stop: Callable[[], bool], seats: Sequence[Seat]):
+    tries = 2
+
+    def __init__(
+        self, watcher: Callable[[Planned], Watcher], stop: Callable[[], bool], seats: Sequence[Seat], cache: bool
+    ):
         super().__init__(watcher, stop)
-        self.processes = [Process(seat) for seat in seats]
+        self.cache = cache
+        self.processes = [Process(seat, cache) for seat in seats]
         self._watchers: dict[str, Watcher] = {}  # of the runs that are being trained, by id
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -159,7 +165,7 @@ class WorkerPool(Executor):
         """A new process in the seat of this one, which trains nothing."""
         process.end(HURRY)
         place = self.processes.index(process)
-        self.processes[place] = Process(process.seat)
+        self.processes[place] = Process(process.seat, self.cache)
         return self.processes[place]
 
     def kill(self) -> None:

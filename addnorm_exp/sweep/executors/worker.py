@@ -17,6 +17,7 @@ from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.sweep.executors.executor import Assignment
 from addnorm_exp.sweep.study import Planned
+from addnorm_exp.train.program_cache import keep_programs
 
 STOP = "stop"  # sent in the place of a job, also while one is being done
 GRACE = 30.0  # seconds in which a process that nobody listens to may save what it is training
@@ -79,9 +80,11 @@ class Worker:
             os._exit(1)
 
 
-def main(descriptor: str) -> None:
-    """`descriptor`: of the connection."""
+def main(descriptor: str, cache: str) -> None:
+    """`descriptor`: of the connection; `cache`: "cache" if compiled programs are kept on disk."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if cache:
+        keep_programs()
     worker = Worker(Connection(int(descriptor)))
     signal.signal(signal.SIGTERM, lambda number, frame: worker.stopping.set())
     worker.serve()

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.runs.checkpoint_folders import prospect
 from addnorm_exp.runs.events import Watcher
+from addnorm_exp.runs.lock import Busy
 from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.executors import executor_for
 from addnorm_exp.sweep.executors.executor import Assignment, Ended, Executor
@@ -16,10 +18,10 @@ from addnorm_exp.sweep.launchers.launcher import Launcher, unfinished
 from addnorm_exp.sweep.planner import FolderOf, PlannedPack, choose, ordered, packs, widths
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.loop import check_machine, record_failure
+from addnorm_exp.train.program_cache import keep_programs
 from addnorm_exp.words import counted
 
 INTERVAL = 1.0  # seconds between two looks at runs that another process is training
-TRIES = 2  # of a pack that fails in another process
 
 
 class Local(Launcher):
@@ -45,6 +47,8 @@ class Local(Launcher):
         super().prepare(phases)
 
     def _here(self) -> Here:
+        if self.options.cache:
+            keep_programs()
         return Here(self._watcher, self.stop, self.trainer)
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -125,23 +129,27 @@ class Local(Launcher):
                 self.display.leave(run)
         elif outcome == "busy":
             self._leave(going)
-        elif outcome == "trained" or isinstance(self.executor, Here) or pack.tries + 1 == TRIES:
+        elif outcome == "trained" or pack.tries + 1 == self.executor.tries:
             for run in going:
-                if reason:
-                    record_failure(run.experiment, self.agenda.place(run), reason)
-                self._settle(run, time.perf_counter() - self.begun[run.id])
+                self._settle(run, time.perf_counter() - self.begun[run.id], reason)
         else:
             for run in going:
                 self.display.leave(run, f"failed ({reason or 'see failure.log'}); it is tried once more")
             self.queue.insert(0, replace(pack, tries=pack.tries + 1))
 
-    def _settle(self, run: Planned, seconds: float) -> None:
-        """The run has an outcome, which its record has: it is finished, or it has failed."""
+    def _settle(self, run: Planned, seconds: float, reason: str = "") -> None:
+        """The run has an outcome: it is finished, or it has failed. `reason`: why, if its record does not say so yet."""
         if summary := self.agenda.finished(run):
             self.agenda.end(run, summary)
-        else:
-            self.agenda.fail(run)
-        self.display.end(run, summary or self.agenda.place(run).summary(), seconds)
+            self.display.end(run, summary, seconds)
+            return
+        folder = self.agenda.place(run)
+        if reason and folder.config():  # it has begun
+            with suppress(Busy), folder.claimed():
+                record_failure(run.experiment, folder, reason)
+        former = folder.summary()
+        self.agenda.fail(run, reason or (former and former.reason) or "")
+        self.display.end(run, former, seconds, reason)
 
     def _leave(self, runs: Iterable[Planned]) -> None:
         """Another process is training these runs, or has just finished them."""
