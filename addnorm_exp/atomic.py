@@ -34,8 +34,9 @@ def between(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def replacement(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the place of `path` when the block ends: synced, and by one rename.
+def replacement(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write, which takes the place of `path` when the block ends: synced (if not, a power cut may leave it empty), and by one
+    rename.
 
     A reader sees the old content or the new one, never a part. If the block raises, `path` stays as it is.
     """
@@ -44,7 +45,8 @@ def replacement(path: Path) -> Iterator[IO[bytes]]:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)  # a temporary file is private
         os.replace(name, path)
     except BaseException:

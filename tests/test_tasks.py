@@ -21,7 +21,6 @@ from addnorm_exp.report.dashboard.page import data as data_of
 from addnorm_exp.report.load import load_study
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.tasks.metrics import Metric
-from addnorm_exp.train import device_data, programs
 from addnorm_exp.train.loop import Member, run_pack
 
 RANKED = {"eval__every": 3, "steps": 6, "execution__checkpoint_every": 3, "optim__lr": 0.05}
@@ -30,9 +29,7 @@ SPLITS = ("train", "val", "test")
 
 @pytest.fixture
 def ranked(monkeypatch):
-    monkeypatch.setitem(tasks.TASKS, "lm", toy.Ranked)
-    monkeypatch.setattr(programs, "_PROGRAMS", {})
-    monkeypatch.setattr(device_data, "_TRAINING", {})
+    toy.take_the_place_of_lm(monkeypatch)
 
 
 def assert_close_records(ours, theirs):

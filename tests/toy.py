@@ -11,9 +11,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from of_config import hypers, initial_state, optimiser, shape
 from training import config as tiny
 
+from addnorm_exp import tasks
 from addnorm_exp.experiment import Shape
 from addnorm_exp.nn.footprint import ExampleCost
 from addnorm_exp.residual import catalogue
@@ -21,6 +23,7 @@ from addnorm_exp.residual.init import Init, Spec
 from addnorm_exp.tasks.lm import LanguageModelling
 from addnorm_exp.tasks.metrics import Metric, WeightedSum
 from addnorm_exp.tasks.task import Arrays, Objective, Share, Task
+from addnorm_exp.train import device_data, programs
 from addnorm_exp.train.step import TrainState, make_chunk, make_step
 
 GROUPS = {"kernel": "matrix", "table": "embedding", "gain": "gain", "bias": "bias", "alpha": "coefficient"}
@@ -168,3 +171,10 @@ TOYS: dict[int, Toy] = {}
 def _program(shape: Shape, chunk: int | None, task: Toy):
     step = make_step(shape, task, lambda batch: batch)
     return jax.jit(step if chunk is None else make_chunk(step, chunk))
+
+
+def take_the_place_of_lm(patch: pytest.MonkeyPatch) -> None:
+    """`Ranked` is the task `lm`. Its shapes are those of `lm`, so the programs of other tests are put away."""
+    patch.setitem(tasks.TASKS, "lm", Ranked)
+    patch.setattr(programs, "_PROGRAMS", {})
+    patch.setattr(device_data, "_TRAINING", {})

@@ -10,6 +10,7 @@ Read in this order:
     machine             versions, device, source revision
     lock                locks between processes
     folder              a run's folder: config.json, metrics.jsonl, summary.json, and its only writer
+    tickets             what a worker on another machine needs to train a planned run
     layers              per-layer arrays beside the scalars
     thinning            joins neighbouring steps of them, for pictures
     arrays              named arrays in one file

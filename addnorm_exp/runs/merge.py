@@ -20,9 +20,8 @@ from addnorm_exp.runs.folder import RunFolder, make_folder, write_json
 from addnorm_exp.runs.joined_plan import joined
 from addnorm_exp.runs.lock import Busy, locked, unlocked
 from addnorm_exp.runs.study_part import HALF, RunCopy, StudyPart, read_parts
+from addnorm_exp.runs.tickets import TICKETS
 from addnorm_exp.words import counted
-
-TICKETS = "plan"  # the folder of a study with a file for each planned run
 
 
 @dataclass

@@ -14,6 +14,7 @@ from addnorm_exp.runs.folder import FORMER, RunFolder, is_temporary
 from addnorm_exp.runs.layers import half_written
 from addnorm_exp.runs.lock import Busy
 from addnorm_exp.runs.status import standings
+from addnorm_exp.runs.tickets import half_written_tickets
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def leavings(folder: Path, *, keep: str | None = None, former: bool = False) -> 
     places = [run.path for run in runs if run.path.is_dir()]
     if folder not in places:
         yield from _temporary(folder, None)
+        yield from (_left(path, "half written", None) for path in half_written_tickets(folder))
         folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
         places += [path for path in folders if path not in places and _is_bare(path)]
     for place in places:

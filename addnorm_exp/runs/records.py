@@ -81,6 +81,15 @@ class RunConfig(Record):
         return self
 
 
+class Ticket(RunConfig):
+    """plan/<id>.json: what config.json will have, as far as it is known before the run begins; and the phase of the run."""
+
+    phase: str
+    study: str
+    execution: Execution
+    scheme_digest: str
+
+
 class Evaluations(Record):
     """The scores of one split, with the final weights and with those of the best validation."""
 

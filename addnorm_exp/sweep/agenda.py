@@ -95,6 +95,7 @@ class StudyAgenda(Agenda):
         self.study, self.folder, self.tuning, self.reporting = study, folder, tuning, reporting
         self.twins, self.chosen = twins, untuned(study, chosen)
         self.report: dict[str, Planned] = {}  # the report runs that are planned, by id
+        self._ticketed: set[str] = set()  # ids of runs with a ticket
         self._groups: dict[Pairs, list[Planned]] = {}
         for run in tuning:
             self._groups.setdefault(study.group(run), []).append(run)
@@ -150,11 +151,15 @@ class StudyAgenda(Agenda):
             self.report |= {run.id: run for run in runs}
         else:
             runs = ()
+        new = [run for run in runs if run.id not in self._ticketed]
+        if not self._ticketed:
+            new = [*self.tuning, *new]
+        self._ticketed |= {run.id for run in new}
         self._add(run for run in choose(runs, self.chosen) if run.id not in self.planned)
         phases: dict[str, Iterable[Planned]] = {"tune": self.tuning}
         if self.report:
             phases["report"] = self.report.values()
-        write_plan(self.folder, self.study, phases, self.twins, self._waiting())
+        write_plan(self.folder, self.study, phases, self.twins, self._waiting(), new)
 
     def _waiting(self) -> int:
         """How many report runs are not planned yet."""

@@ -57,8 +57,8 @@ def _cost(shape: Shape):
     return minimum_footprint(shape).cost
 
 
-def kind_of(run: Planned) -> Hashable:
-    """What the runs of a pack have in common."""
+def kind_of(run: Planned) -> tuple[Hashable, ...]:
+    """What the runs of a pack have in common: phase, shape, timetable and data."""
     return run.phase, run.experiment.shape, run.experiment.timetable, run.sha256
 
 

@@ -1,11 +1,16 @@
-"""study.json: the plan, stored beside the runs. Tables and plots follow it."""
+"""The plan, stored beside the runs: study.json, which tables and plots follow, and a ticket for each run, from which it is trained."""
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from addnorm_exp.config import science
 from addnorm_exp.errors import UserError
+from addnorm_exp.runs import tickets
 from addnorm_exp.runs.folder import make_folder, write_json
+from addnorm_exp.runs.identity import SEMANTICS
 from addnorm_exp.runs.published import written
 from addnorm_exp.runs.reading import FORMAT, read_plan
 from addnorm_exp.runs.records import StudyPlan
@@ -57,11 +62,14 @@ def write_plan(
     phases: Mapping[str, Iterable[Planned]],
     twins: Twins = NOT_COMPARED,
     waiting: int = 0,
+    new: Iterable[Planned] | None = None,
 ) -> None:
     """Writes the plan as far as it is known. The report phase is absent until tuning has chosen its winners. `waiting`: the number of
-    report runs that are not planned yet."""
+    report runs that are not planned yet; `new`: the runs whose tickets are not written yet (None: all)."""
     runs = [run for phase in phases.values() for run in phase]
     make_folder(folder)
+    # A run of both phases has the ticket of the first. The plan names no run without a ticket.
+    tickets.write(folder, {run.id: _ticket(run, study.name) for run in reversed(runs if new is None else tuple(new))})
     write_json(
         folder / "study.json",
         {
@@ -80,3 +88,22 @@ def write_plan(
             "published": [written(entry) for entry in study.published],
         },
     )
+
+
+def _ticket(run: Planned, study: str) -> dict[str, Any]:
+    """The content of a run's ticket. Its data may be a file: a worker finds it from whatever folder it is started in."""
+    values: dict[str, Any] = science(run.config)
+    data = run.config.data
+    if data.path is not None:
+        values = {**values, "data": {**values["data"], "path": os.path.abspath(os.path.expanduser(data.path))}}
+    return {
+        "id": run.id,
+        "semantics": SEMANTICS,
+        "scheme": run.config.scheme,
+        "study": study,
+        "phase": run.phase,
+        "science": values,
+        "execution": asdict(run.config.execution),
+        "data": {"name": data.path or data.name, "sha256": run.sha256},
+        "scheme_digest": run.experiment.digest,
+    }

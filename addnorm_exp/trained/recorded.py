@@ -1,4 +1,4 @@
-"""The experiment that a run's folder records."""
+"""The experiment that a run's folder records, or the ticket of a run that is planned."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Experiment
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.reading import dotted
+from addnorm_exp.runs.records import RunConfig
 from addnorm_exp.tasks import resolve
 
 
@@ -23,9 +24,14 @@ def experiment_of(folder: RunFolder, changes: Mapping[str, Any] | None = None) -
     Raises UserError if there is no config.json, or if another version wrote it that knew other keys.
     """
     record = folder.config()
-    where = str(folder.path / "config.json")
     if record is None:
         raise UserError(f"{folder.path}: no run has begun here; give the folder of a run, e.g. runs/<study>/<run id>")
+    return experiment_in(record, folder.path / "config.json", changes)
+
+
+def experiment_in(record: RunConfig, file: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of a record that was read from this file, with some keys changed. Raises UserError if another version wrote it."""
+    where = str(file)
     flat = dotted({**record.science, "execution": record.execution or {}})
     unknown = [key for key in flat if key not in leaves()]
     if unknown:
