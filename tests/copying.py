@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from of_config import hypers, initial_state, make_step
 from training import config as tiny
 
@@ -18,6 +19,7 @@ from addnorm_exp.train.calibration import calibrated
 from addnorm_exp.train.step import TrainState, make_chunk
 
 SYMBOLS, PREFIX, SEQUENCES = 8, 4, 32
+PART = 25  # steps of one dispatch
 
 
 class Copying(LanguageModelling):
@@ -54,14 +56,19 @@ def start(task: Copying, numbers) -> TrainState:
     return replace(state, parameters=calibrated(task, state.parameters, first))
 
 
-def train(task: Copying, steps: int, **changes):
-    """The real training step: states before step 0, after step 3 and at the end, and the loss of every later step."""
+def train(task: Copying, steps: int, until: float = 0.0, **changes):
+    """The real training step: states before step 0, after step 3 and at the end, and the loss of every later step. The end is
+    after `steps`, or as soon as the mean loss of 20 steps is below `until`."""
     changes = {"optim__lr": 3e-3, "optim__warmup": 20, "optim__weight_decay": 0.0, **changes}
     config = tiny(steps=steps, execution__diagnostics=False, **changes)
     numbers = hypers(config)
-    run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), steps))
-    states = [start(task, numbers)]
-    for count in (3, steps - 3):
-        state, metrics = run(states[-1], numbers, jnp.zeros(()), count, jnp.zeros(steps, jnp.bool_))
-        states.append(state)
-    return states, metrics["loss"][: steps - 3]
+    run = jax.jit(make_chunk(make_step(config, task, lambda batch: batch), PART))
+    states, losses = [start(task, numbers)], np.zeros(0)
+    counts = [3, *[PART] * ((steps - 3) // PART), (steps - 3) % PART]
+    for count in filter(None, counts):
+        state, metrics = run(states[-1], numbers, jnp.zeros(()), count, jnp.zeros(PART, jnp.bool_))
+        states = [*states[:2], state]
+        losses = np.concatenate([losses, metrics["loss"][:count]])
+        if len(losses) > 3 + 20 and losses[-20:].mean() < until:
+            break
+    return states, losses[3:]
