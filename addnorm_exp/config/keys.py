@@ -128,10 +128,13 @@ def groups(schema: type = Config) -> tuple[str, ...]:
 
 def flatten(config: object) -> dict[str, object]:
     """A config dataclass as {dotted key: value}, in the schema's order; None for keys of variants that it does not have."""
-    flat = {}
+    flat: dict[str, object] = {}
+    groups = {"": config}
     for key in leaves(type(config)):
-        *path, last = key.split(".")
-        flat[key] = getattr(functools.reduce(getattr, path, config), last, None)
+        group, _, name = key.rpartition(".")
+        if group not in groups:
+            groups[group] = functools.reduce(getattr, group.split("."), config)
+        flat[key] = getattr(groups[group], name, None)
     return flat
 
 

@@ -4,12 +4,12 @@ import functools
 from collections.abc import Sequence
 
 from addnorm_exp import tasks
-from addnorm_exp.config import flatten, leaves, slips
+from addnorm_exp.config import leaves, slips
 from addnorm_exp.config.door import convert
 from addnorm_exp.config.keys import unknown
 from addnorm_exp.config.lengths import in_steps
-from addnorm_exp.config.schema import Config
 from addnorm_exp.errors import UserError, nearest
+from addnorm_exp.experiment import Experiment
 from addnorm_exp.sweep.study import CONFIG, Planned, Study
 
 Filter = dict[str, object]
@@ -52,7 +52,7 @@ def select(studies: Sequence[Study], chosen: Filter) -> tuple[Study, ...]:
 
 
 def choose(runs: tuple[Planned, ...], chosen: Filter) -> tuple[Planned, ...]:
-    return tuple(run for run in runs if _has(run.config, chosen))
+    return tuple(run for run in runs if _has(run.experiment, chosen))
 
 
 def unseeded(chosen: Filter) -> Filter:
@@ -65,11 +65,11 @@ def untuned(study: Study, chosen: Filter) -> Filter:
     return {key: value for key, value in chosen.items() if key not in study.tuned}
 
 
-def _has(config: Config, chosen: Filter) -> bool:
-    flat = flatten(config)
+def _has(experiment: Experiment, chosen: Filter) -> bool:
+    config = experiment.config
     sizes = functools.partial(tasks.sizes, config.task.name, config.data, config.seq_len)
     return all(
-        flat[key] == in_steps(value, config.steps, config.batch_size, sizes)
+        experiment.flat[key] == in_steps(value, config.steps, config.batch_size, sizes)
         for key, value in chosen.items()
         if key != CONFIG
     )

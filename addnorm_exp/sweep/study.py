@@ -17,7 +17,7 @@ from addnorm_exp.config.keys import EXECUTION
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.experiment import Experiment
+from addnorm_exp.experiment import Experiment, structural
 from addnorm_exp.runs.caveats import in_keys
 from addnorm_exp.runs.metrics import primary
 from addnorm_exp.runs.published import Published
@@ -112,7 +112,7 @@ class Study:
         axes = self.axes(tuning)  # the keys that distinguish groups in tuning; report() may set more
 
         def group(run: Planned) -> tuple[Any, ...]:
-            flat = flatten(run.config)
+            flat = run.experiment.flat
             return tuple(flat[key] for key in axes)
 
         used = {(group(run), run.config.seed) for run in tuning}
@@ -136,7 +136,7 @@ class Study:
 
     def group(self, run: Planned) -> Pairs:
         """All science keys of a run with their values, except the tuned keys and the seed."""
-        flat = flatten(run.config)
+        flat = run.experiment.flat
         apart = (*self.tuned, "seed", "data.path")
         return tuple((key, flat[key]) for key in sorted(flat) if key not in apart and not key.startswith("execution."))
 
@@ -170,7 +170,7 @@ class Study:
         """Checks that BASELINE and PUBLISHED refer to rows of the plan. A row's name is its scheme, followed by other axes that
         distinguish rows (report/protocol/groups.py)."""
         if self.baseline is not None and not any(self._names(str(self.baseline), run) for run in plan):
-            flats = [flatten(run.config) for run in plan]
+            flats = [run.experiment.flat for run in plan]
             axes = [key for key in self.axes(plan) if key == "scheme" or len({flat[key] for flat in flats}) > 1]
             rows = {in_keys((key, flat[key]) for key in axes) for flat in flats}
             raise UserError(
@@ -178,7 +178,7 @@ class Study:
                 f"{nearest(str(self.baseline), rows | {run.config.scheme for run in plan})}"
             )
         for number, entry in enumerate(self.published, 1):
-            if not any(entry.matches(flatten(run.config)) for run in plan):
+            if not any(entry.matches(run.experiment.flat) for run in plan):
                 row = ", ".join(f"{key}={value!r}" for key, value in entry.row.items())
                 raise UserError(
                     f"{self.path}: PUBLISHED entry {number} ({row}) matches no run of the plan; correct its keys"
@@ -198,7 +198,7 @@ class Study:
         """Whether a row's name may belong to this run: its scheme alone, or followed by values as the table writes them. The report
         phase may set keys that this phase does not set."""
         scheme, *parts = baseline.split(", ")
-        flat, own = flatten(run.config), self._own(run)
+        flat, own = run.experiment.flat, self._own(run)
         values = dict(part.partition(" = ")[::2] for part in parts)
         return scheme == run.config.scheme and all(
             key in flat and (key not in own or show(flat[key]) == value) for key, value in values.items()
@@ -208,12 +208,13 @@ class Study:
         return {key: value for key, value in run.typed.items() if key not in (*self.tuned, "seed")}
 
     def _tuned(self, run: Planned) -> Pairs:
-        flat = flatten(run.config)
+        flat = run.experiment.flat
         return tuple((key, flat[key]) for key in self.tuned)
 
     def _plan(self, function: str, call: Callable[[], Any]) -> tuple[Planned, ...]:
         plan: dict[str, Planned] = {}
         computed: dict[tuple, Planned] = {}  # by the numbers that the runs compute with
+        keys, alike = structural(), dict[tuple, Experiment]()  # a scheme is resolved once, not once per run
         sums: dict[tuple[str, DataConfig], str] = {}  # a user's file is read once, not once per run
         for number, overrides in enumerate(yielded(self.path, function, call), 1):
             where = f"{self.path}: run {number} of {function}()"
@@ -226,15 +227,18 @@ class Study:
                 if config != self.config:
                     continue
                 overrides = {key: value for key, value in overrides.items() if key != CONFIG}
-            experiment = resolve(override(self.base, overrides, where, sizes), where)
-            config = experiment.config
+            config = override(self.base, overrides, where, sizes)
+            flat = flatten(config)  # plain numbers, where the file may have NumPy's
+            structure = tuple(flat[key] for key in keys)
+            if structure not in alike:
+                alike[structure] = resolve(config, where)
+            experiment = alike[structure].with_config(config)
             data = config.task.name, config.data
             if data not in sums:
                 try:
                     sums[data] = spec(config).sha256
                 except UserError as error:
                     raise UserError(f"{where}: {error}") from None
-            flat = flatten(config)  # plain numbers, where the file may have NumPy's
             resolved, sha256 = {key: flat[key] for key in overrides}, sums[data]
             typed = overridden({}, overrides, where)
             run = Planned(experiment.id(sha256), experiment, resolved, sha256, typed, PHASE_OF[function])
