@@ -82,10 +82,8 @@ class Entry:
 def entry(monkeypatch) -> Iterator[Entry]:
     """The schema of configs is derived from the tables anew, here and after the test."""
     keys._leaves.cache_clear()
-    keys._paths.cache_clear()
     yield Entry(monkeypatch)
     keys._leaves.cache_clear()
-    keys._paths.cache_clear()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from of_config import experiment
 
 from addnorm_exp.config import Config, flatten, identity_items, leaves, override
 from addnorm_exp.config.key import HOST, HYPER, SHAPE, TIMETABLE
-from addnorm_exp.experiment import Experiment
+from addnorm_exp.experiment import Experiment, structural
 
 BASE = override(Config(), {"data.seed": 3, "model.drop_path": 0.1, "model.dropout": 0.1})
 # Where a key needs another value than its own in BASE plus one, and what goes with it.
@@ -75,6 +75,16 @@ def test_each_key_changes_what_its_role_says(key):
     assert (ours.timetable != other.timetable) == (TIMETABLE in role)
     if role == HOST:
         assert ours.config != other.config
+
+
+@pytest.mark.parametrize("key", sorted(leaves().keys() - structural()))
+def test_a_key_that_is_not_structural_leaves_scheme_and_shape_as_they_are(key):
+    """A plan resolves a scheme once for all runs that differ in such keys alone."""
+    own, first = changed(key), experiment(base(key))
+    shared = first.with_config(own.config)
+    assert (shared.scheme, shared.sites, shared.form) == (own.scheme, own.sites, own.form)
+    assert (shared.shape, shared.digest, shared.hypers) == (own.shape, own.digest, own.hypers)
+    assert shared.id("") == own.id("")
 
 
 @pytest.mark.parametrize("key", [key for key, leaf in leaves().items() if leaf.said.role == HYPER | SHAPE])

@@ -225,7 +225,6 @@ def _settled(flat: Mapping[str, object], where: str, measure: MeasureSizes | Non
 
 
 def _nest(schema: type, prefix: str, flat: Mapping[str, object]) -> typing.Any:
-    hints = typing.get_type_hints(schema)
     parts = {}
     for item in dataclasses.fields(schema):
         key = f"{prefix}{item.name}"
@@ -234,5 +233,6 @@ def _nest(schema: type, prefix: str, flat: Mapping[str, object]) -> typing.Any:
         elif variants := item.metadata.get("variants"):
             parts[item.name] = _nest(variants.classes[str(flat[variants.by])], f"{key}.", flat)
         else:
-            parts[item.name] = _nest(hints[item.name], f"{key}.", flat)
+            assert isinstance(item.type, type)
+            parts[item.name] = _nest(item.type, f"{key}.", flat)
     return schema(**parts)

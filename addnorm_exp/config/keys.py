@@ -123,20 +123,14 @@ def groups(schema: type = Config) -> tuple[str, ...]:
 
 def flatten(config: object) -> dict[str, object]:
     """A config dataclass as {dotted key: value}, in the schema's order; None for keys of variants that it does not have."""
-    subtrees: dict[tuple[str, ...], object] = {}
-    flat = {}
-    for key, path, last, _ in _paths(type(config)):
-        if path not in subtrees:
-            subtrees[path] = functools.reduce(getattr, path, config)
-        flat[key] = getattr(subtrees[path], last, None)
+    flat: dict[str, object] = {}
+    groups = {"": config}
+    for key in leaves(type(config)):
+        group, _, name = key.rpartition(".")
+        if group not in groups:
+            groups[group] = functools.reduce(getattr, group.split("."), config)
+        flat[key] = getattr(groups[group], name, None)
     return flat
-
-
-@functools.cache
-def _paths(schema: type) -> tuple[tuple[str, tuple[str, ...], str, bool], ...]:
-    """Each key, split: its subtree and its last part; and whether it belongs to some variants only."""
-    split = ((key, key.split("."), leaf.own is not None) for key, leaf in leaves(schema).items())
-    return tuple((key, tuple(path), last, own) for key, (*path, last), own in split)
 
 
 def unresolved(config: object) -> dict[str, object]:
@@ -151,10 +145,10 @@ def unresolved(config: object) -> dict[str, object]:
 def science(config: Config) -> dict[str, object]:
     """The nested config without `execution`: everything that can change a number. Tuples become lists, as in JSON."""
     nested: dict[str, object] = {}
-    flat = flatten(config)
-    for key, path, last, own in _paths(type(config)):
-        value = flat[key]
-        if path[:1] != (EXECUTION,) and not (own and value is None):
+    for key, value in flatten(config).items():
+        *path, last = key.split(".")
+        absent = leaves()[key].own is not None and value is None
+        if path[:1] != [EXECUTION] and not absent:
             place: dict = nested
             for part in path:
                 place = place.setdefault(part, {})

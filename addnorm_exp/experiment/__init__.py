@@ -12,9 +12,9 @@ Read in this order:
 Which key is what, the schema says (config/schema.py). `tasks.resolve` makes an experiment of a config.
 """
 
-from addnorm_exp.experiment.experiment import Experiment
+from addnorm_exp.experiment.experiment import Experiment, structural
 from addnorm_exp.experiment.hypers import Hypers
 from addnorm_exp.experiment.shape import Shape
 from addnorm_exp.experiment.timetable import Timetable
 
-__all__ = ["Experiment", "Hypers", "Shape", "Timetable"]
+__all__ = ["Experiment", "Hypers", "Shape", "Timetable", "structural"]

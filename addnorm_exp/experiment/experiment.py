@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
-from addnorm_exp.config.keys import flatten
+from addnorm_exp.config.key import HOST, SHAPE
+from addnorm_exp.config.keys import flatten, leaves
 from addnorm_exp.config.schema import AttentionConfig, Config, EmbeddingConfig, Law, LogitsConfig, NormConfig
 from addnorm_exp.config.tasks.task import StackSchemes
 from addnorm_exp.experiment.hypers import Hypers, hypers_of
@@ -27,11 +28,22 @@ class Experiment:
     sites: tuple[Site, ...]
     form: tuple[Any, ...] = ()
 
+    def with_config(self, config: Config) -> "Experiment":
+        """The experiment of a config with the same values of `structural` keys."""
+        experiment = replace(self, config=config)
+        vars(experiment).update(shape=self.shape, digest=self.digest)  # cached properties
+        return experiment
+
+    @cached_property
+    def flat(self) -> dict[str, object]:
+        """The config's values by key."""
+        return flatten(self.config)
+
     @cached_property
     def values(self) -> dict[str, object]:
         """The config's values by key, with those that are not set as they apply where they are hypers."""
         config = self.config
-        return flatten(config) | {
+        return self.flat | {
             "data.seed": config.seed if config.data.seed is None else config.data.seed,
             "model.drop_path": self.scheme.around.drop_path,
         }
@@ -68,3 +80,8 @@ class Experiment:
             init=replace(config.init, law=cast(Law, config.init.law or self.scheme.law), multipliers="scheme"),
         )
         return run_id(without_axes, data_sha256, self.digest)
+
+
+def structural() -> tuple[str, ...]:
+    """The keys on which scheme, blocks, form and shape depend: all that are more than hypers or a part of the timetable."""
+    return tuple(key for key, leaf in leaves().items() if leaf.said.role & (SHAPE | HOST))

@@ -66,7 +66,7 @@ def _keys(tree: dict[str, Any], prefix: str = "", place: str = "") -> dict[str, 
     for name, item in tree.items():
         key, label = prefix + name, place + name
         leaf = leaves().get(key)
-        if key in groups() or (leaf is None and isinstance(item, dict)):
+        if leaf is None and (isinstance(item, dict) or key in groups()):
             if not isinstance(item, dict):
                 _refuse(item, OBJECT, label)
             _keys(item, f"{key}.", f"{label}.")

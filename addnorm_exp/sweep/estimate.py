@@ -4,7 +4,7 @@ import functools
 import math
 import statistics
 import timeit
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class Estimator:
         self._steps: dict[Shape, list[float]] = {}  # measured, by shape
         self._others: dict[Shape, list[float]] = {}
         self._compilations: list[float] = []
+        self._evaluated: dict[Hashable, Mapping[str, int]] = {}  # examples of an evaluation, by split
 
     def cost(self, run: Planned) -> Cost:
         key, config = run.experiment.shape, run.config
@@ -86,7 +87,9 @@ class Estimator:
         if key in self._others:
             other = statistics.median(self._others[key])
         else:
-            passes = forwards(config, evaluated(config))
+            if (key, config.data) not in self._evaluated:
+                self._evaluated[key, config.data] = evaluated(config)
+            passes = forwards(config, self._evaluated[key, config.data])
             other = RUN_SECONDS + passes * FORWARD * step / config.batch_size + _saving(config, saved)
         return Cost(size, operations * config.steps, step * config.steps, other)
 

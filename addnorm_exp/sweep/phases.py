@@ -9,6 +9,7 @@ from addnorm_exp import tasks
 from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.data.spec import DataSpec
 from addnorm_exp.errors import UserError
+from addnorm_exp.experiment import Experiment, Shape
 from addnorm_exp.runs import caveats
 from addnorm_exp.runs.caveats import TableRow
 from addnorm_exp.runs.folder import FINISHED, RunFolder
@@ -49,11 +50,8 @@ def plan(study: Study, chosen: Filter, folder: Path | None = None) -> Plan:
         _some(report, chosen)
         return Plan((), runs, (), report)
     tuning = study.tune()
-    open_groups = study.stand_in(tuning)
-    reporting = study.report(open_groups, tuning)
-    if folder is not None:
-        best, open_groups = _winners(study, folder, tuning)
-        reporting = study.report([*best, *open_groups], tuning)
+    best, open_groups = _winners(study, folder, tuning) if folder else ([], study.stand_in(tuning))
+    reporting = study.report([*best, *open_groups], tuning)
     tune, report = choose(tuning, unseeded(chosen)), choose(reporting, untuned(study, chosen))
     _some(tune, chosen)
     _reported(report, chosen)
@@ -90,8 +88,9 @@ def agenda_of(study: Study, folder: Path, chosen: Filter, planned: Plan, launche
 def above(study: Study, runs: Sequence[Planned], twins: Twins) -> list[str]:
     """The lines above the table of these runs (runs/caveats.py)."""
     rows: dict[Pairs, TableRow] = {}
+    keys = study.axes(runs)
     for run in runs:
-        axes = run.pairs(study.axes(runs))
+        axes = run.pairs(keys)
         if axes not in rows:
             rows[axes] = TableRow(
                 run.config.scheme, axes, asdict(tasks.recipe(run.experiment)), function_of(run.experiment)
@@ -173,18 +172,21 @@ def _checked(runs: Iterable[tuple[Planned, int]]) -> tuple[Counter[str], dict[st
     Raises UserError if the data do not suit a run.
     """
     specs: dict[tuple[str, DataConfig], DataSpec] = {}
+    alike: dict[tuple[Shape, int], list[Experiment]] = {}  # they need the same of the machine
     refused: Counter[str] = Counter()
     remarked: dict[str, None] = {}
     for run, lanes in runs:
         key = run.config.task.name, replace(run.config.data, seed=None)
         if key not in specs:
             specs[key] = tasks.spec(run.config)
-        try:
-            check_machine(run.experiment, lanes)
-        except UserError as error:
-            refused[str(error)] += 1
+        alike.setdefault((run.experiment.shape, lanes), []).append(run.experiment)
         tasks.check(run.experiment, specs[key])
         remarked |= dict.fromkeys(tasks.remarks(run.experiment, specs[key]))
+    for (_, lanes), experiments in alike.items():
+        try:
+            check_machine(experiments[0], lanes)
+        except UserError as error:
+            refused[str(error)] += len(experiments)
     return refused, remarked
 
 

@@ -3,7 +3,6 @@
 `report(best)` gets one dict of overrides per group: the group's own keys and the winning values of the tuned ones, without a seed.
 """
 
-import functools
 import itertools
 import struct
 import types
@@ -18,7 +17,7 @@ from addnorm_exp.config.keys import EXECUTION
 from addnorm_exp.config.schema import Config
 from addnorm_exp.config.tasks.task import DataConfig
 from addnorm_exp.errors import UserError, nearest
-from addnorm_exp.experiment import Experiment
+from addnorm_exp.experiment import Experiment, structural
 from addnorm_exp.runs.caveats import in_keys
 from addnorm_exp.runs.metrics import primary
 from addnorm_exp.runs.published import Published
@@ -57,10 +56,10 @@ class Planned:
     def config(self) -> Config:
         return self.experiment.config
 
-    @functools.cached_property
+    @property
     def flat(self) -> dict[str, object]:
         """The values of the config by key."""
-        return flatten(self.config)
+        return self.experiment.flat
 
     def pairs(self, keys: Iterable[str]) -> Pairs:
         """These keys with their values."""
@@ -213,6 +212,7 @@ class Study:
     def _plan(self, function: str, call: Callable[[], Any]) -> tuple[Planned, ...]:
         plan: dict[str, Planned] = {}
         computed: dict[tuple, Planned] = {}  # by the numbers that the runs compute with
+        keys, alike = structural(), dict[tuple, Experiment]()  # a scheme is resolved once, not once per run
         sums: dict[tuple[str, DataConfig], str] = {}  # a user's file is read once, not once per run
         for number, overrides in enumerate(yielded(self.path, function, call), 1):
             where = f"{self.path}: run {number} of {function}()"
@@ -225,15 +225,18 @@ class Study:
                 if config != self.config:
                     continue
                 overrides = {key: value for key, value in overrides.items() if key != CONFIG}
-            experiment = resolve(override(self.base, overrides, where, sizes), where)
-            config = experiment.config
+            config = override(self.base, overrides, where, sizes)
+            flat = flatten(config)  # plain numbers, where the file may have NumPy's
+            structure = tuple(flat[key] for key in keys)
+            if structure not in alike:
+                alike[structure] = resolve(config, where)
+            experiment = alike[structure].with_config(config)
             data = config.task.name, config.data
             if data not in sums:
                 try:
                     sums[data] = spec(config).sha256
                 except UserError as error:
                     raise UserError(f"{where}: {error}") from None
-            flat = flatten(config)  # plain numbers, where the file may have NumPy's
             resolved, sha256 = {key: flat[key] for key in overrides}, sums[data]
             typed = overridden({}, overrides, where)
             run = Planned(experiment.id(sha256), experiment, resolved, sha256, typed, PHASE_OF[function])

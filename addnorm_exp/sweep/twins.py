@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from addnorm_exp.config import flatten
 from addnorm_exp.config.schema import Config, InitConfig, ModelConfig
 from addnorm_exp.errors import to_stderr
 from addnorm_exp.experiment import Experiment
@@ -44,7 +43,7 @@ class Twins:
 
 def function_of(experiment: Experiment) -> str:
     """The id of the function that runs of this experiment train."""
-    return function_id(experiment.digest, flatten(experiment.config))
+    return function_id(experiment.digest, experiment.flat)
 
 
 def find(
@@ -90,7 +89,10 @@ def _by_operation() -> Iterator[None]:
 def _candidates(experiments: Iterable[Experiment]) -> dict[ModelConfig, dict[str, Config]]:
     """For each model, the narrow config of each scheme by the id of its function."""
     by_model: dict[ModelConfig, dict[str, Config]] = {}
+    distinct: dict[Hashable, Experiment] = {}
     for each in experiments:
+        distinct.setdefault((each.digest, each.config.model), each)
+    for each in distinct.values():
         by_model.setdefault(each.config.model, {}).setdefault(function_of(each), _narrow(each.config))
     return {
         model: schemes

@@ -66,7 +66,7 @@ def require(parts: Mapping[str, int], remedy: str, whose: str = "") -> None:
         )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)
 def needed(shape: Shape, devices: int, shared: bool) -> dict[str, int]:
     """A lower bound on the memory that training a run takes on one device, in bytes by part; on all `devices` if they share a memory."""
     footprint = minimum_footprint(shape)
