@@ -1,14 +1,16 @@
 """`main.py sweep`: runs a whole study, from its file to its table and pictures."""
 
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addnorm_exp.cli.cache_flag import CACHE
 from addnorm_exp.cli.stop import StopSignal
 from addnorm_exp.cli.wandb_flags import WANDB_FLAGS, mirror_of
-from addnorm_exp.config.flags import Flag, parse
+from addnorm_exp.config.flags import Arguments, Flag, parse
 from addnorm_exp.errors import UserError, to_stderr
 from addnorm_exp.words import counted
 
@@ -44,10 +46,17 @@ FLAGS = (
         metavar="auto|N",
     ),
     Flag("devices_per_run", int, 1, help="GPUs of each worker", metavar="K", minimum=1),
-    Flag("launcher", str, "local", help="what carries out the runs: local (this machine)", metavar="NAME"),
+    Flag(
+        "launcher",
+        str,
+        "local",
+        help="what carries out the runs: local (this machine), or print: prints the commands that train them (docs/clusters.md)",
+        metavar="NAME",
+    ),
     CACHE,
     *WANDB_FLAGS,
 )
+OWN = ("max_runs", "pack", "workers", "devices_per_run")  # flags that some launchers do not follow
 
 
 def run(argv: list[str]) -> int:
@@ -63,13 +72,10 @@ def run(argv: list[str]) -> int:
     from addnorm_exp.sweep.study_file import read_studies
 
     kind, chosen = launcher_of(arguments["launcher"]), parse_filter(arguments["filter"])
-    options = Options(
-        width=arguments["pack"],
-        limit=arguments["max_runs"],
-        workers=_workers(arguments["workers"]),
-        devices=arguments["devices_per_run"],
-        cache=arguments[CACHE.name],
-    )
+    for flag in FLAGS:
+        if flag.name in OWN and flag.name not in kind.follows and arguments[flag.name] != flag.default:
+            raise UserError(f"--{flag.name} has no effect under --launcher={arguments['launcher']}; omit it")
+    workers = _workers(arguments["workers"])
     studies = select(read_studies(arguments.positionals[0]), chosen)
     if len(studies) > 1 and chosen:
         studies = selected(studies, chosen)
@@ -82,6 +88,15 @@ def run(argv: list[str]) -> int:
             print(f"{head}{dry_run(study, folders[study.name], chosen, arguments['pack'])}", end="")
         return 0
 
+    options = Options(
+        width=arguments["pack"],
+        limit=arguments["max_runs"],
+        workers=workers,
+        devices=arguments["devices_per_run"],
+        cache=arguments[CACHE.name],
+        sweep=("sweep", os.path.abspath(studies[0].path), *_typed(arguments, FLAGS)),
+        train=_typed(arguments, (CACHE, *WANDB_FLAGS)),
+    )
     display, root = Display(), arguments["runs"] / studies[0].path.stem
     agendas: dict[str, Agenda] = {}
     with StopSignal(display.say) as stop, mirror_of(arguments, display.say, root, stop) as mirror:
@@ -107,6 +122,18 @@ def run(argv: list[str]) -> int:
         return max(codes)
 
 
+def _typed(arguments: Arguments, flags: Iterable[Flag]) -> tuple[str, ...]:
+    """The flags that are not at their defaults, as words for a command in any folder."""
+    words = []
+    for flag in flags:
+        value = arguments[flag.name]
+        if flag.type is Path:
+            words.append(f"--{flag.name}={os.path.abspath(value)}")
+        elif value != flag.default:
+            words.append(f"--{flag.name}={value}" if flag.type is not bool else f"--{'no' * (not value)}{flag.name}")
+    return tuple(words)
+
+
 def _workers(text: str) -> int | None:
     """The number of workers; None for auto."""
     if text == "auto":
@@ -125,7 +152,7 @@ def _conclude(folder: Path, agenda: "Agenda", stop: Any) -> int:
     if agenda.stopped:
         to_stderr(f"stopped; run the same command again to continue ({folder})")
         return stop.code
-    if agenda.summaries:
+    if agenda.summaries and not agenda.elsewhere:
         sys.stdout.write(render([build(load_study(folder))], "md"))
         sys.stdout.flush()
         to_stderr("drawing the pictures…")
@@ -139,6 +166,8 @@ def _conclude(folder: Path, agenda: "Agenda", stop: Any) -> int:
         run = agenda.planned[name]
         log = agenda.place(run).path / "failure.log"
         to_stderr(f"failed in {run.phase}: {run.label}: {reason}" + f" (see {log})" * log.exists())
+    if agenda.elsewhere:
+        return 1 if agenda.failed else 0
     for phase, number in Counter(run.phase for run in agenda.busy).items():
         to_stderr(f"{phase}: another process is training {counted(number, 'run')}; run the same command again later")
     for phase, number in Counter(run.phase for run in agenda.left).items():

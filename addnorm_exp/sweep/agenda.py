@@ -34,6 +34,7 @@ class Agenda:
         self.failed: dict[str, str] = {}  # why, by id
         self.busy: list[Planned] = []
         self.stopped = False
+        self.elsewhere = False  # whether other processes train what is open, and this command does not wait for them
         self._joined: list[Planned] = []
         self._add(runs)
 
@@ -66,6 +67,11 @@ class Agenda:
         """The run has failed, and is not tried again."""
         self.failed[run.id] = reason
         self.open.pop(run.id, None)
+
+    @property
+    def waiting(self) -> int:
+        """How many runs are not planned yet."""
+        return 0
 
     @property
     def left(self) -> list[Planned]:
@@ -159,9 +165,10 @@ class StudyAgenda(Agenda):
         phases: dict[str, Iterable[Planned]] = {"tune": self.tuning}
         if self.report:
             phases["report"] = self.report.values()
-        write_plan(self.folder, self.study, phases, self.twins, self._waiting(), new)
+        write_plan(self.folder, self.study, phases, self.twins, self.waiting, new)
 
-    def _waiting(self) -> int:
+    @property
+    def waiting(self) -> int:
         """How many report runs are not planned yet."""
         open_groups = self._groups.keys() - self._best.keys()
         if self._expected:

@@ -25,13 +25,16 @@ from addnorm_exp.sweep.study import Planned
 class Options(NamedTuple):
     """What the command line says of how runs are carried out. `width`: the most runs of one pack; `limit`: the most runs of all; `workers`:
     how many processes train, None for as many as pay; `devices`: how many each of them has on an accelerator; `cache`: whether compiled
-    programs are kept on disk."""
+    programs are kept on disk. `sweep`: the words of this command after the program; `train`: those of its flags that the command of a
+    single run has too."""
 
     width: int = 1
     limit: int | None = None
     workers: int | None = None
     devices: int = 1
     cache: bool = False
+    sweep: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
 
 
 def executor_for(

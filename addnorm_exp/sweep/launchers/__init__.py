@@ -4,13 +4,16 @@ Read in this order:
 
     launcher    the contract: what is checked before the first run, `launch` for an agenda
     local       trains on this machine
+    remote      what launchers have in common that leave the training to other processes
+    print       prints the commands that train
 """
 
 from addnorm_exp.errors import UserError, nearest
 from addnorm_exp.sweep.launchers.launcher import Launcher
 from addnorm_exp.sweep.launchers.local import Local
+from addnorm_exp.sweep.launchers.print import Print
 
-LAUNCHERS: dict[str, type[Launcher]] = {"local": Local}
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "print": Print}
 
 
 def launcher_of(name: str) -> type[Launcher]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from addnorm_exp import tasks
 from addnorm_exp.runs.folder import FINISHED
@@ -19,7 +19,9 @@ from addnorm_exp.sweep.study import Planned
 
 class Launcher(ABC):
     """Carries out the runs of agendas, one after the other. `stop` says whether the user asked to stop. As a context manager it ends the
-    processes that it has started."""
+    processes that it has started. `follows`: the flags of `sweep` (cli/sweep.py: `OWN`) that it follows; the others are refused."""
+
+    follows: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,

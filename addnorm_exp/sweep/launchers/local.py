@@ -27,6 +27,8 @@ INTERVAL = 1.0  # seconds between two looks at runs that another process is trai
 class Local(Launcher):
     """Several commands may work on one study: each leaves alone what another one is training."""
 
+    follows = frozenset({"pack", "max_runs", "workers", "devices_per_run"})
+
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self.executor: Executor = Here(self._watcher, self.stop, self.trainer)
