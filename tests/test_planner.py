@@ -7,7 +7,7 @@ from addnorm_exp.config import Config, override
 from addnorm_exp.errors import UserError
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep import planner
-from addnorm_exp.sweep.executors import seats
+from addnorm_exp.sweep.executors import Options, executor_for, seats
 from addnorm_exp.sweep.planner import PlannedPack, choose, ordered, packs, run_folders
 from addnorm_exp.sweep.study import Planned
 
@@ -133,3 +133,19 @@ def test_planning_starts_no_device():
 def test_operations_are_those_of_the_training_steps():
     short, long = run("a", steps=10), run("b", steps=30)
     assert planner.operations(long) == 3 * planner.operations(short) > 0
+
+
+def test_a_scheme_of_the_study_file_alone_is_trained_in_its_process(monkeypatch):
+    """Another process could not resolve it."""
+    own = run("own", steps=10**6)
+    monkeypatch.setattr(planner, "is_published", lambda name: name != own.config.scheme)
+    waiting = [(own, 1), (run("other", steps=10**6, seed=1), 1)]
+
+    def chosen(workers):
+        return executor_for(Options(workers=workers), waiting, (), lambda: "here", lambda run: None, lambda: False)
+
+    assert chosen(None) == "here"
+    with pytest.raises(
+        UserError, match=rf"--workers=2: the scheme '{own.config.scheme}' is known only to this study file"
+    ):
+        chosen(2)

@@ -7,11 +7,12 @@ long one at the end; packs of one phase come before those of the next.
 import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Shape
+from addnorm_exp.residual.catalogue import is_published
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep.study import PHASES, Planned
 from addnorm_exp.tasks import minimum_footprint
@@ -44,6 +45,12 @@ class PlannedPack:
 def run_folders(folder: Path) -> FolderOf:
     """The folders of the runs of the study in this folder."""
     return lambda run: RunFolder(folder / run.id)
+
+
+def unpublished(run: Planned) -> str | None:
+    """The name of a scheme of the run that is not in the catalogue: another process does not know it."""
+    names = (run.config.scheme, *asdict(run.config.schemes).values())
+    return next((name for name in names if name is not None and not is_published(name)), None)
 
 
 def operations(run: Planned) -> float:

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from addnorm_exp.errors import UserError
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.sweep.executors import seats
 from addnorm_exp.sweep.executors.executor import Executor
 from addnorm_exp.sweep.executors.here import Here
 from addnorm_exp.sweep.executors.pool import WorkerPool
+from addnorm_exp.sweep.planner import unpublished
 from addnorm_exp.sweep.study import Planned
 
 
@@ -47,10 +49,17 @@ def executor_for(
 ) -> Executor:
     """The executor for these runs with the widths of their packs. `threads`: with how many runs have begun that are to be resumed.
 
-    Raises UserError for more workers or devices than this machine has.
+    Raises UserError for more workers or devices than this machine has, or for several workers where a scheme is not in the catalogue.
     """
     workers, packs = options.workers, -(-len(waiting) // options.width)
     if workers == 1 or (workers is None and packs < 2):
+        return here()
+    if own := next(filter(None, (unpublished(run) for run, _ in waiting)), None):
+        if workers is not None:
+            raise UserError(
+                f"--workers={workers}: the scheme '{own}' is known only to this study file, and not to other processes; add it to the "
+                "catalogue (CONTRIBUTING.md), or use --workers=1"
+            )
         return here()
     if seats.may_accelerate():
         pool = WorkerPool(watcher, stop, [seats.Seat()], options.cache)
@@ -62,9 +71,8 @@ def executor_for(
             pool.close()
             return WorkerPool(watcher, stop, on_devices, options.cache)
         pool.close()
-    own = len(seats.host.cores())
     if workers is None and threads:
-        workers = max(1, own // max(threads))  # the numbers of a resumed run depend on it
+        workers = max(1, len(seats.host.cores()) // max(threads))  # the numbers of a resumed run depend on it
     elif workers is None and seats.is_short(run for run, _ in waiting):
         return here()
     lanes = {run.experiment.shape: width for run, width in waiting}

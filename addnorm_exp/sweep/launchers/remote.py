@@ -1,15 +1,14 @@
 """What launchers have in common whose runs are trained by other processes, perhaps on other machines: `main.py train --ticket=…`."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from addnorm_exp.child import program_words
 from addnorm_exp.errors import UserError
-from addnorm_exp.residual.catalogue import is_published
 from addnorm_exp.runs.tickets import ticket_file
 from addnorm_exp.sweep.agenda import Agenda
 from addnorm_exp.sweep.launchers.launcher import Launcher
-from addnorm_exp.sweep.planner import PlannedPack, packs
+from addnorm_exp.sweep.planner import PlannedPack, packs, unpublished
 from addnorm_exp.sweep.study import Planned
 
 
@@ -19,12 +18,11 @@ class Remote(Launcher):
     follows = frozenset({"pack", "max_runs"})
 
     def check_data(self, run: Planned) -> None:
-        for scheme in (run.config.scheme, *asdict(run.config.schemes).values()):
-            if scheme is not None and not is_published(scheme):
-                raise UserError(
-                    f"the scheme '{scheme}' is known only to this study file, and workers read tickets alone; add it to the catalogue "
-                    "(CONTRIBUTING.md), or use --launcher=local"
-                )
+        if scheme := unpublished(run):
+            raise UserError(
+                f"the scheme '{scheme}' is known only to this study file, and workers read tickets alone; add it to the catalogue "
+                "(CONTRIBUTING.md), or use --launcher=local"
+            )
         super().check_data(run)
 
     def packs(self, agenda: Agenda, runs: Iterable[Planned]) -> list[PlannedPack]:
