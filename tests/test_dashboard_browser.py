@@ -1,18 +1,22 @@
 """The dashboard in a browser: it is driven, photographed, and what it draws is compared with the records."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from browser import Watched, chromium
+from of_config import experiment
 from test_dashboard import HOSTILE
 from test_report_study import curve, layer_arrays, summary_of, write_plan, write_run, write_study
 
 from addnorm_exp.cli import dashboard as command
+from addnorm_exp.config import Config, override
 from addnorm_exp.report.figures.style import smooth
 from addnorm_exp.report.load import load_study
 from addnorm_exp.report.run import read_layers, read_metrics
 from addnorm_exp.report.tables.ablation import build
+from addnorm_exp.tasks import recipe
 
 SCHEMES = {"post_ln": 2.62, "pre_ln": 2.45, "no_norm": 2.75}
 
@@ -27,6 +31,10 @@ def browser():
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "quick"
     write_study(path, seeds=5, tuning_seeds=1, schemes=SCHEMES, diverged=(("no_norm", 101),))
+    for file in path.glob("*/config.json"):
+        config = json.loads(file.read_text())
+        brings = recipe(experiment(override(Config(), {"scheme": config["scheme"]})))
+        file.write_text(json.dumps(config | {"resolved": asdict(brings)}))
     command.run([str(path)])
     return path
 

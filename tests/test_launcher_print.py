@@ -13,6 +13,7 @@ from studies import STUDY, sweep, write
 from training import held, signals_restored
 
 from addnorm_exp import cli
+from addnorm_exp.residual import catalogue
 from addnorm_exp.runs.folder import RunFolder
 
 
@@ -127,7 +128,8 @@ ENDED = {
 }
 
 
-def test_what_the_launcher_cannot_follow_is_refused(tmp_path, capsys):
+def test_what_the_launcher_cannot_follow_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(catalogue, "_BY_NAME", dict(catalogue._BY_NAME))  # the study file enters a scheme
     path = write(tmp_path)
 
     def refusal(*words: str) -> str:

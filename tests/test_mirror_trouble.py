@@ -13,7 +13,7 @@ from processes import wait
 from training import ROOT, assert_equal_runs, config, signals_restored
 from wandb_server import KEY, Server
 
-from addnorm_exp import cli
+from addnorm_exp import child, cli
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.runs.mirror import mirror as parent
 from addnorm_exp.runs.mirror.mirror import Mirror
@@ -274,7 +274,7 @@ def test_files_in_the_current_folder_are_no_libraries(home, monkeypatch):
     (home / "lib").mkdir()
     (home / "lib" / "sitecustomize.py").write_text("raise SystemExit('PYTHONPATH counts')\n")
     monkeypatch.setenv("PYTHONPATH", str(home / "lib"))
-    words = [REAL, "-P", "-c", parent.BOOT, str(ROOT), "{}"]
+    words = [REAL, "-P", "-c", child.BOOT, str(ROOT), "addnorm_exp.runs.mirror.agent", "{}"]
     done = subprocess.run(words, cwd=home, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert "PYTHONPATH counts" in done.stderr
 
