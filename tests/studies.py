@@ -50,5 +50,7 @@ def read_study(path: str) -> Study:
 
 
 def sweep(path: Path, *words: str) -> int:
+    """The exit code of the command. Runs are trained in this process if the words do not say otherwise."""
+    here = [] if any(word.startswith(("--workers", "--launcher")) for word in words) else ["--workers=1"]
     with signals_restored():
-        return cli.main(["sweep", str(path), f"--runs={path.parent / 'runs'}", *words])
+        return cli.main(["sweep", str(path), f"--runs={path.parent / 'runs'}", *here, *words])

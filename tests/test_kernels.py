@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from of_config import check_machine, run, shape
-from sample import depth_of, third
+from sample import depth_of, expensive
 from training import config, interrupt
 from training import config as tiny
 
@@ -111,8 +111,8 @@ def cuda(monkeypatch):
     monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: capability == "9.0")
 
 
-@pytest.mark.parametrize("lanes", [0, 3])
-@pytest.mark.parametrize("scheme", third("cuda"))
+@pytest.mark.parametrize("lanes", [0, pytest.param(3, marks=pytest.mark.full)])
+@pytest.mark.parametrize("scheme", expensive())
 def test_jax_accepts_for_cuda_what_auto_takes(scheme, lanes, cuda):
     """Every attention sublayer of the model becomes a call of cuDNN, and its gradient another, alone and in a pack."""
     depth = depth_of(scheme, 2)

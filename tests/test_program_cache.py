@@ -56,6 +56,7 @@ def test_a_program_is_for_as_many_cores_as_it_was_compiled_with(tmp_path):
     assert launched(tmp_path, "one core") == (0, misses)
 
 
+@pytest.mark.full
 def test_jaxs_own_settings_come_first(tmp_path):
     own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}
     assert launched(tmp_path / "ours", **own)[1] > 0
@@ -64,6 +65,7 @@ def test_jaxs_own_settings_come_first(tmp_path):
     assert not (tmp_path / "ours").exists()
 
 
+@pytest.mark.full
 def test_a_cache_that_cannot_be_written_is_none(tmp_path):
     (tmp_path / "file").write_text("")
     assert launched(tmp_path / "file")[0] == 0

@@ -61,7 +61,7 @@ def sweep(path, *words):
     out = io.StringIO()
     with signals_restored(), contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
         patch.setattr("addnorm_exp.report.figures.plot.plot", lambda folder: [])
-        code = main(["sweep", str(path), f"--runs={path.parent / 'runs'}", *words])
+        code = main(["sweep", str(path), f"--runs={path.parent / 'runs'}", "--workers=1", *words])
     return code, out.getvalue()
 
 
@@ -200,7 +200,7 @@ def test_a_stop_in_the_first_config_leaves_the_second(file, tmp_path, monkeypatc
 
     monkeypatch.setattr(Local, "launch", stopped)
     with signals_restored():
-        assert main(["sweep", str(file), f"--runs={tmp_path}"]) == 130
+        assert main(["sweep", str(file), f"--runs={tmp_path}", "--workers=1"]) == 130
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stopped; run the same command")]
     places = (tmp_path / "both" / "lm", tmp_path / "both")
     assert lines == [f"stopped; run the same command again to continue ({place})" for place in places]
