@@ -22,7 +22,18 @@ ORDER = (
 )
 # The rooms whose front page lists their files; and those that list them in the order of reading.
 IN_ORDER = ("report", "report.protocol", "report.tables", "report.figures", "report.dashboard")
-ROOMS = ("experiment", "nn", "train", "train.optimisers", "trained", "runs", "runs.mirror", *IN_ORDER)
+ROOMS = (
+    "experiment",
+    "nn",
+    "train",
+    "train.optimisers",
+    "trained",
+    "runs",
+    "runs.mirror",
+    "sweep.executors",
+    "sweep.launchers",
+    *IN_ORDER,
+)
 
 
 def listed(room: str) -> tuple[Path, list[str]]:

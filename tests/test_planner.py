@@ -85,7 +85,7 @@ def test_processes_have_equal_shares_of_the_cores(monkeypatch):
     assert shares(None, 100) == [(core,) for core in range(8)]
     assert shares(None, 3) == [(0, 1), (2, 3), (4, 5)]
     assert shares(2, 100) == [(0, 1, 2, 3), (4, 5, 6, 7)]
-    monkeypatch.setattr(seats.host, "memory", lambda: 3 * seats.BASE_BYTES)
+    monkeypatch.setattr(seats.host, "memory", lambda: 3 * seats.host.PROCESS_BYTES)
     assert len(shares(None, 100)) == 2, "as memory allows: a process, and the run that it trains"
     assert len(shares(8, 100)) == 8, "what is asked for"
     with pytest.raises(UserError, match=r"--workers=9: this process has 8 cores"):

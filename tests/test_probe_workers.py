@@ -87,7 +87,7 @@ def test_an_interrupt_is_one_line_and_leaves_nobody(job, tmp_path):
     )
     assert command.stderr is not None
     assert command.stderr.readline().startswith("probe 1/8")
-    assert begun_by(command.pid) >= min(2, workers._cores())
+    assert begun_by(command.pid) >= min(2, workers.usable_cores())
     os.killpg(command.pid, signal.SIGINT)
     _, rest = command.communicate(timeout=NET)  # to its end: as long as a child lives, it holds the other end
     assert command.returncode == 130
@@ -95,7 +95,7 @@ def test_an_interrupt_is_one_line_and_leaves_nobody(job, tmp_path):
 
 
 def test_as_many_processes_as_pay_and_fit(job, monkeypatch):
-    monkeypatch.setattr(workers, "_cores", lambda: 4)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 4)
     monkeypatch.setattr(workers, "memory", lambda: 10**12)
     assert [workers.processes(["pre_ln"] * count, job) for count in (1, 7, 8, 15, 52)] == [1, 1, 2, 3, 4]
     for there, expected in ((10**9, 1), (7 * 10**9, 2), (None, 1)):

@@ -68,7 +68,7 @@ def test_jaxs_own_settings_come_first(tmp_path):
 @pytest.mark.full
 def test_a_cache_that_cannot_be_written_is_none(tmp_path):
     (tmp_path / "file").write_text("")
-    assert launched(tmp_path / "file")[0] == 0
+    assert launched(tmp_path / "file") == (0, 0)
 
 
 def test_what_was_read_longest_ago_is_removed(tmp_path):

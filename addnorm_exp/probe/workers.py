@@ -22,13 +22,14 @@ from addnorm_exp.probe import draws, measure, settings
 from addnorm_exp.probe.measurements import Measurement, measurements_of
 from addnorm_exp.residual import catalogue
 from addnorm_exp.residual.predictions import SETTINGS
+from addnorm_exp.runs.machine import usable_cores
+from addnorm_exp.train.host import PROCESS_BYTES
 from addnorm_exp.train.memory import memory
 from addnorm_exp.train.platform import keep_memory, pin_generator
 
 SCHEMES = (
     4  # schemes per process; a further process takes as long to start and to compile shared programs as two schemes
 )
-BASE_BYTES = 10**9  # of a process with JAX and compiled programs
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,9 @@ def processes(schemes: Sequence[str], job: Job) -> int:
         return 1
     # For the deepest stack and one half as deep. Attention residuals take about 2 GB more: each sublayer keeps a mixture of all outputs.
     stacks = 3 * sum(settings.needed(schemes[0], max(job.depths), job.width, job.seeds).values())
-    each = BASE_BYTES + stacks + 2 * draws.KEPT_BYTES
+    each = PROCESS_BYTES + stacks + 2 * draws.KEPT_BYTES
     room = (memory() or each) // each
-    return max(1, min(_cores(), room, len(schemes) // SCHEMES))
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
+    return max(1, min(usable_cores(), room, len(schemes) // SCHEMES))
 
 
 @functools.lru_cache(maxsize=1)

@@ -122,7 +122,8 @@ class SavedParameters(Record):
 
 
 class AttemptRecord(Record):
-    """One attempt at a run. `pending`: what was due at its first checkpoint and not measured yet; `threads`: that computed, on CPU."""
+    """One attempt at a run. `pending`: what was due at its first checkpoint and not measured yet; `threads`: that computed, on CPU;
+    `exactness`: set if the run began with another number of them."""
 
     from_step: Count | None = None
     started: Number | None = None
@@ -132,6 +133,7 @@ class AttemptRecord(Record):
     versions: Facts | None = None
     device: Facts | None = None
     threads: Count | None = None
+    exactness: Literal["rounding"] | None = None
 
 
 class Summary(Record):

@@ -97,7 +97,7 @@ def _read(folder: Path) -> StudyPart:
         run = RunFolder(path)
         config = run.config()
         if config is None or config.id != path.name:
-            found = f"contains the run {config.id}" if config else "its config.json is a broken link"
-            raise UserError(f"{path}: {found}; rename this folder, or move it elsewhere")
+            content = f"contains the run {config.id}" if config else "its config.json is a broken link"
+            raise UserError(f"{path}: {content}; rename this folder, or move it elsewhere")
         runs[path.name] = RunCopy(folder, config, run.summary(), run.is_locked())
     return StudyPart(folder, plan, runs)

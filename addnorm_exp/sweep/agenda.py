@@ -105,9 +105,8 @@ class StudyAgenda(Agenda):
         self._groups: dict[Pairs, list[Planned]] = {}
         for run in tuning:
             self._groups.setdefault(study.group(run), []).append(run)
-        self._tried: dict[
-            str, Summary
-        ] = {}  # tuning runs that have ended, also in failure, and those that are not wanted
+        # Tuning runs that have ended, also in failure, and those that are not wanted.
+        self._tried: dict[str, Summary] = {}
         self._best: dict[Pairs, Overrides | None] = {}  # of tuned groups; None: no run of the group has a score
         super().__init__(tune, run_folders(folder), study.name)
         for run in tuning:

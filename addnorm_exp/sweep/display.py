@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress
 
 from addnorm_exp.experiment import Shape
 from addnorm_exp.runs.metrics import figure, metrics_of
@@ -21,9 +22,10 @@ EVERY = 60.0  # seconds between two lines of one pack if there is no terminal
 class PackRow:
     """A pack that is being trained: its runs that have not ended, and the progress of the first one."""
 
-    def __init__(self, runs: list[Planned], bar: Any, clock: Callable[[], float]):
-        self.runs, self.bar = runs, bar
+    def __init__(self, runs: list[Planned], bars: Progress, clock: Callable[[], float]):
+        self.runs = runs
         self.meter, self.said = Meter(runs[0].config.steps, clock), clock()
+        self.bar = bars.add_task(f"  {self.label}", total=self.meter.steps, note="")
 
     @property
     def label(self) -> str:
@@ -68,9 +70,7 @@ class Display(Screen):
 
     def begin(self, *runs: Planned) -> None:
         """These runs are trained together from now on."""
-        row = PackRow(list(runs), None, self.clock)
-        row.bar = self.bars.add_task(f"  {row.label}", total=row.meter.steps, note="")
-        self.rows.append(row)
+        self.rows.append(PackRow(list(runs), self.bars, self.clock))
         self.at_once = max(self.at_once, len(self.rows))
         self.begun.add(runs[0].experiment.shape)
         self.refresh()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from addnorm_exp.errors import UserError
 from addnorm_exp.experiment import Shape
+from addnorm_exp.nn.footprint import ExampleCost
 from addnorm_exp.residual.catalogue import is_published
 from addnorm_exp.runs.folder import RunFolder
 from addnorm_exp.sweep.study import PHASES, Planned
@@ -60,7 +61,7 @@ def operations(run: Planned) -> float:
 
 
 @functools.lru_cache(maxsize=1024)
-def _cost(shape: Shape):
+def _cost(shape: Shape) -> ExampleCost:
     return minimum_footprint(shape).cost
 
 
@@ -90,8 +91,8 @@ def packs(waiting: Iterable[Planned], planned: Mapping[str, Planned], width: int
                 )
             single.append(PlannedPack(tuple(planned[name] for name in ids), begun=True))
             packed |= set(ids)
-        elif width == 1 or folder.recorded():
-            single.append(PlannedPack((run,), begun=folder.recorded() > 0))
+        elif (begun := folder.recorded() > 0) or width == 1:
+            single.append(PlannedPack((run,), begun))
         else:
             of_kind = fresh.setdefault(kind_of(run), [[]])
             if len(of_kind[-1]) == width:

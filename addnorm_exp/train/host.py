@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+PROCESS_BYTES = 10**9  # of a process with JAX, compiled programs and the data
 PROCESS, ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 

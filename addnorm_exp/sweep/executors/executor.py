@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from addnorm_exp.experiment import Shape
@@ -35,9 +36,11 @@ class Ended(NamedTuple):
 
 class Executor(ABC):
     """Trains packs, some at a time, and computes what needs a device. `watcher` gives who is told of a run's events; `stop` says whether
-    the user asked to stop. `tries`: how often a pack is tried that fails."""
+    the user asked to stop. `tries`: how often a pack is tried that fails; `current`: the folder of the run that is being
+    trained, if it is known."""
 
     tries = 1
+    current: Path | None = None
 
     def __init__(self, watcher: Callable[[Planned], Watcher], stop: Callable[[], bool]):
         self.watcher, self.stop = watcher, stop

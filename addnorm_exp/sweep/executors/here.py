@@ -1,7 +1,6 @@
 """Trains in this process, one pack at a time, so that runs of one shape share one compiled program."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from addnorm_exp import tasks
@@ -26,7 +25,6 @@ class Here(Executor):
         self.trainer = trainer or Trainer()
         self._ended: list[Ended] = []
         self._shapes: set[Shape] = set()
-        self.current: Path | None = None  # the folder of the run that is being trained
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)

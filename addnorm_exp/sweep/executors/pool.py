@@ -28,7 +28,7 @@ class Process:
         self.seat = seat
         self.pack: PlannedPack | None = None
         self.shapes: set[Shape] = set()
-        self.ready = self.told = False  # whether it has started; whether it was asked to stop
+        self.ready = self.stopping = False  # whether it has started; whether it was asked to stop
         self.connection, theirs = multiprocessing.Pipe()
         words = command("addnorm_exp.sweep.executors.worker", str(theirs.fileno()), "cache" * cache)
         try:
@@ -119,8 +119,8 @@ class WorkerPool(Executor):
     def wait(self, seconds: float) -> list[Ended]:
         if self.stop():
             for process in self.processes:
-                if process.pack and not process.told:
-                    process.told = True
+                if process.pack and not process.stopping:
+                    process.stopping = True
                     process.send(STOP)
         ended = []
         busy = {process.connection: process for process in self.processes if process.pack}
@@ -152,7 +152,7 @@ class WorkerPool(Executor):
         """A process that has ended while it was training; another one takes its seat."""
         code = process.end(HURRY)
         pack = self._free(process)
-        if process.told:
+        if process.stopping:
             return Ended(pack, "stopped")
         if not process.ready:
             raise UserError(

@@ -1,11 +1,11 @@
 """How many processes train a study, and the cores or devices that each of them has. Nothing here needs a device.
 
-On CPU a small model gains little from a second core: on two cores, a process a core trained 3.1, 2.4 and 1.31 times as many steps a
-second as one process with both, at widths 32, 64 and 128 (benchmarks/NOTES.md). On GPUs each process has a device of its own.
+On CPU a small model gains little from a second core: on two cores, the quickstart took 0.77 of the time with a process a core
+(benchmarks/NOTES.md). On GPUs each process has a device of its own.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -17,7 +17,6 @@ from addnorm_exp.train import host
 from addnorm_exp.train.memory import needed
 from addnorm_exp.words import counted
 
-BASE_BYTES = 10**9  # of a process with JAX, compiled programs and the data
 # Below this, further processes would take as long to start as they save. Times are rough, from below: a core's peak (two cores of an
 # AMD EPYC, 2026-12), the dispatch of a step, and the compilation of a shape.
 WORTHWHILE = 15.0
@@ -56,9 +55,14 @@ def of_cores(workers: int | None, packs: int, lanes: Mapping[Shape, int]) -> lis
     """
     cores = host.cores()
     if workers is None:
-        available, each = host.memory(), BASE_BYTES + max((_bytes(shape, n) for shape, n in lanes.items()), default=0)
+        available, each = (
+            host.memory(),
+            host.PROCESS_BYTES + max((_bytes(shape, n) for shape, n in lanes.items()), default=0),
+        )
         room = available // each if available else 1
         workers = max(1, min(len(cores), packs, room))
+    elif workers > 1 and not cores:
+        raise UserError(f"--workers={workers}: this system cannot bind processes to cores; use --workers=1")
     elif workers > max(1, len(cores)):
         raise UserError(
             f"--workers={workers}: this process has {counted(len(cores), 'core')}; use fewer workers, or auto"
@@ -74,11 +78,9 @@ def of_devices(workers: int | None, packs: int, platform: str, count: int, each:
     """
     if each > count:
         raise UserError(f"--devices_per_run={each}: this machine has {counted(count, 'device')}")
-    variable = {"gpu": "CUDA_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}.get(
-        platform
-    )
-    if variable is None:  # a TPU's chips belong to one process
+    if platform != "gpu":  # a TPU's chips belong to one process
         return [Seat()]
+    variable = "CUDA_VISIBLE_DEVICES"  # which ROCm follows too
     visible = [name for name in os.environ.get(variable, "").split(",") if name] or list(map(str, range(count)))
     groups = [visible[first : first + each] for first in range(0, count - each + 1, each)]
     number = min(len(groups), packs) if workers is None else workers
@@ -89,8 +91,3 @@ def of_devices(workers: int | None, packs: int, platform: str, count: int, each:
 
 def _bytes(shape: Shape, lanes: int) -> int:
     return lanes * sum(needed(shape, 1, True).values())
-
-
-def threads(seats: Sequence[Seat]) -> int:
-    """How many threads each of these processes computes with."""
-    return len(seats[0].cores) or os.cpu_count() or 1

@@ -16,6 +16,7 @@ from typing import Any
 from addnorm_exp.errors import UserError, disk_trouble
 from addnorm_exp.runs.events import Watcher
 from addnorm_exp.sweep.executors.executor import Assignment
+from addnorm_exp.sweep.executors.here import Trainer
 from addnorm_exp.sweep.study import Planned
 from addnorm_exp.train.program_cache import keep_programs
 
@@ -24,16 +25,16 @@ GRACE = 30.0  # seconds in which a process that nobody listens to may save what 
 
 
 class Worker:
-    def __init__(self, connection: Connection):
-        from addnorm_exp.sweep.executors.here import Trainer
+    """Does the jobs that arrive through `connection`. `stopping` is set once the pool asks it to stop, or is gone."""
 
+    def __init__(self, connection: Connection):
         self.connection, self.trainer = connection, Trainer()
         self.stopping = threading.Event()
         self.jobs: queue.Queue[Any] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def serve(self) -> None:
-        """Does one job after another until the pool closes the connection. A job is a Assignment, or a function with its arguments."""
+        """Does one job after another until the pool closes the connection. A job is an Assignment, or a function with its arguments."""
         self._send("ready")
         while (job := self.jobs.get()) is not None:
             self._send("answer", *self._done(job))

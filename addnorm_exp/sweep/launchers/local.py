@@ -124,6 +124,8 @@ class Local(Launcher):
     def _end(self, ended: Ended) -> None:
         """A pack is no longer trained."""
         pack, outcome, reason = ended
+        if outcome == "stopped":
+            reason = "its process was asked to stop"
         going = self._going(pack)
         self.mirror.end(*(self.agenda.place(run).path for run in going))
         if outcome == "stopped" and self.stop():
@@ -184,8 +186,7 @@ class Local(Launcher):
         return self.mirror.watch(self.agenda.place(run).path, watch)
 
     def prospect(self) -> str:
-        current = self.executor.current if isinstance(self.executor, Here) else None
-        return prospect(current) if current else super().prospect()
+        return prospect(self.executor.current) if self.executor.current else super().prospect()
 
     def close(self) -> None:
         self.executor.close()
